@@ -1,0 +1,50 @@
+/**
+ * The cryptographic key object of a repository (crypto.md §2, §3): one class per family, chosen by the type byte.
+ * Secrets live in sodium secure memory and Node KeyObjects; wipe() ends them.
+ */
+import type { KeyObject } from 'node:crypto'
+import type { ChunkId } from '../ids.js'
+
+export const encryptionModes = ['none', 'keyfile', 'repokey', 'keyfile-blake2', 'repokey-blake2', 'authenticated', 'authenticated-blake2'] as const
+/** As in `init --encryption`. */
+export type EncryptionMode = (typeof encryptionModes)[number]
+
+export interface Key {
+  /** First byte of each envelope it makes. */
+  readonly type: number
+  readonly mode: EncryptionMode
+  /** True if envelopes carry MAC and nonce. */
+  readonly encrypted: boolean
+  /** True if nothing is secret: none, authenticated*, repokey* with the empty passphrase (crypto.md §6). */
+  readonly logicallyUnencrypted: boolean
+  /** int32, signed. 0 in mode none. */
+  readonly chunkSeed: number
+  readonly tamRequired: boolean
+  idHash(plaintext: Uint8Array): ChunkId
+  /**
+   * The complete stored object of a payload. `nonce` is the first counter value, set aside by the caller and never used
+   * again; it uses ceil(payload.length / 16) values. Ignored where the mode has none.
+   */
+  seal(payload: Uint8Array, nonce: bigint): Buffer
+  /** The payload of a stored object. Verifies type byte and MAC before decrypting. IntegrityError. `id` is for the message only. */
+  open(object: Uint8Array, id: Uint8Array): Buffer
+  /** Nonce of an encrypted object, for the manifest bound (crypto.md §4). */
+  nonceOf(object: Uint8Array): bigint
+  /** 64-byte HMAC-SHA-512 key of the TAM (crypto.md §9). */
+  tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  /** What a worker thread needs to make the same key; posted by structured clone, see keyFromMaterial. */
+  material(): KeyMaterial
+  wipe(): void
+}
+
+/** Clonable to worker threads. Raw bytes are in shared memory that keyFromMaterial's last taker may not outlive: the sender wipes it by releaseMaterial. */
+export interface KeyMaterial {
+  readonly type: number
+  readonly mode: EncryptionMode
+  readonly chunkSeed: number
+  readonly tamRequired: boolean
+  readonly logicallyUnencrypted: boolean
+  readonly encKey: KeyObject | undefined
+  readonly encHmacKey: KeyObject | undefined
+  readonly idKey: KeyObject | undefined
+}

@@ -1,0 +1,135 @@
+/**
+ * The only door to the addon (native/, built by node-gyp into build/Release/borgfs.node). Native code computes or makes
+ * one system call; it knows nothing of keys, policy or repositories. Paths and names are bytes. A failed system call
+ * throws an Error whose `code` is the errno's name and `errno` the positive number, as Node's own fs does.
+ */
+import { createRequire } from 'node:module'
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { BorgError } from './errors.js'
+
+/** Index of each field in the stat rows of readDirectory and stat. All nanoseconds and numbers are exact int64. */
+export const statField = {
+  dev: 0, ino: 1, mode: 2, nlink: 3, uid: 4, gid: 5, rdev: 6, size: 7, blocks: 8,
+  atimeNs: 9, mtimeNs: 10, ctimeNs: 11,
+  /** FS_IOC_GETFLAGS bits of files and directories (Linux numbers), 0 where unsupported or not asked. */
+  fsFlags: 12,
+  /** 0, or the errno of the lstat that failed: the row is otherwise zero. */
+  error: 13,
+} as const
+/** int64 values per row. */
+export const statStride = 14
+
+/** What readDirectory and readAttributes fetch beside lstat. */
+export const wantXattrs = 1, wantAcls = 2, wantFsFlags = 4
+
+export interface DirectoryListing {
+  /** Every entry but `.` and `..`, in the order of their inode numbers. */
+  readonly names: Buffer[]
+  /** names.length rows of statStride. */
+  readonly stats: BigInt64Array
+  /** Per entry undefined if none, else packed: (u16le nameLength, name, u32le valueLength, value)*; ACL names included iff wantAcls. */
+  readonly attributes: (Buffer | undefined)[]
+}
+
+export interface Native {
+  // --- chunker.c (chunker.md §3, §4) ---
+  /**
+   * Cuts data[start, end) as one stream continuing at a chunk start. Returns the lengths of the chunks that can be told;
+   * with `last` false it stops where more data could change the answer, with `last` true everything is cut.
+   * `table` has 256 entries, already XORed with the seed. Sizes in bytes.
+   */
+  buzhashCuts(table: Uint32Array, minSize: number, maxSize: number, mask: number, window: number,
+    data: Uint8Array, start: number, end: number, last: boolean): Uint32Array
+  /** The same on libuv's pool; data is borrowed until the promise settles. SharedArrayBuffer memory is allowed in both. */
+  buzhashCutsAsync(table: Uint32Array, minSize: number, maxSize: number, mask: number, window: number,
+    data: Uint8Array, start: number, end: number, last: boolean): Promise<Uint32Array>
+  buzhash(table: Uint32Array, data: Uint8Array): number
+  buzhashUpdate(table: Uint32Array, sum: number, remove: number, add: number, length: number): number
+  /** True if every byte is zero. */
+  isZero(data: Uint8Array): boolean
+
+  // --- files.c: system calls that Node lacks, all without following a final symlink ---
+  readDirectory(path: Uint8Array, want: number): DirectoryListing
+  readDirectoryAsync(path: Uint8Array, want: number): Promise<DirectoryListing>
+  /** One object: a row of statStride values and its packed attributes. */
+  readAttributes(path: Uint8Array, want: number): { stat: BigInt64Array; attributes: Buffer | undefined }
+  /** The same of an open descriptor. */
+  readAttributesOf(fd: number, want: number): { stat: BigInt64Array; attributes: Buffer | undefined }
+  /** O_RDONLY|O_NOFOLLOW|O_NONBLOCK|O_CLOEXEC, with O_NOATIME where permitted. */
+  openForReading(path: Uint8Array): number
+  /** Path to below `rootFd` by openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS; where the kernel lacks it, component by component with O_NOFOLLOW. */
+  openBeneath(rootFd: number, path: Uint8Array, flags: number, mode: number): number
+  fstatat(dirFd: number, name: Uint8Array): BigInt64Array
+  mkdirat(dirFd: number, name: Uint8Array, mode: number): void
+  mknodat(dirFd: number, name: Uint8Array, mode: number, rdev: number): void
+  symlinkat(target: Uint8Array, dirFd: number, name: Uint8Array): void
+  linkat(oldDirFd: number, oldName: Uint8Array, newDirFd: number, newName: Uint8Array): void
+  unlinkat(dirFd: number, name: Uint8Array, directory: boolean): void
+  /** RENAME_NOREPLACE = 1, RENAME_EXCHANGE = 2. */
+  renameat2(oldDirFd: number, oldName: Uint8Array, newDirFd: number, newName: Uint8Array, flags: number): void
+  /** name empty: the descriptor itself (AT_EMPTY_PATH). uid or gid -1 leaves it. */
+  fchownat(dirFd: number, name: Uint8Array, uid: number, gid: number): void
+  fchmodat(dirFd: number, name: Uint8Array, mode: number): void
+  /** name empty: the descriptor itself. */
+  utimensat(dirFd: number, name: Uint8Array, atimeNs: bigint, mtimeNs: bigint): void
+  /** Linux FS_*_FL bits. */
+  getFsFlags(fd: number): number
+  setFsFlags(fd: number, flags: number): void
+  /** Object = descriptor, or dirFd + name (not following a symlink). */
+  setxattrat(dirFd: number, name: Uint8Array, attribute: Uint8Array, value: Uint8Array): void
+  getxattrat(dirFd: number, name: Uint8Array, attribute: Uint8Array): Buffer
+  listxattrat(dirFd: number, name: Uint8Array): Buffer[]
+  /** fallocate(2): mode bits KEEP_SIZE 1, PUNCH_HOLE 2, ZERO_RANGE 16. */
+  fallocate(fd: number, mode: number, offset: number, length: number): void
+  /** lseek(2) with SEEK_DATA (3) or SEEK_HOLE (4); -1 for ENXIO. */
+  seekHole(fd: number, offset: number, whence: number): number
+  /** sync_file_range/posix_fadvise(DONTNEED) over a range just written or read; best effort, never throws. */
+  dropCache(fd: number, offset: number, length: number): void
+  /** passwd and group by number or name, undefined if unknown. Bytes. */
+  userName(uid: number): Buffer | undefined
+  groupName(gid: number): Buffer | undefined
+  userId(name: Uint8Array): number | undefined
+  groupId(name: Uint8Array): number | undefined
+  /** Sets the process umask and returns the old one; works in any thread (Node's own does not in workers). */
+  umask(mask: number): number
+  /** Canonical name that the resolver gives for this host (getaddrinfo AI_CANONNAME), or the host name. */
+  canonicalHostName(): string
+
+  // --- kernel.c: the FUSE device ---
+  eventFd(): number
+  /** Wakes whoever waits on it; callable from any thread. */
+  signalEventFd(fd: number): void
+  /**
+   * Waits for a request of the kernel or a signal on wakeFd. Returns the request's length (in `into`), 0 when woken or
+   * after timeoutMs (-1 = none), -1 when the file system was unmounted (ENODEV). Interrupted calls and requests aborted
+   * meanwhile (ENOENT) are retried inside.
+   */
+  receiveRequest(fuseFd: number, wakeFd: number, into: Uint8Array, timeoutMs: number): number
+  /** A connected pair of Unix stream sockets, close-on-exec. */
+  socketPair(): [number, number]
+  /** Receives one descriptor by SCM_RIGHTS, blocking until the peer sends or closes; -1 if closed without. */
+  receiveDescriptor(socketFd: number): number
+}
+
+let loaded: Native | undefined
+
+/** The addon, loaded at first use. BorgError with the remedy if it was not built. */
+export function native(): Native {
+  loaded ??= load()
+  return loaded
+}
+
+function load(): Native {
+  const require = createRequire(import.meta.url)
+  let folder = dirname(fileURLToPath(import.meta.url))
+  for (;;) {
+    const file = join(folder, 'build', 'Release', 'borgfs.node')
+    if (existsSync(file)) return require(file) as Native
+    const parent = dirname(folder)
+    if (parent === folder) break
+    folder = parent
+  }
+  throw new BorgError('Error', 'The native part of borgfs is not built. Run "npm run build:native" in its folder (it needs python3, make and g++).')
+}

@@ -1,0 +1,95 @@
+/**
+ * The filesystem as a transport sees it: VirtualFs implements it once, src/fs/fuse/* drive it. It is synchronous and
+ * lives in the thread that answers the kernel; whatever cannot be answered at once is deferred.
+ *
+ * Every operation returns its value, an Errno, or LATER after taking `call.defer()`; the deferred function is then called
+ * exactly once, from the same thread, with the value or an Errno. Operations never throw on purpose (a thrown error is a
+ * bug; the transport answers EIO and logs it). Buffers handed in (names, data) are borrowed until the operation returns:
+ * copy what you keep. An operation a core does not have is absent, and the transport answers ENOSYS.
+ */
+import type { Attr, AttrChange, Entry, Errno, Ino, Opened, StatFs } from './types.js'
+
+export const LATER: unique symbol = Symbol('later')
+export type Answer<T> = T | Errno | typeof LATER
+
+/** Who asks, and how to answer later. */
+export interface Call<T> {
+  readonly uid: number
+  readonly gid: number
+  readonly pid: number
+  defer(): (answer: T | Errno) => void
+}
+
+/** Receives directory entries; false when the reply is full (the entry was not taken). */
+export type DirSink = (name: Uint8Array, entry: Entry, nextCookie: number) => boolean
+
+/** Where a read puts its bytes: `into` has exactly the size that was asked. Only valid until the operation returns. */
+export type ReadAnswer = number | Uint8Array
+
+export interface FsCore {
+  lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
+  /** The kernel dropped `count` references it got by entries. Never answered. */
+  forget(ino: Ino, count: number): void
+  getattr(ino: Ino, fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply>
+  setattr(ino: Ino, change: AttrChange, call: Call<AttrReply>): Answer<AttrReply>
+  readlink(ino: Ino, call: Call<Uint8Array>): Answer<Uint8Array>
+  mknod(parent: Ino, name: Buffer, mode: number, rdev: number, call: Call<Entry>): Answer<Entry>
+  mkdir(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry>
+  symlink(parent: Ino, name: Buffer, target: Buffer, call: Call<Entry>): Answer<Entry>
+  link(ino: Ino, newParent: Ino, newName: Buffer, call: Call<Entry>): Answer<Entry>
+  unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void>
+  rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void>
+  /** flags: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2. */
+  rename(parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number, call: Call<void>): Answer<void>
+  open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened>
+  create(parent: Ino, name: Buffer, mode: number, flags: number, call: Call<Created>): Answer<Created>
+  /**
+   * Fills `into` and returns the count, or returns other memory holding the bytes (valid until the next operation). A late
+   * answer gives bytes; `into` must not be used then.
+   */
+  read(ino: Ino, fh: number, offset: number, into: Buffer, call: Call<Uint8Array>): Answer<ReadAnswer>
+  write(ino: Ino, fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number>
+  flush(ino: Ino, fh: number, call: Call<void>): Answer<void>
+  fsync(ino: Ino, fh: number, dataOnly: boolean, call: Call<void>): Answer<void>
+  release(ino: Ino, fh: number): void
+  fallocate(ino: Ino, fh: number, mode: number, offset: number, length: number, call: Call<void>): Answer<void>
+  /** SEEK_DATA 3, SEEK_HOLE 4. */
+  lseek(ino: Ino, fh: number, offset: number, whence: number, call: Call<number>): Answer<number>
+  copyFileRange(ino: Ino, fh: number, offset: number, outIno: Ino, outFh: number, outOffset: number, length: number, call: Call<number>): Answer<number>
+  opendir(ino: Ino, call: Call<Opened>): Answer<Opened>
+  /**
+   * Feeds entries after `cookie` (0 = start) to the sink until it is full, `.` and `..` included (their entries only need ino
+   * and mode). When the answer is LATER, sink may still be called before the deferred function is.
+   */
+  readdir(ino: Ino, fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void>
+  releasedir(ino: Ino, fh: number): void
+  fsyncdir(ino: Ino, fh: number, call: Call<void>): Answer<void>
+  getxattr(ino: Ino, name: Buffer, call: Call<Uint8Array>): Answer<Uint8Array>
+  listxattr(ino: Ino, call: Call<Uint8Array[]>): Answer<Uint8Array[]>
+  /** flags: XATTR_CREATE 1, XATTR_REPLACE 2. */
+  setxattr(ino: Ino, name: Buffer, value: Buffer, flags: number, call: Call<void>): Answer<void>
+  removexattr(ino: Ino, name: Buffer, call: Call<void>): Answer<void>
+  statfs(ino: Ino, call: Call<StatFs>): Answer<StatFs>
+  syncfs(call: Call<void>): Answer<void>
+  /** The kernel's answer to access(2) when default_permissions is off; absent means always allowed. */
+  access?(ino: Ino, mask: number, call: Call<void>): Answer<void>
+  /** After unmount, or when the session ends. */
+  destroy(): void
+}
+
+export interface AttrReply {
+  attr: Attr
+  attrTtlMs: number
+}
+export interface Created {
+  entry: Entry
+  opened: Opened
+}
+
+/** What the core tells the kernel unasked. No-ops where the transport cannot. */
+export interface KernelNotices {
+  invalidateInode(ino: Ino): void
+  invalidateEntry(parent: Ino, name: Uint8Array): void
+  /** Puts bytes into the page cache of an immutable file. */
+  store(ino: Ino, offset: number, data: Uint8Array): void
+}
