@@ -1,0 +1,19 @@
+{
+  "targets": [
+    {
+      "target_name": "borgfs",
+      "sources": [
+        "native/addon.cc",
+        "native/chunker.c",
+        "native/chunker_binding.cc",
+        "native/attributes.c",
+        "native/files_binding.cc",
+        "native/directory_binding.cc",
+        "native/kernel_binding.cc"
+      ],
+      "defines": ["NAPI_VERSION=8", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],
+      "cflags": ["-O3", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"],
+      "cflags_cc": ["-std=c++17", "-fno-exceptions"]
+    }
+  ]
+}

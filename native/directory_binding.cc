@@ -1,0 +1,162 @@
+/* A directory with the metadata of all its entries in one call, and the same of one object. */
+#include "arguments.h"
+#include "attributes.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+
+namespace {
+
+napi_value makeRows(napi_env env, const std::vector<int64_t> &rows) {
+  void *data;
+  napi_value buffer, array;
+  napi_create_arraybuffer(env, rows.size() * 8, &data, &buffer);
+  if (!rows.empty()) memcpy(data, rows.data(), rows.size() * 8);
+  napi_create_typedarray(env, napi_bigint64_array, rows.size(), buffer, 0, &array);
+  return array;
+}
+
+class Directory : public Work {
+ public:
+  Directory(std::string path, int want) : path(std::move(path)), want(want) {}
+
+  void run() override {
+    int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOATIME);
+    if (fd < 0 && errno == EPERM) fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return fail("open");
+    DIR *stream = fdopendir(fd);
+    if (!stream) {
+      fail("fdopendir");
+      close(fd);
+      return;
+    }
+    errno = 0;
+    while (struct dirent *entry = readdir(stream)) {
+      if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) entries.push_back({entry->d_ino, entry->d_name, {}});
+      errno = 0;
+    }
+    if (errno) fail("readdir");
+    std::stable_sort(entries.begin(), entries.end(), [](const Entry &a, const Entry &b) { return a.ino < b.ino; });
+    rows.resize(entries.size() * ATTRIBUTE_ROW);
+    for (size_t i = 0; i < entries.size() && !error; i++) readEntry(fd, i);
+    closedir(stream);
+  }
+
+  napi_value value(napi_env env) override {
+    napi_value result, names, attributes;
+    napi_create_object(env, &result);
+    napi_create_array_with_length(env, entries.size(), &names);
+    napi_create_array_with_length(env, entries.size(), &attributes);
+    napi_value nothing = makeUndefined(env);
+    for (size_t i = 0; i < entries.size(); i++) {
+      const Entry &entry = entries[i];
+      napi_set_element(env, names, i, makeBuffer(env, entry.name.data(), entry.name.size()));
+      napi_set_element(env, attributes, i, entry.packed.empty() ? nothing : makeBuffer(env, entry.packed.data(), entry.packed.size()));
+    }
+    napi_set_named_property(env, result, "names", names);
+    napi_set_named_property(env, result, "stats", makeRows(env, rows));
+    napi_set_named_property(env, result, "attributes", attributes);
+    return result;
+  }
+
+ private:
+  struct Entry {
+    uint64_t ino;
+    std::string name;
+    std::vector<uint8_t> packed;
+  };
+
+  void fail(const char *call) {
+    error = errno;
+    syscall = call;
+  }
+
+  void readEntry(int fd, size_t index) {
+    Entry &entry = entries[index];
+    int64_t *row = rows.data() + index * ATTRIBUTE_ROW;
+    if (attributes_stat(fd, entry.name.c_str(), want, row) != 0 || !(want & (WANT_XATTRS | WANT_ACLS))) return;
+    /* xattr calls know no directory descriptor; /proc serves paths that would be too long. */
+    std::string full = path.size() + 1 + entry.name.size() < PATH_MAX ? path + "/" + entry.name
+                                                                      : "/proc/self/fd/" + std::to_string(fd) + "/" + entry.name;
+    packed out = {nullptr, 0, 0};
+    int failed = attributes_xattrs(-1, full.c_str(), want, &out);
+    if (failed && failed != ENOENT) row[ATTRIBUTE_ERROR] = failed;
+    if (out.length) entry.packed.assign(out.data, out.data + out.length);
+    free(out.data);
+  }
+
+  std::string path;
+  int want;
+  std::vector<Entry> entries;
+  std::vector<int64_t> rows;
+};
+
+napi_value readDirectory(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  Bytes path = arguments.bytes(0);
+  int want = static_cast<int>(arguments.integer(1));
+  if (arguments.failed) return nullptr;
+  Directory directory(path.text(), want);
+  directory.run();
+  return directory.error ? throwErrno(env, directory.error, directory.syscall) : directory.value(env);
+}
+
+napi_value readDirectoryAsync(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  Bytes path = arguments.bytes(0);
+  int want = static_cast<int>(arguments.integer(1));
+  if (arguments.failed) return nullptr;
+  return Work::start(env, new Directory(path.text(), want), nullptr, "borgfs:readDirectory");
+}
+
+napi_value one(napi_env env, int dirFd, const char *name, int fd, const char *path, int want) {
+  std::vector<int64_t> row(ATTRIBUTE_ROW);
+  int failed = attributes_stat(dirFd, name, want, row.data());
+  if (failed) return throwErrno(env, failed, "statx");
+  packed out = {nullptr, 0, 0};
+  if (want & (WANT_XATTRS | WANT_ACLS)) failed = attributes_xattrs(fd, path, want, &out);
+  napi_value result = nullptr;
+  if (failed) {
+    throwErrno(env, failed, "getxattr");
+  } else {
+    napi_create_object(env, &result);
+    napi_set_named_property(env, result, "stat", makeRows(env, row));
+    napi_set_named_property(env, result, "attributes", out.length ? makeBuffer(env, out.data, out.length) : makeUndefined(env));
+  }
+  free(out.data);
+  return result;
+}
+
+napi_value readAttributes(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  Bytes bytes = arguments.bytes(0);
+  int want = static_cast<int>(arguments.integer(1));
+  if (arguments.failed) return nullptr;
+  std::string path = bytes.text();
+  return one(env, AT_FDCWD, path.empty() ? "." : path.c_str(), -1, path.c_str(), want);
+}
+
+napi_value readAttributesOf(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  int fd = arguments.descriptor(0);
+  int want = static_cast<int>(arguments.integer(1));
+  if (arguments.failed) return nullptr;
+  return one(env, fd, "", fd, nullptr, want);
+}
+
+}  // namespace
+
+void registerDirectory(napi_env env, napi_value exports) {
+  defineFunction(env, exports, "readDirectory", readDirectory);
+  defineFunction(env, exports, "readDirectoryAsync", readDirectoryAsync);
+  defineFunction(env, exports, "readAttributes", readAttributes);
+  defineFunction(env, exports, "readAttributesOf", readAttributesOf);
+}

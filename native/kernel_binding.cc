@@ -1,0 +1,119 @@
+/* The FUSE device: waiting for requests, being woken, and receiving the descriptor from fusermount3. */
+#include "arguments.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace {
+
+napi_value eventFd(napi_env env, napi_callback_info) {
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return fd < 0 ? throwErrno(env, errno, "eventfd") : makeNumber(env, fd);
+}
+
+napi_value signalEventFd(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  int fd = a.descriptor(0);
+  if (a.failed) return nullptr;
+  uint64_t one = 1;
+  /* EAGAIN: the counter is full, so the waiter is certain to wake. */
+  if (write(fd, &one, sizeof one) < 0 && errno != EAGAIN) return throwErrno(env, errno, "write");
+  return makeUndefined(env);
+}
+
+bool drain(int wakeFd) {
+  uint64_t count;
+  return read(wakeFd, &count, sizeof count) == sizeof count;
+}
+
+/* Under load the device is never empty, so wake-ups are looked for every so many requests. */
+const unsigned requestsBetweenWakeChecks = 16;
+thread_local unsigned sinceWakeCheck = 0;
+thread_local int unblockedFd = -1;
+
+napi_value receiveRequest(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  int fuseFd = a.descriptor(0), wakeFd = a.descriptor(1);
+  Bytes into = a.bytes(2);
+  int timeoutMs = static_cast<int>(a.integer(3));
+  if (a.failed) return nullptr;
+  if (unblockedFd != fuseFd) {
+    int flags = fcntl(fuseFd, F_GETFL);
+    if (flags < 0 || fcntl(fuseFd, F_SETFL, flags | O_NONBLOCK) < 0) return throwErrno(env, errno, "fcntl");
+    unblockedFd = fuseFd;
+  }
+  if (++sinceWakeCheck >= requestsBetweenWakeChecks) {
+    sinceWakeCheck = 0;
+    if (drain(wakeFd)) return makeNumber(env, 0);
+  }
+  for (;;) {
+    ssize_t length = read(fuseFd, into.data, into.length);
+    if (length > 0) return makeNumber(env, static_cast<double>(length));
+    if (length < 0 && errno == ENODEV) return makeNumber(env, -1);
+    if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
+    if (length < 0 && errno != EAGAIN) return throwErrno(env, errno, "read");
+    struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
+    int ready = poll(fds, 2, timeoutMs);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready < 0) return throwErrno(env, errno, "poll");
+    if (ready == 0) return makeNumber(env, 0);
+    if (fds[1].revents && drain(wakeFd)) {
+      sinceWakeCheck = 0;
+      return makeNumber(env, 0);
+    }
+    /* POLLERR on the device means unmounted: the read above says ENODEV then. */
+  }
+}
+
+napi_value socketPair(napi_env env, napi_callback_info) {
+  int fds[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) return throwErrno(env, errno, "socketpair");
+  napi_value result;
+  napi_create_array_with_length(env, 2, &result);
+  napi_set_element(env, result, 0, makeNumber(env, fds[0]));
+  napi_set_element(env, result, 1, makeNumber(env, fds[1]));
+  return result;
+}
+
+napi_value receiveDescriptor(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  int socketFd = a.descriptor(0);
+  if (a.failed) return nullptr;
+  char byte;
+  struct iovec part = {&byte, 1};
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct msghdr message;
+  memset(&message, 0, sizeof message);
+  memset(&control, 0, sizeof control);
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.space;
+  message.msg_controllen = sizeof control.space;
+  ssize_t length;
+  do {
+    length = recvmsg(socketFd, &message, MSG_CMSG_CLOEXEC);
+  } while (length < 0 && errno == EINTR);
+  if (length < 0) return throwErrno(env, errno, "recvmsg");
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  int fd = -1;
+  if (length > 0 && header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(header), sizeof fd);
+  return makeNumber(env, fd);
+}
+
+}  // namespace
+
+void registerKernel(napi_env env, napi_value exports) {
+  defineFunction(env, exports, "eventFd", eventFd);
+  defineFunction(env, exports, "signalEventFd", signalEventFd);
+  defineFunction(env, exports, "receiveRequest", receiveRequest);
+  defineFunction(env, exports, "socketPair", socketPair);
+  defineFunction(env, exports, "receiveDescriptor", receiveDescriptor);
+}
