@@ -1,0 +1,2 @@
+/** Being filled in. */
+export interface ArchiveTreeData { readonly rowCount: number }

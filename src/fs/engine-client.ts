@@ -1,0 +1,72 @@
+/**
+ * The FUSE thread's end of the engine port. Requests are answered by callback, from `deliver`, which the thread's loop calls
+ * for each message it drained. Nothing here waits.
+ */
+import type { Log, LogLevel } from '../engine/log.js'
+import type { ArchiveInfo, EngineChannel, EngineReplies, EngineRequest, ToEngine, ToFuse, WireError } from './engine-port.js'
+
+type Kind = EngineRequest['kind']
+type Callback = (error: WireError | undefined, value: unknown) => void
+
+export class EngineClient implements Log {
+  /** Called with each complete new list of archives. */
+  onArchives: ((archives: readonly ArchiveInfo[]) => void) | undefined
+  /** Called when everything staged is to be committed; `finished` must follow. */
+  onFinish: (() => void) | undefined
+  readonly #channel: EngineChannel<ToEngine>
+  readonly #waiting = new Map<number, Callback>()
+  #next = 1
+  #closed = false
+
+  constructor(channel: EngineChannel<ToEngine>) {
+    this.#channel = channel
+  }
+
+  /** Asks; `done` is called exactly once, later, with an error or the value. After `close` it is an ESTALE error. */
+  request<K extends Kind>(request: Extract<EngineRequest, { kind: K }>,
+    done: (error: WireError | undefined, value: EngineReplies[K]) => void): void {
+    const id = this.#next++
+    this.#waiting.set(id, done as Callback)
+    if (this.#closed) this.#settle(id, closedError, undefined)
+    else this.#channel.post({ type: 'request', id, request })
+  }
+
+  /** One message of the engine thread. */
+  deliver(message: ToFuse): void {
+    switch (message.type) {
+      case 'reply': return this.#settle(message.id, undefined, message.value)
+      case 'error': return this.#settle(message.id, message.error, undefined)
+      case 'archives': return this.onArchives?.(message.archives)
+      case 'finish': return this.onFinish ? this.onFinish() : this.finished(undefined)
+    }
+  }
+
+  write(level: LogLevel, topic: string, message: string): void {
+    if (!this.#closed) this.#channel.post({ type: 'log', level, topic, message })
+  }
+
+  /** The answer to onFinish. */
+  finished(results: unknown): void {
+    this.#channel.post({ type: 'finished', results })
+  }
+
+  /** Requests under way. */
+  get waitingCount(): number {
+    return this.#waiting.size
+  }
+
+  /** The engine thread is gone or going: whoever waits gets an error now. */
+  close(): void {
+    this.#closed = true
+    for (const id of [...this.#waiting.keys()]) this.#settle(id, closedError, undefined)
+  }
+
+  #settle(id: number, error: WireError | undefined, value: unknown): void {
+    const done = this.#waiting.get(id)
+    if (!done) return
+    this.#waiting.delete(id)
+    done(error, value)
+  }
+}
+
+const closedError: WireError = { code: 'EIO', msgid: undefined, message: 'The mount is being closed.' }

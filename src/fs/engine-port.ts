@@ -1,0 +1,131 @@
+/**
+ * What the FUSE thread and the engine thread say to each other. All of it survives structured clone; SharedArrayBuffers are
+ * shared, not copied. The FUSE thread asks with a number of its own, the engine thread answers each request once, in any
+ * order, and pushes what nobody asked for. Delivery towards the FUSE thread is a message on a MessagePort followed by
+ * a signal on its wake-up descriptor (EngineChannel), because that thread blocks in the kernel.
+ */
+import type { LogLevel } from '../engine/log.js'
+import type { ArchiveTreeData } from './archive-tree.js'
+import type { StatFs } from './types.js'
+
+/** One archive as the root shows it. */
+export interface ArchiveInfo {
+  /** Bytes of the name in the manifest. */
+  readonly name: Uint8Array
+  /** 64 hex digits: two lists with the same id mean the same archive. */
+  readonly id: string
+  /** Start of the archive. */
+  readonly timeNs: bigint
+}
+
+/** Facts from the archive's metadata, for the xattrs `user.borgfs.archive.*`. Text is bytes. */
+export interface ArchiveFacts {
+  readonly comment: Uint8Array
+  readonly hostname: Uint8Array
+  readonly username: Uint8Array
+  readonly originalSize?: number
+  readonly fileCount?: number
+}
+
+/** What the FUSE thread must know before the kernel's first request. Made by the engine thread, see mount-service.ts. */
+export interface MountView {
+  readonly kind: 'repository' | 'archive'
+  /** In the order the root lists them; exactly one for kind archive. */
+  readonly archives: readonly ArchiveInfo[]
+  /** Owner and time of directories that no archive describes. */
+  readonly uid: number
+  readonly gid: number
+  readonly umask: number
+  readonly mountTimeNs: bigint
+  /** Bytes of decoded chunks kept. */
+  readonly cacheBytes: number
+  readonly allowDamagedFiles: boolean
+}
+
+export interface TreeReply {
+  readonly tree: ArchiveTreeData
+  readonly facts: ArchiveFacts
+}
+
+/**
+ * Chunks wanted: `ids` holds 32 bytes each, `sizes` the plaintext lengths. A chunk longer than `pageBytes` (chunk-cache.ts)
+ * goes into pages of the slab: `pages` lists ceil(size / pageBytes) page numbers for each such chunk, one chunk after
+ * the other; 0xffffffff in place of the first says that there was no room and the chunk comes in the reply's data.
+ */
+export interface ChunksRequest {
+  readonly kind: 'chunks'
+  readonly ids: Uint8Array
+  readonly sizes: Uint32Array
+  readonly pages: Uint32Array
+}
+
+export interface ChunksReply {
+  /** Chunks that went to no pages, back to back in the order asked; a failed one takes no bytes. */
+  readonly data: Uint8Array
+  readonly failures: readonly ChunkFailure[]
+}
+export interface ChunkFailure {
+  /** Position in the request. */
+  readonly index: number
+  readonly code: string
+  readonly message: string
+}
+
+/**
+ * A staged tree to be made an archive. `staged` is what incoming/ froze, in a form that only fs/incoming reads;
+ * `exactName` is set for a rename to the root, else the name is made from the template.
+ */
+export interface CommitRequest {
+  readonly kind: 'commit'
+  readonly staged: unknown
+  readonly exactName?: Uint8Array
+}
+export interface CommitReply {
+  readonly archive: ArchiveInfo
+  /** Further facts for incoming/, such as what was new. */
+  readonly result?: unknown
+}
+
+export type EngineRequest =
+  /** First of all; hands over the slab that decoded chunks are written to. */
+  | { readonly kind: 'start'; readonly slab: SharedArrayBuffer }
+  | { readonly kind: 'tree'; readonly archive: string }
+  | ChunksRequest
+  | CommitRequest
+  | { readonly kind: 'statfs' }
+
+export interface EngineReplies {
+  start: undefined
+  tree: TreeReply
+  chunks: ChunksReply
+  commit: CommitReply
+  statfs: StatFs
+}
+
+/** An error on its way between threads: `code` is an errno's name as fs/errno.ts chose it. */
+export interface WireError {
+  readonly code: string
+  readonly msgid: string | undefined
+  readonly message: string
+}
+
+/** FUSE thread -> engine thread. */
+export type ToEngine =
+  | { readonly type: 'request'; readonly id: number; readonly request: EngineRequest }
+  | { readonly type: 'log'; readonly level: LogLevel; readonly topic: string; readonly message: string }
+  /** Answer to `finish`. `results` is what incoming/ reports. */
+  | { readonly type: 'finished'; readonly results: unknown }
+
+/** Engine thread -> FUSE thread. */
+export type ToFuse =
+  | { readonly type: 'reply'; readonly id: number; readonly value: unknown }
+  | { readonly type: 'error'; readonly id: number; readonly error: WireError }
+  /** The list changed: the complete new one. */
+  | { readonly type: 'archives'; readonly archives: readonly ArchiveInfo[] }
+  /** Unmounting was asked for (umount, a signal): commit what is staged, then say `finished`. */
+  | { readonly type: 'finish' }
+
+/** One end's way out. The engine thread's one also signals the wake-up descriptor. */
+export interface EngineChannel<Out> {
+  post(message: Out, transfer?: readonly ArrayBuffer[]): void
+}

@@ -1,0 +1,31 @@
+/**
+ * A part of the mount with one owner: an archive's files, `incoming`. VirtualFs decides by the inode's range who is asked, so
+ * a subtree sees only inodes of its own range. Its operations are those of FsCore, with the same rules for answers and
+ * borrowed buffers. An absent operation that would change something means EROFS, any other ENOSYS.
+ *
+ * `link`, `rename` and `copyFileRange` are called only when both ends lie in this subtree; across subtrees VirtualFs
+ * answers EXDEV, with one exception: a rename into the root is offered to `renameToRoot`.
+ */
+import type { Answer, AttrReply, Call, DirSink, FsCore } from './core.js'
+import type { Entry, Ino } from './types.js'
+
+type Required = 'lookup' | 'getattr' | 'readdir'
+type Routing = 'syncfs' | 'destroy' | Required
+
+export interface Subtree extends Partial<Omit<FsCore, Routing>> {
+  /** As in inodes.ts: every inode of the subtree lies in it. */
+  readonly range: number
+  /** The directory that appears in the root. */
+  readonly root: Ino
+  lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
+  getattr(ino: Ino, fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply>
+  readdir(ino: Ino, fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void>
+  /** The entry of `root` as the mount's root shows it. */
+  rootEntry(): Entry
+  /** `mv MNT/incoming/NAME MNT/NEW`: the name is free in the root and contains no slash. Buffers are borrowed. */
+  renameToRoot?(parent: Ino, name: Buffer, newName: Buffer, flags: number, call: Call<void>): Answer<void>
+  syncfs?(call: Call<void>): Answer<void>
+  /** Called by the loop now and then (at least every second) and after every request from the engine. */
+  tick?(nowMs: number): void
+  destroy?(): void
+}

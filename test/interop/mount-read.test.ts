@@ -1,0 +1,143 @@
+/** The drive's read side through real mounts, held against what borg extracts. */
+import test from 'ava'
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fixtureJson, fixturePath } from '../helpers/fixtures.js'
+import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
+import { differences, makeEveryKind, makeSmallFiles, unpackGolden } from '../helpers/trees.js'
+
+interface GoldenRepo {
+  file: string
+  passphrase: string | null
+  archives: { name: string; items: { path?: string; type: string; part?: number; size?: number; mtime_ns?: string }[] }[]
+}
+
+const golden = fixtureJson<{ repos: GoldenRepo[] }>('golden', 'fixtures.json').repos
+const run = haveBorg && isRoot ? test : test.skip
+if (!haveBorg || !isRoot) console.error('SKIPPED aloud: test/interop/mount-read compares with the real borg as root')
+
+for (const repo of golden) {
+  run(`${repo.file} mounts equal to what borg extracts`, t => {
+    const sandbox = new Sandbox('golden')
+    try {
+      const { folder, repository } = unpackGolden(sandbox, fixturePath('golden', repo.file))
+      const env = { BORG_PASSPHRASE: repo.passphrase ?? undefined, BORG_KEY_FILE: readdirSync(folder).includes('keyfile') ? join(folder, 'keyfile') : undefined }
+      const mountpoint = sandbox.mount(repository, { args: ['--numeric-ids'], env })
+      t.deepEqual(readdirSync(mountpoint).filter(name => !name.startsWith('.') && name !== 'incoming').sort(),
+        repo.archives.map(archive => archive.name).filter(name => !/\.checkpoint(\.\d+)?$/.test(name)).sort())
+      for (const archive of repo.archives) {
+        if (/\.checkpoint(\.\d+)?$/.test(archive.name)) continue
+        // borg restores a '.' item before its siblings, so its own mtime does not survive; a tar's hard links carry attributes of their own.
+        if (archive.items.some(item => item.path === '.') || archive.name.includes('i-tar')) continue
+        const out = sandbox.mkdir('out', archive.name)
+        sandbox.borg(['extract', '--numeric-ids', `${repository}::${archive.name}`], { cwd: out, env, ok: [0, 1] })
+        const ignoreRoot = differences(sandbox, out, join(mountpoint, archive.name)).split('\n').filter(line => !/ \.\/$/.test(line)).join('\n')
+        t.is(ignoreRoot, '', archive.name)
+      }
+      sandbox.unmount(mountpoint)
+      t.false(sandbox.isMounted(mountpoint))
+    } finally {
+      sandbox.close()
+    }
+  })
+}
+
+run('rsync finds no difference between a tree with every kind of file and its archive in the mount', t => {
+  const sandbox = new Sandbox('mount-kinds')
+  try {
+    const source = makeEveryKind(sandbox)
+    sandbox.borg(['init', '-e', 'repokey', 'repo'])
+    sandbox.borg(['create', '../repo::a', '.'], { cwd: source })
+    const mountpoint = sandbox.mount('repo', { args: ['--numeric-ids'] })
+    t.is(differences(sandbox, source, join(mountpoint, 'a')), '')
+    t.is(sandbox.sh('getfacl -p --numeric -R . | sort', { cwd: source }).stdout, sandbox.sh('getfacl -p --numeric -R . | sort', { cwd: join(mountpoint, 'a') }).stdout)
+    t.is(sandbox.sh('cp x mnt/a/x 2>&1 || cp source mnt/a/x 2>&1 || true; touch mnt/a/new 2>&1 || true').stdout.includes('Read-only file system'), true)
+    t.true(sandbox.sh('cat /proc/self/mounts').stdout.split('\n').some(line => line.startsWith(`borgfs ${mountpoint} fuse`)))
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('one archive mounts as its files', t => {
+  const sandbox = new Sandbox('mount-one')
+  try {
+    const source = makeSmallFiles(sandbox, 'source', 300)
+    sandbox.borg(['init', '-e', 'none', 'repo'])
+    sandbox.borg(['create', '../repo::a', '.'], { cwd: source })
+    const mountpoint = sandbox.mount('repo::a')
+    t.is(differences(sandbox, source, mountpoint), '')
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('a damaged chunk gives EIO for the reads that touch it and nothing else', async t => {
+  const sandbox = new Sandbox('mount-damage')
+  try {
+    const source = sandbox.mkdir('source')
+    sandbox.sh('for i in 1 2 3; do head -c 20000 /dev/urandom > f$i; done', { cwd: source })
+    sandbox.borg(['init', '-e', 'repokey', 'repo'])
+    sandbox.borg(['create', '-C', 'none', '../repo::a', '.'], { cwd: source })
+    // f2's object is found by its stored length and order, and one byte in its middle is turned over.
+    const segment = sandbox.path('repo/data/0/1')
+    const bytes = readFileSync(segment)
+    const offsets: number[] = []
+    for (let at = 8; at < bytes.length; at += bytes.readUInt32LE(at + 4)) if (bytes.readUInt32LE(at + 4) > 20000 && bytes[at + 8] === 0) offsets.push(at)
+    t.is(offsets.length, 3)
+    bytes[offsets[1]! + 10000]! ^= 1
+    writeFileSync(segment, bytes)
+    const mountpoint = sandbox.mount('repo')
+    const results = ['f1', 'f2', 'f3'].map(name => sandbox.sh(`cat mnt/a/${name} | cmp - source/${name}`, { ok: 'any' }))
+    t.is(results.filter(result => result.rc === 0).length, 2)
+    t.regex(results.map(result => result.stderr).join(''), /Input\/output error/)
+    t.is(sandbox.sh('ls mnt/a').stdout, 'f1\nf2\nf3\n')
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('an archive made by another client appears in a mounted drive, and the drive does not delay it', async t => {
+  const sandbox = new Sandbox('mount-refresh')
+  try {
+    const source = makeSmallFiles(sandbox, 'source', 50)
+    sandbox.borg(['init', '-e', 'repokey', 'repo'])
+    sandbox.borg(['create', '../repo::one', '.'], { cwd: source })
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'refresh=1'] })
+    t.is(statSync(join(mountpoint, 'one')).isDirectory(), true)
+    sandbox.borg(['--lock-wait', '30', 'create', '../repo::two', '.'], { cwd: source })
+    await eventually('the new archive in the mount', () => readdirSync(mountpoint).includes('two'))
+    t.is(differences(sandbox, source, join(mountpoint, 'two')), '')
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('reads at any offset give the right bytes while the cache is far smaller than the file', t => {
+  const sandbox = new Sandbox('mount-random')
+  try {
+    const source = sandbox.mkdir('source')
+    sandbox.sh('head -c 60000000 /dev/urandom > big', { cwd: source })
+    sandbox.borg(['init', '-e', 'repokey-blake2', 'repo'])
+    sandbox.borg(['create', '../repo::a', '.'], { cwd: source })
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'cache=8M'] })
+    const expected = readFileSync(join(source, 'big'))
+    const fd = openSync(join(mountpoint, 'a', 'big'), 'r')
+    const buffer = Buffer.alloc(300_000)
+    let state = 12345
+    for (let index = 0; index < 200; index++) {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0
+      const offset = state % (expected.length + 1000)
+      const length = 1 + ((state >>> 8) % buffer.length)
+      const count = readSync(fd, buffer, 0, length, offset)
+      t.true(buffer.subarray(0, count).equals(expected.subarray(offset, offset + length)))
+    }
+    closeSync(fd)
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
