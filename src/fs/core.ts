@@ -17,6 +17,8 @@ export interface Call<T> {
   readonly uid: number
   readonly gid: number
   readonly pid: number
+  /** With `killsPrivileges`: this write, truncation or open drops set-user-id, and set-group-id of group-executable files. */
+  readonly killSetId?: boolean
   defer(): (answer: T | Errno) => void
 }
 
@@ -26,10 +28,22 @@ export type DirSink = (name: Uint8Array, entry: Entry, nextCookie: number) => bo
 /** Where a read puts its bytes: `into` has exactly the size that was asked. Only valid until the operation returns. */
 export type ReadAnswer = number | Uint8Array
 
+/**
+ * Each Entry that lookup, mknod, mkdir, symlink, link and create answer gives the kernel a reference to its inode; entries
+ * of readdir give one only where `remember` says so. `forget` returns them.
+ */
 export interface FsCore {
+  /**
+   * The core itself drops `security.capability` at every write, truncation and chown, set-id bits at chown, and set-id
+   * bits where `call.killSetId` says so. Else the kernel does, at the price of a getxattr before each write.
+   */
+  readonly killsPrivileges?: boolean
+  /** An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for entryTtlMs. */
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** The kernel dropped `count` references it got by entries. Never answered. */
   forget(ino: Ino, count: number): void
+  /** A listing gave the kernel a reference to `ino`, as a lookup does (READDIRPLUS). Called from within the sink. */
+  remember?(ino: Ino): void
   getattr(ino: Ino, fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply>
   setattr(ino: Ino, change: AttrChange, call: Call<AttrReply>): Answer<AttrReply>
   readlink(ino: Ino, call: Call<Uint8Array>): Answer<Uint8Array>
@@ -41,6 +55,7 @@ export interface FsCore {
   rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void>
   /** flags: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2. */
   rename(parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number, call: Call<void>): Answer<void>
+  /** flags are Linux' O_*. O_TRUNC may be among them: open truncates then, no setattr follows. Nothing checks O_EXCL again in create. */
   open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened>
   create(parent: Ino, name: Buffer, mode: number, flags: number, call: Call<Created>): Answer<Created>
   /**

@@ -22,7 +22,7 @@ export class EngineClient implements Log {
     this.#channel = channel
   }
 
-  /** Asks; `done` is called exactly once, later, with an error or the value. After `close` it is an ESTALE error. */
+  /** Asks; `done` is called exactly once with an error or the value: from `deliver`, or at once with EIO after `close`. */
   request<K extends Kind>(request: Extract<EngineRequest, { kind: K }>,
     done: (error: WireError | undefined, value: EngineReplies[K]) => void): void {
     const id = this.#next++

@@ -5,7 +5,7 @@
  * a signal on its wake-up descriptor (EngineChannel), because that thread blocks in the kernel.
  */
 import type { LogLevel } from '../engine/log.js'
-import type { ArchiveTreeData } from './archive-tree.js'
+import type { ArchiveTreeData } from './tree-columns.js'
 import type { StatFs } from './types.js'
 
 /** One archive as the root shows it. */
@@ -42,21 +42,34 @@ export interface MountView {
   readonly allowDamagedFiles: boolean
 }
 
-export interface TreeReply {
-  readonly tree: ArchiveTreeData
+/** What can be told of an archive without reading it whole. */
+export interface ArchiveHead {
   readonly facts: ArchiveFacts
+  /** Attributes of the item `.` if the archive begins with it: they are those of the archive's directory. */
+  readonly root: RootAttributes | undefined
+}
+export interface RootAttributes {
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly atimeNs: bigint
+  readonly mtimeNs: bigint
+  readonly ctimeNs: bigint
 }
 
 /**
  * Chunks wanted: `ids` holds 32 bytes each, `sizes` the plaintext lengths. A chunk longer than `pageBytes` (chunk-cache.ts)
  * goes into pages of the slab: `pages` lists ceil(size / pageBytes) page numbers for each such chunk, one chunk after
- * the other; 0xffffffff in place of the first says that there was no room and the chunk comes in the reply's data.
+ * the other; `noPage` in place of the first says
+ * that there was no room and the chunk comes in the reply's data.
  */
 export interface ChunksRequest {
   readonly kind: 'chunks'
   readonly ids: Uint8Array
   readonly sizes: Uint32Array
   readonly pages: Uint32Array
+  /** Somebody waits; false for what is only expected to be wanted. */
+  readonly urgent: boolean
 }
 
 export interface ChunksReply {
@@ -89,6 +102,8 @@ export interface CommitReply {
 export type EngineRequest =
   /** First of all; hands over the slab that decoded chunks are written to. */
   | { readonly kind: 'start'; readonly slab: SharedArrayBuffer }
+  /** `archive` is ArchiveInfo.id. */
+  | { readonly kind: 'head'; readonly archive: string }
   | { readonly kind: 'tree'; readonly archive: string }
   | ChunksRequest
   | CommitRequest
@@ -96,7 +111,8 @@ export type EngineRequest =
 
 export interface EngineReplies {
   start: undefined
-  tree: TreeReply
+  head: ArchiveHead
+  tree: ArchiveTreeData
   chunks: ChunksReply
   commit: CommitReply
   statfs: StatFs

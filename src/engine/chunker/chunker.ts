@@ -4,28 +4,26 @@ export type ChunkerParams =
   | readonly ['buzhash', minExp: number, maxExp: number, maskBits: number, window: number]
   | readonly ['fixed', blockSize: number, headerSize: number]
 
-/** A run of a file: bytes that were read, or a hole that was not (only fixed chunkers with --sparse see holes). */
-export type Piece =
-  | { readonly kind: 'data'; readonly bytes: Buffer }
-  | { readonly kind: 'hole'; readonly size: number }
-
 /** Fills `into` from the source's position as far as it can; a result of 0 is the end. */
 export interface ByteSource {
   read(into: Uint8Array): Promise<number>
-  /** Known for regular files: lets the chunker follow the hole map by SEEK_DATA/SEEK_HOLE. */
+  /** Known for regular files: lets the fixed chunker follow the hole map by SEEK_DATA/SEEK_HOLE. */
   readonly fd?: number
 }
 
-/**
- * Cuts one source into chunks, in order. `bytes` is memory of the chunker's own (a SharedArrayBuffer, so that worker
- * threads may read it) and is valid until `release` of that chunk was called; the chunker reads ahead only while it has
- * free memory, so a consumer that never releases stops it.
- */
-export interface Chunker {
-  readonly params: ChunkerParams
-  split(source: ByteSource): AsyncIterable<CutChunk>
-}
+/** One chunk in memory of the chunker, which other threads may read. It is valid until release(). */
 export interface CutChunk {
   readonly bytes: Buffer
   release(): void
+}
+
+/**
+ * Cuts one source into chunks, in order. It reads ahead only while it has free memory, so that a consumer that never releases
+ * stops it. One source at a time.
+ */
+export interface Chunker {
+  readonly params: ChunkerParams
+  /** A source of at most so many bytes is one chunk. */
+  readonly singleChunkBytes: number
+  split(source: ByteSource): AsyncIterable<CutChunk>
 }

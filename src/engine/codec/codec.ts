@@ -4,10 +4,21 @@
 export interface Codec {
   /** Borg's name: none, lz4, zstd, zlib, lzma, auto, obfuscate. */
   readonly name: string
+  /** The option text that makes the same codec again, in another thread. */
+  readonly spec: string
   /** The complete payload including header; falls back to none as compression.md §2 says. */
   compress(data: Uint8Array): Buffer | Promise<Buffer>
   /** Longest payload that compress can make of `size` plaintext bytes: nonces are set aside by it. */
   maxPayload(size: number): number
 }
-// decompress(payload: Uint8Array, sizeHint?: number): Buffer | Promise<Buffer>   lives in codec/decompress.ts
-// parseCompression(text: string): Codec                                        lives in codec/spec.ts
+
+/** What a decoder is told. */
+export interface DecodeLimits {
+  /** Exact plaintext length, when a chunk list tells it. */
+  readonly size?: number
+  /** No more plaintext than this is made of one chunk, whatever it claims. */
+  readonly maxSize?: number
+}
+
+/** Borg's own bound for one chunk is 2^27 bytes; larger claims are bombs. */
+export const defaultMaxPlaintext = 1 << 27

@@ -26,6 +26,10 @@ export interface Key {
    * again; it uses ceil(payload.length / 16) values. Ignored where the mode has none.
    */
   seal(payload: Uint8Array, nonce: bigint): Buffer
+  /** seal, written into `target` at `offset`; returns the object's length. */
+  sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number): number
+  /** Length of the stored object of a payload. */
+  sealedLength(payloadLength: number): number
   /** The payload of a stored object. Verifies type byte and MAC before decrypting. IntegrityError. `id` is for the message only. */
   open(object: Uint8Array, id: Uint8Array): Buffer
   /** Nonce of an encrypted object, for the manifest bound (crypto.md §4). */
@@ -37,7 +41,7 @@ export interface Key {
   wipe(): void
 }
 
-/** Clonable to worker threads. Raw bytes are in shared memory that keyFromMaterial's last taker may not outlive: the sender wipes it by releaseMaterial. */
+/** Clonable to worker threads: KeyObjects are handed over by reference, their bytes never become visible. See keyFromMaterial. */
 export interface KeyMaterial {
   readonly type: number
   readonly mode: EncryptionMode

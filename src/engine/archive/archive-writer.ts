@@ -1,0 +1,70 @@
+/** Builds one archive: item stream, statistics, metadata object, manifest entry. */
+import { maxObjectBytes } from '../constants.js'
+import { BorgError } from '../errors.js'
+import type { ChunkId } from '../ids.js'
+import type { Transaction } from '../repository/repository.js'
+import type { ChunkWriter } from '../store/chunk-writer.js'
+import type { RepoObjects } from '../store/repo-objects.js'
+import { bytesOf, shownText } from '../text.js'
+import { type ArchiveFacts, type ArchiveStats, encodeMetadata } from './archive-metadata.js'
+import { ArchiveAlreadyExists } from './errors.js'
+import { ItemStreamWriter } from './item-stream.js'
+import type { Item } from './item.js'
+import { type ArchiveInfo, isValidArchiveName, type Manifest } from './manifest.js'
+
+export class ArchiveWriter {
+  readonly #writer: ChunkWriter
+  readonly #objects: RepoObjects
+  readonly #stream: ItemStreamWriter
+  readonly #items: Promise<ChunkId>[] = []
+  #size = 0
+  #csize = 0
+  #nfiles = 0
+
+  constructor(writer: ChunkWriter, objects: RepoObjects) {
+    this.#writer = writer
+    this.#objects = objects
+    this.#stream = new ItemStreamWriter(objects.key.chunkSeed, async chunk => {
+      await writer.room()
+      this.#items.push(writer.add(chunk).then(({ id }) => id))
+    })
+  }
+
+  get stats(): ArchiveStats {
+    return { size: this.#size, csize: this.#csize, nfiles: this.#nfiles }
+  }
+
+  /** Items in the order of the archive, complete with their chunks. A promise only now and then, when chunks of the stream are stored. */
+  addItem(item: Item): Promise<void> | undefined {
+    if (item.chunks) {
+      this.#nfiles++
+      for (let index = 0; index < item.chunks.length; index++) {
+        this.#size += item.chunks.size(index)
+        this.#csize += item.chunks.csize(index)
+      }
+    }
+    return this.#stream.add(item)
+  }
+
+  /** Stores the rest and the metadata object, and enters the archive into the manifest, which the caller then writes. */
+  async save(name: string, facts: ArchiveFacts, tx: Transaction, manifest: Manifest): Promise<ArchiveInfo> {
+    ensureNewName(manifest, name)
+    await this.#stream.flush(true)
+    await this.#writer.drain()
+    const items = await Promise.all(this.#items)
+    const plain = encodeMetadata(name, facts, this.stats, items, this.#objects.key)
+    if (plain.length > maxObjectBytes - 64) throw new BorgError('Error', `Archive ${shownText(bytesOf(name))} has too many items: its metadata would not fit an object.`)
+    const id = this.#objects.key.idHash(plain)
+    await tx.put(id, await this.#objects.seal(plain))
+    const info = { name, id, time: facts.time }
+    manifest.archives.set(name, info)
+    return info
+  }
+}
+
+/** ArchiveAlreadyExists; BorgError for a name that some Borg could not read. */
+export function ensureNewName(manifest: Manifest, name: string): void {
+  const bytes = bytesOf(name)
+  if (!isValidArchiveName(bytes)) throw new BorgError('CommandError', `Invalid archive name: "${shownText(bytes)}" (1 to 255 bytes without a slash)`, 2)
+  if (manifest.archives.has(name)) throw new ArchiveAlreadyExists(shownText(bytes))
+}

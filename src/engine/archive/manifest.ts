@@ -1,0 +1,139 @@
+/** The root object: archives by name (archive.md §2). */
+import type { Key } from '../crypto/key.js'
+import { TamInvalid, TamRequired, TamUnsupportedSuite } from '../crypto/errors.js'
+import { packWithTam, unpackWithTam } from '../crypto/tam.js'
+import { IntegrityError } from '../errors.js'
+import { type ChunkId, chunkId, manifestId } from '../ids.js'
+import type { MsgValue } from '../msgpack.js'
+import type { Repository, Transaction } from '../repository/repository.js'
+import { ObjectNotFound } from '../repository/errors.js'
+import type { RepoObjects } from '../store/repo-objects.js'
+import { bytesOf, shownText } from '../text.js'
+import { ArchiveDoesNotExist, MandatoryFeatureUnsupported, NoManifest, UnsupportedManifest } from './errors.js'
+import { itemKeys } from './item-keys.js'
+import { formatTimestamp, nowMicros, parseTimestamp } from './timestamps.js'
+
+export interface ArchiveInfo {
+  /** Byte string. */
+  readonly name: string
+  readonly id: ChunkId
+  /** UTC text as stored. */
+  readonly time: string
+}
+
+/** What an operation does to the repository: feature flags may forbid it. */
+export type OperationClass = 'read' | 'check' | 'write' | 'delete'
+
+const futureMarker = Buffer.from('c1c1c1c1', 'hex')
+const maxNameBytes = 255
+
+export class Manifest {
+  /** By byte string of the name, in the order stored. */
+  readonly archives: Map<string, ArchiveInfo>
+  readonly config: Map<string, MsgValue>
+  #itemKeys: Set<string>
+  timestamp: string
+  /** Id of the manifest's plaintext: another one means that somebody wrote meanwhile. */
+  id: ChunkId
+
+  private constructor(archives: Map<string, ArchiveInfo>, config: Map<string, MsgValue>, keys: Iterable<string>, timestamp: string, id: ChunkId) {
+    this.archives = archives
+    this.config = config
+    this.#itemKeys = new Set(keys)
+    this.timestamp = timestamp
+    this.id = id
+  }
+
+  /** Of a new repository. */
+  static empty(key: Key): Manifest {
+    return new Manifest(new Map(), key.tamRequired ? new Map([['tam_required', true as MsgValue]]) : new Map(), itemKeys, '', manifestId)
+  }
+
+  /** The stored object, which also tells the key type. NoManifest. */
+  static async readObject(repository: Repository): Promise<Buffer> {
+    try {
+      return await repository.get(manifestId)
+    } catch (error) {
+      if (error instanceof ObjectNotFound) throw new NoManifest()
+      throw error
+    }
+  }
+
+  /** Decodes and authenticates it. TAM errors, UnsupportedManifest, IntegrityError. */
+  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass): Promise<Manifest> {
+    const { key } = objects
+    const plain = await objects.parse(manifestId, object)
+    if (plain.subarray(0, 4).equals(futureMarker)) throw new UnsupportedManifest()
+    const { map, tam, suite } = unpackWithTam(plain, key, 'manifest')
+    if (tam === 'wrong') throw new TamInvalid('manifest')
+    if (tam === 'absent' && key.tamRequired) throw new TamRequired(location)
+    if (tam === 'unsupported' && key.tamRequired) throw new TamUnsupportedSuite(suite ?? '')
+    const version = map.get('version')
+    if (version !== 1 && version !== 2) throw new IntegrityError(`Manifest: version ${String(version)} is not supported`)
+    const timestamp = map.get('timestamp')
+    const config = map.get('config')
+    const keys = map.get('item_keys')
+    const manifest = new Manifest(
+      readArchives(map.get('archives')),
+      config instanceof Map ? config : new Map(),
+      [...itemKeys, ...(Array.isArray(keys) ? keys.filter(Buffer.isBuffer).map(value => value.toString('latin1')) : [])],
+      Buffer.isBuffer(timestamp) ? timestamp.toString('latin1') : '',
+      key.idHash(plain),
+    )
+    manifest.#refuseUnknownFeatures(operation)
+    return manifest
+  }
+
+  #refuseUnknownFeatures(operation: OperationClass): void {
+    const flags = this.config.get('feature_flags')
+    const flagsOfClass = flags instanceof Map ? flags.get(operation) : undefined
+    const mandatory = flagsOfClass instanceof Map ? flagsOfClass.get('mandatory') : undefined
+    // This program, like Borg 1.2 and 1.4, knows no feature by name.
+    if (Array.isArray(mandatory) && mandatory.length > 0) throw new MandatoryFeatureUnsupported(mandatory.filter(Buffer.isBuffer).map(shownText))
+  }
+
+  /** ArchiveDoesNotExist. `name` is a byte string. */
+  get(name: string): ArchiveInfo {
+    const info = this.archives.get(name)
+    if (!info) throw new ArchiveDoesNotExist(shownText(bytesOf(name)))
+    return info
+  }
+
+  /** By time, equal times by name. */
+  sorted(): ArchiveInfo[] {
+    return [...this.archives.values()].sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : a.name < b.name ? -1 : 1))
+  }
+
+  /** Stores it in a transaction; the commit is the caller's. Its timestamp is later than any before. */
+  async write(tx: Transaction, objects: RepoObjects): Promise<void> {
+    const { key } = objects
+    if (key.tamRequired) this.config.set('tam_required', true)
+    const previous = this.timestamp ? parseTimestamp(this.timestamp) : undefined
+    const timestamp = formatTimestamp(Math.max(nowMicros(), (previous ?? 0) + 1))
+    const archives = new Map<string, MsgValue>()
+    for (const [name, { id, time }] of this.archives) archives.set(name, new Map<string, MsgValue>([['id', id], ['time', Buffer.from(time)]]))
+    const packed = packWithTam(new Map<string, MsgValue>([
+      ['version', 1], ['archives', archives], ['timestamp', Buffer.from(timestamp)], ['config', this.config],
+      ['item_keys', [...this.#itemKeys].sort().map(bytesOf)],
+    ]), key, 'manifest')
+    await tx.put(manifestId, await objects.seal(packed))
+    this.timestamp = timestamp
+    this.id = key.idHash(packed)
+  }
+}
+
+function readArchives(value: MsgValue | undefined): Map<string, ArchiveInfo> {
+  const archives = new Map<string, ArchiveInfo>()
+  if (!(value instanceof Map)) throw new IntegrityError('Manifest: the list of archives is missing')
+  for (const [name, entry] of value) {
+    const [id, time] = entry instanceof Map ? [entry.get('id'), entry.get('time')] : []
+    if (!Buffer.isBuffer(id) || id.length !== 32 || !Buffer.isBuffer(time)) throw new IntegrityError(`Manifest: the entry of archive ${shownText(bytesOf(name))} is malformed`)
+    archives.set(name, { name, id: chunkId(Buffer.from(id)), time: time.toString('latin1') })
+  }
+  return archives
+}
+
+/** Whether a name can be stored so that every Borg can read it (archive.md §2). */
+export function isValidArchiveName(name: Uint8Array): boolean {
+  return name.length > 0 && name.length <= maxNameBytes && !name.includes(0x2f) && !name.includes(0)
+}

@@ -1,0 +1,55 @@
+/** Memory that chunkers read into: a few shared blocks, used again when all chunks in them were released. */
+
+export interface Block {
+  readonly bytes: Buffer
+  /** Chunks cut from it that are still in use, plus one while the chunker itself uses it. */
+  users: number
+}
+
+export class Blocks {
+  readonly #size: number
+  readonly #max: number
+  readonly #free: Block[] = []
+  #made = 0
+  #waiting: (() => void) | undefined
+
+  constructor(size: number, max: number) {
+    this.#size = size
+    this.#max = max
+  }
+
+  /** A block with one user. Waits while all are in use. */
+  async take(): Promise<Block> {
+    for (;;) {
+      const block = this.#free.pop()
+      if (block) {
+        block.users = 1
+        return block
+      }
+      if (this.#made < this.#max) {
+        this.#made++
+        return { bytes: Buffer.from(new SharedArrayBuffer(this.#size)), users: 1 }
+      }
+      await new Promise<void>(resolve => (this.#waiting = resolve))
+    }
+  }
+
+  release(block: Block): void {
+    if (--block.users > 0) return
+    this.#free.push(block)
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    waiting?.()
+  }
+}
+
+/** Reads until the range is full or the source ends; the number of bytes read. */
+export async function fill(source: { read(into: Uint8Array): Promise<number> }, into: Buffer, start: number, end: number): Promise<number> {
+  let at = start
+  while (at < end) {
+    const count = await source.read(into.subarray(at, end))
+    if (count === 0) break
+    at += count
+  }
+  return at - start
+}

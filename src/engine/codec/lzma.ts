@@ -1,0 +1,80 @@
+/** Method lzma: 02 00, then an .xz stream without integrity check. Streams with any check and legacy .lzma are read as well. */
+import { createRequire } from 'node:module'
+import { type Codec, type DecodeLimits, defaultMaxPlaintext } from './codec.js'
+import { DecompressionError } from './errors.js'
+import { withHeader } from './none.js'
+
+interface LzmaStream {
+  on(event: 'data', listener: (piece: Buffer) => void): LzmaStream
+  on(event: 'end', listener: () => void): LzmaStream
+  on(event: 'error', listener: (error: Error) => void): LzmaStream
+  write(data: Uint8Array): boolean
+  end(data: Uint8Array): void
+  destroy?(): void
+}
+interface LzmaNative {
+  createStream(coder: string, options: Record<string, unknown>): LzmaStream
+  CHECK_NONE: number
+}
+
+let loaded: LzmaNative | undefined
+const lzmaNative = (): LzmaNative => (loaded ??= createRequire(import.meta.url)('lzma-native') as LzmaNative)
+
+export function lzma(level: number): Codec {
+  return {
+    name: 'lzma',
+    spec: `lzma,${level}`,
+    async compress(data) {
+      const coder = lzmaNative().createStream('easyEncoder', { preset: level, check: lzmaNative().CHECK_NONE, synchronous: true })
+      return withHeader(2, await through(coder, data, Infinity), data)
+    },
+    maxPayload: size => size + 2,
+  }
+}
+
+/** The plaintext of a payload with header 02 00. */
+export async function decompressLzma(payload: Uint8Array, limits: DecodeLimits): Promise<Buffer> {
+  const stream = payload.subarray(2)
+  const maxSize = limits.size ?? limits.maxSize ?? defaultMaxPlaintext
+  // Concatenated .xz streams are read as one; what follows the last stream is ignored (compression.md §5).
+  const isXz = stream[0] === 0xfd && stream[1] === 0x37
+  const coder = lzmaNative().createStream('autoDecoder', { synchronous: true, flags: isXz ? concatenated : 0 })
+  try {
+    return await through(coder, stream, maxSize)
+  } catch (cause) {
+    if (cause instanceof DecompressionError) throw cause
+    if (isXz) return decompressOne(stream, maxSize)
+    throw new DecompressionError('the lzma stream is damaged', cause)
+  }
+}
+
+/** LZMA_CONCATENATED of liblzma. */
+const concatenated = 8
+
+/** The first stream alone, for payloads with trailing garbage. */
+async function decompressOne(stream: Uint8Array, maxSize: number): Promise<Buffer> {
+  try {
+    return await through(lzmaNative().createStream('autoDecoder', { synchronous: true }), stream, maxSize)
+  } catch (cause) {
+    if (cause instanceof DecompressionError) throw cause
+    throw new DecompressionError('the lzma stream is damaged', cause)
+  }
+}
+
+function through(coder: LzmaStream, data: Uint8Array, maxSize: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const pieces: Buffer[] = []
+    let length = 0
+    coder.on('data', piece => {
+      pieces.push(piece)
+      length += piece.length
+      if (length > maxSize) {
+        reject(new DecompressionError(`more than ${maxSize} bytes come out of the lzma stream`))
+        coder.destroy?.()
+      }
+    })
+    coder.on('end', () => resolve(Buffer.concat(pieces, length)))
+    coder.on('error', reject)
+    coder.end(data)
+  })
+}

@@ -1,0 +1,211 @@
+/** The three families of keys: plain, authenticated, encrypted (envelopes of crypto.md §3). */
+import { createCipheriv, createDecipheriv, createHash, createHmac, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto'
+import { type ChunkId, chunkId, idHex } from '../ids.js'
+import { IntegrityError } from '../errors.js'
+import { blake2b256, secured, wipe } from './blake2b.js'
+import { equalInConstantTime } from './constant-time.js'
+import type { EncryptionMode, Key, KeyMaterial } from './key.js'
+import { type KeyType, keyTypeOf, keyTypeOfMode, legacyPassphraseType } from './key-types.js'
+import { type Secrets, wipeSecrets } from './secrets.js'
+
+const macBytes = 32
+const headerBytes = 41
+
+type Hash = (data: Uint8Array) => Buffer
+
+function sha256(data: Uint8Array): Buffer {
+  return createHash('sha256').update(data).digest()
+}
+
+/** A keyed hash of one or two inputs: HMAC-SHA-256, or BLAKE2b with the key as ordinary input. */
+function keyedHash(type: KeyType, key: KeyObject, raw: Buffer | undefined): Hash {
+  if (type.hash !== 'blake2b') return data => createHmac('sha256', key).update(data).digest()
+  return data => blake2b256(raw!, data)
+}
+
+abstract class BaseKey implements Key {
+  readonly type: number
+  readonly mode: EncryptionMode
+  abstract readonly encrypted: boolean
+  readonly chunkSeed: number
+  readonly tamRequired: boolean
+  readonly logicallyUnencrypted: boolean
+
+  protected constructor(type: KeyType, facts: { chunkSeed: number; tamRequired: boolean; logicallyUnencrypted: boolean }) {
+    this.type = type.type
+    this.mode = type.mode
+    this.chunkSeed = facts.chunkSeed
+    this.tamRequired = facts.tamRequired
+    this.logicallyUnencrypted = facts.logicallyUnencrypted
+  }
+
+  abstract idHash(plaintext: Uint8Array): ChunkId
+  abstract tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  abstract material(): KeyMaterial
+
+  sealedLength(payloadLength: number): number {
+    return payloadLength + 1
+  }
+
+  seal(payload: Uint8Array, nonce: bigint): Buffer {
+    const object = Buffer.allocUnsafe(this.sealedLength(payload.length))
+    this.sealInto(payload, nonce, object, 0)
+    return object
+  }
+
+  sealInto(payload: Uint8Array, _nonce: bigint, target: Buffer, offset: number): number {
+    target[offset] = this.type
+    target.set(payload, offset + 1)
+    return payload.length + 1
+  }
+
+  open(object: Uint8Array, id: Uint8Array): Buffer {
+    if (object[0] !== this.type) throw wrongType(object, id)
+    return Buffer.from(object.buffer, object.byteOffset + 1, object.length - 1)
+  }
+
+  nonceOf(_object: Uint8Array): bigint {
+    return 0n
+  }
+
+  wipe(): void {}
+}
+
+function wrongType(object: Uint8Array, id: Uint8Array): IntegrityError {
+  return new IntegrityError(`Chunk ${idHex(id)}: Invalid encryption envelope (type ${object[0] ?? 'missing'})`)
+}
+
+/** Mode none. */
+class PlaintextKey extends BaseKey {
+  readonly encrypted = false
+
+  constructor() {
+    super(keyTypeOfMode('none'), { chunkSeed: 0, tamRequired: false, logicallyUnencrypted: true })
+  }
+
+  idHash(plaintext: Uint8Array): ChunkId {
+    return chunkId(sha256(plaintext))
+  }
+
+  tamKey(salt: Uint8Array, context: string): Buffer {
+    return Buffer.concat([salt, Buffer.from(context)])
+  }
+
+  material(): KeyMaterial {
+    return { type: this.type, mode: this.mode, chunkSeed: 0, tamRequired: false, logicallyUnencrypted: true, encKey: undefined, encHmacKey: undefined, idKey: undefined }
+  }
+}
+
+/** What authenticated and encrypted keys share: the id hash and the TAM. */
+class AuthenticatedKey extends BaseKey {
+  readonly encrypted: boolean = false
+  protected readonly keyType: KeyType
+  protected readonly encKey: KeyObject
+  protected readonly encHmacKey: KeyObject
+  readonly #idKey: KeyObject
+  protected readonly rawIdKey: Buffer | undefined
+  protected readonly rawHmacKey: Buffer | undefined
+  readonly #idHash: Hash
+
+  constructor(type: KeyType, facts: { chunkSeed: number; tamRequired: boolean; logicallyUnencrypted: boolean },
+    keys: { encKey: KeyObject; encHmacKey: KeyObject; idKey: KeyObject }) {
+    super(type, facts)
+    this.keyType = type
+    this.encKey = keys.encKey
+    this.encHmacKey = keys.encHmacKey
+    this.#idKey = keys.idKey
+    if (type.hash === 'blake2b') {
+      this.rawIdKey = secured(keys.idKey.export())
+      this.rawHmacKey = secured(keys.encHmacKey.export())
+    }
+    this.#idHash = keyedHash(type, keys.idKey, this.rawIdKey)
+  }
+
+  idHash(plaintext: Uint8Array): ChunkId {
+    return chunkId(this.#idHash(plaintext))
+  }
+
+  tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer {
+    const parts = [this.#idKey.export(), this.encKey.export(), this.encHmacKey.export()]
+    const secret = Buffer.concat(parts)
+    try {
+      return Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64))
+    } finally {
+      for (const bytes of [...parts, secret]) wipe(bytes)
+    }
+  }
+
+  material(): KeyMaterial {
+    const { type, mode, chunkSeed, tamRequired, logicallyUnencrypted, encKey, encHmacKey } = this
+    return { type, mode, chunkSeed, tamRequired, logicallyUnencrypted, encKey, encHmacKey, idKey: this.#idKey }
+  }
+
+  override wipe(): void {
+    if (this.rawIdKey) wipe(this.rawIdKey)
+    if (this.rawHmacKey) wipe(this.rawHmacKey)
+  }
+}
+
+/** AES-256-CTR with HMAC-SHA-256 or BLAKE2b-256: type 1, MAC 32, nonce 8, ciphertext. */
+class EncryptedKey extends AuthenticatedKey {
+  override readonly encrypted = true
+
+  override sealedLength(payloadLength: number): number {
+    return payloadLength + headerBytes
+  }
+
+  override sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number): number {
+    const counter = Buffer.alloc(16)
+    counter.writeBigUInt64BE(nonce, 8)
+    const length = headerBytes + payload.length
+    target[offset] = this.type
+    target.set(counter.subarray(8), offset + 33)
+    target.set(createCipheriv('aes-256-ctr', this.encKey, counter).update(payload), offset + headerBytes)
+    target.set(this.#mac(target.subarray(offset + 33, offset + length)), offset + 1)
+    return length
+  }
+
+  override open(object: Uint8Array, id: Uint8Array): Buffer {
+    const type = object[0]
+    // Objects of the legacy passphrase mode may stand in repositories that were migrated to repokey.
+    const legacy = type === legacyPassphraseType && (this.mode === 'repokey' || this.mode === 'repokey-blake2')
+    if (type !== this.type && !legacy) throw wrongType(object, id)
+    if (object.length < headerBytes) throw new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope is too short`)
+    const authenticated = object.subarray(33)
+    if (!equalInConstantTime(this.#mac(authenticated), object.subarray(1, 1 + macBytes))) {
+      throw new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope checksum mismatch`)
+    }
+    const counter = Buffer.alloc(16)
+    counter.set(object.subarray(33, headerBytes), 8)
+    return createDecipheriv('aes-256-ctr', this.encKey, counter).update(object.subarray(headerBytes))
+  }
+
+  override nonceOf(object: Uint8Array): bigint {
+    return Buffer.from(object.buffer, object.byteOffset, object.length).readBigUInt64BE(33)
+  }
+
+  #mac(data: Uint8Array): Buffer {
+    return this.rawHmacKey ? blake2b256(this.rawHmacKey, data) : createHmac('sha256', this.encHmacKey).update(data).digest()
+  }
+}
+
+/** The key of mode none. */
+export function plaintextKey(): Key {
+  return new PlaintextKey()
+}
+
+/** The key of any other mode. The secrets are taken over and wiped. */
+export function keyFromSecrets(type: KeyType, secrets: Secrets, logicallyUnencrypted: boolean): Key {
+  const keys = { encKey: createSecretKey(secrets.encKey), encHmacKey: createSecretKey(secrets.encHmacKey), idKey: createSecretKey(secrets.idKey) }
+  const facts = { chunkSeed: secrets.chunkSeed, tamRequired: secrets.tamRequired, logicallyUnencrypted }
+  wipeSecrets(secrets)
+  return type.encrypted ? new EncryptedKey(type, facts, keys) : new AuthenticatedKey(type, facts, keys)
+}
+
+/** The same key in another thread. */
+export function keyFromMaterial(material: KeyMaterial): Key {
+  const type = keyTypeOf(material.type)!
+  const { encKey, encHmacKey, idKey } = material
+  if (!encKey || !encHmacKey || !idKey) return new PlaintextKey()
+  return type.encrypted ? new EncryptedKey(type, material, { encKey, encHmacKey, idKey }) : new AuthenticatedKey(type, material, { encKey, encHmacKey, idKey })
+}

@@ -1,0 +1,163 @@
+/** Where passphrases come from (crypto.md §6, commands.md §6). The terminal is a port: cli/prompt.ts implements it. */
+import { spawnSync } from 'node:child_process'
+import { closeSync, readSync } from 'node:fs'
+import { messageOf } from '../errors.js'
+import { secured } from './blake2b.js'
+import { NoPassphraseFailure, PasscommandFailure, PassphraseWrong, PasswordRetriesExceeded } from './errors.js'
+
+export interface PassphrasePrompt {
+  /** Reads a passphrase without echo, as UTF-8; undefined without a terminal. */
+  ask(prompt: string): Promise<Buffer | undefined>
+  /** One line for the person, on stderr. */
+  say(line: string): void
+  /** A yes/no question that an environment variable may answer; the default is no. */
+  confirm(question: string, variable: string): Promise<boolean>
+}
+
+/** From variables: undefined if none of the three is set. */
+export type PassphraseSource = (env: NodeJS.ProcessEnv) => Buffer | undefined
+
+const maxTries = 3
+const maxNewTries = 10
+
+/** Reads the environment once: a descriptor can be read only once per process. */
+export class Passphrases {
+  readonly #env: NodeJS.ProcessEnv
+  readonly #prompt: PassphrasePrompt
+  #given: Buffer | undefined
+  #looked = false
+
+  constructor(env: NodeJS.ProcessEnv, prompt: PassphrasePrompt) {
+    this.#env = env
+    this.#prompt = prompt
+  }
+
+  /** BORG_PASSPHRASE, BORG_PASSCOMMAND, BORG_PASSPHRASE_FD: the first that is there. */
+  #fromEnvironment(): Buffer | undefined {
+    if (!this.#looked) {
+      this.#given = readEnvironment(this.#env)
+      this.#looked = true
+    }
+    return this.#given
+  }
+
+  /**
+   * Tries to open something with the passphrase of an existing key. `attempt` returns undefined for a wrong one.
+   * PassphraseWrong after a given one, PasswordRetriesExceeded after three typed ones, NoPassphraseFailure without a terminal.
+   */
+  async unlock<T>(location: string, attempt: (passphrase: Buffer) => T | undefined): Promise<{ value: T; empty: boolean }> {
+    const given = this.#fromEnvironment()
+    if (given !== undefined) {
+      const value = attempt(given)
+      if (value === undefined) throw new PassphraseWrong()
+      return { value, empty: given.length === 0 }
+    }
+    const unprotected = attempt(Buffer.alloc(0))
+    if (unprotected !== undefined) return { value: unprotected, empty: true }
+    for (let tries = 0; tries < maxTries; tries++) {
+      const typed = await this.#prompt.ask(`Enter passphrase for key ${location}: `)
+      if (typed === undefined) throw new NoPassphraseFailure(this.#env)
+      const value = attempt(secured(typed))
+      if (value !== undefined) return { value, empty: false }
+    }
+    throw new PasswordRetriesExceeded()
+  }
+
+  /** A new passphrase: BORG_NEW_PASSPHRASE, then the three variables, then typed twice. */
+  async choose(): Promise<Buffer> {
+    const wanted = this.#env.BORG_NEW_PASSPHRASE
+    if (wanted !== undefined) return Buffer.from(wanted)
+    const given = this.#fromEnvironment()
+    if (given !== undefined) return given
+    for (let tries = 0; tries < maxNewTries; tries++) {
+      const first = await this.#prompt.ask('Enter new passphrase: ')
+      if (first === undefined) throw new NoPassphraseFailure(this.#env)
+      const second = await this.#prompt.ask('Enter same passphrase again: ')
+      if (second !== undefined && first.equals(second)) {
+        await this.#display(first)
+        return first
+      }
+      this.#prompt.say('Passphrases do not match')
+    }
+    throw new PasswordRetriesExceeded()
+  }
+
+  async #display(passphrase: Buffer): Promise<void> {
+    if (!(await this.#prompt.confirm('Do you want your passphrase to be displayed for verification? [yN]: ', 'BORG_DISPLAY_PASSPHRASE'))) return
+    const text = passphrase.toString('utf8')
+    this.#prompt.say(`Your passphrase (between double-quotes): "${text}"`)
+    this.#prompt.say('Make sure the passphrase displayed above is exactly what you wanted.')
+    if (!/^[\x00-\x7f]*$/.test(text)) {
+      this.#prompt.say(`Your passphrase (UTF-8 encoding in hex): ${passphrase.toString('hex')}`)
+      this.#prompt.say('As you have a non-ASCII passphrase, it is recommended to keep the UTF-8 encoding in hex together with the passphrase at a safe place.')
+    }
+  }
+}
+
+function readEnvironment(env: NodeJS.ProcessEnv): Buffer | undefined {
+  if (env.BORG_PASSPHRASE !== undefined) return Buffer.from(env.BORG_PASSPHRASE)
+  if (env.BORG_PASSCOMMAND !== undefined) return runPasscommand(env.BORG_PASSCOMMAND, env)
+  const descriptor = env.BORG_PASSPHRASE_FD
+  if (descriptor !== undefined && /^\d+$/.test(descriptor)) return withoutNewlines(readDescriptor(Number(descriptor)))
+  return undefined
+}
+
+function runPasscommand(command: string, env: NodeJS.ProcessEnv): Buffer {
+  const words = shellWords(command)
+  if (words === undefined || words.length === 0) throw new PasscommandFailure('it is empty or has an unbalanced quote')
+  // The command must not see the passphrase variables, and Borg tells its version.
+  const { BORG_PASSPHRASE: _1, BORG_NEW_PASSPHRASE: _2, ...rest } = env
+  const result = spawnSync(words[0]!, words.slice(1), { env: { ...rest, BORG_VERSION: '1.2.4' }, stdio: ['inherit', 'pipe', 'inherit'], maxBuffer: 1 << 20 })
+  if (result.error) throw new PasscommandFailure(messageOf(result.error))
+  if (result.status !== 0) throw new PasscommandFailure(`Command '${command}' ended with exit status ${result.status ?? `of signal ${result.signal}`}.`)
+  return withoutNewlines(Buffer.from(result.stdout.toString('utf8').replace(/\r\n?/g, '\n')))
+}
+
+function readDescriptor(fd: number): Buffer {
+  const pieces: Buffer[] = []
+  const piece = Buffer.alloc(4096)
+  try {
+    for (let count = readSync(fd, piece); count > 0; count = readSync(fd, piece)) pieces.push(Buffer.from(piece.subarray(0, count)))
+    closeSync(fd)
+  } catch (error) {
+    throw new PasscommandFailure(`BORG_PASSPHRASE_FD ${fd} cannot be read: ${messageOf(error)}`)
+  }
+  piece.fill(0)
+  return Buffer.concat(pieces)
+}
+
+function withoutNewlines(text: Buffer): Buffer {
+  let end = text.length
+  while (end > 0 && text[end - 1] === 10) end--
+  return text.subarray(0, end)
+}
+
+/** Splits like a POSIX shell splits words, without expansions; undefined if a quote is open at the end. */
+export function shellWords(text: string): string[] | undefined {
+  const words: string[] = []
+  let word: string | undefined
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at]!
+    if (/\s/.test(character)) {
+      if (word !== undefined) words.push(word)
+      word = undefined
+    } else if (character === "'") {
+      const end = text.indexOf("'", at + 1)
+      if (end < 0) return undefined
+      word = (word ?? '') + text.slice(at + 1, end)
+      at = end
+    } else if (character === '"') {
+      word ??= ''
+      for (at++; text[at] !== '"'; at++) {
+        if (at >= text.length) return undefined
+        if (text[at] === '\\' && /["\\$`\n]/.test(text[at + 1] ?? '')) at++
+        word += text[at]
+      }
+    } else if (character === '\\') {
+      if (++at >= text.length) return undefined
+      word = (word ?? '') + text[at]
+    } else word = (word ?? '') + character
+  }
+  if (word !== undefined) words.push(word)
+  return words
+}

@@ -1,0 +1,68 @@
+/** From an opened store to a usable repository: key, manifest, security checks. */
+import { lz4 } from '../codec/lz4.js'
+import { Manifest, type OperationClass } from '../archive/manifest.js'
+import { SecurityFolder, type SecurityQuestions } from '../cache/security.js'
+import { KeyBlobError, RepoKeyNotFoundError, UnsupportedPayloadError } from '../crypto/errors.js'
+import { keyBlobOf, openKeyBlob } from '../crypto/key-blob.js'
+import { findKeyfile } from '../crypto/keyfile.js'
+import type { Key } from '../crypto/key.js'
+import { keyTypeOf } from '../crypto/key-types.js'
+import { keyFromSecrets, plaintextKey } from '../crypto/keys.js'
+import { NonceSource } from '../crypto/nonces.js'
+import type { Passphrases } from '../crypto/passphrase.js'
+import type { Places } from '../platform/places.js'
+import type { Repository } from '../repository/repository.js'
+import { RepoObjects } from '../store/repo-objects.js'
+
+export interface OpenRepositoryOptions {
+  readonly places: Places
+  readonly passphrases: Passphrases
+  readonly questions: SecurityQuestions
+  readonly operation: OperationClass
+}
+
+export interface OpenedRepository<R extends Repository = Repository> {
+  readonly repository: R
+  readonly key: Key
+  /** Path of the key file, for modes that have one. */
+  readonly keyfile: string | undefined
+  readonly manifest: Manifest
+  readonly objects: RepoObjects
+  readonly nonces: NonceSource
+  readonly security: SecurityFolder
+}
+
+/** Errors of key, passphrase, manifest and security; the repository stays the caller's to close. */
+export async function openRepository<R extends Repository>(repository: R, options: OpenRepositoryOptions): Promise<OpenedRepository<R>> {
+  const object = await Manifest.readObject(repository)
+  const security = new SecurityFolder(options.places, repository.id)
+  const { key, keyfile } = await loadKey(repository, object, options, security)
+  const bound = key.encrypted ? key.nonceOf(object) + BigInt(Math.ceil(object.length / 16)) : 0n
+  const nonces = new NonceSource(repository, security, bound)
+  const objects = new RepoObjects(key, nonces, lz4)
+  const manifest = await Manifest.load(object, objects, repository.location, options.operation)
+  security.setTamRequired(manifest.config.get('tam_required') === true)
+  await security.check(repository.location, key, manifest, options.questions)
+  return { repository, key, keyfile, manifest, objects, nonces, security }
+}
+
+async function loadKey(repository: Repository, manifestObject: Buffer, options: OpenRepositoryOptions, security: SecurityFolder): Promise<{ key: Key; keyfile: string | undefined }> {
+  const type = keyTypeOf(manifestObject[0] ?? -1)
+  if (!type) throw new UnsupportedPayloadError(manifestObject[0] ?? -1)
+  if (type.kept === 'nowhere') return { key: plaintextKey(), keyfile: undefined }
+  let text: string | undefined
+  let keyfile: string | undefined
+  if (type.kept === 'keyfile') {
+    const found = findKeyfile({ file: options.places.keyFile, folder: options.places.keys }, repository.id, repository.location)
+    text = found.text
+    keyfile = found.path
+  } else {
+    text = await repository.loadKey()
+    if (text === undefined) throw new RepoKeyNotFoundError(repository.location)
+  }
+  const blob = keyBlobOf(text)
+  if (blob.length === 0) throw new KeyBlobError('it is no base64')
+  const { value, empty } = await options.passphrases.unlock(keyfile ?? repository.location, passphrase => openKeyBlob(blob, passphrase, security.tamRequired))
+  const unencrypted = !type.encrypted || (type.kept === 'repository' && empty)
+  return { key: keyFromSecrets(type, value, unencrypted), keyfile }
+}

@@ -1,0 +1,44 @@
+/** Where keys, caches and security facts of this user live (environment.md): as Borg, so that both share them. */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+
+export interface Places {
+  /** One folder per repository id. */
+  readonly cache: string
+  readonly config: string
+  readonly security: string
+  readonly keys: string
+  /** BORG_KEY_FILE. */
+  readonly keyFile: string | undefined
+}
+
+export function placesOf(env: NodeJS.ProcessEnv = process.env): Places {
+  const base = env.BORG_BASE_DIR
+  const home = base || env.HOME || homedir()
+  const xdg = (variable: string, folder: string): string => join((base ? undefined : env[variable]) || join(home, folder), 'borg')
+  const cache = env.BORG_CACHE_DIR || xdg('XDG_CACHE_HOME', '.cache')
+  const config = env.BORG_CONFIG_DIR || xdg('XDG_CONFIG_HOME', '.config')
+  return {
+    cache: resolve(cache), config: resolve(config),
+    security: resolve(env.BORG_SECURITY_DIR || join(config, 'security')),
+    keys: resolve(env.BORG_KEYS_DIR || join(config, 'keys')),
+    keyFile: env.BORG_KEY_FILE || undefined,
+  }
+}
+
+/** Makes a private folder. */
+export function ensureFolder(path: string): string {
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  return path
+}
+
+const cacheTag = 'Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag: what lies here can be made anew.\n'
+
+/** The cache folder of a repository; the folder above gets the tag that backup programs skip caches by. */
+export function ensureCacheFolder(places: Places, repositoryId: Uint8Array): string {
+  ensureFolder(places.cache)
+  const tag = join(places.cache, 'CACHEDIR.TAG')
+  if (!existsSync(tag)) writeFileSync(tag, cacheTag)
+  return ensureFolder(join(places.cache, Buffer.from(repositoryId).toString('hex')))
+}

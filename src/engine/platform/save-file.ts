@@ -1,0 +1,35 @@
+/** Replacing a file so that a crash leaves the old or the new content, never a mixture. */
+import { randomBytes } from 'node:crypto'
+import { dirname } from 'node:path'
+import { files } from './files.js'
+
+/** Writes `content` beside `path`, makes it durable, and renames it over. Leaves nothing behind when it fails. */
+export function saveFile(path: string, content: Uint8Array, options: { mode?: number } = {}): void {
+  const temporary = `${path}-${randomBytes(4).toString('hex')}.tmp`
+  const fd = files.open(temporary, 'wx', options.mode ?? 0o666)
+  try {
+    try {
+      files.writeAll(fd, content)
+      files.datasync(fd)
+    } finally {
+      files.close(fd)
+    }
+    files.rename(temporary, path)
+  } catch (error) {
+    files.removeIfThere(temporary)
+    throw error
+  }
+  syncDirectory(dirname(path))
+}
+
+/** Makes names in a directory durable. File systems that cannot are left in peace, as Borg does. */
+export function syncDirectory(path: string): void {
+  const fd = files.open(path, 'r')
+  try {
+    files.sync(fd)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && (error.code === 'EINVAL' || error.code === 'ENOTSUP'))) throw error
+  } finally {
+    files.close(fd)
+  }
+}

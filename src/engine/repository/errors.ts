@@ -1,0 +1,69 @@
+/** Errors of repositories and locks with Borg's ids, sentences and codes (commands.md §4). */
+import { BorgError, IntegrityError } from '../errors.js'
+import { idHex } from '../ids.js'
+
+const repositoryError = (name: string, exitCode: number, sentence: (location: string, detail: string) => string) =>
+  class extends BorgError {
+    constructor(location: string, detail = '', options?: ErrorOptions) {
+      super(`Repository.${name}`, sentence(location, detail), exitCode, options)
+    }
+  }
+
+export const DoesNotExist = repositoryError('DoesNotExist', 13, location => `Repository ${location} does not exist.`)
+export const AlreadyExists = repositoryError('AlreadyExists', 10, location => `A repository already exists at ${location}.`)
+export const PathAlreadyExists = repositoryError('PathAlreadyExists', 19, location => `There is already something at ${location}.`)
+export const ParentPathDoesNotExist = repositoryError('ParentPathDoesNotExist', 18, location => `The parent path of the repo directory [${location}] does not exist.`)
+export const PathPermissionDenied = repositoryError('PathPermissionDenied', 21, location => `Permission denied to ${location}.`)
+export const InvalidRepository = repositoryError('InvalidRepository', 15, location => `${location} is not a valid repository. Check repo config.`)
+export const InvalidRepositoryConfig = repositoryError('InvalidRepositoryConfig', 16, (location, detail) => `${location} does not have a valid configuration. Check repo config [${detail}].`)
+export const AtticRepository = repositoryError('AtticRepository', 11, location => `Attic repository detected. Please run "borg upgrade ${location}".`)
+export const CheckNeeded = repositoryError('CheckNeeded', 12, location => `Inconsistency detected. Please run "borg check ${location}".`)
+export const InsufficientFreeSpace = repositoryError('InsufficientFreeSpaceError', 14, (_location, detail) => `Insufficient free space to complete transaction ${detail}.`)
+export const StorageQuotaExceeded = repositoryError('StorageQuotaExceeded', 20, (_location, detail) => `The storage quota ${detail}. Try deleting some archives.`)
+
+/** As InvalidRepository for scripts, but telling people why. */
+export class UnsupportedVersion extends InvalidRepository {
+  constructor(location: string, version: string) {
+    super(location)
+    this.message = `${location} is not a valid repository. Check repo config. It has version ${version}, and this program knows version 1 only.`
+  }
+}
+
+export class ObjectNotFound extends BorgError {
+  readonly id: Uint8Array
+  constructor(id: Uint8Array, location: string) {
+    super('Repository.ObjectNotFound', `Object with key ${idHex(id)} not found in repository ${location}.`, 17)
+    this.id = id
+  }
+}
+
+/** A damaged entry of a segment. */
+export class SegmentError extends IntegrityError {
+  constructor(detail: string, segment: number, offset?: number) {
+    super(offset === undefined ? `${detail} [segment ${segment}]` : `${detail} [segment ${segment}, offset ${offset}]`)
+  }
+}
+
+export class LockTimeout extends BorgError {
+  constructor(path: string) {
+    super('LockTimeout', `Failed to create/acquire the lock ${path} (timeout).`, 73)
+  }
+}
+
+export class LockFailed extends BorgError {
+  constructor(path: string, reason: string, options?: ErrorOptions) {
+    super('LockFailed', `Failed to create/acquire the lock ${path} (${reason}).`, 72, options)
+  }
+}
+
+export class LockMalformed extends BorgError {
+  constructor(path: string, name: string) {
+    super('LockErrorT', `Failed to acquire the lock ${path}: it holds a file that is no lock, "${name}". Remove it with "borg break-lock".`, 71)
+  }
+}
+
+export class NotLocked extends BorgError {
+  constructor(path: string) {
+    super('NotLocked', `Failed to release the lock ${path} (was not locked).`, 74)
+  }
+}

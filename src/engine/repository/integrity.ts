@@ -1,0 +1,85 @@
+/** Digests of the state files (repository.md §5): cumulative XXH64 over name, content and the names of the parts. */
+import xxhash from 'xxhash-wasm'
+import { MsgReader, pack } from '../msgpack.js'
+
+type Hasher = Awaited<ReturnType<typeof xxhash>>
+
+let hasher: Hasher | undefined
+
+/** Must have been awaited once before a FileDigest is made. */
+export async function loadIntegrity(): Promise<void> {
+  hasher ??= await xxhash()
+}
+
+/** Bytes are handed to the hash in pieces of this size, so that its own memory stays small. */
+const pieceBytes = 1 << 20
+
+/** The digest of one file, fed in the order of its bytes. */
+export class FileDigest {
+  readonly #state: ReturnType<Hasher['create64']>
+  #position = 0
+  readonly digests: Record<string, string> = {}
+
+  /** `name`: as in the integrity data, such as `index.5`. */
+  constructor(name: string) {
+    if (!hasher) throw new Error('loadIntegrity was not awaited')
+    this.#state = hasher.create64()
+    this.#text(name)
+  }
+
+  update(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; at += pieceBytes) this.#state.update(bytes.subarray(at, at + pieceBytes))
+    this.#position += bytes.length
+  }
+
+  /** Ends a part here. */
+  part(name: string): void {
+    this.#text(name, String(this.#position))
+    this.digests[name] = this.#state.digest().toString(16).padStart(16, '0')
+  }
+
+  #text(name: string, position = ''): void {
+    this.#state.update(Buffer.from(String(name.length).padStart(10) + name + position))
+  }
+
+  /** The JSON text that integrity data holds. */
+  json(): string {
+    return JSON.stringify({ algorithm: 'XXH64', digests: this.digests })
+  }
+}
+
+/** Hash of one run of bytes, 16 hex digits. */
+export function xxh64(bytes: Uint8Array): string {
+  if (!hasher) throw new Error('loadIntegrity was not awaited')
+  return hasher.h64Raw(bytes).toString(16).padStart(16, '0')
+}
+
+/** integrity.T: JSON texts by `index` and `hints`. */
+export function packIntegrity(hints: string, index: string): Buffer {
+  return pack(new Map<string, number | Buffer>([['version', 2], ['hints', Buffer.from(hints)], ['index', Buffer.from(index)]]))
+}
+
+/** JSON texts by name; empty if the version is unknown (then nothing is verified). MsgpackError for damage. */
+export function unpackIntegrity(bytes: Buffer): Map<string, string> {
+  const reader = new MsgReader(bytes)
+  const found = new Map<string, string>()
+  let version: number | undefined
+  for (let count = reader.mapHeader(); count > 0; count--) {
+    const name = reader.rawByteString()
+    if (name === 'version') version = reader.number()
+    else found.set(name, reader.raw().toString('utf8'))
+  }
+  return version === 2 ? found : new Map()
+}
+
+/** The `final` digest of integrity data, undefined if it is no XXH64 or malformed: then the file is not verified. */
+export function finalDigest(json: string | undefined): string | undefined {
+  if (json === undefined) return undefined
+  try {
+    const parsed = JSON.parse(json) as { algorithm?: unknown; digests?: Record<string, unknown> }
+    const final = parsed.digests?.final
+    return parsed.algorithm === 'XXH64' && typeof final === 'string' ? final : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,241 @@
+/**
+ * Borg's locks (locking.md): P.exclusive, a directory whose only file names its holder, and P.roster, a JSON list of readers
+ * that is read and written only while holding P.exclusive.
+ */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { errnoOf, messageOf } from '../errors.js'
+import type { Log } from '../log.js'
+import { isAlive, lockName, parseLockName, type ProcessId, thisProcess } from '../platform/process-id.js'
+import { LockFailed, LockMalformed, LockTimeout, NotLocked } from './errors.js'
+
+export type LockKind = 'shared' | 'exclusive'
+type Entry = [host: string, pid: number, thread: number]
+interface Roster {
+  shared?: Entry[]
+  exclusive?: Entry[]
+}
+
+const pollMs = 100
+
+export class Lock {
+  readonly #path: string
+  readonly #id: ProcessId
+  readonly #log: Log
+  #held: LockKind | undefined
+
+  /** `path` without suffix, such as REPO/lock. */
+  constructor(path: string, log: Log, id: ProcessId = thisProcess()) {
+    this.#path = path
+    this.#log = log
+    this.#id = id
+  }
+
+  get held(): LockKind | undefined {
+    return this.#held
+  }
+
+  /** Takes the lock, or turns the one held into the other kind. LockTimeout after `waitMs`; then what was held is held still. */
+  async acquire(kind: LockKind, waitMs: number): Promise<void> {
+    if (this.#held === kind) return
+    const end = Date.now() + waitMs
+    for (;;) {
+      await this.#enter(end)
+      let done = false
+      try {
+        done = kind === 'shared' ? this.#joinReaders() : this.#becomeWriter()
+      } finally {
+        // The writer keeps P.exclusive; everybody else only borrowed it.
+        if (!(done && kind === 'exclusive')) this.#leave()
+      }
+      if (done) {
+        this.#held = kind
+        return
+      }
+      if (Date.now() >= end) throw new LockTimeout(this.#path)
+      await pause()
+    }
+  }
+
+  /** Never throws for a lock that somebody broke meanwhile: what it protected is over. */
+  release(): void {
+    if (this.#held === undefined) return
+    const held = this.#held
+    this.#held = undefined
+    if (held === 'shared') this.#enterNow()
+    try {
+      this.#change(roster => drop(roster, held, this.#entry))
+    } finally {
+      this.#leave()
+    }
+  }
+
+  /** True while the lock on disk is still ours; somebody may have broken it. */
+  stillHeld(): boolean {
+    if (this.#held === 'exclusive') return this.#holders().includes(lockName(this.#id))
+    return this.#held === 'shared' && (this.#roster().shared ?? []).some(entry => same(entry, this.#entry))
+  }
+
+  get #entry(): Entry {
+    return [this.#id.host, this.#id.pid, this.#id.thread]
+  }
+
+  get #exclusivePath(): string {
+    return `${this.#path}.exclusive`
+  }
+
+  #joinReaders(): boolean {
+    this.#change(roster => {
+      drop(roster, 'exclusive', this.#entry)
+      add(roster, 'shared', this.#entry)
+    })
+    return true
+  }
+
+  #becomeWriter(): boolean {
+    const roster = this.#roster()
+    const others = this.#living(roster.shared ?? []).filter(entry => !same(entry, this.#entry))
+    if (others.length > 0) return false
+    this.#change(current => {
+      delete current.shared
+      add(current, 'exclusive', this.#entry)
+    })
+    return true
+  }
+
+  #living(entries: Entry[]): Entry[] {
+    return entries.filter(([host, pid, thread]) => {
+      if (isAlive({ host, pid, thread })) return true
+      this.#log.write('info', 'borg.locking', `Removed stale shared roster lock for host ${host} pid ${pid} thread ${thread}.`)
+      return false
+    })
+  }
+
+  /** Takes P.exclusive, already held by this process as a writer or not. */
+  async #enter(end: number): Promise<void> {
+    if (this.#held === 'exclusive') return
+    for (;;) {
+      if (this.#tryEnter()) return
+      if (Date.now() >= end) throw new LockTimeout(this.#exclusivePath)
+      await pause()
+    }
+  }
+
+  /** For release, which must not wait for long: P.exclusive is only ever borrowed for moments by other readers. */
+  #enterNow(): void {
+    for (let tries = 0; !this.#tryEnter(); tries++) {
+      if (tries > 200) throw new LockTimeout(this.#exclusivePath)
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+    }
+  }
+
+  #tryEnter(): boolean {
+    let temporary: string
+    try {
+      temporary = mkdtempSync(`${this.#exclusivePath}.`) // renamed below: the suffix .tmp is only for people
+    } catch (error) {
+      throw new LockFailed(this.#exclusivePath, messageOf(error), { cause: error })
+    }
+    try {
+      writeFileSync(join(temporary, lockName(this.#id)), '')
+      // Succeeds only where nothing or an empty directory is.
+      renameSync(temporary, this.#exclusivePath)
+      return true
+    } catch (error) {
+      rmSync(temporary, { recursive: true, force: true })
+      const code = errnoOf(error)
+      if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw new LockFailed(this.#exclusivePath, messageOf(error), { cause: error })
+      this.#killStale()
+      return false
+    }
+  }
+
+  #killStale(): void {
+    for (const name of this.#holders()) {
+      const holder = parseLockName(name)
+      if (!holder) throw new LockMalformed(this.#exclusivePath, name)
+      if (isAlive(holder)) continue
+      try {
+        unlinkSync(join(this.#exclusivePath, name))
+        this.#log.write('warning', 'borg.locking', `Killed stale lock ${name}.`)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw new LockFailed(this.#exclusivePath, messageOf(error), { cause: error })
+      }
+    }
+    try {
+      rmdirSync(this.#exclusivePath)
+    } catch {
+      // Held by a living process, or taken again meanwhile.
+    }
+  }
+
+  #holders(): string[] {
+    try {
+      return readdirSync(this.#exclusivePath)
+    } catch {
+      return []
+    }
+  }
+
+  #leave(): void {
+    try {
+      unlinkSync(join(this.#exclusivePath, lockName(this.#id)))
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') throw new NotLocked(this.#exclusivePath)
+      throw error
+    }
+    try {
+      rmdirSync(this.#exclusivePath)
+    } catch {
+      // Somebody renamed a lock of his own over the empty directory.
+    }
+  }
+
+  #roster(): Roster {
+    try {
+      const parsed: unknown = JSON.parse(readFileSync(`${this.#path}.roster`, 'utf8'))
+      return typeof parsed === 'object' && parsed !== null ? (parsed as Roster) : {}
+    } catch {
+      // Missing, empty or broken counts as nobody (Borg).
+      return {}
+    }
+  }
+
+  #change(edit: (roster: Roster) => void): void {
+    const roster = this.#roster()
+    if (roster.shared) roster.shared = this.#living(roster.shared)
+    edit(roster)
+    if ((roster.shared?.length ?? 0) === 0 && (roster.exclusive?.length ?? 0) === 0) rmSync(`${this.#path}.roster`, { force: true })
+    else writeFileSync(`${this.#path}.roster`, JSON.stringify(roster))
+  }
+}
+
+function same(a: Entry, b: Entry): boolean {
+  return a[0] === b[0] && a[1] === b[1] && a[2] === b[2]
+}
+
+function drop(roster: Roster, kind: LockKind, entry: Entry): void {
+  const rest = (roster[kind] ?? []).filter(other => !same(other, entry))
+  if (rest.length > 0) roster[kind] = rest
+  else delete roster[kind]
+}
+
+function add(roster: Roster, kind: LockKind, entry: Entry): void {
+  drop(roster, kind, entry)
+  roster[kind] = [...(roster[kind] ?? []), entry]
+}
+
+function pause(): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, pollMs))
+}
+
+/** break-lock: removes whatever is there. */
+export function breakLock(path: string): void {
+  rmSync(`${path}.roster`, { force: true })
+  rmSync(`${path}.exclusive`, { recursive: true, force: true })
+}
+
+/** A directory for locks must exist before they can be taken. */
+export function ensureLockFolder(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+}

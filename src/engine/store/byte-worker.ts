@@ -1,0 +1,27 @@
+/** The body of a byte worker: pure functions of bytes, one job after the other (docs/architecture.md). */
+import { parentPort } from 'node:worker_threads'
+import { pack } from './pack-job.js'
+import { open } from './open-job.js'
+import type { FromWorker, ToWorker } from './jobs.js'
+import { setUp, type WorkerState } from './worker-state.js'
+import { messageOf } from '../errors.js'
+
+const state: WorkerState = { key: undefined, codec: undefined, index: undefined }
+const port = parentPort!
+
+// Jobs are taken strictly one by one: lzma, the only asynchronous method, must not let the next one overtake.
+let chain: Promise<void> = Promise.resolve()
+port.on('message', (message: ToWorker) => {
+  chain = chain.then(() => work(message))
+})
+
+async function work(message: ToWorker): Promise<void> {
+  if (message.kind === 'setup') return setUp(state, message)
+  try {
+    const result: FromWorker = message.kind === 'pack' ? await pack(state, message) : await open(state, message)
+    const transfer = result.kind === 'opened' && result.data.buffer instanceof ArrayBuffer && result.data.byteLength > 1 << 16 ? [result.data.buffer] : []
+    port.postMessage(result, transfer)
+  } catch (error) {
+    port.postMessage({ kind: 'failed', job: message.job, message: messageOf(error) } satisfies FromWorker)
+  }
+}

@@ -1,0 +1,252 @@
+/**
+ * Stores chunks: hashed, looked up, compressed and sealed by the byte workers in batches, appended to the repository here.
+ * What the repository has already is only referred to.
+ */
+import { idBytes, putHeaderBytes } from '../constants.js'
+import type { Codec } from '../codec/codec.js'
+import type { Key } from '../crypto/key.js'
+import type { NonceSource } from '../crypto/nonces.js'
+import { type ChunkId, chunkId, idHex } from '../ids.js'
+import type { LocalRepository } from '../repository/local-repository.js'
+import type { Transaction } from '../repository/repository.js'
+import { type FileError, fileChanged, fileFailed, fileOther, type FilePiece, type PackResult, type Piece } from './jobs.js'
+import type { Workers } from './workers.js'
+
+export interface StoredChunk {
+  readonly id: ChunkId
+  readonly size: number
+  /** Length of the stored object. */
+  readonly csize: number
+  readonly isNew: boolean
+}
+
+/** How a small file fared: stored as one chunk (none if empty), failed, or to be read as a stream because it is no small file any more. */
+export type FileResult =
+  | { readonly kind: 'stored'; readonly chunk: StoredChunk | undefined; readonly changed: boolean }
+  | { readonly kind: 'failed'; readonly error: FileError }
+  | { readonly kind: 'other' }
+
+interface Pending<P> {
+  readonly piece: P
+  readonly size: number
+  readonly resolve: (result: never) => void
+  readonly reject: (error: unknown) => void
+  readonly release?: () => void
+}
+
+const batchBytes = 1 << 20
+const batchCount = 128
+/** Plaintext bytes handed to workers and not stored yet. */
+const maxBytesInFlight = 48 << 20
+
+export class ChunkWriter {
+  readonly #repository: LocalRepository
+  readonly #tx: Transaction
+  readonly #key: Key
+  readonly #nonces: NonceSource
+  readonly #codec: Codec
+  readonly #workers: Workers
+  readonly #outputs: SharedArrayBuffer[] = []
+  #pieces: Pending<Piece>[] = []
+  #pieceBytes = 0
+  #files: Pending<FilePiece>[] = []
+  #fileBytes = 0
+  #bytesInFlight = 0
+  readonly #batches = new Set<Promise<void>>()
+  #waiting: (() => void)[] = []
+  #flushPlanned = false
+  /** csize of everything stored anew, for deduplicated sizes. */
+  newBytes = 0
+  newCount = 0
+
+  constructor(options: { repository: LocalRepository; transaction: Transaction; key: Key; nonces: NonceSource; codec: Codec; workers: Workers }) {
+    this.#repository = options.repository
+    this.#tx = options.transaction
+    this.#key = options.key
+    this.#nonces = options.nonces
+    this.#codec = options.codec
+    this.#workers = options.workers
+    this.#workers.setCodec(options.codec)
+    this.#workers.setIndex(this.#repository.sharedIndex())
+  }
+
+  /** The stored chunk of an id, without reading it; undefined if the repository has none. */
+  reuse(id: ChunkId, size: number): StoredChunk | undefined {
+    const csize = this.#repository.storedSize(id)
+    return csize === undefined ? undefined : { id, size, csize, isNew: false }
+  }
+
+  /** Resolves when a further chunk may be added: what is in flight is bounded. */
+  async room(): Promise<void> {
+    while (this.#bytesInFlight > maxBytesInFlight) {
+      this.flush()
+      await new Promise<void>(resolve => this.#waiting.push(resolve))
+    }
+  }
+
+  /** Stores one chunk. Shared memory is used as it is, until `release` is called; other memory is copied. */
+  add(bytes: Buffer, release?: () => void): Promise<StoredChunk> {
+    const piece: Piece = bytes.buffer instanceof SharedArrayBuffer ? { memory: bytes.buffer, offset: bytes.byteOffset, length: bytes.length }
+      : { memory: new Uint8Array(bytes), offset: 0, length: bytes.length }
+    return new Promise((resolve, reject) => {
+      this.#pieces.push({ piece, size: bytes.length, resolve: resolve as (result: never) => void, reject, ...(release ? { release } : {}) })
+      this.#pieceBytes += bytes.length
+      this.#bytesInFlight += bytes.length
+      if (this.#pieceBytes >= batchBytes || this.#pieces.length >= batchCount) this.#flushPieces()
+      else this.#planFlush()
+    })
+  }
+
+  /** Stores a file that fits one chunk; a worker reads it. */
+  addFile(file: FilePiece): Promise<FileResult> {
+    return new Promise((resolve, reject) => {
+      this.#files.push({ piece: file, size: file.size, resolve: resolve as (result: never) => void, reject })
+      this.#fileBytes += file.size
+      this.#bytesInFlight += file.size + 4096
+      if (this.#fileBytes >= batchBytes || this.#files.length >= batchCount) this.#flushFiles()
+    })
+  }
+
+  /** Hands over whatever waits for a fuller batch. */
+  flush(): void {
+    this.#flushPieces()
+    this.#flushFiles()
+  }
+
+  /** Resolves when everything added is stored. The first failure of a batch is thrown. */
+  async drain(): Promise<void> {
+    for (;;) {
+      this.flush()
+      if (this.#batches.size === 0) return
+      await Promise.all(this.#batches)
+    }
+  }
+
+  #planFlush(): void {
+    if (this.#flushPlanned) return
+    this.#flushPlanned = true
+    // Whoever adds chunks one by one and waits for each must not wait for others.
+    setImmediate(() => {
+      this.#flushPlanned = false
+      this.#flushPieces()
+    })
+  }
+
+  #flushPieces(): void {
+    if (this.#pieces.length === 0) return
+    const batch = this.#pieces
+    this.#pieces = []
+    this.#pieceBytes = 0
+    this.#start(this.#pack(batch, { pieces: batch.map(({ piece }) => piece) }, false), batch, 0)
+  }
+
+  #flushFiles(): void {
+    if (this.#files.length === 0) return
+    const batch = this.#files
+    this.#files = []
+    this.#fileBytes = 0
+    this.#start(this.#pack(batch, { files: batch.map(({ piece }) => piece) }, false), batch, 4096)
+  }
+
+  #start(done: Promise<void>, batch: readonly Pending<unknown>[], overhead: number): void {
+    const tracked = done
+      .catch((error: unknown) => {
+        for (const pending of batch) pending.reject(error)
+      })
+      .finally(() => {
+        this.#batches.delete(tracked)
+        for (const pending of batch) {
+          this.#bytesInFlight -= pending.size + overhead
+          pending.release?.()
+        }
+        const waiting = this.#waiting
+        this.#waiting = []
+        for (const wake of waiting) wake()
+      })
+    this.#batches.add(tracked)
+  }
+
+  async #pack(batch: readonly Pending<Piece | FilePiece>[], work: { pieces: Piece[] } | { files: FilePiece[] }, force: boolean): Promise<void> {
+    let bound = 0
+    let blocks = 0
+    for (const { size } of batch) {
+      const payload = this.#codec.maxPayload(size)
+      blocks += Math.ceil(payload / 16)
+      bound += this.#key.sealedLength(payload) + putHeaderBytes
+    }
+    const nonce = this.#key.encrypted ? await this.#nonces.take(blocks) : 0n
+    const output = this.#takeOutput(bound)
+    try {
+      const result = await this.#workers.pack({ ...work, nonce, output, force })
+      await this.#store(batch, result, output)
+    } finally {
+      this.#outputs.push(output)
+    }
+  }
+
+  async #store(batch: readonly Pending<Piece | FilePiece>[], result: PackResult, output: SharedArrayBuffer): Promise<void> {
+    const bytes = Buffer.from(output)
+    const entries: Buffer[] = [], ids: ChunkId[] = [], lengths: number[] = []
+    const isNew = new Uint8Array(batch.length)
+    let at = 0
+    const inThisBatch = new Set<string>()
+    for (let index = 0; index < batch.length; index++) {
+      const length = result.lengths[index]!
+      if (length === 0) continue
+      const id = idAt(result, index)
+      const key = id.toString('latin1')
+      // Another batch may have stored the same chunk meanwhile.
+      if (!this.#repository.has(id) && !inThisBatch.has(key)) {
+        inThisBatch.add(key)
+        entries.push(bytes.subarray(at, at + length))
+        ids.push(id)
+        lengths.push(length)
+        isNew[index] = 1
+        this.newBytes += length - putHeaderBytes
+        this.newCount++
+      }
+      at += length
+    }
+    if (entries.length > 0) {
+      await this.#tx.putEntries(contiguous(entries, at) ? bytes.subarray(0, at) : Buffer.concat(entries), ids, lengths)
+      this.#workers.setIndex(this.#repository.sharedIndex())
+    }
+    for (const [index, pending] of batch.entries()) {
+      const settle = pending.resolve as (value: unknown) => void
+      const state = result.states?.[index]
+      if (state === fileFailed) settle({ kind: 'failed', error: result.errors![index]! } satisfies FileResult)
+      else if (state === fileOther) settle({ kind: 'other' } satisfies FileResult)
+      else {
+        const size = result.sizes[index]!
+        const chunk = size === 0 && state !== undefined ? undefined : this.#chunk(idAt(result, index), size, isNew[index] === 1, result.lengths[index]!)
+        settle(state === undefined ? chunk : ({ kind: 'stored', chunk, changed: state === fileChanged } satisfies FileResult))
+      }
+    }
+  }
+
+  #chunk(id: ChunkId, size: number, isNew: boolean, entryLength: number): StoredChunk {
+    const csize = isNew ? entryLength - putHeaderBytes : this.#repository.storedSize(id)
+    // Workers look into a table that only this thread changes, and nothing is deleted while chunks are added.
+    if (csize === undefined) throw new Error(`chunk ${idHex(id)} was taken for known but is not in the repository`)
+    return { id, size, csize, isNew }
+  }
+
+  #takeOutput(bytes: number): SharedArrayBuffer {
+    const at = this.#outputs.findIndex(output => output.byteLength >= bytes)
+    if (at >= 0) return this.#outputs.splice(at, 1)[0]!
+    // A larger one replaces a smaller one, so that their number stays that of the batches in flight.
+    this.#outputs.pop()
+    return new SharedArrayBuffer(Math.max(2 * batchBytes, 2 ** Math.ceil(Math.log2(bytes))))
+  }
+}
+
+function idAt(result: PackResult, index: number): ChunkId {
+  return chunkId(Buffer.from(result.ids.buffer, result.ids.byteOffset + index * idBytes, idBytes))
+}
+
+/** Whether the entries are the whole run [0, end) of their buffer. */
+function contiguous(entries: readonly Buffer[], end: number): boolean {
+  let length = 0
+  for (const entry of entries) length += entry.length
+  return length === end
+}

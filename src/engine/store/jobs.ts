@@ -1,0 +1,99 @@
+/** What the engine thread and the byte workers say to each other (docs/architecture.md). */
+import type { KeyMaterial } from '../crypto/key.js'
+import type { SharedTable } from '../hashindex/hash-table.js'
+
+/** Set once, and again whenever one of them changes. */
+export interface WorkerSetup {
+  readonly kind: 'setup'
+  readonly material?: KeyMaterial
+  readonly codec?: string
+  readonly index?: SharedTable
+}
+
+/** Plaintext in shared memory, or copied. */
+export interface Piece {
+  readonly memory: SharedArrayBuffer | Uint8Array
+  readonly offset: number
+  readonly length: number
+}
+
+/** A small file that the worker opens, reads and hashes itself. `size` is what lstat said; a file that grew is not stored. */
+export interface FilePiece {
+  readonly path: Uint8Array
+  readonly size: number
+  readonly ino: bigint
+}
+
+export interface PackJob {
+  readonly kind: 'pack'
+  readonly job: number
+  readonly pieces?: readonly Piece[]
+  readonly files?: readonly FilePiece[]
+  /** First of enough counter values for the longest possible payloads of all pieces. */
+  readonly nonce: bigint
+  /** Entries are written here. */
+  readonly output: SharedArrayBuffer
+  /** Seal even what the index knows: it turned out to be wrong. */
+  readonly force: boolean
+}
+
+/** How a small file fared. */
+export const fileOk = 0, fileFailed = 1, fileOther = 2, fileChanged = 3
+
+export interface PackResult {
+  readonly kind: 'packed'
+  readonly job: number
+  /** 32 bytes for each piece. */
+  readonly ids: Uint8Array
+  /** Plaintext bytes of each piece. */
+  readonly sizes: Uint32Array
+  /** Length of each piece's entry in `output`, one after the other; 0: the id was known. */
+  readonly lengths: Uint32Array
+  /** For files: fileOk, fileFailed (errno in errors), fileOther (no longer such a small file: take the long way), fileChanged (stored, but it changed meanwhile). */
+  readonly states?: Uint8Array
+  readonly errors?: readonly (FileError | undefined)[]
+}
+export interface FileError {
+  readonly code: string
+  readonly errno: number
+  readonly syscall: string
+}
+
+/** Entries to be read, verified and decoded. */
+export interface OpenJob {
+  readonly kind: 'open'
+  readonly job: number
+  readonly fds: Int32Array
+  /** Offset and length of each whole entry in its file. */
+  readonly offsets: Float64Array
+  readonly entryLengths: Uint32Array
+  readonly ids: Uint8Array
+  /** Plaintext lengths; 0xffffffff where unknown. */
+  readonly sizes: Uint32Array
+  /** Where the plaintexts go, if given: for each entry a run of `pages` (see pageBytes). */
+  readonly pages?: { readonly memory: SharedArrayBuffer; readonly numbers: Uint32Array; readonly starts: Uint32Array; readonly pageBytes: number }
+}
+export const unknownSize = 0xffffffff
+
+export interface OpenResult {
+  readonly kind: 'opened'
+  readonly job: number
+  /** Plaintexts back to back, unless they went to pages. Failed ones take no bytes. */
+  readonly data: Uint8Array
+  readonly lengths: Uint32Array
+  readonly failures: readonly OpenFailure[]
+}
+export interface OpenFailure {
+  readonly index: number
+  readonly message: string
+  readonly msgid: string
+  readonly exitCode: number
+}
+
+export type ToWorker = WorkerSetup | PackJob | OpenJob
+export interface JobFailed {
+  readonly kind: 'failed'
+  readonly job: number
+  readonly message: string
+}
+export type FromWorker = PackResult | OpenResult | JobFailed

@@ -1,0 +1,108 @@
+/** Entries of segments -> verified plaintext. */
+import { readSync } from 'node:fs'
+import { idBytes } from '../constants.js'
+import { decompress } from '../codec/decompress.js'
+import { BorgError, IntegrityError, messageOf } from '../errors.js'
+import { chunkId } from '../ids.js'
+import { valueOf } from '../repository/entry.js'
+import { type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
+import { verifyId } from './repo-objects.js'
+import type { WorkerState } from './worker-state.js'
+
+/** Entries that follow each other in a file are read together up to so many bytes. */
+const maxRunBytes = 4 << 20
+
+let scratch = Buffer.alloc(0)
+
+export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult> {
+  const count = job.fds.length
+  const lengths = new Uint32Array(count)
+  const failures: OpenFailure[] = []
+  const plains: Buffer[] = []
+  for (let first = 0; first < count; ) {
+    const end = runEnd(job, first)
+    const start = job.offsets[first]!
+    const bytes = job.offsets[end - 1]! + job.entryLengths[end - 1]! - start
+    let run: Buffer | undefined
+    let problem: unknown
+    try {
+      run = readRun(job.fds[first]!, start, bytes)
+    } catch (error) {
+      problem = error
+    }
+    for (let index = first; index < end; index++) {
+      try {
+        if (!run) throw problem
+        const plain = await openOne(state, job, index, run.subarray(job.offsets[index]! - start, job.offsets[index]! - start + job.entryLengths[index]!))
+        lengths[index] = plain.length
+        if (job.pages) toPages(job.pages, index, plain)
+        // Plaintext of method none is a view of what decryption or reading left behind: copy before the scratch memory is used again.
+        else plains.push(plain.buffer === scratch.buffer ? Buffer.from(plain) : plain)
+      } catch (error) {
+        failures.push(failureOf(index, error))
+      }
+    }
+    first = end
+  }
+  return { kind: 'opened', job: job.job, data: joined(plains), lengths, failures }
+}
+
+/** End of the run of entries that follow each other in one file. */
+function runEnd(job: OpenJob, first: number): number {
+  let end = first + 1
+  let bytes = job.entryLengths[first]!
+  while (end < job.fds.length && job.fds[end] === job.fds[first] && job.offsets[end] === job.offsets[end - 1]! + job.entryLengths[end - 1]!
+    && bytes + job.entryLengths[end]! <= maxRunBytes) {
+    bytes += job.entryLengths[end]!
+    end++
+  }
+  return end
+}
+
+function readRun(fd: number, offset: number, length: number): Buffer {
+  if (scratch.length < length) scratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
+  for (let done = 0; done < length; ) {
+    const count = readSync(fd, scratch, done, length - done, offset + done)
+    if (count === 0) throw new IntegrityError(`a segment ends at ${offset + done}, before its entry does`)
+    done += count
+  }
+  return scratch.subarray(0, length)
+}
+
+async function openOne(state: WorkerState, job: OpenJob, index: number, entry: Buffer): Promise<Buffer> {
+  const id = chunkId(Buffer.from(job.ids.buffer, job.ids.byteOffset + index * idBytes, idBytes))
+  const size = job.sizes[index]!
+  // MAC or id verification covers all that the CRC covers.
+  const object = valueOf(entry, id, 0, job.offsets[index]!, { checkCrc: false })
+  const payload = state.key!.open(object, id)
+  const decoded = decompress(payload, size === unknownSize ? {} : { size })
+  const plain = Buffer.isBuffer(decoded) ? decoded : await decoded
+  verifyId(state.key!, id, plain)
+  return plain
+}
+
+function toPages(pages: NonNullable<OpenJob['pages']>, index: number, plain: Buffer): void {
+  const memory = new Uint8Array(pages.memory)
+  let page = pages.starts[index]!
+  for (let at = 0; at < plain.length; at += pages.pageBytes) {
+    memory.set(plain.subarray(at, at + pages.pageBytes), pages.numbers[page++]! * pages.pageBytes)
+  }
+}
+
+/** One buffer that can be transferred. */
+function joined(plains: readonly Buffer[]): Uint8Array {
+  let length = 0
+  for (const plain of plains) length += plain.length
+  const data = new Uint8Array(new ArrayBuffer(length))
+  let at = 0
+  for (const plain of plains) {
+    data.set(plain, at)
+    at += plain.length
+  }
+  return data
+}
+
+function failureOf(index: number, error: unknown): OpenFailure {
+  const [msgid, exitCode] = error instanceof BorgError ? [error.msgid, error.exitCode] : ['IntegrityError', 90]
+  return { index, message: messageOf(error), msgid, exitCode }
+}

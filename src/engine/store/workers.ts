@@ -1,0 +1,136 @@
+/** The pool of byte workers, as many as there are cores: jobs in, results out, in any order. */
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import type { Codec } from '../codec/codec.js'
+import type { Key } from '../crypto/key.js'
+import type { SharedTable } from '../hashindex/hash-table.js'
+import type { FromWorker, OpenJob, OpenResult, PackJob, PackResult, ToWorker, WorkerSetup } from './jobs.js'
+
+interface Waiting {
+  readonly resolve: (result: PackResult | OpenResult) => void
+  readonly reject: (error: Error) => void
+}
+
+interface Member {
+  readonly worker: Worker
+  readonly jobs: Map<number, Waiting>
+}
+
+type NewJob = Omit<PackJob, 'job'> | Omit<OpenJob, 'job'>
+interface Queued {
+  readonly message: ToWorker & { job: number }
+  readonly waiting: Waiting
+  readonly transfer: ArrayBuffer[]
+}
+
+/** Jobs given to a worker at a time: one to work on, one to go on with at once. */
+const jobsPerWorker = 2
+
+export class Workers {
+  readonly #count: number
+  readonly #setup: { material: NonNullable<WorkerSetup['material']>; codec?: string; index?: SharedTable }
+  readonly #members: Member[] = []
+  /** Demand goes before what is only expected to be wanted. */
+  readonly #urgent: Queued[] = []
+  readonly #queue: Queued[] = []
+  #nextJob = 1
+  #closed = false
+
+  constructor(options: { key: Key; codec?: Codec; count?: number }) {
+    this.#count = options.count ?? availableParallelism()
+    this.#setup = { material: options.key.material(), ...(options.codec ? { codec: options.codec.spec } : {}) }
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  /** Starts the threads now, so that they are ready when the first job comes. */
+  start(): void {
+    while (this.#members.length < this.#count) this.#members.push(this.#begin())
+  }
+
+  setCodec(codec: Codec): void {
+    this.#setup.codec = codec.spec
+    this.#tell({ kind: 'setup', codec: codec.spec })
+  }
+
+  /** Where ids are looked up from now on. Jobs already given still use the older table, which only costs work. */
+  setIndex(index: SharedTable): void {
+    if (this.#setup.index?.buffer === index.buffer) return
+    this.#setup.index = index
+    this.#tell({ kind: 'setup', index })
+  }
+
+  pack(job: Omit<PackJob, 'job' | 'kind'>): Promise<PackResult> {
+    return this.#run({ kind: 'pack', ...job }, false) as Promise<PackResult>
+  }
+
+  open(job: Omit<OpenJob, 'job' | 'kind'>, options: { urgent?: boolean } = {}): Promise<OpenResult> {
+    return this.#run({ kind: 'open', ...job }, options.urgent ?? true) as Promise<OpenResult>
+  }
+
+  #run(job: NewJob, urgent: boolean): Promise<PackResult | OpenResult> {
+    if (this.#closed) return Promise.reject(new Error('the byte workers are closed'))
+    return new Promise((resolve, reject) => {
+      ;(urgent ? this.#urgent : this.#queue).push({ message: { ...job, job: this.#nextJob++ }, waiting: { resolve, reject }, transfer: [] })
+      this.#give()
+    })
+  }
+
+  #give(): void {
+    this.start()
+    for (;;) {
+      const queue = this.#urgent.length > 0 ? this.#urgent : this.#queue
+      if (queue.length === 0) return
+      let idlest = this.#members[0]!
+      for (const member of this.#members) if (member.jobs.size < idlest.jobs.size) idlest = member
+      if (idlest.jobs.size >= jobsPerWorker) return
+      const { message, waiting, transfer } = queue.shift()!
+      idlest.jobs.set(message.job, waiting)
+      idlest.worker.ref()
+      idlest.worker.postMessage(message, transfer)
+    }
+  }
+
+  #tell(setup: WorkerSetup): void {
+    for (const { worker } of this.#members) worker.postMessage(setup)
+  }
+
+  #begin(): Member {
+    const worker = new Worker(new URL('./byte-worker.js', import.meta.url))
+    const member: Member = { worker, jobs: new Map() }
+    // An idle pool must not keep a finished command alive.
+    worker.unref()
+    worker.on('message', (message: FromWorker) => this.#receive(member, message))
+    worker.on('error', error => this.#lose(member, error))
+    worker.on('exit', code => this.#lose(member, new Error(`a worker thread ended with code ${code}`)))
+    worker.postMessage({ kind: 'setup', ...this.#setup } satisfies WorkerSetup)
+    return member
+  }
+
+  #receive(member: Member, message: FromWorker): void {
+    const waiting = member.jobs.get(message.job)
+    member.jobs.delete(message.job)
+    if (member.jobs.size === 0) member.worker.unref()
+    this.#give()
+    if (message.kind === 'failed') waiting?.reject(new Error(message.message))
+    else waiting?.resolve(message)
+  }
+
+  /** A worker died: what it had in hand fails, a new one takes its place at the next job. */
+  #lose(member: Member, error: Error): void {
+    const at = this.#members.indexOf(member)
+    if (at < 0) return
+    this.#members.splice(at, 1)
+    for (const waiting of member.jobs.values()) waiting.reject(error)
+    member.jobs.clear()
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    const members = this.#members.splice(0)
+    await Promise.all(members.map(({ worker }) => worker.terminate()))
+    for (const { jobs } of members) for (const waiting of jobs.values()) waiting.reject(new Error('the byte workers are closed'))
+  }
+}

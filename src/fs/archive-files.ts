@@ -1,0 +1,339 @@
+/**
+ * The files of one archive as a subtree. Its tree is built by the engine thread on first entry and may be dropped again when
+ * memory is short: inode numbers are rows, so the same archive gives the same numbers. Whatever needs the tree
+ * while it is absent answers later. Everything else about it never changes, so the kernel may keep all it learns.
+ */
+import { shownText } from '../engine/text.js'
+import { idHex } from '../engine/ids.js'
+import { ArchiveTree } from './archive-tree.js'
+import { type Answer, type AttrReply, type Call, type DirSink, LATER, type ReadAnswer } from './core.js'
+import type { EngineClient } from './engine-client.js'
+import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
+import { errnoByCode } from './errno.js'
+import { type FileReader, OpenFile } from './file-reader.js'
+import { localOf, rangeOf } from './inodes.js'
+import { FileSequence } from './read-ahead.js'
+import type { Subtree } from './subtree.js'
+import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
+
+/** How long the kernel keeps what never changes. */
+export const unchangingTtlMs = 24 * 3600 * 1000
+const seekData = 3, seekHole = 4
+const accessMode = 3
+/** Cookies of readdir: 1 after `.`, 2 after `..`, then the row + 2 of the entry that was given last. */
+const firstCookie = 2
+const attributePrefix = 'user.borgfs.'
+
+export interface ArchiveFilesContext {
+  readonly client: EngineClient
+  readonly reader: FileReader
+  readonly view: MountView
+  /** Called when a tree has come, so that the owner of all archives can bound what they take together. */
+  treeLoaded(files: ArchiveFiles): void
+  /** The tree's root says other than what the kernel was told. */
+  rootChanged(ino: Ino): void
+}
+
+export class ArchiveFiles implements Subtree {
+  readonly range: number
+  readonly root: Ino
+  readonly info: ArchiveInfo
+  /** Counts entries, for choosing what to drop. */
+  lastUse = 0
+  readonly #context: ArchiveFilesContext
+  readonly #parentIno: Ino
+  readonly #sequence = new FileSequence()
+  readonly #open = new Map<number, OpenFile>()
+  #nextHandle = 1
+  #tree: ArchiveTree | undefined
+  #head: ArchiveHead | undefined
+  #treeWaiters: ((error: Errno | undefined) => void)[] | undefined
+  #headWaiters: ((error: Errno | undefined) => void)[] | undefined
+
+  /** `parentIno` is the directory above the archive's root: the mount's root, or the archive's root itself. */
+  constructor(info: ArchiveInfo, root: Ino, parentIno: Ino, context: ArchiveFilesContext) {
+    this.info = info
+    this.root = root
+    this.range = rangeOf(root)
+    this.#parentIno = parentIno
+    this.#context = context
+  }
+
+  /** Memory of the tree, 0 while there is none. */
+  get treeBytes(): number {
+    return this.#tree?.byteLength ?? 0
+  }
+
+  /** Forgets the tree; open files keep theirs. */
+  dropTree(): void {
+    this.#tree = undefined
+  }
+
+  /** The archive's own directory without asking anyone; undefined until its head was loaded once. */
+  knownRootEntry(): Entry | undefined {
+    const attr = this.#rootAttr()
+    return attr && { attr, entryTtlMs: unchangingTtlMs, attrTtlMs: unchangingTtlMs }
+  }
+
+  /** Before the head is known: a directory of the archive's time, which the kernel must not keep. */
+  rootEntry(): Entry {
+    return this.knownRootEntry() ?? { attr: this.#suppliedRoot(), entryTtlMs: 0, attrTtlMs: 0 }
+  }
+
+  /** The archive's own directory with its final attributes. */
+  resolveRoot(call: Call<Entry>): Answer<Entry> {
+    const known = this.knownRootEntry()
+    if (known) return known
+    const answer = call.defer()
+    this.#whenHead((error) => answer(error ?? this.rootEntry()))
+    return LATER
+  }
+
+  lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
+    const tree = this.#tree
+    if (!tree) {
+      const kept = Buffer.from(name)
+      return this.#later(call, (loaded) => this.#lookup(loaded, this.#row(parent), kept))
+    }
+    return this.#lookup(tree, this.#row(parent), name)
+  }
+
+  forget(): void {}
+
+  getattr(ino: Ino, _fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply> {
+    const row = this.#row(ino)
+    if (row === 0) {
+      const known = this.#rootAttr()
+      if (known) return { attr: known, attrTtlMs: unchangingTtlMs }
+      const answer = call.defer()
+      this.#whenHead((error) => answer(error ?? { attr: this.rootEntry().attr, attrTtlMs: unchangingTtlMs }))
+      return LATER
+    }
+    return this.#withTree(call, (tree) => tree.has(row) ? { attr: tree.attr(row), attrTtlMs: unchangingTtlMs } : Errno.ESTALE)
+  }
+
+  readlink(ino: Ino, call: Call<Uint8Array>): Answer<Uint8Array> {
+    const row = this.#row(ino)
+    return this.#withTree(call, (tree) => tree.has(row) && tree.isSymlink(row) ? tree.linkTarget(row) : Errno.EINVAL)
+  }
+
+  opendir(_ino: Ino, call: Call<Opened>): Answer<Opened> {
+    return this.#withTree(call, () => ({ fh: 0, keepCache: true, cacheDir: true }))
+  }
+
+  releasedir(): void {}
+
+  readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void> {
+    const directory = this.#row(ino)
+    return this.#withTree(call, (tree) => tree.has(directory) && tree.isDirectory(directory)
+      ? this.#list(tree, directory, cookie, sink) : Errno.ENOTDIR)
+  }
+
+  open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
+    if ((flags & accessMode) !== 0) return Errno.EROFS
+    const row = this.#row(ino)
+    return this.#withTree(call, (tree) => {
+      if (!tree.has(row) || !tree.isRegular(row)) return Errno.EINVAL
+      if (tree.isDamaged(row) && !this.#context.view.allowDamagedFiles) {
+        this.#context.client.write('warning', 'borg.fuse',
+          'File has damaged (all-zero) chunks. Try running borg check --repair. Mount with allow_damaged_files to read damaged files.')
+        return Errno.EIO
+      }
+      const fh = this.#nextHandle++
+      this.#open.set(fh, new OpenFile(tree, row, this.#sequence, Buffer.from(this.info.name)))
+      return { fh, keepCache: true }
+    })
+  }
+
+  read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<Uint8Array>): Answer<ReadAnswer> {
+    const file = this.#open.get(fh)
+    return file ? this.#context.reader.read(file, offset, into, call) : Errno.EBADF
+  }
+
+  flush(): Answer<void> {
+    return undefined
+  }
+
+  fsync(): Answer<void> {
+    return undefined
+  }
+
+  fsyncdir(): Answer<void> {
+    return undefined
+  }
+
+  release(_ino: Ino, fh: number): void {
+    this.#open.delete(fh)
+  }
+
+  /** Archives know no holes: all is data, with the hole that every file has behind its end. */
+  lseek(ino: Ino, _fh: number, offset: number, whence: number, call: Call<number>): Answer<number> {
+    const row = this.#row(ino)
+    return this.#withTree(call, (tree) => {
+      const size = tree.has(row) ? tree.size(row) : 0
+      if (whence !== seekData && whence !== seekHole) return Errno.EINVAL
+      if (offset < 0 || offset >= size) return Errno.ENXIO
+      return whence === seekData ? offset : size
+    })
+  }
+
+  getxattr(ino: Ino, name: Buffer, call: Call<Uint8Array>): Answer<Uint8Array> {
+    const row = this.#row(ino)
+    const text = name.toString('latin1')
+    if (row === 0 && text.startsWith(attributePrefix)) {
+      if (this.#head) return this.#archiveFact(text)
+      const answer = call.defer()
+      this.#whenHead((error) => answer(error ?? this.#archiveFact(text)))
+      return LATER
+    }
+    const kept = this.#tree ? name : Buffer.from(name)
+    return this.#withTree(call, (tree) => {
+      if (!tree.has(row)) return Errno.ESTALE
+      if (text === 'user.borgfs.chunks') return tree.isRegular(row) ? chunkLines(tree, row) : Errno.ENODATA
+      return tree.xattr(row, kept) ?? Errno.ENODATA
+    })
+  }
+
+  listxattr(ino: Ino, call: Call<Uint8Array[]>): Answer<Uint8Array[]> {
+    const row = this.#row(ino)
+    return this.#withTree(call, (tree) => tree.has(row) ? Array.from(tree.xattrs(row), ([name]) => name) : Errno.ESTALE)
+  }
+
+  destroy(): void {
+    this.#open.clear()
+    this.#tree = undefined
+  }
+
+  #row(ino: Ino): number {
+    return localOf(ino) - localOf(this.root)
+  }
+
+  #lookup(tree: ArchiveTree, parent: number, name: Buffer): Entry | Errno {
+    if (!tree.has(parent)) return Errno.ESTALE
+    const row = tree.lookup(parent, name)
+    return row < 0 ? Errno.ENOENT : this.#entry(tree, row)
+  }
+
+  #entry(tree: ArchiveTree, row: number): Entry {
+    return { attr: tree.attr(row), entryTtlMs: unchangingTtlMs, attrTtlMs: unchangingTtlMs }
+  }
+
+  #list(tree: ArchiveTree, directory: number, cookie: number, sink: DirSink): void {
+    if (cookie < 1 && !sink(dot, this.#entry(tree, directory), 1)) return
+    if (cookie < 2) {
+      const above = directory === 0 ? undefined : tree.parentOf(directory)
+      const entry = above === undefined || above === 0 ? this.#rootDots(above === 0 ? this.root : this.#parentIno) : this.#entry(tree, above)
+      if (!sink(dotDot, entry, firstCookie)) return
+    }
+    let row = cookie <= firstCookie ? tree.firstChild(directory) : tree.nextSibling(cookie - firstCookie)
+    for (; row !== 0; row = tree.nextSibling(row)) {
+      if (!sink(tree.nameOf(row), this.#entry(tree, tree.targetOf(row)), row + firstCookie)) return
+    }
+  }
+
+  /** An entry for `..`, of which only number and type matter. */
+  #rootDots(ino: Ino): Entry {
+    const attr = this.#suppliedRoot()
+    attr.ino = ino
+    return { attr, entryTtlMs: 0, attrTtlMs: 0 }
+  }
+
+  #suppliedRoot(): Attr {
+    const { uid, gid, umask } = this.#context.view
+    const timeNs = this.info.timeNs
+    return {
+      ino: this.root, size: 0, blocks: 0, mode: 0o040000 | (0o755 & ~umask), nlink: 1, uid, gid, rdev: 0,
+      atimeNs: timeNs, mtimeNs: timeNs, ctimeNs: timeNs, blksize: 512,
+    }
+  }
+
+  #rootAttr(): Attr | undefined {
+    if (this.#tree) return this.#tree.attr(0)
+    if (!this.#head) return undefined
+    return { ...this.#suppliedRoot(), ...this.#head.root }
+  }
+
+  #withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
+    this.lastUse = ++useCount
+    return this.#tree ? work(this.#tree) : this.#later(call, work)
+  }
+
+  #later<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
+    const answer = call.defer()
+    this.#whenTree((error) => {
+      answer(error ?? work(this.#tree!))
+    })
+    return LATER
+  }
+
+  #whenHead(done: (error: Errno | undefined) => void): void {
+    if (this.#headWaiters) {
+      this.#headWaiters.push(done)
+      return
+    }
+    this.#headWaiters = [done]
+    this.#context.client.request({ kind: 'head', archive: this.info.id }, (error, head) => {
+      const waiters = this.#headWaiters ?? []
+      this.#headWaiters = undefined
+      if (!error) this.#head = head
+      const errno = error && this.#failed(error)
+      for (const waiter of waiters) waiter(errno)
+    })
+  }
+
+  #whenTree(done: (error: Errno | undefined) => void): void {
+    if (this.#treeWaiters) {
+      this.#treeWaiters.push(done)
+      return
+    }
+    this.#treeWaiters = [done]
+    this.#context.client.request({ kind: 'tree', archive: this.info.id }, (error, columns) => {
+      const waiters = this.#treeWaiters ?? []
+      this.#treeWaiters = undefined
+      const before = this.#rootAttr()
+      if (!error) this.#tree = new ArchiveTree(columns, this.root)
+      const errno = error && this.#failed(error)
+      for (const waiter of waiters) waiter(errno)
+      if (error) return
+      const after = this.#rootAttr()!
+      if (before && (before.mode !== after.mode || before.uid !== after.uid || before.gid !== after.gid || before.mtimeNs !== after.mtimeNs)) {
+        this.#context.rootChanged(this.root)
+      }
+      this.#context.treeLoaded(this)
+    })
+  }
+
+  #failed(error: WireError): Errno {
+    this.#context.client.write('error', 'borg.fuse', `Archive ${shownText(this.info.name)} cannot be read: ${error.message}`)
+    return errnoByCode(error.code)
+  }
+
+  /** The hidden xattrs of an archive's directory (incoming.md §5). */
+  #archiveFact(name: string): Uint8Array | Errno {
+    const facts = this.#head!.facts
+    switch (name.slice(attributePrefix.length)) {
+      case 'archive.id': return Buffer.from(this.info.id)
+      case 'archive.comment': return facts.comment
+      case 'archive.hostname': return facts.hostname
+      case 'archive.username': return facts.username
+      case 'archive.original_size': return facts.originalSize === undefined ? Errno.ENODATA : Buffer.from(String(facts.originalSize))
+      case 'archive.nfiles': return facts.fileCount === undefined ? Errno.ENODATA : Buffer.from(String(facts.fileCount))
+      default: return Errno.ENODATA
+    }
+  }
+}
+
+/** Orders the uses of all archives. */
+let useCount = 0
+const dot = Buffer.from('.'), dotDot = Buffer.from('..')
+/** The kernel passes no larger value. */
+const maxXattrBytes = 65536
+
+/** A line `ID SIZE` for each chunk. E2BIG where the kernel could not carry it. */
+function chunkLines(tree: ArchiveTree, row: number): Uint8Array | Errno {
+  const start = tree.chunkStart(row), count = tree.chunkCount(row)
+  if (count * 67 > maxXattrBytes) return Errno.E2BIG
+  let lines = ''
+  for (let chunk = start; chunk < start + count; chunk++) lines += `${idHex(tree.chunkId(chunk))} ${tree.chunkSize(chunk)}\n`
+  return lines.length > maxXattrBytes ? Errno.E2BIG : Buffer.from(lines)
+}

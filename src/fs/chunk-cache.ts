@@ -1,0 +1,193 @@
+/**
+ * Decoded chunks, least recently used first out, bounded in bytes. It lives in the FUSE thread; workers of the engine decode.
+ * Chunks longer than a page lie in a slab of 64 KiB pages in shared memory: this side allots the pages of a load
+ * beforehand, a worker fills them, and nobody copies. Shorter ones come by message and are buffers of their own.
+ */
+import { LRUCache } from 'lru-cache'
+import { idKey } from '../engine/ids.js'
+import type { ChunksReply, ChunksRequest, WireError } from './engine-port.js'
+
+export const pageBytes = 64 * 1024
+/** In ChunksRequest.pages: the slab had no room, the chunk comes in the reply's data. */
+export const noPage = 0xffffffff
+/** One request carries at most so much of small chunks. A long chunk is a request of its own, so that it is answered as soon as it is there. */
+const maxBatchBytes = 1024 * 1024
+const maxBatchCount = 256
+/** What an entry costs beside its bytes. */
+const entryOverhead = 256
+
+export interface CachedChunk {
+  readonly size: number
+  /** Either the pages of the slab, or bytes. */
+  readonly pages: Uint32Array | undefined
+  readonly bytes: Uint8Array | undefined
+}
+
+/** Called once when a load ends; the chunk is valid until the callback returns. */
+export type ChunkWaiter = (error: WireError | undefined, chunk: CachedChunk | undefined) => void
+
+export type ChunkLoader = (request: ChunksRequest, done: (error: WireError | undefined, reply: ChunksReply | undefined) => void) => void
+
+interface Load {
+  readonly key: string
+  readonly id: Uint8Array
+  readonly size: number
+  readonly waiters: ChunkWaiter[]
+  pages: Uint32Array | undefined
+}
+
+export class ChunkCache {
+  readonly slab: SharedArrayBuffer
+  readonly #bytes: Buffer
+  readonly #load: ChunkLoader
+  readonly #cached: LRUCache<string, CachedChunk>
+  readonly #loading = new Map<string, Load>()
+  readonly #freePages: Uint32Array
+  #freeCount: number
+  #batch: Load[] = []
+  #batchBytes = 0
+
+  /** `maxBytes` holds for what is kept; what is being loaded comes on top only when the slab is full of loads. */
+  constructor(maxBytes: number, load: ChunkLoader) {
+    const pages = Math.max(1, Math.floor(maxBytes / pageBytes))
+    this.slab = new SharedArrayBuffer(pages * pageBytes)
+    this.#bytes = Buffer.from(this.slab)
+    this.#load = load
+    // Handed out from the end: low pages first, and the page freed last is used next, while it is still in the CPU's cache.
+    this.#freePages = Uint32Array.from({ length: pages }, (_, index) => pages - 1 - index)
+    this.#freeCount = pages
+    this.#cached = new LRUCache<string, CachedChunk>({
+      maxSize: Math.max(maxBytes, pageBytes),
+      sizeCalculation: (chunk) => entryOverhead + (chunk.pages ? chunk.pages.length * pageBytes : chunk.size),
+      dispose: (chunk) => {
+        if (chunk.pages) this.#release(chunk.pages)
+      },
+    })
+  }
+
+  /** Bytes kept, for statistics. */
+  get size(): number {
+    return this.#cached.calculatedSize
+  }
+
+  /** Loads under way. */
+  get loadingCount(): number {
+    return this.#loading.size
+  }
+
+  /** The chunk if it is here. Valid until the next call of `request`, `flush` or the return to the loop. */
+  get(id: Uint8Array): CachedChunk | undefined {
+    return this.#cached.get(idKey(id))
+  }
+
+  /** True if the chunk is here or on its way: nothing to prefetch. */
+  knows(id: Uint8Array): boolean {
+    const key = idKey(id)
+    return this.#loading.has(key) || this.#cached.has(key)
+  }
+
+  /**
+   * Wants a chunk that `get` did not have; many may want the same, it is loaded once. Without a waiter it is a prefetch.
+   * Nothing is asked before `flush`. `id` is kept until the load ends: memory that stays.
+   */
+  request(id: Uint8Array, size: number, waiter?: ChunkWaiter): void {
+    const key = idKey(id)
+    let load = this.#loading.get(key)
+    if (load) {
+      if (waiter) load.waiters.push(waiter)
+    } else {
+      load = { key, id, size, waiters: waiter ? [waiter] : [], pages: undefined }
+      this.#loading.set(key, load)
+      if (size > pageBytes) this.#send([load])
+      else {
+        if (this.#batchBytes + size > maxBatchBytes || this.#batch.length === maxBatchCount) this.flush()
+        this.#batch.push(load)
+        this.#batchBytes += size
+      }
+    }
+  }
+
+  /** Sends what was requested. */
+  flush(): void {
+    if (this.#batch.length === 0) return
+    const batch = this.#batch
+    this.#batch = []
+    this.#batchBytes = 0
+    this.#send(batch)
+  }
+
+  /** Copies chunk[from, to) to `into` at `at`. */
+  copy(chunk: CachedChunk, from: number, to: number, into: Buffer, at: number): void {
+    const { pages, bytes } = chunk
+    if (!pages) {
+      if (from === 0 && to === chunk.size) into.set(bytes!, at)
+      else into.set(bytes!.subarray(from, to), at)
+      return
+    }
+    while (from < to) {
+      const within = from % pageBytes
+      const length = Math.min(to - from, pageBytes - within)
+      const start = pages[(from - within) / pageBytes]! * pageBytes + within
+      this.#bytes.copy(into, at, start, start + length)
+      from += length
+      at += length
+    }
+  }
+
+  #send(loads: readonly Load[]): void {
+    const ids = new Uint8Array(loads.length * 32)
+    const sizes = new Uint32Array(loads.length)
+    let pages: Uint32Array = noPages
+    loads.forEach((load, index) => {
+      ids.set(load.id, index * 32)
+      sizes[index] = load.size
+      if (load.size > pageBytes) {
+        load.pages = this.#allot(Math.ceil(load.size / pageBytes))
+        pages = load.pages ?? noRoom
+      }
+    })
+    const urgent = loads.some((load) => load.waiters.length > 0)
+    this.#load({ kind: 'chunks', ids, sizes, pages, urgent }, (error, reply) => this.#arrived(loads, error, reply))
+  }
+
+  #arrived(loads: readonly Load[], error: WireError | undefined, reply: ChunksReply | undefined): void {
+    const failures = new Map(reply?.failures.map((failure) => [failure.index, failure]))
+    let at = 0
+    loads.forEach((load, index) => {
+      this.#loading.delete(load.key)
+      const failure = failures.get(index)
+      if (error || failure || !reply) {
+        if (load.pages) this.#release(load.pages)
+        const problem = error ?? { code: failure?.code ?? 'EIO', msgid: undefined, message: failure?.message ?? 'no answer' }
+        for (const waiter of load.waiters) waiter(problem, undefined)
+        return
+      }
+      let chunk: CachedChunk
+      if (load.pages) chunk = { size: load.size, pages: load.pages, bytes: undefined }
+      else {
+        // A copy of its own: a view would keep the whole reply alive as long as one chunk of it is in use.
+        chunk = { size: load.size, pages: undefined, bytes: reply.data.slice(at, at + load.size) }
+        at += load.size
+      }
+      this.#cached.set(load.key, chunk)
+      for (const waiter of load.waiters) waiter(undefined, chunk)
+      // Longer than the whole cache: lru-cache did not take it, nor would it have called dispose.
+      if (chunk.pages && !this.#cached.has(load.key)) this.#release(chunk.pages)
+    })
+  }
+
+  /** Pages for a load, at the cost of the least recently used; undefined if even that is not enough. */
+  #allot(count: number): Uint32Array | undefined {
+    while (this.#freeCount < count && this.#cached.size > 0) this.#cached.pop()
+    if (this.#freeCount < count) return undefined
+    this.#freeCount -= count
+    return this.#freePages.slice(this.#freeCount, this.#freeCount + count).reverse()
+  }
+
+  #release(pages: Uint32Array): void {
+    for (let index = pages.length - 1; index >= 0; index--) this.#freePages[this.#freeCount++] = pages[index]!
+  }
+}
+
+const noPages = new Uint32Array(0)
+const noRoom = Uint32Array.of(noPage)

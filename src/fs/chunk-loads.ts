@@ -1,0 +1,63 @@
+/** Chunks for the mount's cache: found by the engine thread, read and decoded by the byte workers, straight into the slab. */
+import { messageOf } from '../engine/errors.js'
+import { chunkId } from '../engine/ids.js'
+import type { LocalRepository } from '../engine/repository/local-repository.js'
+import { openJob } from '../engine/store/chunk-reader.js'
+import type { Workers } from '../engine/store/workers.js'
+import { noPage, pageBytes } from './chunk-cache.js'
+import type { ChunkFailure, ChunksReply, ChunksRequest } from './engine-port.js'
+
+export class ChunkLoads {
+  readonly #repository: LocalRepository
+  readonly #workers: Workers
+  readonly #lookAgain: () => Promise<void>
+
+  /**
+   * `lookAgain` is called before what failed is tried a second and last time: another client may have moved objects (compaction),
+   * and the descriptor of a segment may have been closed while the job waited.
+   */
+  constructor(repository: LocalRepository, workers: Workers, lookAgain: () => Promise<void>) {
+    this.#repository = repository
+    this.#workers = workers
+    this.#lookAgain = lookAgain
+  }
+
+  async load(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply> {
+    const reply = await this.#try(request, slab)
+    if (reply.failures.length === 0) return reply
+    await this.#lookAgain()
+    return this.#try(request, slab)
+  }
+
+  async #try(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply> {
+    const { ids, sizes, pages, urgent } = request
+    const paged = pages.length > 0 && pages[0] !== noPage
+    const failures: ChunkFailure[] = []
+    const located = []
+    /** Of each located entry: its position in the request and its first page. */
+    const positions: number[] = [], starts: number[] = []
+    let page = 0
+    for (let index = 0; index < sizes.length; index++) {
+      const id = chunkId(Buffer.from(ids.buffer, ids.byteOffset + index * 32, 32))
+      try {
+        located.push({ ...this.#repository.locate(id), chunk: { id, size: sizes[index]! } })
+        positions.push(index)
+        starts.push(page)
+      } catch (error) {
+        failures.push(failureOf(index, messageOf(error)))
+      }
+      page += Math.ceil(sizes[index]! / pageBytes)
+    }
+    if (located.length === 0) return { data: new Uint8Array(0), failures }
+    // The workers hold each plaintext against the size that the file says, which is what the cache allotted by.
+    const result = await this.#workers.open({
+      ...openJob(located), ...(paged && { pages: { memory: slab, numbers: pages, starts: Uint32Array.from(starts), pageBytes } }),
+    }, { urgent })
+    for (const { index, message } of result.failures) failures.push(failureOf(positions[index]!, message))
+    return { data: result.data, failures }
+  }
+}
+
+function failureOf(index: number, message: string): ChunkFailure {
+  return { index, code: 'EIO', message }
+}

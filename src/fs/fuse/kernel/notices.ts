@@ -1,0 +1,112 @@
+/**
+ * Tells the kernel what it did not ask. Such a write may wait for a directory's or a page's lock, and who holds the lock may be
+ * waiting for an answer of the FUSE thread, or for a chunk from the engine thread. So a third thread writes them, one that
+ * nobody waits for. It starts with the first notice.
+ */
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import type { KernelNotices } from '../../core.js'
+import type { Ino } from '../../types.js'
+import { notice, replyHeaderSize } from './protocol.js'
+
+/** Stores are only offers: with so many bytes waiting, further ones are dropped. */
+const maxQueuedBytes = 8 << 20
+
+export interface NoticesThreadData {
+  readonly fd: number
+  readonly port: MessagePort
+  /** One int32: bytes posted and not yet written. */
+  readonly queued: Int32Array
+}
+
+export class Notices implements KernelNotices {
+  readonly #fd: number
+  readonly #queued = new Int32Array(new SharedArrayBuffer(4))
+  #port: MessagePort | undefined
+  #closed = false
+
+  constructor(fd: number) {
+    this.#fd = fd
+  }
+
+  invalidateInode(ino: Ino): void {
+    this.#post(invalInodeNotice(ino))
+  }
+
+  invalidateEntry(parent: Ino, name: Uint8Array): void {
+    this.#post(invalEntryNotice(parent, name))
+  }
+
+  store(ino: Ino, offset: number, data: Uint8Array): void {
+    if (Atomics.load(this.#queued, 0) + data.length <= maxQueuedBytes) this.#post(storeNotice(ino, offset, data))
+  }
+
+  /** Nothing more is sent. The thread ends by itself after what was posted. */
+  close(): void {
+    this.#closed = true
+    this.#port?.postMessage(null)
+    this.#port = undefined
+  }
+
+  #post(message: Uint8Array<ArrayBuffer>): void {
+    if (this.#closed) return
+    this.#port ??= this.#start()
+    Atomics.add(this.#queued, 0, message.length)
+    this.#port.postMessage(message, [message.buffer])
+  }
+
+  #start(): MessagePort {
+    const { port1, port2 } = new MessageChannel()
+    const data: NoticesThreadData = { fd: this.#fd, port: port2, queued: this.#queued }
+    const worker = new Worker(new URL('./notices-thread.js', import.meta.url), { workerData: data, transferList: [port2] })
+    worker.unref()
+    port1.unref()
+    return port1
+  }
+}
+
+function noticeOf(code: number, bodySize: number): { bytes: Uint8Array<ArrayBuffer>; view: DataView } {
+  const bytes = new Uint8Array(new ArrayBuffer(replyHeaderSize + bodySize))
+  const view = new DataView(bytes.buffer)
+  view.setUint32(0, bytes.length, littleEndian)
+  view.setInt32(4, code, littleEndian)
+  return { bytes, view }
+}
+
+/** Host byte order, as the kernel wants it. */
+const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1
+
+/** fuse_notify_inval_inode_out: ino u64 | offset i64 | length i64. Offset and length 0: attributes and all pages. */
+export function invalInodeNotice(ino: Ino): Uint8Array<ArrayBuffer> {
+  const { bytes, view } = noticeOf(notice.invalInode, 24)
+  view.setBigUint64(16, BigInt(ino), littleEndian)
+  return bytes
+}
+
+/** fuse_notify_inval_entry_out: parent u64 | name length u32 | flags u32 | name, NUL. */
+export function invalEntryNotice(parent: Ino, name: Uint8Array): Uint8Array<ArrayBuffer> {
+  const { bytes, view } = noticeOf(notice.invalEntry, 16 + name.length + 1)
+  view.setBigUint64(16, BigInt(parent), littleEndian)
+  view.setUint32(24, name.length, littleEndian)
+  bytes.set(name, 32)
+  return bytes
+}
+
+/** fuse_notify_store_out: nodeid u64 | offset u64 | size u32 | pad u32 | data. */
+export function storeNotice(ino: Ino, offset: number, data: Uint8Array): Uint8Array<ArrayBuffer> {
+  const { bytes, view } = noticeOf(notice.store, 24 + data.length)
+  view.setBigUint64(16, BigInt(ino), littleEndian)
+  view.setBigUint64(24, BigInt(offset), littleEndian)
+  view.setUint32(32, data.length, littleEndian)
+  bytes.set(data, 40)
+  return bytes
+}
+
+/** fuse_notify_delete_out: parent u64 | child u64 | name length u32 | pad u32 | name, NUL. */
+export function deleteNotice(parent: Ino, child: Ino, name: Uint8Array): Uint8Array<ArrayBuffer> {
+  const { bytes, view } = noticeOf(notice.delete, 24 + name.length + 1)
+  view.setBigUint64(16, BigInt(parent), littleEndian)
+  view.setBigUint64(24, BigInt(child), littleEndian)
+  view.setUint32(32, name.length, littleEndian)
+  bytes.set(name, 40)
+  return bytes
+}

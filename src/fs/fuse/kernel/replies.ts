@@ -1,0 +1,57 @@
+/**
+ * Ways to the kernel for answers: at once from the request's own slot, or later from a slot of its own, because by then
+ * the first holds another request. One thread uses it. Writing an answer never waits for anything but the copy.
+ */
+import { writeSync, writevSync } from 'node:fs'
+import { errnoOf } from '../../../engine/errors.js'
+import { replyHeaderSize, Slot } from './protocol.js'
+
+/** A body this long is handed over where it lies; below, copying is cheaper than a second piece. */
+export const gatherSize = 16384
+
+export class Replies {
+  /** For answers that come late. Grows for the rare large ones. */
+  readonly late = new Slot(65536)
+  readonly #fd: number
+  readonly #header = new Slot(replyHeaderSize)
+  readonly #parts: Uint8Array[] = [this.#header.bytes, this.#header.bytes]
+
+  constructor(fd: number) {
+    this.#fd = fd
+  }
+
+  /** Writes the first `length` bytes. False if nobody waits for the answer any more: its request was interrupted or the mount ended. */
+  send(slot: Slot, length: number): boolean {
+    try {
+      writeSync(this.#fd, slot.bytes, 0, length)
+      return true
+    } catch (error) {
+      return dropped(error)
+    }
+  }
+
+  /** An answer whose body lies elsewhere. The bytes are free again on return. */
+  sendBytes(uniqueLow: number, uniqueHigh: number, body: Uint8Array): boolean {
+    const { u32 } = this.#header
+    u32[0] = replyHeaderSize + body.length
+    u32[1] = 0
+    u32[2] = uniqueLow
+    u32[3] = uniqueHigh
+    this.#parts[1] = body
+    try {
+      writevSync(this.#fd, this.#parts)
+      return true
+    } catch (error) {
+      return dropped(error)
+    } finally {
+      this.#parts[1] = this.#header.bytes
+    }
+  }
+}
+
+/** ENOENT: the request is gone. ENODEV, ECONNABORTED and ENOTCONN: the mount is. Everything else is a fault of ours. */
+function dropped(error: unknown): false {
+  const code = errnoOf(error)
+  if (code === 'ENOENT' || code === 'ENODEV' || code === 'ENOTCONN' || code === 'ECONNABORTED') return false
+  throw error
+}

@@ -1,0 +1,161 @@
+/**
+ * The engine thread's end of a mount: answers what the FUSE thread asks and tells it when the list of archives changes. It
+ * owns when the repository is locked (RepositoryLease); what the answers are is the source's business.
+ */
+import type { Log } from '../engine/log.js'
+import { messageOf } from '../engine/errors.js'
+import type {
+  ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
+} from './engine-port.js'
+import { wireError } from './errno.js'
+import { type LockableRepository, RepositoryLease } from './repository-lease.js'
+import type { ArchiveTreeData } from './tree-columns.js'
+import type { StatFs } from './types.js'
+
+/** Where answers come from: repository-source.ts, or a fake in tests. Called with the lock that the lease could get. */
+export interface MountSource {
+  /** Of the manifest as last loaded, in listing order. */
+  archives(): readonly ArchiveInfo[]
+  /** Loads the manifest again: the repository changed. */
+  reload(): Promise<void>
+  head(archive: string): Promise<ArchiveHead>
+  tree(archive: string): Promise<ArchiveTreeData>
+  /** Never rejects for single chunks: those are failures in the reply. */
+  chunks(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply>
+  statfs(): Promise<StatFs>
+  close(): Promise<void>
+}
+
+export interface MountServiceOptions {
+  readonly source: MountSource
+  readonly repository: LockableRepository
+  /** The repository was opened with the shared lock. */
+  readonly locked: boolean
+  /** `-o lock=hold`. */
+  readonly holdLock: boolean
+  /** `-o refresh`, ms. 0: never look for other clients' archives. */
+  readonly refreshMs: number
+  readonly channel: EngineChannel<ToFuse>
+  readonly log: Log
+  /** Makes an archive of a staged tree; holds the exclusive lock meanwhile. Absent where nothing can be written. */
+  readonly commit?: (request: CommitRequest) => Promise<CommitReply>
+  readonly lockWaitMs: number
+}
+
+export class MountService {
+  readonly lease: RepositoryLease
+  readonly #options: MountServiceOptions
+  readonly #log: Log
+  #slab: SharedArrayBuffer | undefined
+  #timer: NodeJS.Timeout | undefined
+  #shown: string
+  #finished: ((results: unknown) => void) | undefined
+  #finishing: Promise<unknown> | undefined
+  #closed = false
+
+  constructor(options: MountServiceOptions) {
+    this.#options = options
+    this.#log = options.log
+    this.#shown = listKey(options.source.archives())
+    this.lease = new RepositoryLease(options.repository, {
+      locked: options.locked, hold: options.holdLock, log: options.log, changed: () => this.#reload(),
+    })
+    if (options.refreshMs > 0) this.#timer = setTimeout(() => void this.#look(), options.refreshMs)
+  }
+
+  /** One message of the FUSE thread. */
+  receive(message: ToEngine): void {
+    switch (message.type) {
+      case 'request':
+        void this.#answer(message.id, message.request)
+        break
+      case 'log':
+        this.#log.write(message.level, message.topic, message.message)
+        break
+      case 'finished':
+        this.#finished?.(message.results)
+        break
+    }
+  }
+
+  /** Has everything staged committed; resolves with what incoming/ reports. Asking again joins the first. */
+  finish(): Promise<unknown> {
+    return this.#finishing ??= new Promise((resolve) => {
+      this.#finished = resolve
+      this.#options.channel.post({ type: 'finish' })
+    })
+  }
+
+  /** Pushes the list if it differs from the one the FUSE thread has. To be called after every change of the manifest. */
+  publish(): void {
+    const archives = this.#options.source.archives()
+    const key = listKey(archives)
+    if (key === this.#shown || this.#closed) return
+    this.#shown = key
+    this.#options.channel.post({ type: 'archives', archives })
+  }
+
+  /** Stops looking and lets go of the lock; the source and the repository stay open. */
+  async close(): Promise<void> {
+    this.#closed = true
+    clearTimeout(this.#timer)
+    await this.lease.close()
+  }
+
+  async #answer(id: number, request: EngineRequest): Promise<void> {
+    const { channel } = this.#options
+    try {
+      const value = await this.#value(request)
+      if (this.#closed) return
+      const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : undefined
+      channel.post({ type: 'reply', id, value }, transfer)
+      if (request.kind === 'commit') this.publish()
+    } catch (error) {
+      if (!this.#closed) channel.post({ type: 'error', id, error: wireError(error) })
+    }
+  }
+
+  #value(request: EngineRequest): Promise<unknown> | unknown {
+    const { source, commit, lockWaitMs } = this.#options
+    switch (request.kind) {
+      case 'start':
+        this.#slab = request.slab
+        return undefined
+      case 'head': return this.lease.reading(() => source.head(request.archive))
+      case 'tree': return this.lease.reading(() => source.tree(request.archive))
+      case 'chunks': {
+        const slab = this.#slab
+        if (!slab) throw new Error('chunks were asked for before the slab was handed over')
+        return this.lease.reading(() => source.chunks(request, slab))
+      }
+      case 'statfs': return source.statfs()
+      case 'commit':
+        if (!commit) throw new Error('this mount is read-only')
+        return this.lease.exclusively(lockWaitMs, () => commit(request))
+    }
+  }
+
+  async #reload(): Promise<void> {
+    await this.#options.source.reload()
+    this.publish()
+  }
+
+  async #look(): Promise<void> {
+    try {
+      await this.lease.check()
+    } catch (error) {
+      this.#log.write('warning', 'borg.fuse', `The repository could not be looked at: ${messageOf(error)}`)
+    }
+    if (!this.#closed) this.#timer = setTimeout(() => void this.#look(), this.#options.refreshMs)
+  }
+}
+
+function listKey(archives: readonly ArchiveInfo[]): string {
+  return archives.map((info) => `${info.id} ${Buffer.from(info.name).toString('latin1')}`).join('\n')
+}
+
+/** The memory of a reply if it is its own and can change hands. */
+function transferable(data: Uint8Array): ArrayBuffer[] | undefined {
+  const { buffer } = data
+  return buffer instanceof ArrayBuffer && data.byteLength === buffer.byteLength && data.byteLength > 0 ? [buffer] : undefined
+}

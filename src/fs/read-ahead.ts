@@ -1,0 +1,88 @@
+/**
+ * What to load before it is asked for. Within a file: once two reads follow each other (the kernel's own read-ahead may swap
+ * them, so within 1 MiB) the next chunk is wanted, and twice as many each time the reader enters a new one, up to four. Across
+ * files: once files are read one after the other in archive order, as cp, tar and rsync do, the coming files'
+ * chunks are wanted in batches of up to 1 MiB.
+ */
+import type { ArchiveTree } from './archive-tree.js'
+
+const reorderBytes = 1024 * 1024
+const maxWindow = 4
+/** Files in a row before the ones behind them are loaded too. */
+const filesInARow = 2
+/** Rows between two files that still count as "next": directories, links and empty files lie between. */
+const maxRowGap = 64
+const batchBytes = 1024 * 1024
+const maxBatchChunks = 256
+
+/** Per open file. */
+export class SequentialRead {
+  #nextOffset = -1
+  #window = 0
+  #lastChunk = -1
+  #jumps = 0
+
+  /** Notes a read; returns how many chunks beyond `lastChunk` are wanted. */
+  note(offset: number, length: number, lastChunk: number): number {
+    // The first read of all counts as sequential only at the start of the file.
+    if (this.#nextOffset < 0 ? offset === 0 : Math.abs(offset - this.#nextOffset) <= reorderBytes) {
+      if (this.#window === 0) this.#window = 1
+      else if (lastChunk > this.#lastChunk && this.#lastChunk >= 0) this.#window = Math.min(maxWindow, this.#window * 2)
+      this.#nextOffset = Math.max(this.#nextOffset, offset + length)
+      this.#lastChunk = Math.max(this.#lastChunk, lastChunk)
+    } else {
+      this.#jumps++
+      this.#window = 0
+      this.#nextOffset = offset + length
+      this.#lastChunk = lastChunk
+    }
+    return this.#window
+  }
+
+  /** True if reads jump about: what was decoded for a small read is worth keeping in the kernel. */
+  get jumpsAbout(): boolean {
+    return this.#window === 0 && this.#jumps > 1
+  }
+}
+
+/** Per archive. */
+export class FileSequence {
+  #lastRow = -1
+  #run = 0
+  /** First row that was not looked at for prefetching. */
+  #aheadRow = 0
+  /** Reading beyond this row asks for the next batch. */
+  #refillRow = 0
+
+  /**
+   * Notes that the file of `row` is read from its start. Calls `want` with chunk rows of coming files; the caller drops those
+   * it has. Nothing is wanted unless files are read in archive order.
+   */
+  note(tree: ArchiveTree, row: number, want: (chunk: number) => void): void {
+    if (row === this.#lastRow) return
+    const follows = row > this.#lastRow && row - this.#lastRow <= maxRowGap
+    this.#run = follows ? this.#run + 1 : 0
+    this.#lastRow = row
+    if (!follows) this.#aheadRow = this.#refillRow = 0
+    if (this.#run < filesInARow || row < this.#refillRow) return
+    const start = Math.max(row + 1, this.#aheadRow)
+    this.#refillRow = this.#aheadRow > row ? this.#aheadRow : start
+    this.#aheadRow = this.#batch(tree, start, want)
+  }
+
+  /** Wants a batch of chunks of the rows from `start` and returns the row after the last. */
+  #batch(tree: ArchiveTree, start: number, want: (chunk: number) => void): number {
+    let bytes = 0, chunks = 0, row = start
+    const end = Math.min(tree.rowCount, start + maxBatchChunks * 4)
+    for (; row < end && bytes < batchBytes && chunks < maxBatchChunks; row++) {
+      const count = tree.targetOf(row) === row ? tree.chunkCount(row) : 0
+      const first = tree.chunkStart(row)
+      for (let index = 0; index < count && bytes < batchBytes && chunks < maxBatchChunks; index++) {
+        want(first + index)
+        bytes += tree.chunkSize(first + index)
+        chunks++
+      }
+    }
+    return row
+  }
+}

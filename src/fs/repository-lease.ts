@@ -1,0 +1,145 @@
+/**
+ * When the mount holds the repository's lock (incoming.md §7). Shared while something is read, and let go after 10 idle
+ * seconds, so that a mounted drive does not keep other clients waiting; coming back it looks whether they committed.
+ * While another client holds the exclusive lock, reading goes on without one: every object is verified as always, and what
+ * cannot be found is looked for again after a refresh.
+ */
+import type { Log } from '../engine/log.js'
+import { BorgError, messageOf } from '../engine/errors.js'
+
+/** What a repository offers beside its port. `acquireLock` takes the lock or changes its kind; LockTimeout after `waitMs`. */
+export interface LockableRepository {
+  acquireLock(kind: 'shared' | 'exclusive', waitMs: number): Promise<void>
+  releaseLock(): void
+  refresh(): Promise<boolean>
+  lastTransaction(): Promise<number>
+}
+
+const idleMs = 10_000
+/** After a vain try for the shared lock, reads go on without it for so long. */
+const retryMs = 1_000
+
+export class RepositoryLease {
+  readonly #repository: LockableRepository
+  readonly #log: Log
+  readonly #hold: boolean
+  /** Called when the repository turned out to have changed, before whoever waits goes on. */
+  readonly #changed: () => Promise<void>
+  #state: 'none' | 'shared' | 'exclusive'
+  #users = 0
+  #idle: NodeJS.Timeout | undefined
+  /** Changes of the lock, one after the other. */
+  #queue: Promise<void> = Promise.resolve()
+  #noTryBefore = 0
+  #closed = false
+  /** Somebody waits for the exclusive lock, perhaps long: who reads does not stand behind. */
+  #claimed = false
+  #seen = -2
+
+  /** `locked`: the repository was opened with the shared lock. `hold`: keep it until `close`, as Borg's mount does. */
+  constructor(repository: LockableRepository, options: { locked: boolean; hold: boolean; log: Log; changed(): Promise<void> }) {
+    this.#repository = repository
+    this.#state = options.locked ? 'shared' : 'none'
+    this.#hold = options.hold
+    this.#log = options.log
+    this.#changed = options.changed
+    this.#rest()
+  }
+
+  /** Runs `work` with the shared lock, or without one while another client has the exclusive one. */
+  async reading<T>(work: () => Promise<T>): Promise<T> {
+    this.#users++
+    clearTimeout(this.#idle)
+    try {
+      if (this.#state === 'none' && !this.#claimed) await this.#enqueue(() => this.#share())
+      return await work()
+    } finally {
+      this.#users--
+      this.#rest()
+    }
+  }
+
+  /** Runs `work` with the exclusive lock; reads of this process go on meanwhile. LockTimeout after `waitMs`. */
+  exclusively<T>(waitMs: number, work: () => Promise<T>): Promise<T> {
+    return this.#enqueue(async () => {
+      clearTimeout(this.#idle)
+      this.#claimed = true
+      try {
+        await this.#repository.acquireLock('exclusive', waitMs)
+        this.#state = 'exclusive'
+        await this.#refresh()
+        return await work()
+      } finally {
+        this.#claimed = false
+        if (this.#state === 'exclusive') {
+          await this.#repository.acquireLock('shared', 0)
+          this.#state = 'shared'
+          this.#seen = await this.#repository.lastTransaction()
+        }
+        this.#rest()
+      }
+    })
+  }
+
+  /** Looks now whether other clients committed; costs no lock unless they did. */
+  async check(): Promise<void> {
+    if (this.#state === 'exclusive' || await this.#repository.lastTransaction() === this.#seen) return
+    await this.#enqueue(async () => {
+      await this.#share()
+      if (this.#state === 'shared') await this.#refresh()
+      this.#rest()
+    })
+  }
+
+  /** After this nothing is locked. */
+  close(): Promise<void> {
+    return this.#enqueue(async () => {
+      this.#closed = true
+      clearTimeout(this.#idle)
+      this.#release()
+    })
+  }
+
+  async #share(): Promise<void> {
+    if (this.#state !== 'none' || this.#closed || performance.now() < this.#noTryBefore) return
+    try {
+      await this.#repository.acquireLock('shared', 0)
+      this.#state = 'shared'
+    } catch (error) {
+      if (!(error instanceof BorgError) || !error.msgid.startsWith('Lock')) throw error
+      this.#noTryBefore = performance.now() + retryMs
+      this.#log.write('debug', 'borg.fuse', `Reading without the lock: ${messageOf(error)}`)
+      return
+    }
+    await this.#refresh()
+  }
+
+  async #refresh(): Promise<void> {
+    if (await this.#repository.refresh()) await this.#changed()
+    this.#seen = await this.#repository.lastTransaction()
+  }
+
+  #rest(): void {
+    clearTimeout(this.#idle)
+    if (this.#hold || this.#users > 0 || this.#state !== 'shared' || this.#closed) return
+    this.#idle = setTimeout(() => {
+      void this.#enqueue(async () => {
+        if (this.#users === 0) this.#release()
+      }).catch((error: unknown) => this.#log.write('warning', 'borg.fuse', `The lock could not be released: ${messageOf(error)}`))
+    }, idleMs)
+    this.#idle.unref()
+  }
+
+  #release(): void {
+    if (this.#state === 'none') return
+    this.#state = 'none'
+    this.#repository.releaseLock()
+  }
+
+  /** One after the other; a failure is the caller's and stops nobody behind it. */
+  #enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#queue.then(work)
+    this.#queue = result.then(() => {}, () => {})
+    return result
+  }
+}

@@ -1,0 +1,357 @@
+/**
+ * The mounted drive: sends each operation to the part that owns the inode. It owns the root itself: archive directories and
+ * the other parts by name. Lives in the thread that answers the kernel and is written for it: no operation waits.
+ */
+import { readFileSync } from 'node:fs'
+import { ArchiveFiles } from './archive-files.js'
+import { ArchivesDir } from './archives-dir.js'
+import { ChunkCache } from './chunk-cache.js'
+import {
+  type Answer, type AttrReply, type Call, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer,
+} from './core.js'
+import type { EngineClient } from './engine-client.js'
+import type { ArchiveInfo, MountView } from './engine-port.js'
+import { errnoByCode } from './errno.js'
+import { FileReader, type OpenFile } from './file-reader.js'
+import { rangeOf, rootIno } from './inodes.js'
+import type { Subtree } from './subtree.js'
+import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from './types.js'
+
+export interface VirtualFsOptions {
+  readonly view: MountView
+  readonly client: EngineClient
+  readonly notices: KernelNotices
+  /** Parts of the root beside the archives: byte string of the name -> subtree. None when a single archive is mounted. */
+  readonly parts?: ReadonlyMap<string, Subtree>
+}
+
+/** Names in the root can come and go; the kernel asks again after so long. */
+const rootEntryTtlMs = 1000
+const statfsKeepMs = 1000
+/** Names that file managers make a trash of (incoming.md §6). */
+const trashName = /^\.Trash(-|$)/
+const pageSize = 4096
+/** Cookies of the root: 1 `.`, 2 `..`, then parts, then archives by range. Parts are fewer than inodeRange.firstArchive - 3. */
+const firstPartCookie = 3
+
+export class VirtualFs implements FsCore {
+  readonly cache: ChunkCache
+  readonly #view: MountView
+  readonly #client: EngineClient
+  readonly #notices: KernelNotices
+  readonly #parts: ReadonlyMap<string, Subtree>
+  readonly #partByRange = new Map<number, Subtree>()
+  /** The single archive's files, which are then the root. */
+  readonly #single: ArchiveFiles | undefined
+  readonly #archives: ArchivesDir
+  #rootTimeNs: bigint
+  #statfs: { readonly value: StatFs; readonly untilMs: number } | undefined
+  #memory: { readonly available: number; readonly untilMs: number } | undefined
+
+  constructor({ view, client, notices, parts }: VirtualFsOptions) {
+    this.#view = view
+    this.#client = client
+    this.#notices = notices
+    this.#parts = parts ?? new Map()
+    this.#rootTimeNs = view.mountTimeNs
+    for (const part of this.#parts.values()) this.#partByRange.set(part.range, part)
+    this.cache = new ChunkCache(view.cacheBytes, (request, done) => client.request(request, done))
+    const reader = new FileReader(this.cache, client, (file, offset, data) => this.#offerToKernel(file, offset, data))
+    const context = { client, reader, view, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
+    this.#archives = new ArchivesDir(context, new Set(this.#parts.keys()), client)
+    if (view.kind === 'archive') {
+      this.#single = new ArchiveFiles(view.archives[0]!, rootIno, rootIno, { ...context, treeLoaded() {} })
+    } else {
+      this.#archives.replace(view.archives)
+      client.onArchives = (archives) => this.#replaceArchives(archives)
+    }
+    client.request({ kind: 'start', slab: this.cache.slab }, () => {})
+  }
+
+  /** For the loop: every now and then, and after messages of the engine. */
+  tick(nowMs: number): void {
+    for (const part of this.#parts.values()) part.tick?.(nowMs)
+  }
+
+  lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
+    const owner = this.#owner(parent)
+    if (owner) return owner.lookup(parent, name, call)
+    if (parent !== rootIno) return Errno.ESTALE
+    const part = this.#parts.get(name.toString('latin1'))
+    if (part) return part.rootEntry()
+    const archive = this.#archives.byName(name)
+    if (!archive) return Errno.ENOENT
+    const answer = archive.resolveRoot(mapped(call, forAWhile))
+    return answer === LATER || answer instanceof Errno ? answer : forAWhile(answer)
+  }
+
+  forget(ino: Ino, count: number): void {
+    this.#owner(ino)?.forget?.(ino, count)
+  }
+
+  getattr(ino: Ino, fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply> {
+    const owner = this.#owner(ino)
+    if (owner) return owner.getattr(ino, fh, call)
+    return ino === rootIno ? { attr: this.#rootAttr(), attrTtlMs: rootEntryTtlMs } : Errno.ESTALE
+  }
+
+  setattr(ino: Ino, change: AttrChange, call: Call<AttrReply>): Answer<AttrReply> {
+    const owner = this.#owner(ino)
+    return owner?.setattr ? owner.setattr(ino, change, call) : Errno.EROFS
+  }
+
+  readlink(ino: Ino, call: Call<Uint8Array>): Answer<Uint8Array> {
+    const owner = this.#owner(ino)
+    return owner?.readlink ? owner.readlink(ino, call) : Errno.EINVAL
+  }
+
+  mknod(parent: Ino, name: Buffer, mode: number, rdev: number, call: Call<Entry>): Answer<Entry> {
+    const owner = this.#owner(parent)
+    return owner?.mknod ? owner.mknod(parent, name, mode, rdev, call) : Errno.EROFS
+  }
+
+  mkdir(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
+    const owner = this.#owner(parent)
+    if (owner?.mkdir) return owner.mkdir(parent, name, mode, call)
+    return this.#isRoot(parent) && trashName.test(name.toString('latin1')) ? Errno.EPERM : Errno.EROFS
+  }
+
+  symlink(parent: Ino, name: Buffer, target: Buffer, call: Call<Entry>): Answer<Entry> {
+    const owner = this.#owner(parent)
+    return owner?.symlink ? owner.symlink(parent, name, target, call) : Errno.EROFS
+  }
+
+  link(ino: Ino, newParent: Ino, newName: Buffer, call: Call<Entry>): Answer<Entry> {
+    const owner = this.#owner(newParent)
+    if (!owner?.link) return Errno.EROFS
+    return this.#owner(ino) === owner ? owner.link(ino, newParent, newName, call) : Errno.EXDEV
+  }
+
+  unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
+    const owner = this.#owner(parent)
+    return owner?.unlink ? owner.unlink(parent, name, call) : Errno.EROFS
+  }
+
+  rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
+    const owner = this.#owner(parent)
+    if (owner?.rmdir) return owner.rmdir(parent, name, call)
+    return this.#isRoot(parent) ? Errno.EPERM : Errno.EROFS
+  }
+
+  rename(parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
+    const owner = this.#owner(parent)
+    const newOwner = this.#owner(newParent)
+    if (owner && owner === newOwner) return owner.rename ? owner.rename(parent, name, newParent, newName, flags, call) : Errno.EROFS
+    if (owner?.renameToRoot && this.#isRoot(newParent)) {
+      if (this.#parts.has(newName.toString('latin1')) || this.#archives.byName(newName)) return Errno.EEXIST
+      return owner.renameToRoot(parent, name, newName, flags, call)
+    }
+    if (!owner?.rename && !newOwner?.rename) return Errno.EROFS
+    return Errno.EXDEV
+  }
+
+  open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
+    const owner = this.#owner(ino)
+    return owner?.open ? owner.open(ino, flags, call) : Errno.EISDIR
+  }
+
+  create(parent: Ino, name: Buffer, mode: number, flags: number, call: Call<Created>): Answer<Created> {
+    const owner = this.#owner(parent)
+    return owner?.create ? owner.create(parent, name, mode, flags, call) : Errno.EROFS
+  }
+
+  read(ino: Ino, fh: number, offset: number, into: Buffer, call: Call<Uint8Array>): Answer<ReadAnswer> {
+    const owner = this.#owner(ino)
+    return owner?.read ? owner.read(ino, fh, offset, into, call) : Errno.EBADF
+  }
+
+  write(ino: Ino, fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number> {
+    const owner = this.#owner(ino)
+    return owner?.write ? owner.write(ino, fh, offset, data, call) : Errno.EROFS
+  }
+
+  flush(ino: Ino, fh: number, call: Call<void>): Answer<void> {
+    return this.#owner(ino)?.flush?.(ino, fh, call)
+  }
+
+  fsync(ino: Ino, fh: number, dataOnly: boolean, call: Call<void>): Answer<void> {
+    return this.#owner(ino)?.fsync?.(ino, fh, dataOnly, call)
+  }
+
+  release(ino: Ino, fh: number): void {
+    this.#owner(ino)?.release?.(ino, fh)
+  }
+
+  fallocate(ino: Ino, fh: number, mode: number, offset: number, length: number, call: Call<void>): Answer<void> {
+    const owner = this.#owner(ino)
+    return owner?.fallocate ? owner.fallocate(ino, fh, mode, offset, length, call) : Errno.EROFS
+  }
+
+  lseek(ino: Ino, fh: number, offset: number, whence: number, call: Call<number>): Answer<number> {
+    const owner = this.#owner(ino)
+    return owner?.lseek ? owner.lseek(ino, fh, offset, whence, call) : Errno.ENOSYS
+  }
+
+  copyFileRange(ino: Ino, fh: number, offset: number, outIno: Ino, outFh: number, outOffset: number, length: number,
+    call: Call<number>): Answer<number> {
+    const owner = this.#owner(outIno)
+    // EXDEV and EOPNOTSUPP make the kernel copy by itself.
+    if (this.#owner(ino) !== owner) return Errno.EXDEV
+    return owner?.copyFileRange ? owner.copyFileRange(ino, fh, offset, outIno, outFh, outOffset, length, call) : Errno.EOPNOTSUPP
+  }
+
+  opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
+    const owner = this.#owner(ino)
+    if (owner) return owner.opendir ? owner.opendir(ino, call) : { fh: 0 }
+    return ino === rootIno ? { fh: 0 } : Errno.ESTALE
+  }
+
+  readdir(ino: Ino, fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void> {
+    const owner = this.#owner(ino)
+    if (owner) return owner.readdir(ino, fh, cookie, sink, call)
+    if (ino !== rootIno) return Errno.ESTALE
+    return this.#listRoot(cookie, sink)
+  }
+
+  releasedir(ino: Ino, fh: number): void {
+    this.#owner(ino)?.releasedir?.(ino, fh)
+  }
+
+  fsyncdir(ino: Ino, fh: number, call: Call<void>): Answer<void> {
+    return this.#owner(ino)?.fsyncdir?.(ino, fh, call)
+  }
+
+  getxattr(ino: Ino, name: Buffer, call: Call<Uint8Array>): Answer<Uint8Array> {
+    const owner = this.#owner(ino)
+    return owner?.getxattr ? owner.getxattr(ino, name, call) : Errno.ENODATA
+  }
+
+  listxattr(ino: Ino, call: Call<Uint8Array[]>): Answer<Uint8Array[]> {
+    const owner = this.#owner(ino)
+    return owner?.listxattr ? owner.listxattr(ino, call) : []
+  }
+
+  setxattr(ino: Ino, name: Buffer, value: Buffer, flags: number, call: Call<void>): Answer<void> {
+    const owner = this.#owner(ino)
+    return owner?.setxattr ? owner.setxattr(ino, name, value, flags, call) : Errno.EROFS
+  }
+
+  removexattr(ino: Ino, name: Buffer, call: Call<void>): Answer<void> {
+    const owner = this.#owner(ino)
+    return owner?.removexattr ? owner.removexattr(ino, name, call) : Errno.EROFS
+  }
+
+  /** The staging area's figures where something can be written, else those of the disk that holds the repository. */
+  statfs(ino: Ino, call: Call<StatFs>): Answer<StatFs> {
+    const owner = this.#owner(ino)
+    if (owner?.statfs) return owner.statfs(ino, call)
+    const nowMs = performance.now()
+    if (this.#statfs && nowMs < this.#statfs.untilMs) return this.#statfs.value
+    const answer = call.defer()
+    this.#client.request({ kind: 'statfs' }, (error, value) => {
+      if (error) return answer(errnoByCode(error.code))
+      this.#statfs = { value, untilMs: performance.now() + statfsKeepMs }
+      answer(value)
+    })
+    return LATER
+  }
+
+  syncfs(call: Call<void>): Answer<void> {
+    for (const part of this.#parts.values()) if (part.syncfs) return part.syncfs(call)
+  }
+
+  destroy(): void {
+    for (const part of this.#parts.values()) part.destroy?.()
+    this.#single?.destroy()
+    for (const { files } of this.#archives.archives) files.destroy()
+  }
+
+  /** Undefined for the root of a repository mount, and for inodes of nobody. */
+  #owner(ino: Ino): Subtree | undefined {
+    const range = rangeOf(ino)
+    if (range === 0) return this.#single
+    return this.#partByRange.get(range) ?? this.#archives.byRange(range)
+  }
+
+  #isRoot(ino: Ino): boolean {
+    return ino === rootIno && !this.#single
+  }
+
+  #rootAttr(): Attr {
+    const { uid, gid, umask } = this.#view
+    const timeNs = this.#rootTimeNs
+    return {
+      ino: rootIno, size: 0, blocks: 0, mode: 0o040000 | (0o755 & ~umask), nlink: 1, uid, gid, rdev: 0,
+      atimeNs: timeNs, mtimeNs: timeNs, ctimeNs: timeNs, blksize: 512,
+    }
+  }
+
+  #listRoot(cookie: number, sink: DirSink): void {
+    const self: Entry = { attr: this.#rootAttr(), entryTtlMs: 0, attrTtlMs: 0 }
+    if (cookie < 1 && !sink(dot, self, 1)) return
+    if (cookie < 2 && !sink(dotDot, self, 2)) return
+    let next = firstPartCookie
+    for (const [name, part] of this.#parts) {
+      if (next > cookie && !sink(Buffer.from(name, 'latin1'), part.rootEntry(), next)) return
+      next++
+    }
+    for (const { name, files } of this.#archives.archives) {
+      if (files.range > cookie && !sink(name, forAWhile(files.rootEntry()), files.range)) return
+    }
+  }
+
+  #replaceArchives(archives: readonly ArchiveInfo[]): void {
+    const changed = this.#archives.replace(archives)
+    if (changed.length === 0) return
+    this.#rootTimeNs = BigInt(Date.now()) * 1_000_000n
+    // Also for new names: a rename to the root left the kernel with the staged directory under that name.
+    for (const name of changed) this.#notices.invalidateEntry(rootIno, name)
+    this.#notices.invalidateInode(rootIno)
+  }
+
+  /**
+   * Reads that jump about decode a whole chunk for a few bytes each; what was decoded goes into the page cache, where the
+   * kernel finds it without asking. Only for files that fit in half of what memory is free: beyond that, pages would
+   * push each other out and the copy would be for nothing. Only whole pages count for the kernel.
+   */
+  #offerToKernel(file: OpenFile, offset: number, data: Buffer): void {
+    if (file.tree.size(file.row) > this.#availableMemory() / 2) return
+    const skip = (pageSize - (offset % pageSize)) % pageSize
+    const atEnd = offset + data.length >= file.tree.size(file.row)
+    const end = atEnd ? data.length : data.length - ((offset + data.length) % pageSize)
+    if (end > skip) this.#notices.store(file.tree.base + file.row, offset + skip, data.subarray(skip, end))
+  }
+
+  /** Bytes that could be had without swapping; 0 where the system does not say. */
+  #availableMemory(): number {
+    const nowMs = performance.now()
+    if (!this.#memory || nowMs >= this.#memory.untilMs) {
+      let kib = 0
+      try {
+        kib = Number(/^MemAvailable:\s+(\d+)/m.exec(readFileSync('/proc/meminfo', 'latin1'))?.[1] ?? 0)
+      } catch {
+        // No /proc: nothing is offered.
+      }
+      this.#memory = { available: kib * 1024, untilMs: nowMs + 1000 }
+    }
+    return this.#memory.available
+  }
+}
+
+const dot = Buffer.from('.'), dotDot = Buffer.from('..')
+
+/** The archive's attributes stay, its name in the root may not. */
+function forAWhile(entry: Entry): Entry {
+  return { ...entry, entryTtlMs: Math.min(entry.entryTtlMs || rootEntryTtlMs, rootEntryTtlMs) }
+}
+
+/** The call with its late value changed on the way. */
+function mapped<T>(call: Call<T>, change: (value: T) => T): Call<T> {
+  return {
+    uid: call.uid, gid: call.gid, pid: call.pid,
+    defer() {
+      const answer = call.defer()
+      return (value) => answer(value instanceof Errno ? value : change(value))
+    },
+  }
+}

@@ -1,0 +1,107 @@
+import test from 'ava'
+import { BorgError } from '../../src/engine/errors.js'
+import { silentLog } from '../../src/engine/log.js'
+import { EngineClient } from '../../src/fs/engine-client.js'
+import type { ArchiveInfo, EngineReplies, EngineRequest, WireError } from '../../src/fs/engine-port.js'
+import { MountService, type MountServiceOptions, type MountSource } from '../../src/fs/mount-service.js'
+import { archiveInfo } from '../helpers/mount-fixtures.js'
+
+function make(changes: Partial<MountServiceOptions> = {}) {
+  const state = { transaction: 1, known: 1, archives: [archiveInfo('one')] as ArchiveInfo[], next: [archiveInfo('one')] as ArchiveInfo[], locks: [] as string[] }
+  const source: MountSource = {
+    archives: () => state.archives,
+    async reload() {
+      state.archives = state.next
+    },
+    async head() {
+      throw new BorgError('Archive.DoesNotExist', 'Archive x does not exist', 30)
+    },
+    async tree() {
+      throw new Error('a bug')
+    },
+    async chunks(request, slab) {
+      new Uint8Array(slab)[0] = request.sizes[0]!
+      return { data: new Uint8Array([1, 2]), failures: [] }
+    },
+    async statfs() {
+      return { blocks: 1, bfree: 1, bavail: 1, files: 1, ffree: 1, bsize: 1, frsize: 1, namelen: 255 }
+    },
+    async close() {},
+  }
+  const client: EngineClient = new EngineClient({ post: (message) => service.receive(message) })
+  const lists: string[][] = []
+  client.onArchives = (archives) => lists.push(archives.map(({ name }) => Buffer.from(name).toString()))
+  const service: MountService = new MountService({
+    source, locked: false, holdLock: false, refreshMs: 0, log: silentLog, lockWaitMs: 0,
+    channel: { post: (message) => client.deliver(message) },
+    repository: {
+      acquireLock: async (kind) => void state.locks.push(kind),
+      releaseLock: () => void state.locks.push('release'),
+      lastTransaction: async () => state.transaction,
+      async refresh() {
+        const changed = state.known !== state.transaction
+        state.known = state.transaction
+        return changed
+      },
+    },
+    ...changes,
+  })
+  const ask = <K extends EngineRequest['kind']>(request: Extract<EngineRequest, { kind: K }>) =>
+    new Promise<{ error: WireError | undefined; value: EngineReplies[K] }>((resolve) => client.request<K>(request, (error, value) => resolve({ error, value })))
+  return { state, service, client, lists, ask }
+}
+
+test('answers carry values, chunks go to the slab that was handed over', async (t) => {
+  const { ask, service, state } = make()
+  const slab = new SharedArrayBuffer(8)
+  await ask({ kind: 'start', slab })
+  const { value } = await ask({ kind: 'chunks', ids: new Uint8Array(32), sizes: Uint32Array.of(9), pages: new Uint32Array(0), urgent: true })
+  t.deepEqual([...value.data], [1, 2])
+  t.is(new Uint8Array(slab)[0], 9)
+  await service.close()
+  t.deepEqual(state.locks, ['shared', 'release'])
+})
+
+test('errors arrive as the errno the kernel is told', async (t) => {
+  const { ask, service } = make()
+  t.deepEqual((await ask({ kind: 'head', archive: 'x' })).error, { code: 'ENOENT', msgid: 'Archive.DoesNotExist', message: 'Archive x does not exist' })
+  t.like((await ask({ kind: 'tree', archive: 'x' })).error, { code: 'EIO', message: 'a bug' })
+  t.like((await ask({ kind: 'commit', staged: 1 })).error, { message: 'this mount is read-only' })
+  await service.close()
+})
+
+test('a commit of another client is pushed as a new list, once', async (t) => {
+  const { service, state, lists } = make()
+  await service.lease.check()
+  t.deepEqual(lists, [])
+  state.transaction = 4
+  state.next = [archiveInfo('one'), archiveInfo('two')]
+  await service.lease.check()
+  await service.lease.check()
+  t.deepEqual(lists, [['one', 'two']])
+  await service.close()
+})
+
+test('a commit of our own runs with the exclusive lock and shows its archive after the answer', async (t) => {
+  const order: string[] = []
+  const { service, state, lists, ask } = make({
+    commit: async () => {
+      order.push(state.locks.at(-1)!)
+      state.archives = [...state.archives, archiveInfo('made')]
+      return { archive: archiveInfo('made') }
+    },
+  })
+  const { value } = await ask({ kind: 'commit', staged: {} })
+  t.is(Buffer.from(value.archive.name).toString(), 'made')
+  t.deepEqual(order, ['exclusive'])
+  t.deepEqual(lists, [['one', 'made']])
+  await service.close()
+  t.deepEqual(state.locks, ['exclusive', 'shared', 'release'])
+})
+
+test('finishing asks the FUSE thread and gives what it reports', async (t) => {
+  const { service, client } = make()
+  client.onFinish = () => client.finished(['all committed'])
+  t.deepEqual(await service.finish(), ['all committed'])
+  await service.close()
+})

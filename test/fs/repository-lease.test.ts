@@ -1,0 +1,86 @@
+import test from 'ava'
+import { BorgError } from '../../src/engine/errors.js'
+import { silentLog } from '../../src/engine/log.js'
+import { RepositoryLease } from '../../src/fs/repository-lease.js'
+
+class FakeRepository {
+  readonly calls: string[] = []
+  transaction = 1
+  known = 1
+  taken = false
+  async acquireLock(kind: string): Promise<void> {
+    if (this.taken) throw new BorgError('LockTimeout', 'Failed to create/acquire the lock (timeout).', 73)
+    this.calls.push(kind)
+  }
+  releaseLock(): void {
+    this.calls.push('release')
+  }
+  async refresh(): Promise<boolean> {
+    const changed = this.known !== this.transaction
+    this.known = this.transaction
+    return changed
+  }
+  async lastTransaction(): Promise<number> {
+    return this.transaction
+  }
+}
+
+function lease(repository: FakeRepository, options: { locked?: boolean; hold?: boolean; changed?(): Promise<void> } = {}): RepositoryLease {
+  return new RepositoryLease(repository, { locked: options.locked ?? false, hold: options.hold ?? false, log: silentLog, changed: options.changed ?? (async () => {}) })
+}
+
+test('reads share one lock', async (t) => {
+  const repository = new FakeRepository()
+  const made = lease(repository)
+  t.deepEqual(await Promise.all([made.reading(async () => 1), made.reading(async () => 2)]), [1, 2])
+  t.deepEqual(repository.calls, ['shared'])
+  await made.close()
+  t.deepEqual(repository.calls, ['shared', 'release'])
+})
+
+test('reads go on without the lock while another client has the exclusive one', async (t) => {
+  const repository = new FakeRepository()
+  repository.taken = true
+  t.is(await lease(repository).reading(async () => 7), 7)
+  t.deepEqual(repository.calls, [])
+})
+
+test('coming back after another client committed tells of the change first', async (t) => {
+  const repository = new FakeRepository()
+  const events: string[] = []
+  const made = lease(repository, { changed: async () => void events.push('changed') })
+  repository.transaction = 5
+  await made.reading(async () => void events.push('read'))
+  t.deepEqual(events, ['changed', 'read'])
+})
+
+test('a look that finds nothing new takes no lock', async (t) => {
+  const repository = new FakeRepository()
+  const made = lease(repository)
+  await made.reading(async () => {})
+  await made.close()
+  repository.calls.length = 0
+  await made.check()
+  t.deepEqual(repository.calls, [])
+})
+
+test('the exclusive lock is given back also when the work fails, and after a vain wait nothing is upgraded', async (t) => {
+  const repository = new FakeRepository()
+  const made = lease(repository, { locked: true })
+  await t.throwsAsync(made.exclusively(0, async () => {
+    throw new Error('disk full')
+  }), { message: 'disk full' })
+  t.deepEqual(repository.calls, ['exclusive', 'shared'])
+  repository.taken = true
+  await t.throwsAsync(made.exclusively(0, async () => {}), { name: 'LockTimeout' })
+  repository.taken = false
+  t.is(await made.exclusively(0, async () => 3), 3)
+  await made.close()
+})
+
+test('reads are served during exclusive work', async (t) => {
+  const repository = new FakeRepository()
+  const made = lease(repository)
+  t.is(await made.exclusively(0, () => made.reading(async () => 4)), 4)
+  await made.close()
+})

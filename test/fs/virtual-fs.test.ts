@@ -1,0 +1,371 @@
+import test, { type ExecutionContext } from 'ava'
+import type { Item } from '../../src/engine/archive/item.js'
+import { pageBytes } from '../../src/fs/chunk-cache.js'
+import { type Call, type Created, LATER } from '../../src/fs/core.js'
+import type { ArchiveInfo, MountView } from '../../src/fs/engine-port.js'
+import { inodeRange, inoOf, rangeOf, rootIno } from '../../src/fs/inodes.js'
+import type { Subtree } from '../../src/fs/subtree.js'
+import { type Attr, type Entry, Errno, type Ino, type Opened } from '../../src/fs/types.js'
+import { VirtualFs } from '../../src/fs/virtual-fs.js'
+import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, item, linkMode, mountView, treeOptions } from '../helpers/mount-fixtures.js'
+
+interface Made {
+  fs: VirtualFs
+  engine: FakeEngine
+  contents: Contents
+  notices: string[]
+  stored: { ino: Ino; offset: number; data: Buffer }[]
+  /** The value now or after the engine answered; an Errno as it is. */
+  now<T>(operation: (asked: Call<T>) => unknown): T
+  walk(path: string): Entry
+  open(path: string): { ino: Ino; fh: number }
+  read(path: string, offset: number, length: number): Buffer | Errno
+  list(ino: Ino, cookie?: number, room?: number): [string, number][]
+}
+
+function make(archives: Record<string, (contents: Contents) => Item[]>, options: { view?: Partial<MountView>; parts?: Map<string, Subtree> } = {}): Made {
+  const contents = new Contents()
+  const engine = new FakeEngine(contents)
+  const infos: ArchiveInfo[] = []
+  for (const [name, items] of Object.entries(archives)) {
+    infos.push(archiveInfo(name))
+    engine.trees.set(name, build(items(contents), treeOptions({ rootTimeNs: 77n })))
+  }
+  const notices: string[] = []
+  const stored: Made['stored'] = []
+  const fs = new VirtualFs({
+    view: mountView(infos, options.view), client: engine.client, ...(options.parts && { parts: options.parts }),
+    notices: {
+      invalidateInode: (ino) => notices.push(`inode ${ino}`),
+      invalidateEntry: (parent, name) => notices.push(`entry ${parent} ${Buffer.from(name).toString()}`),
+      store: (ino, offset, data) => stored.push({ ino, offset, data: Buffer.from(data) }),
+    },
+  })
+  engine.answer()
+  const now = <T>(operation: (asked: Call<T>) => unknown): T => {
+    const asked = call<T>()
+    const answer = operation(asked)
+    if (answer !== LATER) return answer as T
+    engine.answer()
+    return asked.later() as T
+  }
+  const walk = (path: string): Entry => {
+    let entry = { attr: { ino: rootIno } } as Entry
+    for (const part of path.split('/')) entry = now<Entry>((asked) => fs.lookup(entry.attr.ino, Buffer.from(part), asked))
+    return entry
+  }
+  const open = (path: string) => {
+    const { attr: { ino } } = walk(path)
+    return { ino, fh: now<Opened>((asked) => fs.open(ino, 0, asked)).fh }
+  }
+  const readOpen = (ino: Ino, fh: number, offset: number, length: number): Buffer | Errno => {
+    const into = Buffer.alloc(length)
+    const answer = now<number | Uint8Array | Errno>((asked) => fs.read(ino, fh, offset, into, asked as Call<Uint8Array>))
+    return answer instanceof Errno ? answer : typeof answer === 'number' ? into.subarray(0, answer) : Buffer.from(answer)
+  }
+  return {
+    fs, engine, contents, notices, stored, now, walk, open,
+    read(path, offset, length) {
+      const { ino, fh } = open(path)
+      const bytes = readOpen(ino, fh, offset, length)
+      fs.release(ino, fh)
+      return bytes
+    },
+    list(ino, cookie = 0, room = Infinity) {
+      const found: [string, number][] = []
+      now<void>((asked) => fs.readdir(ino, 0, cookie, (name, _entry, next) => {
+        if (found.length >= room) return false
+        found.push([Buffer.from(name).toString(), next])
+        return true
+      }, asked))
+      return found
+    },
+  }
+}
+
+function seeded(length: number, seed: number): Buffer {
+  const bytes = Buffer.alloc(length)
+  let state = seed
+  for (let at = 0; at < length; at++) {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0
+    bytes[at] = state >>> 16
+  }
+  return bytes
+}
+
+function is(t: ExecutionContext, actual: unknown, expected: Errno): void {
+  t.is(actual instanceof Errno ? actual.code : actual, expected.code)
+}
+
+test('the root lists archives in the order of the manifest, and a tree is loaded on first entry only', (t) => {
+  const made = make({ two: () => [item('b')], one: () => [item('a')] })
+  t.deepEqual(made.list(rootIno).map(([name]) => name), ['.', '..', 'two', 'one'])
+  const one = made.walk('one')
+  t.like(one.attr, { mode: directoryMode, mtimeNs: 77n, nlink: 1 })
+  t.false(made.engine.asked.some((request) => request.kind === 'tree'))
+  t.deepEqual(made.list(one.attr.ino).map(([name]) => name), ['.', '..', 'a'])
+  t.is(made.engine.asked.filter((request) => request.kind === 'tree').length, 1)
+})
+
+test('an archive that begins with the item . gives its directory those attributes before the tree is there', (t) => {
+  const made = make({ a: () => [item('.', { mode: 0o040700, mtimeNs: 3n })] })
+  const facts = { comment: Buffer.alloc(0), hostname: Buffer.alloc(0), username: Buffer.alloc(0) }
+  made.engine.heads.set('a', { facts, root: { mode: 0o040700, uid: 10, gid: 20, mtimeNs: 3n, atimeNs: 3n, ctimeNs: 3n } })
+  const before = made.walk('a').attr
+  made.list(before.ino)
+  t.deepEqual(made.walk('a').attr, before)
+  t.like(before, { mode: 0o040700, mtimeNs: 3n })
+  t.deepEqual(made.notices, [])
+})
+
+test('readdir goes on from any cookie', (t) => {
+  const made = make({ a: () => Array.from({ length: 50 }, (_, index) => item(`f${index}`)) })
+  const { ino } = made.walk('a').attr
+  const all = made.list(ino)
+  t.is(all.length, 52)
+  for (const room of [1, 3, 7]) {
+    const pieces: [string, number][] = []
+    for (let cookie = 0; ;) {
+      const piece = made.list(ino, cookie, room)
+      if (piece.length === 0) break
+      pieces.push(...piece)
+      cookie = piece.at(-1)![1]
+    }
+    t.deepEqual(pieces, all)
+  }
+})
+
+test('attributes in the listing are those of lookup', (t) => {
+  const made = make({ a: () => [item('d', { mode: directoryMode }), item('f', { uid: 5, hardlinkMaster: true }), item('g', { source: Buffer.from('f') }), item('l', { mode: linkMode, source: Buffer.from('t') })] })
+  const { ino } = made.walk('a').attr
+  const seen = new Map<string, Attr>()
+  made.now<void>((asked) => made.fs.readdir(ino, 0, 2, (name, entry) => {
+    seen.set(Buffer.from(name).toString(), entry.attr)
+    return true
+  }, asked))
+  for (const name of ['d', 'f', 'g', 'l']) t.deepEqual(seen.get(name), made.walk(`a/${name}`).attr)
+  t.is(made.walk('a/f').attr.ino, made.walk('a/g').attr.ino)
+  t.is(made.now<Uint8Array>((asked) => made.fs.readlink(made.walk('a/l').attr.ino, asked)).toString(), 't')
+})
+
+test('a single archive is the root itself', (t) => {
+  const made = make({ a: (contents) => [item('d/f', { chunks: contents.list(Buffer.from('hello')) })] }, { view: { kind: 'archive' } })
+  t.deepEqual(made.list(rootIno).map(([name]) => name), ['.', '..', 'd'])
+  t.is(made.walk('d').attr.ino > rootIno, true)
+  t.is(made.read('d/f', 0, 100).toString(), 'hello')
+})
+
+test('reads any range of a file of small and long chunks', (t) => {
+  const pieces = [seeded(10, 1), seeded(pageBytes * 3 + 5, 2), seeded(pageBytes, 3), seeded(200_000, 4), seeded(1, 5)]
+  const whole = Buffer.concat(pieces)
+  const made = make({ a: (contents) => [item('f', { chunks: contents.list(...pieces) })] })
+  t.true((made.read('a/f', 0, whole.length + 10) as Buffer).equals(whole))
+  let state = 7
+  for (let round = 0; round < 300; round++) {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0
+    const offset = state % (whole.length + 20)
+    const length = 1 + (state >>> 7) % 150_000
+    t.true((made.read('a/f', offset, length) as Buffer).equals(whole.subarray(offset, offset + length)))
+  }
+})
+
+test('content is right while the cache holds a fraction of it', (t) => {
+  const pieces = Array.from({ length: 40 }, (_, index) => seeded(pageBytes * 2 + index, index + 1))
+  const whole = Buffer.concat(pieces)
+  const made = make({ a: (contents) => [item('f', { chunks: contents.list(...pieces) })] }, { view: { cacheBytes: 5 * pageBytes } })
+  const { ino, fh } = made.open('a/f')
+  let state = 99
+  for (let round = 0; round < 400; round++) {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0
+    const offset = state % whole.length
+    const into = Buffer.alloc(1 + (state >>> 9) % 400_000)
+    const answer = made.now<number | Uint8Array>((asked) => made.fs.read(ino, fh, offset, into, asked as Call<Uint8Array>))
+    const bytes = typeof answer === 'number' ? into.subarray(0, answer) : answer
+    t.true(Buffer.from(bytes).equals(whole.subarray(offset, offset + into.length)))
+    t.true(made.fs.cache.size <= 5 * pageBytes)
+  }
+})
+
+test('two readers of one chunk cause one load', (t) => {
+  const made = make({ a: (contents) => [item('f', { chunks: contents.list(seeded(300_000, 1)) })] })
+  const { ino, fh } = made.open('a/f')
+  const before = made.engine.asked.length
+  const first = call<Uint8Array>(), second = call<Uint8Array>()
+  t.is(made.fs.read(ino, fh, 0, Buffer.alloc(10), first), LATER)
+  t.is(made.fs.read(ino, fh, 200_000, Buffer.alloc(10), second), LATER)
+  t.is(made.engine.asked.length, before + 1)
+  made.engine.answer()
+  t.true((first.later() as Buffer).equals(seeded(300_000, 1).subarray(0, 10)))
+  t.true((second.later() as Buffer).equals(seeded(300_000, 1).subarray(200_000, 200_010)))
+})
+
+test('a damaged chunk is EIO for the reads that touch it, is told once, and is tried again', (t) => {
+  const pieces = [seeded(1000, 1), seeded(1000, 2), seeded(100_000, 3)]
+  const made = make({ 'an archive': (contents) => [item('dir/f', { chunks: contents.list(...pieces) })] })
+  const hex = [...made.contents.byId.keys()]
+  made.engine.broken.add(hex[1]!).add(hex[2]!)
+  t.true((made.read('an archive/dir/f', 0, 1000) as Buffer).equals(pieces[0]!))
+  is(t, made.read('an archive/dir/f', 500, 1000), Errno.EIO)
+  is(t, made.read('an archive/dir/f', 1500, 10), Errno.EIO)
+  is(t, made.read('an archive/dir/f', 50_000, 10), Errno.EIO)
+  const errors = made.engine.log.lines.filter((line) => line.startsWith('error'))
+  t.deepEqual(errors.map((line) => line.split(':').slice(0, 4).join(':')), [`error: an archive: dir/f: chunk ${hex[1]} cannot be read`, `error: an archive: dir/f: chunk ${hex[2]} cannot be read`])
+  made.engine.broken.clear()
+  t.true((made.read('an archive/dir/f', 0, 200_000) as Buffer).equals(Buffer.concat(pieces)))
+})
+
+test('a zero-patched file opens only where that is allowed', (t) => {
+  const items = (contents: Contents) => [item('f', { chunks: contents.list(Buffer.alloc(5)), chunksHealthy: contents.list(Buffer.from('whole')) })]
+  const strict = make({ a: items })
+  is(t, strict.now((asked) => strict.fs.open(strict.walk('a/f').attr.ino, 0, asked as Call<Opened>)), Errno.EIO)
+  t.true(strict.engine.log.lines[0]!.includes('allow_damaged_files'))
+  const lax = make({ a: items }, { view: { allowDamagedFiles: true } })
+  t.deepEqual(lax.read('a/f', 0, 10), Buffer.alloc(5))
+})
+
+test('reading files in archive order loads the coming ones in batches', (t) => {
+  const count = 2000
+  const made = make({ a: (contents) => Array.from({ length: count }, (_, index) => item(`f${index}`, { chunks: contents.list(seeded(500, index + 1)) })) })
+  for (let index = 0; index < count; index++) t.true((made.read(`a/f${index}`, 0, 4096) as Buffer).equals(seeded(500, index + 1)))
+  const asked = made.engine.asked.filter((request) => request.kind === 'chunks')
+  t.true(asked.length < count / 100, `${asked.length} requests`)
+})
+
+test('sequential reading of a long file loads ahead, jumping about does not', (t) => {
+  const pieces = Array.from({ length: 20 }, (_, index) => seeded(pageBytes * 4, index + 1))
+  const made = make({ a: (contents) => [item('f', { chunks: contents.list(...pieces) })] }, { view: { cacheBytes: 8 * 1024 * 1024 } })
+  const { ino, fh } = made.open('a/f')
+  const requests = () => made.engine.asked.filter((request) => request.kind === 'chunks').length
+  const read = (offset: number) => made.now((asked) => made.fs.read(ino, fh, offset, Buffer.alloc(4096), asked as Call<Uint8Array>))
+  for (const chunk of [3, 9, 15, 6]) {
+    const before = requests()
+    read(chunk * pageBytes * 4 + 1000)
+    t.is(requests(), before + 1)
+  }
+  const other = made.open('a/f')
+  for (let offset = 0; offset < 3 * pageBytes * 4; offset += pageBytes) made.now((asked) => made.fs.read(ino, other.fh, offset, Buffer.alloc(pageBytes), asked as Call<Uint8Array>))
+  const asked = requests()
+  read(4 * pageBytes * 4)
+  t.is(requests(), asked, 'the chunk after the reader was there already')
+})
+
+test('chunks decoded for reads that jump about are offered to the kernel in whole pages', (t) => {
+  const pieces = Array.from({ length: 20 }, (_, index) => seeded(300_001, index + 1))
+  const whole = Buffer.concat(pieces)
+  const made = make({ a: (contents) => [item('f', { chunks: contents.list(...pieces) })] })
+  const { ino, fh } = made.open('a/f')
+  for (const chunk of [12, 3, 9, 15, 19]) made.now((asked) => made.fs.read(ino, fh, chunk * 300_001 + 100_000, Buffer.alloc(4096), asked as Call<Uint8Array>))
+  t.true(made.stored.length >= 3)
+  for (const { offset, data } of made.stored) {
+    t.is(offset % 4096, 0)
+    t.true(data.length % 4096 === 0 || offset + data.length === whole.length)
+    t.true(data.equals(whole.subarray(offset, offset + data.length)))
+  }
+})
+
+test('archives come and go, and what is open stays', (t) => {
+  const made = make({ one: (contents) => [item('f', { chunks: contents.list(Buffer.from('kept')) })], two: () => [] })
+  const { ino, fh } = made.open('one/f')
+  made.engine.trees.set('three', build([item('new')]))
+  made.engine.client.deliver({ type: 'archives', archives: [archiveInfo('two'), archiveInfo('three')] })
+  t.deepEqual(made.list(rootIno).map(([name]) => name).slice(2), ['two', 'three'])
+  t.deepEqual(made.notices, [`entry ${rootIno} one`, `entry ${rootIno} three`, `inode ${rootIno}`])
+  is(t, made.now((asked) => made.fs.lookup(rootIno, Buffer.from('one'), asked as Call<Entry>)), Errno.ENOENT)
+  const bytes = made.now<Uint8Array>((asked) => made.fs.read(ino, fh, 0, Buffer.alloc(9), asked))
+  t.is(Buffer.from(bytes).toString(), 'kept')
+  t.is(made.walk('three/new').attr.uid, 10)
+  t.deepEqual(made.list(rootIno, rangeOf(made.walk('two').attr.ino)).map(([name]) => name), ['three'])
+})
+
+test('a replaced archive of the same name has other inodes', (t) => {
+  const made = make({ a: () => [item('old')] })
+  const before = made.walk('a').attr.ino
+  made.engine.trees.set('new id', build([item('fresh')]))
+  made.engine.client.deliver({ type: 'archives', archives: [archiveInfo('a', 'new id')] })
+  t.not(made.walk('a').attr.ino, before)
+  t.is(made.list(made.walk('a').attr.ino).at(-1)![0], 'fresh')
+})
+
+test('an archive whose metadata is damaged is EIO for its own directory only', (t) => {
+  const made = make({ good: () => [item('f')], bad: () => [item('f')] })
+  made.engine.trees.delete('bad')
+  is(t, made.walk('bad/f'), Errno.EIO)
+  t.is(made.walk('good/f').attr.uid, 10)
+  t.deepEqual(made.engine.log.lines, ['error: Archive bad cannot be read: metadata damaged'])
+})
+
+test('nothing in an archive can be written', (t) => {
+  const made = make({ a: () => [item('f')] })
+  const dir = made.walk('a').attr.ino, file = made.walk('a/f').attr.ino
+  const name = Buffer.from('x')
+  const any = call<never>()
+  is(t, made.fs.open(file, 1, any), Errno.EROFS)
+  is(t, made.fs.create(dir, name, 0o644, 0, any as unknown as Call<Created>), Errno.EROFS)
+  is(t, made.fs.mkdir(dir, name, 0o755, any), Errno.EROFS)
+  is(t, made.fs.mkdir(rootIno, name, 0o755, any), Errno.EROFS)
+  is(t, made.fs.mkdir(rootIno, Buffer.from('.Trash-0'), 0o755, any), Errno.EPERM)
+  is(t, made.fs.unlink(dir, Buffer.from('f'), any), Errno.EROFS)
+  is(t, made.fs.rename(dir, Buffer.from('f'), dir, name, 0, any), Errno.EROFS)
+  is(t, made.fs.link(file, dir, name, any), Errno.EROFS)
+  is(t, made.fs.symlink(dir, name, name, any), Errno.EROFS)
+  is(t, made.fs.mknod(dir, name, 0o644, 0, any), Errno.EROFS)
+  is(t, made.fs.setattr(file, { mode: 0 }, any), Errno.EROFS)
+  is(t, made.fs.setxattr(file, name, name, 0, any), Errno.EROFS)
+  is(t, made.fs.removexattr(file, name, any), Errno.EROFS)
+  is(t, made.fs.write(file, 1, 0, name, any), Errno.EROFS)
+})
+
+test('xattrs are read as stored, those of the drive are hidden from the list', (t) => {
+  const made = make({ a: (contents) => [item('f', { xattrs: new Map([['user.x', Buffer.from('v')]]), chunks: contents.list(Buffer.from('c')) })] })
+  const { ino } = made.walk('a/f').attr
+  const get = (where: Ino, name: string) => made.now<Uint8Array>((asked) => made.fs.getxattr(where, Buffer.from(name), asked))
+  t.is(get(ino, 'user.x').toString(), 'v')
+  is(t, get(ino, 'user.y'), Errno.ENODATA)
+  t.deepEqual(made.now<Uint8Array[]>((asked) => made.fs.listxattr(ino, asked)).map(String), ['user.x'])
+  t.is(get(ino, 'user.borgfs.chunks').toString(), `${[...made.contents.byId.keys()][0]} 1\n`)
+  const archive = made.walk('a').attr.ino
+  t.is(get(archive, 'user.borgfs.archive.comment').toString(), 'a comment')
+  t.is(get(archive, 'user.borgfs.archive.id').toString(), 'a')
+  is(t, get(archive, 'user.borgfs.archive.nothing'), Errno.ENODATA)
+})
+
+test('other parts of the root get their operations, and archives of their names step aside', (t) => {
+  const range = inodeRange.incoming
+  const attr = { ino: inoOf(range, 0), size: 0, blocks: 0, mode: directoryMode, nlink: 2, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n, blksize: 4096 }
+  const seen: string[] = []
+  const part: Subtree = {
+    range, root: attr.ino,
+    rootEntry: () => ({ attr, entryTtlMs: 1, attrTtlMs: 1 }),
+    lookup: () => Errno.ENOENT,
+    getattr: () => ({ attr, attrTtlMs: 1 }),
+    readdir: () => undefined,
+    mkdir: () => ({ attr, entryTtlMs: 1, attrTtlMs: 1 }),
+    rename: () => undefined,
+    renameToRoot: (_parent, name, newName) => void seen.push(`${name} -> ${newName}`),
+  }
+  const made = make({ incoming: () => [item('f')], other: () => [] }, { parts: new Map([['incoming', part]]) })
+  t.deepEqual(made.list(rootIno).map(([name]) => name), ['.', '..', 'incoming', 'incoming~', 'other'])
+  t.is(made.walk('incoming').attr.ino, attr.ino)
+  t.is(made.walk('incoming~/f').attr.uid, 10)
+  t.deepEqual(made.engine.log.lines, ['warning: Archive incoming is shown as incoming~.'])
+  const any = call<never>()
+  t.false(made.fs.mkdir(attr.ino, Buffer.from('x'), 0o755, any) instanceof Errno)
+  is(t, made.fs.rename(attr.ino, Buffer.from('x'), rootIno, Buffer.from('other'), 0, any), Errno.EEXIST)
+  t.is(made.fs.rename(attr.ino, Buffer.from('x'), rootIno, Buffer.from('fresh'), 0, any), undefined)
+  t.deepEqual(seen, ['x -> fresh'])
+  is(t, made.fs.rename(attr.ino, Buffer.from('x'), made.walk('other').attr.ino, Buffer.from('y'), 0, any), Errno.EXDEV)
+  is(t, made.fs.unlink(attr.ino, Buffer.from('x'), any), Errno.EROFS)
+})
+
+test('statfs tells of the disk below the repository', (t) => {
+  const made = make({ a: () => [] })
+  t.is(made.now<{ blocks: number }>((asked) => made.fs.statfs(rootIno, asked as never)).blocks, 10)
+})
+
+test('requests end when the engine goes', (t) => {
+  const made = make({ a: () => [item('f')] })
+  const asked = call<Entry>()
+  t.is(made.fs.lookup(made.walk('a').attr.ino, Buffer.from('f'), asked), LATER)
+  made.engine.client.close()
+  is(t, asked.later(), Errno.EIO)
+})

@@ -1,0 +1,72 @@
+/**
+ * Serves a MemoryFs at a mountpoint. Started by mount.ts, told what to do over the IPC channel, ends when unmounted. The
+ * kernel transport runs in a thread of its own as in the product, fuse-native in this one, as it must.
+ */
+import { MessageChannel, Worker } from 'node:worker_threads'
+import { native } from '../../src/engine/native.js'
+import { mountFuseNative } from '../../src/fs/fuse/fuse-native/adapter.js'
+import { attach, prepareMountpoint } from '../../src/fs/fuse/kernel/attach.js'
+import { defaultMountOptions, type MountOptions } from '../../src/fs/fuse/transport.js'
+import { MemoryFs } from './memory-fs.js'
+import { obey, prefill } from './mount-commands.js'
+import type { MountChildSettings } from './mount.js'
+
+const settings = JSON.parse(process.argv[2]!) as MountChildSettings
+const log = { write: (level: string, topic: string, message: string) => say({ log: `${level} ${topic}: ${message}` }) }
+
+function say(message: unknown): void {
+  if (process.connected) process.send!(message)
+}
+
+async function main(): Promise<void> {
+  const mountpoint = await prepareMountpoint(settings.mountpoint, log)
+  const options: MountOptions = { ...defaultMountOptions, ...settings.options, mountpoint }
+  if (settings.transport === 'fuse-native') await serveByFuseNative(options)
+  else await serveByKernel(options)
+}
+
+async function serveByKernel(options: MountOptions): Promise<void> {
+  const attachment = await attach(options)
+  const wakeFd = native().eventFd()
+  const { port1, port2 } = new MessageChannel()
+  const worker = new Worker(new URL('./mount-thread.js', import.meta.url), {
+    workerData: { fd: attachment.fd, wakeFd, port: port2, settings }, transferList: [port2],
+  })
+  port1.on('message', say)
+  worker.on('message', (end: unknown) => say(end))
+  worker.on('error', (error) => say({ failed: error.stack }))
+  worker.on('exit', () => {
+    attachment.close()
+    port1.close()
+    process.disconnect()
+  })
+  process.on('message', (message: { unmount?: { lazy?: boolean } }) => {
+    if (message.unmount) {
+      attachment.unmount(message.unmount).then(() => say({ unmounted: true }), (error: Error) => say({ failed: error.message }))
+    } else {
+      port1.postMessage(message)
+      native().signalEventFd(wakeFd)
+    }
+  })
+  say({ ready: true })
+}
+
+async function serveByFuseNative(options: MountOptions): Promise<void> {
+  const fs = new MemoryFs(settings.memory)
+  prefill(fs, settings)
+  const session = await mountFuseNative(fs, options, log)
+  process.on('message', (message: { unmount?: { lazy?: boolean } }) => {
+    if (message.unmount) session.unmount(message.unmount).then(() => say({ unmounted: true }), (error: Error) => say({ failed: error.message }))
+    else say(obey(fs, session.notices, message, { ticks: 0 }))
+  })
+  say({ ready: true })
+  const end = await session.closed
+  fs.destroy()
+  say({ end, handles: fs.handleCount })
+  process.disconnect()
+}
+
+main().catch((error: Error) => {
+  say({ failed: error.message })
+  process.disconnect()
+})
