@@ -42,3 +42,30 @@ export function bytesOf(byteString: string): Buffer {
 export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 }
+
+/**
+ * Bytes as text for matching and editing: UTF-8, with each byte that is not as the lone surrogate U+DC80 + (byte - 0x80), as
+ * Python's surrogateescape does. escapedBytes undoes it exactly.
+ */
+export function escapedText(bytes: Uint8Array): string {
+  const buffer = asBuffer(bytes)
+  const text = buffer.toString('utf8')
+  if (!text.includes('\ufffd') || Buffer.from(text, 'utf8').equals(buffer)) return text
+  let escaped = ''
+  for (let at = 0; at < buffer.length; ) {
+    const length = sequenceLength(buffer, at)
+    escaped += length === 0 ? String.fromCharCode(0xdc00 + buffer[at]!) : buffer.toString('utf8', at, at + length)
+    at += length || 1
+  }
+  return escaped
+}
+
+export function escapedBytes(text: string): Buffer {
+  if (!/[\udc80-\udcff]/.test(text)) return Buffer.from(text, 'utf8')
+  const parts: Buffer[] = []
+  for (const character of text) {
+    const code = character.codePointAt(0)!
+    parts.push(code >= 0xdc80 && code <= 0xdcff ? Buffer.from([code - 0xdc00]) : Buffer.from(character, 'utf8'))
+  }
+  return Buffer.concat(parts)
+}

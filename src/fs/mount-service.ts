@@ -23,7 +23,6 @@ export interface MountSource {
   /** Never rejects for single chunks: those are failures in the reply. */
   chunks(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply>
   statfs(): Promise<StatFs>
-  close(): Promise<void>
 }
 
 export interface MountServiceOptions {

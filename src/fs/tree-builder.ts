@@ -285,10 +285,10 @@ export class TreeBuilder {
     this.#uid[row] = forcedUid ?? (numericIds || !item.user ? item.uid : owners.user(item.user) ?? item.uid)
     this.#gid[row] = forcedGid ?? (numericIds || !item.group ? item.gid : owners.group(item.group) ?? item.gid)
     this.#rdev[row] = item.rdev ?? 0
-    this.#mtimeNs[row] = item.mtimeNs
-    this.#ctimeNs[row] = item.ctimeNs ?? item.mtimeNs
+    this.#mtimeNs[row] = clamped(item.mtimeNs)
+    this.#ctimeNs[row] = clamped(item.ctimeNs ?? item.mtimeNs)
     if (item.atimeNs !== undefined && item.atimeNs !== item.mtimeNs) this.#anyAtime = true
-    this.#atimeNs[row] = item.atimeNs ?? item.mtimeNs
+    this.#atimeNs[row] = clamped(item.atimeNs ?? item.mtimeNs)
     this.#flags[row] = item.chunksHealthy ? rowDamaged : 0
     if (type === regularType) this.#addContent(row, item, chunks)
     else if (type === symlinkType) {
@@ -386,6 +386,13 @@ function isUnsafe(path: Buffer, start: number, end: number): boolean {
   if (end - start === 2 && path[start] === dot && path[start + 1] === dot) return true
   const nul = path.indexOf(0, start)
   return nul >= 0 && nul < end
+}
+
+const maxTimeNs = 2n ** 63n - 1n, minTimeNs = -(2n ** 63n)
+
+/** Old archives may hold any integer; the kernel's times end here. */
+function clamped(ns: bigint): bigint {
+  return ns > maxTimeNs ? maxTimeNs : ns < minTimeNs ? minTimeNs : ns
 }
 
 /** A list of its own: the item's one may be used again for the next item. */

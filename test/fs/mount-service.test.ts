@@ -26,7 +26,6 @@ function make(changes: Partial<MountServiceOptions> = {}) {
     async statfs() {
       return { blocks: 1, bfree: 1, bavail: 1, files: 1, ffree: 1, bsize: 1, frsize: 1, namelen: 255 }
     },
-    async close() {},
   }
   const client: EngineClient = new EngineClient({ post: (message) => service.receive(message) })
   const lists: string[][] = []

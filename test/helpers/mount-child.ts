@@ -35,14 +35,15 @@ async function serveByKernel(options: MountOptions): Promise<void> {
   port1.on('message', say)
   worker.on('message', (end: unknown) => say(end))
   worker.on('error', (error) => say({ failed: error.stack }))
+  let unmounting: Promise<void> | undefined
   worker.on('exit', () => {
     attachment.close()
     port1.close()
-    process.disconnect()
+    void Promise.resolve(unmounting).then(() => process.disconnect())
   })
   process.on('message', (message: { unmount?: { lazy?: boolean } }) => {
     if (message.unmount) {
-      attachment.unmount(message.unmount).then(() => say({ unmounted: true }), (error: Error) => say({ failed: error.message }))
+      unmounting = attachment.unmount(message.unmount).then(() => say({ unmounted: true }), (error: Error) => say({ failed: error.message }))
     } else {
       port1.postMessage(message)
       native().signalEventFd(wakeFd)
@@ -55,14 +56,18 @@ async function serveByFuseNative(options: MountOptions): Promise<void> {
   const fs = new MemoryFs(settings.memory)
   prefill(fs, settings)
   const session = await mountFuseNative(fs, options, log)
+  let unmounting: Promise<void> | undefined
   process.on('message', (message: { unmount?: { lazy?: boolean } }) => {
-    if (message.unmount) session.unmount(message.unmount).then(() => say({ unmounted: true }), (error: Error) => say({ failed: error.message }))
+    if (message.unmount) unmounting = session.unmount(message.unmount).then(() => say({ unmounted: true }), (error: Error) => say({ failed: error.message }))
     else say(obey(fs, session.notices, message, { ticks: 0 }))
   })
   say({ ready: true })
   const end = await session.closed
   fs.destroy()
   say({ end, handles: fs.handleCount })
+  await unmounting
+  // Its threads keep the event loop alive. The channel is emptied first.
+  process.once('disconnect', () => process.exit(0))
   process.disconnect()
 }
 

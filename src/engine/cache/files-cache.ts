@@ -1,0 +1,284 @@
+/**
+ * The memory of unchanged files, in Borg's file and format, so that both programs share it: CACHE/ID/files is a sequence of
+ * [id hash of the absolute path, [age, inode, size, cmtime ns, [chunk ids]]]. Chunk sizes, which Borg takes from its chunks
+ * index, are kept beside it for files of several chunks. Losing either costs time only.
+ */
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { HashTable, headerBytes as tableHeaderBytes } from '../hashindex/hash-table.js'
+import { type ChunkId, chunkId } from '../ids.js'
+import type { Log } from '../log.js'
+import { MsgReader, MsgWriter } from '../msgpack.js'
+import { saveFile } from '../platform/save-file.js'
+import { FileDigest, finalDigest, loadIntegrity } from '../repository/integrity.js'
+import { messageOf } from '../errors.js'
+
+export interface FilesCacheMode {
+  /** Which time tells a change; undefined: files are always read, but remembered (rechunk) or not even that (disabled). */
+  readonly time: 'ctime' | 'mtime' | undefined
+  readonly size: boolean
+  readonly inode: boolean
+  readonly lookup: boolean
+  readonly remember: boolean
+}
+
+const modes: Record<string, FilesCacheMode> = {
+  'ctime,inode,size': { time: 'ctime', size: true, inode: true, lookup: true, remember: true },
+  'inode,mtime,size': { time: 'mtime', size: true, inode: true, lookup: true, remember: true },
+  'ctime,size': { time: 'ctime', size: true, inode: false, lookup: true, remember: true },
+  'mtime,size': { time: 'mtime', size: true, inode: false, lookup: true, remember: true },
+  'ctime,rechunk': { time: 'ctime', size: false, inode: false, lookup: false, remember: true },
+  'mtime,rechunk': { time: 'mtime', size: false, inode: false, lookup: false, remember: true },
+  size: { time: undefined, size: true, inode: false, lookup: true, remember: true },
+  disabled: { time: undefined, size: false, inode: false, lookup: false, remember: false },
+}
+
+/** undefined for a text that is no mode; the order of its words is free. */
+export function parseFilesCacheMode(text: string): FilesCacheMode | undefined {
+  return modes[text.split(',').sort().join(',')]
+}
+
+/** What lstat said of a file. */
+export interface SeenFile {
+  readonly ino: bigint
+  readonly size: number
+  readonly mtimeNs: bigint
+  readonly ctimeNs: bigint
+}
+
+export type Lookup =
+  | { readonly state: 'unknown' | 'changed' }
+  | { readonly state: 'unchanged'; readonly ids: readonly ChunkId[]; readonly sizes: readonly number[] }
+
+interface Entry {
+  /** The packed [age, …] array. */
+  packed: Buffer
+  /** Seen in this run: age 0. */
+  seen: boolean
+  cmtimeNs: bigint
+}
+
+const sizesName = 'borgfs-chunk-sizes'
+
+export class FilesCache {
+  readonly #folder: string
+  readonly #name: string
+  readonly #mode: FilesCacheMode
+  readonly #ttl: number
+  readonly #log: Log
+  readonly #entries = new Map<string, Entry>()
+  #sizes: HashTable | undefined
+  #sizesLoaded = false
+  readonly #newSizes: [ChunkId, number][] = []
+  #newestNs: bigint | undefined
+
+  private constructor(folder: string, mode: FilesCacheMode, env: NodeJS.ProcessEnv, log: Log) {
+    this.#folder = folder
+    this.#mode = mode
+    this.#name = env.BORG_FILES_CACHE_SUFFIX ? `files.${env.BORG_FILES_CACHE_SUFFIX}` : 'files'
+    this.#ttl = /^\d+$/.test(env.BORG_FILES_CACHE_TTL ?? '') ? Number(env.BORG_FILES_CACHE_TTL) : 20
+    this.#log = log
+  }
+
+  /** Reads what is there; a missing or damaged file is an empty cache, with a warning. Holding the cache's lock. */
+  static async load(folder: string, mode: FilesCacheMode, log: Log, env: NodeJS.ProcessEnv = process.env): Promise<FilesCache> {
+    await loadIntegrity()
+    const cache = new FilesCache(folder, mode, env, log)
+    if (mode.remember) cache.#read()
+    return cache
+  }
+
+  #read(): void {
+    const path = join(this.#folder, this.#name)
+    if (!existsSync(path)) return
+    try {
+      const bytes = readFileSync(path)
+      const expected = finalDigest(readConfig(this.#folder).get(this.#name))
+      const digest = digestOf(this.#name, bytes)
+      if (expected !== undefined && digest.digests.final !== expected) throw new Error('its digest does not fit')
+      const reader = new MsgReader(bytes)
+      while (!reader.done) {
+        reader.arrayHeader()
+        const hash = reader.rawByteString()
+        const start = reader.position
+        reader.skip()
+        this.#entries.set(hash, { packed: bytes.subarray(start, reader.position), seen: false, cmtimeNs: 0n })
+      }
+    } catch (error) {
+      this.#entries.clear()
+      this.#log.write('warning', 'borg.cache', `The files cache is corrupted. [${messageOf(error)}]`)
+      this.#log.write('warning', 'borg.cache', 'Continuing without files cache - expect lower performance.')
+    }
+  }
+
+  /** What is known of a file. `pathHash`: id hash of its absolute path. */
+  lookup(pathHash: ChunkId, file: SeenFile): Lookup {
+    if (!this.#mode.lookup) return { state: 'unknown' }
+    const entry = this.#entries.get(pathHash.toString('latin1'))
+    if (!entry) return { state: 'unknown' }
+    const reader = new MsgReader(entry.packed)
+    if (reader.arrayHeader() !== 5) return { state: 'unknown' }
+    reader.int()
+    const [ino, size, cmtime] = [reader.bigint(), reader.number(), reader.bigint()]
+    const { time } = this.#mode
+    if (this.#mode.size && size !== file.size) return { state: 'changed' }
+    if (this.#mode.inode && ino !== file.ino) return { state: 'changed' }
+    if (time !== undefined && cmtime !== (time === 'ctime' ? file.ctimeNs : file.mtimeNs)) return { state: 'changed' }
+    const count = reader.arrayHeader()
+    const ids: ChunkId[] = [], sizes: number[] = []
+    for (let index = 0; index < count; index++) {
+      const id = chunkId(reader.raw())
+      const chunkSize = count === 1 ? size : this.#sizeOf(id)
+      // Without the sizes the chunks cannot be referred to: the file is read, and all its chunks are found.
+      if (chunkSize === undefined) return { state: 'changed' }
+      ids.push(id)
+      sizes.push(chunkSize)
+    }
+    return { state: 'unchanged', ids, sizes }
+  }
+
+  /** The file was found unchanged and is referred to again. */
+  confirm(pathHash: ChunkId, file: SeenFile): void {
+    const entry = this.#entries.get(pathHash.toString('latin1'))!
+    const reader = new MsgReader(entry.packed)
+    reader.arrayHeader()
+    reader.int()
+    reader.int()
+    const rest = entry.packed.subarray(reader.position)
+    const cmtime = new MsgReader(rest)
+    cmtime.int()
+    entry.cmtimeNs = cmtime.bigint()
+    const writer = new MsgWriter(32)
+    writer.arrayHeader(5)
+    writer.int(0)
+    writer.int(file.ino)
+    writer.verbatim(rest)
+    entry.packed = writer.finish()
+    entry.seen = true
+  }
+
+  /** The file was read. */
+  remember(pathHash: ChunkId, file: SeenFile, ids: readonly ChunkId[], sizes: readonly number[]): void {
+    if (!this.#mode.remember) return
+    const cmtimeNs = this.#mode.time === 'mtime' ? file.mtimeNs : file.ctimeNs
+    const writer = new MsgWriter(64 + 36 * ids.length)
+    writer.arrayHeader(5)
+    writer.int(0)
+    writer.int(file.ino)
+    writer.int(file.size)
+    writer.int(cmtimeNs)
+    writer.arrayHeader(ids.length)
+    for (const id of ids) writer.raw(id)
+    this.#entries.set(pathHash.toString('latin1'), { packed: writer.finish(), seen: true, cmtimeNs })
+    if (ids.length > 1) for (const [index, id] of ids.entries()) this.#newSizes.push([id, sizes[index]!])
+    if (this.#newestNs === undefined || cmtimeNs > this.#newestNs) this.#newestNs = cmtimeNs
+  }
+
+  #sizeOf(id: ChunkId): number | undefined {
+    this.#loadSizes()
+    const bucket = this.#sizes!.find(id)
+    return bucket < 0 ? undefined : this.#sizes!.value(bucket, 0)
+  }
+
+  #loadSizes(): void {
+    if (this.#sizesLoaded) return
+    this.#sizesLoaded = true
+    try {
+      const fd = openSync(join(this.#folder, sizesName), 'r')
+      try {
+        const header = Buffer.alloc(tableHeaderBytes)
+        readSync(fd, header, 0, header.length, 0)
+        this.#sizes = HashTable.load(1, header, fstatSync(fd).size, into => {
+          for (let done = 0; done < into.length; ) {
+            const count = readSync(fd, into, done, into.length - done, tableHeaderBytes + done)
+            if (count === 0) throw new Error('it ends early')
+            done += count
+          }
+        })
+        return
+      } finally {
+        closeSync(fd)
+      }
+    } catch {
+      this.#sizes = new HashTable(1)
+    }
+  }
+
+  /**
+   * After the commit. Entries seen in this run that are not older than the newest file read are left out: they could still
+   * change within the same clock tick (commands.md, create). Unseen ones age and go after the TTL.
+   */
+  save(): void {
+    if (!this.#mode.remember) return
+    const newest = this.#newestNs ?? (1n << 63n) - 1n
+    const writer = new MsgWriter(1 << 16)
+    for (const [hash, entry] of this.#entries) {
+      if (entry.seen) {
+        if (entry.cmtimeNs >= newest) continue
+        writer.arrayHeader(2)
+        writer.rawByteString(hash)
+        writer.verbatim(entry.packed)
+      } else {
+        const reader = new MsgReader(entry.packed)
+        reader.arrayHeader()
+        const age = reader.number() + 1
+        if (age >= this.#ttl) continue
+        writer.arrayHeader(2)
+        writer.rawByteString(hash)
+        writer.arrayHeader(5)
+        writer.int(age)
+        writer.verbatim(entry.packed.subarray(reader.position))
+      }
+    }
+    ensureBorgCache(this.#folder)
+    saveFile(join(this.#folder, this.#name), writer.bytes, { mode: 0o600 })
+    writeConfig(this.#folder, this.#name, digestOf(this.#name, writer.bytes).json())
+    if (this.#newSizes.length > 0) {
+      this.#loadSizes()
+      for (const [id, size] of this.#newSizes) this.#sizes!.set(id, size)
+      saveFile(join(this.#folder, sizesName), Buffer.concat([this.#sizes!.header(), this.#sizes!.bucketBytes]), { mode: 0o600 })
+    }
+  }
+}
+
+function digestOf(name: string, bytes: Uint8Array): FileDigest {
+  const digest = new FileDigest(name)
+  digest.update(bytes)
+  digest.part('final')
+  return digest
+}
+
+/** The [integrity] section, if it belongs to the cache's present state. */
+function readConfig(folder: string): Map<string, string> {
+  const integrity = new Map<string, string>()
+  if (!existsSync(join(folder, 'config'))) return integrity
+  let section = '', manifest = ''
+  for (const line of readFileSync(join(folder, 'config'), 'utf8').split('\n')) {
+    const header = /^\[(.*)\]$/.exec(line)
+    const pair = /^(\S+) = ?(.*)$/.exec(line)
+    if (header) section = header[1]!
+    else if (pair && section === 'cache' && pair[1] === 'manifest') manifest = pair[2]!
+    else if (pair && section === 'integrity') integrity.set(pair[1]!, pair[2]!)
+  }
+  return integrity.get('manifest') === manifest ? integrity : new Map()
+}
+
+/** Sets one line of the [integrity] section and leaves everything else as it is. */
+function writeConfig(folder: string, name: string, digest: string): void {
+  const path = join(folder, 'config')
+  const lines = readFileSync(path, 'utf8').split('\n').filter((line, index, all) => !(line.startsWith(`${name} = `) && all.lastIndexOf('[integrity]', index) >= 0))
+  const at = lines.indexOf('[integrity]')
+  if (at >= 0) lines.splice(at + 1, 0, `${name} = ${digest}`)
+  saveFile(path, Buffer.from(lines.join('\n')), { mode: 0o600 })
+}
+
+/** What Borg expects of a cache folder that it finds; it fills the rest by itself at its next run. */
+function ensureBorgCache(folder: string): void {
+  if (existsSync(join(folder, 'config'))) return
+  const repository = folder.split('/').at(-1)!
+  writeFileSync(join(folder, 'README'), 'This is a Borg Backup cache directory.\n', { mode: 0o600 })
+  mkdirSync(join(folder, 'chunks.archive.d'), { recursive: true, mode: 0o700 })
+  const chunks = new HashTable(3)
+  saveFile(join(folder, 'chunks'), Buffer.concat([chunks.header(), chunks.bucketBytes]), { mode: 0o600 })
+  saveFile(join(folder, 'config'), Buffer.from(`[cache]\nversion = 1\nrepository = ${repository}\nmanifest = \n\n[integrity]\nmanifest = \n\n`), { mode: 0o600 })
+}

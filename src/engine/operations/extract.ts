@@ -1,0 +1,272 @@
+/** `extract`: items of an archive -> files below a directory (commands.md extract, archive.md §5-7). */
+import { closeSync, ftruncateSync, writeSync } from 'node:fs'
+import type { ArchiveReader } from '../archive/archive-reader.js'
+import { ChunkList } from '../archive/chunk-list.js'
+import type { Item } from '../archive/item.js'
+import { byteString, bytesOf, escapedText } from '../text.js'
+import { errnoOf } from '../errors.js'
+import { native } from '../native.js'
+import type { Matcher } from '../patterns/matcher.js'
+import { typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeFile, typeMask, typeSymlink } from '../platform/attributes.js'
+import type { ChunkReader, WantedChunk } from '../store/chunk-reader.js'
+import { restoreAttributes, type RestoreOptions } from './restore-attributes.js'
+import { isHostilePath, itself, Target } from './target.js'
+
+export interface ExtractOptions extends RestoreOptions {
+  readonly matcher: Matcher
+  readonly stripComponents: number
+  readonly dryRun: boolean
+  readonly sparse: boolean
+  /** Part items are left out otherwise. */
+  readonly parts: boolean
+  /** Contents go here, one after the other, and nothing is made. */
+  readonly output?: (bytes: Buffer) => void
+  readonly signal?: AbortSignal
+}
+
+export interface ExtractListener {
+  /** Each selected item, before it is extracted. Path as in the archive. */
+  item?(path: Buffer): void
+  warning?(path: Buffer, text: string): void
+  /** Plaintext bytes written so far. */
+  progress?(bytes: number, path: Buffer): void
+}
+
+interface Selected {
+  readonly item: Item
+  /** Where it goes, after --strip-components. */
+  readonly path: Buffer
+  /** Content to be written: the item's own, or that of a hard link master that was not selected. */
+  readonly chunks: ChunkList | undefined
+  /** Path below the target of the first link. */
+  readonly linkTo: Buffer | undefined
+}
+
+/** Throws at the first chunk that is missing or damaged; what was extracted before stays. */
+export async function extractArchive(archive: ArchiveReader, reader: ChunkReader, folder: string, options: ExtractOptions, listener: ExtractListener): Promise<void> {
+  const target = options.dryRun || options.output ? undefined : new Target(folder)
+  const run = new Extraction(archive, reader, target, options, listener)
+  try {
+    await run.run()
+  } finally {
+    run.closeFile()
+    target?.close()
+  }
+}
+
+class Extraction {
+  readonly #archive: ArchiveReader
+  readonly #reader: ChunkReader
+  readonly #target: Target | undefined
+  readonly #options: ExtractOptions
+  readonly #listener: ExtractListener
+  /** Selected and not extracted yet; those with chunks wait for them. */
+  readonly #queue: Selected[] = []
+  readonly #directories: Selected[] = []
+  /** Stored path of a master -> where it was extracted to, or what it would hold. */
+  readonly #masters = new Map<string, { path: Buffer } | { chunks: ChunkList | undefined }>()
+  #fd = -1
+  #written = 0
+  #chunkIndex = 0
+  #total = 0
+  #skipping = false
+
+  constructor(archive: ArchiveReader, reader: ChunkReader, target: Target | undefined, options: ExtractOptions, listener: ExtractListener) {
+    this.#archive = archive
+    this.#reader = reader
+    this.#target = target
+    this.#options = options
+    this.#listener = listener
+  }
+
+  async run(): Promise<void> {
+    for await (const plain of this.#reader.getMany(this.#wanted())) {
+      this.#options.signal?.throwIfAborted()
+      this.#passChunkless()
+      this.#takeChunk(this.#queue[0]!, plain)
+    }
+    this.#passChunkless()
+    // Directories last, the deepest first: whatever is made in them changes their times.
+    for (const { item, path } of this.#directories.reverse()) this.#guarded(item, () => this.#finishDirectory(item, path))
+  }
+
+  /** Reads items ahead of their extraction, as far as chunks are wanted. */
+  async *#wanted(): AsyncGenerator<WantedChunk> {
+    for await (const item of this.#archive.items({ parts: this.#options.parts, reader: this.#reader })) {
+      const selected = this.#select(item)
+      if (!selected) continue
+      this.#queue.push(selected)
+      const { chunks } = selected
+      if (chunks) for (let index = 0; index < chunks.length; index++) yield { id: chunks.id(index), size: chunks.size(index) }
+    }
+  }
+
+  #select(item: Item): Selected | undefined {
+    const { matcher, stripComponents } = this.#options
+    const type = item.mode & typeMask
+    const isLink = type !== typeSymlink && item.source !== undefined
+    const path = stripped(item.path, stripComponents)
+    const chosen = (matcher.includesEverything || matcher.decide(escapedText(item.path)).included) && path !== undefined
+    if (!isLink) {
+      // hardlink_master missing (old archives, import-tar): any object may turn out to be one.
+      if (item.hardlinkMaster !== false && type !== typeDirectory && type !== typeSymlink) {
+        this.#masters.set(byteString(item.path), chosen ? { path: path! } : { chunks: item.chunks })
+      }
+      return chosen ? { item, path: path!, chunks: item.chunks, linkTo: undefined } : undefined
+    }
+    if (!chosen) return undefined
+    const master = this.#masters.get(byteString(item.source!))
+    if (master && 'path' in master) return { item, path: path!, chunks: undefined, linkTo: master.path }
+    if (!master) {
+      this.#listener.warning?.(item.path, `hard link to ${escapedText(item.source!)}, which is not in the archive`)
+      return undefined
+    }
+    // The first selected name takes the content and becomes what the others link to.
+    this.#masters.set(byteString(item.source!), { path: path! })
+    return { item, path: path!, chunks: master.chunks, linkTo: undefined }
+  }
+
+  /** Extracts what waits for no chunk, up to the next that does. */
+  #passChunkless(): void {
+    while (this.#queue.length > 0) {
+      const next = this.#queue[0]!
+      if (next.chunks && next.chunks.length > 0) return
+      this.#queue.shift()
+      this.#announce(next)
+      this.#guarded(next.item, () => this.#make(next))
+    }
+  }
+
+  #announce({ item }: Selected): void {
+    this.#listener.item?.(item.path)
+    if (item.chunksHealthy) this.#listener.warning?.(item.path, 'File has damaged (all-zero) chunks. Try running borg check --repair.')
+  }
+
+  #takeChunk(selected: Selected, plain: Buffer): void {
+    if (this.#chunkIndex === 0) {
+      this.#announce(selected)
+      this.#skipping = !this.#guarded(selected.item, () => this.#begin(selected))
+      this.#written = 0
+    }
+    if (!this.#skipping && !this.#guarded(selected.item, () => this.#write(plain))) this.#skipping = true
+    this.#total += plain.length
+    this.#listener.progress?.(this.#total, selected.item.path)
+    if (++this.#chunkIndex < selected.chunks!.length) return
+    this.#chunkIndex = 0
+    this.#queue.shift()
+    if (!this.#skipping) this.#guarded(selected.item, () => this.#finishFile(selected))
+    this.closeFile()
+  }
+
+  #begin({ path }: Selected): void {
+    if (!this.#target) return
+    this.#ensureSafe(path)
+    this.#fd = this.#target.createFile(path)
+  }
+
+  #write(plain: Buffer): void {
+    this.#options.output?.(plain)
+    if (this.#fd < 0) return
+    if (this.#options.sparse && native().isZero(plain)) {
+      this.#written += plain.length
+      return
+    }
+    for (let done = 0; done < plain.length; ) done += writeSync(this.#fd, plain, done, plain.length - done, this.#written + done)
+    this.#written += plain.length
+  }
+
+  #finishFile({ item }: Selected): void {
+    if (this.#fd < 0) return
+    if (this.#options.sparse) ftruncateSync(this.#fd, this.#written)
+    if (item.size !== undefined && item.source === undefined && item.size !== this.#written) {
+      this.#listener.warning?.(item.path, `size inconsistency detected: size ${item.size}, chunks size ${this.#written}`)
+    }
+    restoreAttributes(item, this.#fd, itself, this.#options, text => this.#listener.warning?.(item.path, text))
+  }
+
+  closeFile(): void {
+    if (this.#fd >= 0) closeSync(this.#fd)
+    this.#fd = -1
+  }
+
+  /** Everything that has no content to wait for. */
+  #make(selected: Selected): void {
+    const { item, path, linkTo } = selected
+    const target = this.#target
+    if (!target) return
+    this.#ensureSafe(path)
+    const warn = (text: string): void => this.#listener.warning?.(item.path, text)
+    const type = item.mode & typeMask
+    if (linkTo) {
+      this.#ensureSafe(linkTo)
+      target.link(linkTo, path)
+      return
+    }
+    switch (type) {
+      case typeDirectory:
+        if (!isDot(path)) target.makeDirectory(path)
+        this.#directories.push(selected)
+        return
+      case typeFile: {
+        const fd = target.createFile(path)
+        try {
+          restoreAttributes(item, fd, itself, this.#options, warn)
+        } finally {
+          closeSync(fd)
+        }
+        return
+      }
+      case typeSymlink:
+        target.symlink(path, item.source ?? Buffer.alloc(0))
+        break
+      case typeFifo: case typeCharDevice: case typeBlockDevice:
+        target.makeNode(path, item.mode & (typeMask | 0o600), item.rdev ?? 0)
+        break
+      default:
+        warn(`Unknown archive item type 0o${item.mode.toString(8)}`)
+        return
+    }
+    const { parent, name } = target.at(path)
+    restoreAttributes(item, parent, name, this.#options, warn)
+  }
+
+  #finishDirectory(item: Item, path: Buffer): void {
+    const fd = this.#target!.openDirectory(isDot(path) ? Buffer.from('.') : path)
+    try {
+      restoreAttributes(item, fd, itself, this.#options, text => this.#listener.warning?.(item.path, text))
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  #ensureSafe(path: Buffer): void {
+    if (isHostilePath(path)) throw Object.assign(new Error('its path leads outside of the target'), { code: 'EXDEV', errno: 18 })
+  }
+
+  /** Runs a step on the host's files: what fails there is a warning, and the next item is tried. */
+  #guarded(item: Item, step: () => void): boolean {
+    try {
+      step()
+      return true
+    } catch (error) {
+      const code = errnoOf(error)
+      if (code === undefined) throw error
+      // A full disk will not get better by going on.
+      if (code === 'ENOSPC' || code === 'EDQUOT') throw error
+      if (code === 'ELOOP' || code === 'ENOTDIR' || code === 'EXDEV') this.#listener.warning?.(item.path, 'not extracted: its path leads through a symlink or outside of the target')
+      else this.#listener.warning?.(item.path, `open: [Errno ${(error as NodeJS.ErrnoException).errno}] ${(error as Error).message}`)
+      return false
+    }
+  }
+}
+
+function isDot(path: Buffer): boolean {
+  return path.length === 1 && path[0] === 0x2e
+}
+
+/** Without the first `count` components; undefined if nothing is left. */
+export function stripped(path: Buffer, count: number): Buffer | undefined {
+  if (count === 0) return path
+  const rest = path.toString('latin1').split('/').slice(count).join('/')
+  return rest === '' ? undefined : bytesOf(rest)
+}

@@ -1,0 +1,152 @@
+/**
+ * What a mount shows of an opened repository, from the engine's rooms: the archive list, trees, chunks. The manifest is the one
+ * last loaded; a change by another client makes a new one (`reload`), which whoever commits must use (`opened`).
+ */
+import { statfs } from 'node:fs/promises'
+import type { Item } from '../engine/archive/item.js'
+import { ArchiveReader } from '../engine/archive/archive-reader.js'
+import type { ArchiveMetadata } from '../engine/archive/archive-metadata.js'
+import { type ArchiveInfo as ManifestEntry, Manifest } from '../engine/archive/manifest.js'
+import { parseTimestamp } from '../engine/archive/timestamps.js'
+import { IntegrityError } from '../engine/errors.js'
+import { idHex } from '../engine/ids.js'
+import type { Log } from '../engine/log.js'
+import type { OpenedRepository } from '../engine/operations/open.js'
+import { aclBinary } from '../engine/platform/acl.js'
+import { groupIdOf, userIdOf } from '../engine/platform/owner.js'
+import type { LocalRepository } from '../engine/repository/local-repository.js'
+import { ChunkReader } from '../engine/store/chunk-reader.js'
+import type { Workers } from '../engine/store/workers.js'
+import { bytesOf, byteString } from '../engine/text.js'
+import { ChunkLoads } from './chunk-loads.js'
+import type { ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest } from './engine-port.js'
+import { Errno, type StatFs } from './types.js'
+import { FsError } from './errno.js'
+import type { MountSource } from './mount-service.js'
+import { TreeBuilder, type TreeOptions } from './tree-builder.js'
+import type { ArchiveTreeData } from './tree-columns.js'
+
+/** Options of the mount that decide what trees look like; the rest of TreeOptions follows from the archive. */
+export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select' | 'sourcePath' | 'owners' | 'aclXattr'> {
+  /** Which archives, in which order; default all by time. */
+  readonly choose?: ((archives: ManifestEntry[]) => ManifestEntry[]) | undefined
+  /** Which items and under which path, made anew for each archive because patterns may count. */
+  readonly selection?: (() => Pick<TreeOptions, 'select' | 'sourcePath'>) | undefined
+  readonly log: Log
+}
+
+/** Archives whose metadata is kept, so that head and tree read it once. */
+const maxReaders = 8
+
+export class RepositorySource implements MountSource {
+  #opened: OpenedRepository<LocalRepository>
+  readonly #options: SourceOptions
+  readonly #reader: ChunkReader
+  readonly #loads: ChunkLoads
+  #archives: ArchiveInfo[] = []
+  #byId = new Map<string, ManifestEntry>()
+  /** By archive id; the one used last is last. */
+  readonly #readers = new Map<string, ArchiveReader>()
+
+  /** `lookAgain`: see ChunkLoads. */
+  constructor(opened: OpenedRepository<LocalRepository>, workers: Workers, options: SourceOptions, lookAgain: () => Promise<void>) {
+    this.#opened = opened
+    this.#options = options
+    this.#reader = new ChunkReader(opened.repository, workers)
+    this.#loads = new ChunkLoads(opened.repository, workers, lookAgain)
+    this.#list()
+  }
+
+  /** With the manifest that is current. */
+  get opened(): OpenedRepository<LocalRepository> {
+    return this.#opened
+  }
+
+  archives(): readonly ArchiveInfo[] {
+    return this.#archives
+  }
+
+  /** IntegrityError if the manifest is older than the one before: somebody put back an old state. */
+  async reload(): Promise<void> {
+    const { repository, objects, manifest } = this.#opened
+    const object = await Manifest.readObject(repository)
+    const fresh = await Manifest.load(object, objects, repository.location, 'read')
+    if (fresh.timestamp < manifest.timestamp) throw new IntegrityError('the manifest is older than the one read before')
+    this.#opened = { ...this.#opened, manifest: fresh }
+    this.#list()
+  }
+
+  /** To be called after the current manifest was changed in place by a commit of this process. */
+  listAgain(): void {
+    this.#list()
+  }
+
+  async head(archive: string): Promise<ArchiveHead> {
+    const reader = await this.#open(archive)
+    const { metadata } = reader
+    let root: Item | undefined
+    for await (const item of reader.items()) {
+      if (byteString(item.path) === '.') root = item
+      break
+    }
+    const facts = {
+      comment: metadata.comment, hostname: metadata.hostname, username: metadata.username,
+      ...(metadata.stats && { originalSize: metadata.stats.size, fileCount: metadata.stats.nfiles }),
+    }
+    if (!root) return { facts, root: undefined }
+    // Through a tree of this one item, so that owners, umask and selection are applied as they will be in the whole one.
+    const tree = this.#builder(metadata)
+    tree.add(root)
+    const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = tree.finish()
+    const mtime = mtimeNs[0]!
+    return { facts, root: { mode: mode[0]!, uid: uid[0]!, gid: gid[0]!, mtimeNs: mtime, atimeNs: atimeNs[0] ?? mtime, ctimeNs: ctimeNs[0]! } }
+  }
+
+  async tree(archive: string): Promise<ArchiveTreeData> {
+    const reader = await this.#open(archive)
+    const builder = this.#builder(reader.metadata)
+    const { showParts } = this.#options
+    for await (const item of reader.items({ parts: showParts, reader: this.#reader })) builder.add(item)
+    return builder.finish()
+  }
+
+  chunks(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply> {
+    return this.#loads.load(request, slab)
+  }
+
+  async statfs(): Promise<StatFs> {
+    const { blocks, bfree, bavail, files, ffree, bsize } = await statfs(this.#opened.repository.path)
+    return { blocks, bfree, bavail, files, ffree, bsize, frsize: bsize, namelen: 255 }
+  }
+
+  #builder(metadata: ArchiveMetadata): TreeBuilder {
+    const { selection, ...options } = this.#options
+    return new TreeBuilder({
+      ...options, ...selection?.(), rootTimeNs: timeNs(metadata.time),
+      owners: { user: userIdOf, group: groupIdOf },
+      aclXattr: (text) => aclBinary(text, options.numericIds),
+    })
+  }
+
+  async #open(archive: string): Promise<ArchiveReader> {
+    const info = this.#byId.get(archive)
+    if (!info) throw new FsError(Errno.ESTALE, `archive ${archive} is not in the repository any more`)
+    let reader = this.#readers.get(archive)
+    reader ??= await ArchiveReader.open(info, this.#opened.repository, this.#opened.objects)
+    this.#readers.delete(archive)
+    this.#readers.set(archive, reader)
+    if (this.#readers.size > maxReaders) this.#readers.delete(this.#readers.keys().next().value!)
+    return reader
+  }
+
+  #list(): void {
+    const sorted = this.#opened.manifest.sorted()
+    const chosen = this.#options.choose ? this.#options.choose(sorted) : sorted
+    this.#byId = new Map(chosen.map((info) => [idHex(info.id), info]))
+    this.#archives = chosen.map((info) => ({ name: bytesOf(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
+  }
+}
+
+function timeNs(text: string): bigint {
+  return BigInt(parseTimestamp(text) ?? 0) * 1000n
+}
