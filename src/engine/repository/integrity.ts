@@ -48,11 +48,6 @@ export class FileDigest {
   }
 }
 
-/** Hash of one run of bytes, 16 hex digits. */
-export function xxh64(bytes: Uint8Array): string {
-  if (!hasher) throw new Error('loadIntegrity was not awaited')
-  return hasher.h64Raw(bytes).toString(16).padStart(16, '0')
-}
 
 /** integrity.T: JSON texts by `index` and `hints`. */
 export function packIntegrity(hints: string, index: string): Buffer {
@@ -81,5 +76,17 @@ export function finalDigest(json: string | undefined): string | undefined {
     return parsed.algorithm === 'XXH64' && typeof final === 'string' ? final : undefined
   } catch {
     return undefined
+  }
+}
+
+/** A running XXH64, for hashes of file contents. */
+export async function streamingXxh64(): Promise<{ update(bytes: Uint8Array): void; digest(): string }> {
+  await loadIntegrity()
+  const state = hasher!.create64()
+  return {
+    update(bytes) {
+      for (let at = 0; at < bytes.length; at += pieceBytes) state.update(bytes.subarray(at, at + pieceBytes))
+    },
+    digest: () => state.digest().toString(16).padStart(16, '0'),
   }
 }

@@ -98,7 +98,10 @@ export class Workers {
   }
 
   #begin(): Member {
-    const worker = new Worker(new URL('./byte-worker.js', import.meta.url))
+    const worker = new Worker(new URL('./byte-worker.js', import.meta.url), {
+      // Descriptors come from the addon, which Node cannot know of.
+      trackUnmanagedFds: false,
+    })
     const member: Member = { worker, jobs: new Map() }
     // An idle pool must not keep a finished command alive.
     worker.unref()

@@ -1,0 +1,50 @@
+/** `extract` (commands.md). */
+import { ArchiveReader } from '../../engine/archive/archive-reader.js'
+import { extractArchive } from '../../engine/operations/extract.js'
+import { ChunkReader } from '../../engine/store/chunk-reader.js'
+import { Workers } from '../../engine/store/workers.js'
+import { shownText } from '../../engine/text.js'
+import type { Command } from '../command.js'
+import { archiveName, loadMatcher } from '../context.js'
+import { warningCode } from '../exit.js'
+import { PercentLine } from '../output/progress.js'
+import { print } from '../output/stdout.js'
+
+export const extract: Command = async context => {
+  const { log } = context
+  const location = context.location('archive')
+  const { matcher } = await loadMatcher(context, context.positional('paths'))
+  const opened = await context.open(location, 'shared', 'read')
+  const archive = await ArchiveReader.open(opened.manifest.get(archiveName(location.archive!)), opened.repository, opened.objects)
+  const workers = new Workers({ key: opened.key })
+  context.atEnd(() => workers.close())
+  const reader = new ChunkReader(opened.repository, workers)
+  const list = context.flag('list')
+  if (list) log.always('borg.output.list')
+
+  let progress: PercentLine | undefined
+  let total = 0
+  if (context.flag('progress')) {
+    log.message('info', 'borg.archiver', 'Calculating total archive size for the progress indicator (might take long for large archives)')
+    progress = new PercentLine(log, 'extract', 0.1)
+    for await (const item of archive.items({ reader })) total += item.chunks?.totalSize ?? 0
+  }
+  await extractArchive(archive, reader, process.cwd(), {
+    matcher, stripComponents: context.number('strip-components') ?? 0, dryRun: context.flag('dry-run'), sparse: context.flag('sparse'),
+    parts: context.flag('consider-part-files'), numericIds: context.flag('numeric-ids') || context.flag('numeric-owner'),
+    noFlags: context.flag('noflags') || context.flag('nobsdflags'), noAcls: context.flag('noacls'), noXattrs: context.flag('noxattrs'),
+    ...(context.flag('stdout') ? { output: bytes => print(Buffer.from(bytes)) } : {}), signal: context.signal,
+  }, {
+    ...(list ? { item: path => log.message('info', 'borg.output.list', shownText(path)) } : {}),
+    warning: (path, text) => {
+      log.message('warning', 'borg.archiver', `${shownText(path)}: ${text}`)
+      context.exit.warn(warningCode.backup)
+    },
+    ...(progress ? { progress: (bytes, path) => progress.update(bytes, total, percent => `${percent.toFixed(1).padStart(5)}% Extracting: ${shownText(path)}`, [shownText(path)]) } : {}),
+  })
+  progress?.finish()
+  for (const pattern of matcher.unmatched()) {
+    log.message('warning', 'borg.archiver', `Include pattern '${pattern}' never matched.`)
+    context.exit.warn(warningCode.includePatternNeverMatched)
+  }
+}

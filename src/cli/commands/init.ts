@@ -1,0 +1,45 @@
+/** `init` (commands.md). */
+import { rmSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { canonical } from '../../engine/location.js'
+import { parseSize } from '../../engine/repository/config.js'
+import { encryptionModes } from '../../engine/crypto/key.js'
+import { Passphrases } from '../../engine/crypto/passphrase.js'
+import { initRepository, plannedKeyfile } from '../../engine/operations/init.js'
+import { LocalRepository } from '../../engine/repository/local-repository.js'
+import type { Command } from '../command.js'
+
+const topic = 'borg.archiver'
+const smallestQuota = 10_000_000
+
+export const init: Command = async context => {
+  const { log } = context
+  const location = context.location('repository')
+  const path = context.localPath(location)
+  const mode = encryptionModes.find(known => known === context.text('encryption'))!
+  const quota = context.text('storage-quota')
+  const storageQuota = quota === undefined ? undefined : parseSize(quota)
+  if (quota !== undefined && storageQuota === undefined) throw context.usage(`argument --storage-quota: invalid parse_storage_quota value: '${quota}'`)
+  if (storageQuota !== undefined && storageQuota < smallestQuota) throw context.usage(`argument --storage-quota: quota is too small (${quota}). At least 10M are required.`)
+
+  log.message('info', topic, `Initializing repository at "${canonical(location)}"`)
+  const options = { mode, places: context.places, passphrases: new Passphrases(context.env, context.prompt), typedPath: location.path }
+  plannedKeyfile(options)
+  LocalRepository.create(path, { appendOnly: context.flag('append-only'), makeParentDirs: context.flag('make-parent-dirs'), ...(storageQuota === undefined ? {} : { storageQuota }) })
+  let done = false
+  context.atEnd(() => {
+    // A repository without a key helps nobody.
+    if (!done) rmSync(resolve(path), { recursive: true, force: true })
+  })
+  const repository = await LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: context.lockWaitMs, log })
+  context.atEnd(() => repository.close())
+  const { keyfile } = await initRepository(repository, options)
+  done = true
+  if (mode === 'none') {
+    log.message('info', topic, 'Encryption NOT enabled.\nUse the "--encryption=repokey|keyfile" to enable encryption.')
+    return
+  }
+  log.message('info', topic, `Key in "${keyfile ?? canonical(location)}" created.\nKeep this key safe. Your data will be inaccessible without it.`)
+  log.message('warning', topic, `\nBy default repositories initialized with this version will produce security\nerrors if written to with an older version (up to and including Borg 1.0.8).\n\nIf you want to use these older versions, you can disable the check by running:\nborg upgrade --disable-tam ${canonical(location)}\n`)
+  log.message('warning', topic, '\nIMPORTANT: you will need both KEY AND PASSPHRASE to access this repo!\nKeep a copy of the key in a safe place:\n1. borg key export REPOSITORY encrypted-key-backup\n2. borg key export --paper REPOSITORY encrypted-key-backup.txt\n3. borg key export --qr-html REPOSITORY encrypted-key-backup.html')
+}

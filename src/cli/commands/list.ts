@@ -1,0 +1,123 @@
+/** `list` (commands.md, output.md §1, §2). */
+import { ArchiveReader } from '../../engine/archive/archive-reader.js'
+import type { Item } from '../../engine/archive/item.js'
+import type { ArchiveInfo } from '../../engine/archive/manifest.js'
+import { parseTimestamp } from '../../engine/archive/timestamps.js'
+import { BorgError } from '../../engine/errors.js'
+import type { OpenedRepository } from '../../engine/operations/open.js'
+import type { LocalRepository } from '../../engine/repository/local-repository.js'
+import { streamingXxh64 } from '../../engine/repository/integrity.js'
+import { ChunkReader } from '../../engine/store/chunk-reader.js'
+import { Workers } from '../../engine/store/workers.js'
+import { bytesOf, escapedText, shownText } from '../../engine/text.js'
+import type { Command } from '../command.js'
+import { archiveName, type CommandContext, loadMatcher, selectArchives } from '../context.js'
+import { type FormatValue, RowFormat } from '../output/format.js'
+import { ContentHashes, contentKeys, itemJsonValue, itemRowKeys, itemValue, type RowContext, uniqueKeys } from '../output/item-row.js'
+import { pythonJson } from '../output/log.js'
+import { print } from '../output/stdout.js'
+import { printJson, repositoryJson, wholeSeconds } from '../output/summary.js'
+import { shellQuoted } from './info.js'
+
+/** Item streams of more chunks than this are worth worker threads. */
+const chunksWorthWorkers = 24
+
+export const list: Command = async context => {
+  const location = context.location('either')
+  if (location.archive === undefined) {
+    if (context.flag('json-lines')) throw new BorgError('CommandError', 'The --json-lines option is only valid for listing archive contents, not archives.', 4)
+    await listArchives(context, await context.open(location, 'shared', 'read'))
+  } else {
+    if (context.flag('json')) throw new BorgError('CommandError', 'The --json option is only valid for listing archives, not archive contents.', 4)
+    await listItems(context, await context.open(location, 'shared', 'read'), archiveName(location.archive))
+  }
+}
+
+const metadataKeys = new Set(['end', 'command_line', 'hostname', 'username', 'comment', 'bcomment', 'tam'])
+const archiveKeys = new Set(['archive', 'name', 'barchive', 'id', 'start', 'time', ...metadataKeys])
+
+async function listArchives(context: CommandContext, opened: OpenedRepository<LocalRepository>): Promise<void> {
+  const format = new RowFormat(context.text('format') ?? (context.flag('short') ? '{archive}{NL}' : '{archive:<36} {time} [{id}]{NL}'))
+  format.check(archiveKeys)
+  const needsMetadata = [...format.keys].some(key => metadataKeys.has(key))
+  const rows: Record<string, unknown>[] = []
+  for (const info of await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: false }).then(found => visible(context, found))) {
+    const metadata = needsMetadata ? (await ArchiveReader.open(info, opened.repository, opened.objects)).metadata : undefined
+    const name = shownText(bytesOf(info.name))
+    const value = (key: string): FormatValue => {
+      switch (key) {
+        case 'id': return info.id.toString('hex')
+        case 'start': case 'time': return { micros: parseTimestamp(info.time) ?? 0 }
+        case 'end': return { micros: parseTimestamp(metadata!.timeEnd) ?? 0 }
+        case 'command_line': return metadata!.cmdline.map(word => shellQuoted(shownText(word))).join(' ')
+        case 'hostname': return shownText(metadata!.hostname)
+        case 'username': return shownText(metadata!.username)
+        case 'comment': case 'bcomment': return shownText(metadata!.comment)
+        case 'tam': return metadata!.tam === 'valid' ? 'verified' : 'none'
+      }
+      return name
+    }
+    if (!context.flag('json')) print(format.fill(value))
+    else {
+      const row: Record<string, unknown> = { archive: name, barchive: name, id: info.id.toString('hex'), name, start: wholeSeconds(info.time), time: wholeSeconds(info.time) }
+      for (const key of format.keys) {
+        if (!metadataKeys.has(key)) continue
+        row[key] = key === 'end' ? wholeSeconds(metadata!.timeEnd) : key === 'command_line' ? metadata!.cmdline.map(shownText) : value(key)
+      }
+      rows.push(row)
+    }
+  }
+  if (context.flag('json')) printJson({ archives: rows, ...repositoryJson(opened) })
+}
+
+/** list hides every name that contains `.checkpoint`. */
+function visible(context: CommandContext, archives: readonly ArchiveInfo[]): readonly ArchiveInfo[] {
+  return context.flag('consider-checkpoints') ? archives : archives.filter(({ name }) => !name.includes('.checkpoint'))
+}
+
+async function listItems(context: CommandContext, opened: OpenedRepository<LocalRepository>, name: string): Promise<void> {
+  const info = opened.manifest.get(name)
+  const { matcher } = await loadMatcher(context, context.positional('paths'))
+  const jsonLines = context.flag('json-lines')
+  const format = new RowFormat(context.text('format') ?? (context.flag('short') ? '{path}{NL}' : '{mode} {user:6} {group:6} {size:8} {mtime} {path}{extra}{NL}'))
+  if (!jsonLines) format.check(itemRowKeys)
+  const archive = await ArchiveReader.open(info, opened.repository, opened.objects)
+  const hashKeys = [...format.keys].filter(key => contentKeys.has(key))
+  const counted = [...format.keys].some(key => uniqueKeys.has(key))
+  let reader: ChunkReader | undefined
+  if (archive.metadata.items.length > chunksWorthWorkers || hashKeys.length > 0 || counted) {
+    const workers = new Workers({ key: opened.key })
+    context.atEnd(() => workers.close())
+    reader = new ChunkReader(opened.repository, workers)
+  }
+  if (counted) throw new BorgError('CommandError', 'borgfs list cannot tell dsize, dcsize and unique_chunks yet. Use borg for it: both work on the same repositories.', 4)
+  const base = { archiveId: info.id.toString('hex'), archiveName: shownText(bytesOf(info.name)) }
+  const extraKeys = [...format.keys].filter(key => itemRowKeys.has(key) && !jsonAlways.has(key) && !jsonNever.has(key))
+
+  for await (const item of archive.items({ parts: context.flag('consider-part-files'), ...(reader ? { reader } : {}) })) {
+    if (!matcher.includesEverything && !matcher.decide(escapedText(item.path)).included) continue
+    const row: RowContext = { ...base, content: hashKeys.length > 0 ? await hashContent(item, hashKeys, reader!) : undefined }
+    if (jsonLines) print(`${pythonJson(jsonRow(item, extraKeys, row))}\n`)
+    else print(format.fill(key => itemValue(item, key, row)))
+  }
+}
+
+const jsonAlways = new Set(['type', 'mode', 'user', 'group', 'uid', 'gid', 'path', 'source', 'linktarget', 'flags'])
+const jsonNever = new Set(['extra', 'health', 'bpath', 'archiveid', 'archivename'])
+
+function jsonRow(item: Item, extraKeys: readonly string[], row: RowContext): Record<string, unknown> {
+  const value = (key: string): string | number => itemJsonValue(item, key, row)
+  const json: Record<string, unknown> = {
+    type: value('type'), mode: value('mode'), user: value('user'), group: value('group'), uid: item.uid, gid: item.gid, path: value('path'),
+    healthy: item.chunksHealthy === undefined, source: value('source'), linktarget: value('linktarget'), flags: value('flags'),
+  }
+  for (const key of extraKeys) json[key] = value(key)
+  return json
+}
+
+async function hashContent(item: Item, keys: readonly string[], reader: ChunkReader): Promise<Map<string, string> | undefined> {
+  if (!item.chunks) return undefined
+  const hashes = new ContentHashes(keys, keys.includes('xxh64') ? await streamingXxh64() : undefined)
+  for await (const plain of reader.getMany([...item.chunks].map(({ id, size }) => ({ id, size })))) hashes.update(plain)
+  return hashes.finish()
+}

@@ -1,0 +1,174 @@
+/** What a command is given: its options, the log, and repositories opened under the lock that it asks for. */
+import { resolve } from 'node:path'
+import { type Location, canonical, parseLocation } from '../engine/location.js'
+import { BorgError } from '../engine/errors.js'
+import type { OpenedRepository } from '../engine/operations/open.js'
+import type { OperationClass, ArchiveInfo } from '../engine/archive/manifest.js'
+import { expandPlaceholders } from '../engine/placeholders.js'
+import { placesOf, type Places } from '../engine/platform/places.js'
+import type { LocalRepository } from '../engine/repository/local-repository.js'
+import { byteString, escapedBytes } from '../engine/text.js'
+import { type ParsedArgs, UsageError } from './args.js'
+import { ExitStatus } from './exit.js'
+import { StderrLog } from './output/log.js'
+import { TerminalPrompt } from './prompt.js'
+
+export class CommandContext {
+  readonly args: ParsedArgs
+  /** `borg` or `borgfs`, as called. */
+  readonly program: string
+  /** All words of the command line, as started. */
+  readonly argv: readonly string[]
+  readonly env: NodeJS.ProcessEnv
+  readonly log: StderrLog
+  readonly exit: ExitStatus
+  readonly prompt: TerminalPrompt
+  readonly places: Places
+  /** Aborted by the first SIGINT, SIGTERM or SIGHUP; the reason is a SignalError. */
+  readonly signal: AbortSignal
+  readonly #closing: (() => Promise<void> | void)[] = []
+
+  constructor(options: { args: ParsedArgs; program: string; argv: readonly string[]; env: NodeJS.ProcessEnv; log: StderrLog; signal: AbortSignal }) {
+    this.args = options.args
+    this.program = options.program
+    this.argv = options.argv
+    this.env = options.env
+    this.log = options.log
+    this.signal = options.signal
+    this.exit = new ExitStatus(options.env)
+    this.prompt = new TerminalPrompt(options.log, options.env)
+    this.places = placesOf(options.env)
+  }
+
+  // --- options ---
+
+  flag(name: string): boolean {
+    return this.args.values[name] === true
+  }
+
+  text(name: string): string | undefined {
+    const value = this.args.values[name]
+    return value === undefined ? undefined : String(value)
+  }
+
+  number(name: string): number | undefined {
+    const value = this.args.values[name]
+    return value === undefined ? undefined : Number(value)
+  }
+
+  list(name: string): readonly string[] {
+    return (this.args.values[name] as string[] | undefined) ?? []
+  }
+
+  positional(name: string): readonly string[] {
+    return this.args.positionals[name] ?? []
+  }
+
+  get iec(): boolean {
+    return this.flag('iec')
+  }
+
+  get lockWaitMs(): number {
+    return (this.number('lock-wait') ?? 1) * 1000
+  }
+
+  usage(message: string): UsageError {
+    return new UsageError(`${this.program} ${this.args.command}`, message)
+  }
+
+  /** A message of checks made after parsing: Borg names only the program. */
+  complaint(message: string): UsageError {
+    return new UsageError(this.program, message)
+  }
+
+  // --- locations ---
+
+  /** The command's location. `wanted` tells whether an archive must, may or must not be named. */
+  location(wanted: 'archive' | 'repository' | 'either', nowMicros?: number): Location {
+    const typed = this.positional('location')[0]
+    const metavar = this.args.spec.positionals?.find(({ name }) => name === 'location')?.metavar ?? 'REPOSITORY'
+    const expand = (text: string): string => expandPlaceholders(text, nowMicros === undefined ? {} : { nowMicros })
+    const fallback = this.env.BORG_REPO === undefined ? undefined : expand(this.env.BORG_REPO)
+    const expanded = expand(typed ?? '')
+    const location = parseLocation(expanded, fallback)
+    if (!location) throw this.usage(`argument ${metavar}: Invalid location format: "${expanded}"`)
+    if (wanted === 'archive' && location.archive === undefined) throw this.usage(`argument ${metavar}: "${expanded || location.text}": No archive specified`)
+    if (wanted === 'repository' && location.archive !== undefined) throw this.usage(`argument ${metavar}: "${expanded}": No archive can be specified`)
+    return location
+  }
+
+  /** Opens the repository of a location; closed at the end of the command, in reverse order. */
+  async open(location: Location, lock: 'shared' | 'exclusive', operation: OperationClass): Promise<OpenedRepository<LocalRepository>> {
+    const [{ LocalRepository }, { openRepository }, { Passphrases }] = await Promise.all([
+      import('../engine/repository/local-repository.js'), import('../engine/operations/open.js'), import('../engine/crypto/passphrase.js'),
+    ])
+    const repository = await LocalRepository.open(this.localPath(location), { lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log })
+    this.atEnd(() => repository.close())
+    const opened = await openRepository(repository, { places: this.places, passphrases: new Passphrases(this.env, this.prompt), questions: this.prompt, operation })
+    this.atEnd(() => opened.key.wipe())
+    return opened
+  }
+
+  localPath(location: Location): string {
+    if (location.protocol !== 'file') throw new BorgError('Error', `borgfs cannot use remote repositories yet: ${canonical(location)}. Mount the remote folder (sshfs) or run it on the server.`)
+    return resolve(location.path)
+  }
+
+  /** Runs when the command ends, however it ends; the last one first. */
+  atEnd(step: () => Promise<void> | void): void {
+    this.#closing.push(step)
+  }
+
+  async close(): Promise<void> {
+    while (this.#closing.length > 0) await this.#closing.pop()!()
+  }
+}
+
+/** An archive's name as a byte string. */
+export function archiveName(text: string): string {
+  return byteString(escapedBytes(text))
+}
+
+/** -a, -P, --sort-by, --first, --last over the archives of a manifest (commands.md §8). */
+export async function selectArchives(context: CommandContext, archives: Iterable<ArchiveInfo>, options: { hideCheckpoints: boolean }): Promise<ArchiveInfo[]> {
+  const { archiveNameMatcher } = await import('../engine/patterns/matcher.js')
+  const { escapedText, bytesOf } = await import('../engine/text.js')
+  let found = [...archives]
+  if (options.hideCheckpoints && !context.flag('consider-checkpoints')) found = found.filter(({ name }) => !isCheckpoint(name))
+  const glob = context.text('glob-archives'), prefix = context.text('prefix')
+  if (glob !== undefined) {
+    const matches = archiveNameMatcher(expandPlaceholders(glob))
+    found = found.filter(({ name }) => matches(escapedText(bytesOf(name))))
+  } else if (prefix !== undefined) {
+    const start = archiveName(expandPlaceholders(prefix))
+    found = found.filter(({ name }) => name.startsWith(start))
+  }
+  const keys = (context.text('sort-by') ?? 'timestamp').split(',')
+  for (const key of keys) if (!['timestamp', 'name', 'archive', 'id'].includes(key)) throw context.usage(`argument --sort-by: invalid SortBySpec value: '${context.text('sort-by')}'`)
+  const field = (info: ArchiveInfo, key: string): string => (key === 'timestamp' ? info.time : key === 'id' ? info.id.toString('hex') : info.name)
+  found.sort((a, b) => {
+    for (const key of [...keys, 'name']) {
+      const [left, right] = [field(a, key), field(b, key)]
+      if (left !== right) return left < right ? -1 : 1
+    }
+    return 0
+  })
+  const [first, last] = [context.number('first'), context.number('last')]
+  if (first !== undefined) return found.slice(0, first)
+  if (last !== undefined) return found.slice(-last)
+  return found
+}
+
+export function isCheckpoint(name: string): boolean {
+  return /\.checkpoint(\.\d+)?$/.test(name)
+}
+
+/** -e, --exclude-from, --pattern, --patterns-from and PATHs as a matcher; R lines as roots. */
+export async function loadMatcher(context: CommandContext, paths: readonly string[]): Promise<{ matcher: import('../engine/patterns/matcher.js').Matcher; roots: string[] }> {
+  const [{ Matcher }, { loadPatterns }] = await Promise.all([import('../engine/patterns/matcher.js'), import('../engine/patterns/load.js')])
+  const kinds = ['exclude', 'exclude-from', 'pattern', 'patterns-from'] as const
+  const options = context.args.ordered.map(({ flag, value }) => ({ kind: kinds.find(kind => kind === flag)!, value }))
+  const { rules, roots } = loadPatterns(options)
+  return { matcher: new Matcher(rules, context.args.command === 'create' ? [] : [...paths, ...roots]), roots }
+}
+

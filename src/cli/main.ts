@@ -1,0 +1,164 @@
+/** argv in, exit code out; the only place that ends the process. */
+import { readFileSync } from 'node:fs'
+import { BorgError, IntegrityError } from '../engine/errors.js'
+import { escapedText } from '../engine/text.js'
+import { native } from '../engine/native.js'
+import { parseArgs, type ParsedArgs, UsageError } from './args.js'
+import { commands, ownCommands } from './commands/all.js'
+import { CommandContext } from './context.js'
+import { SignalError } from './exit.js'
+import { commandSpecs } from './options.js'
+import { StderrLog, type Threshold } from './output/log.js'
+import { BrokenPipe, flushOutput } from './output/stdout.js'
+import { borgVersion } from '../engine/constants.js'
+
+/** Words of the command line as escaped text: Node's own argv has lost bytes that are not UTF-8. */
+function commandWords(): string[] {
+  const given = process.argv.slice(2)
+  if (!given.some(word => word.includes('\ufffd'))) return given
+  try {
+    const raw = readFileSync('/proc/self/cmdline').toString('latin1').split('\0').slice(0, -1)
+    return raw.slice(raw.length - given.length).map(word => escapedText(Buffer.from(word, 'latin1')))
+  } catch {
+    return given
+  }
+}
+
+const deprecated: readonly (readonly [start: string, line: string])[] = [
+  ['--noatime', 'Warning: "--noatime" has been deprecated because it is the default now.'],
+  ['--nobsdflags', 'Warning: "--nobsdflags" has been deprecated. Use --noflags instead.'],
+  ['--numeric-owner', 'Warning: "--numeric-owner" has been deprecated. Use --numeric-ids instead.'],
+  ['--remote-ratelimit', 'Warning: "--remote-ratelimit" has been deprecated. Use --upload-ratelimit instead.'],
+  ['--remote-buffer', 'Warning: "--remote-buffer" has been deprecated. Use --upload-buffer instead.'],
+  ['--prefix', 'Warning: "--prefix" has been deprecated. Use "--glob-archives \'yourprefix*\'" (-a) instead.'],
+]
+
+const allowedToBypassLock = new Set(['check', 'config', 'diff', 'export-tar', 'extract', 'info', 'list', 'mount', 'umount'])
+
+/** Called by bin/borgfs.js with the name it was called by. */
+export async function main(program: string): Promise<void> {
+  const log = new StderrLog()
+  const words = commandWords()
+  const code = await run(program, words, log)
+  try {
+    flushOutput()
+  } catch {
+    // The reader went away: that is no error.
+  }
+  process.exit(code)
+}
+
+async function run(program: string, words: string[], log: StderrLog): Promise<number> {
+  for (const [start, line] of deprecated) if (words.some(word => word.startsWith(start))) log.line(line)
+  if (words.length === 0) words = ['help']
+  // Debian's borgfs is `borg mount` by another name; ours is both (commands.md §12).
+  const first = words.find(word => !word.startsWith('-'))
+  if (program === 'borgfs' && first !== undefined && !isCommand(first)) words = ['mount', ...words]
+  if ((words.includes('-h') || words.includes('--help')) && !words.includes('--')) words = ['help', ...(first !== undefined && isCommand(first) ? [first] : [])]
+  let args: ParsedArgs
+  try {
+    args = parseArgs(words, program, ownCommands)
+    if (args.command === '') throw new UsageError(program, 'the following arguments are required: <command>')
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    log.line(`${error.command}: error: ${error.message}`)
+    return 2
+  }
+  log.threshold = thresholdOf(args)
+  log.json = args.values['log-json'] === true
+  if (args.values['show-version'] === true) {
+    log.always('borg.output.show-version')
+    log.message('info', 'borg.output.show-version', `borgbackup version ${borgVersion}`)
+  }
+  const aborter = new AbortController()
+  const uninstall = handleSignals(aborter)
+  const context = new CommandContext({ args, program, argv: [program, ...words], env: process.env, log, signal: aborter.signal })
+  let code: number
+  try {
+    native().umask(parseInt(context.text('umask') ?? '0077', 8))
+    if (context.flag('bypass-lock') && !allowedToBypassLock.has(args.command)) throw new BorgError('Error', 'Error: Not allowed to bypass locking mechanism for chosen command')
+    const load = commands[args.command]
+    if (!load) throw new BorgError('Error', `borgfs cannot do '${args.command}' yet. Use borg for it: both work on the same repositories.`)
+    const command = await load()
+    try {
+      await command(context)
+      flushOutput()
+    } finally {
+      await context.close()
+    }
+    code = context.exit.code
+  } catch (error) {
+    code = tell(error, context, aborter.signal)
+  } finally {
+    uninstall()
+  }
+  if (context.flag('show-rc')) showRc(log, code)
+  return code
+}
+
+function isCommand(word: string): boolean {
+  return word in commandSpecs || word in commands || ['key', 'debug', 'benchmark'].includes(word)
+}
+
+function thresholdOf(args: ParsedArgs): Threshold {
+  const { values } = args
+  if (values.debug === true) return 'debug'
+  if (values.info === true || values.verbose === true) return 'info'
+  if (values.critical === true) return 'critical'
+  if (values.error === true) return 'error'
+  return 'warning'
+}
+
+/** One line for a person's mistake; a stack only for ours. Returns the exit code. */
+function tell(thrown: unknown, context: CommandContext, signal: AbortSignal): number {
+  const error: unknown = signal.aborted && !(thrown instanceof BorgError) ? signal.reason : thrown
+  const { log, exit } = context
+  if (error instanceof BrokenPipe) return 0
+  if (error instanceof UsageError) {
+    log.line(`${error.command}: error: ${error.message}`)
+    return 2
+  }
+  if (error instanceof SignalError) log.message('error', 'borg.archiver', error.message)
+  else if (error instanceof BorgError) log.message('error', 'borg.archiver', error.message, error instanceof IntegrityError ? 'IntegrityError' : error.msgid)
+  else if (isHostError(error)) log.message('error', 'borg.archiver', `${hostSentence(error)}`, 'OSError')
+  else log.message('error', 'borg.archiver', `Local Exception\n${error instanceof Error ? error.stack : String(error)}`, error instanceof Error ? error.name : 'Exception')
+  return exit.ofError(error)
+}
+
+function isHostError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && /^E[A-Z0-9]+$/.test(error.code)
+}
+
+function hostSentence(error: NodeJS.ErrnoException): string {
+  switch (error.code) {
+    case 'ENOSPC': return 'No space left on device. Make room and run the command again: nothing that was saved before is lost.'
+    case 'EDQUOT': return 'The disk quota is exhausted. Make room and run the command again: nothing that was saved before is lost.'
+    case 'EROFS': return `The file system is read-only${error.path ? `: ${error.path}` : ''}.`
+    case 'EACCES': case 'EPERM': return `Permission denied${error.path ? `: ${error.path}` : ''}.`
+  }
+  return error.message
+}
+
+function showRc(log: StderrLog, code: number): void {
+  log.always('borg.output.show-rc')
+  const [level, word] = code === 0 ? ['info', 'success'] as const : code === 1 || (code >= 100 && code < 128) ? ['warning', 'warning'] as const : code >= 128 ? ['error', 'signal'] as const : ['error', 'error'] as const
+  log.message(level, 'borg.output.show-rc', `terminating with ${word} status, rc ${code}`)
+}
+
+/** The first signal asks the work in hand to end in order; a second one does not wait. */
+function handleSignals(aborter: AbortController): () => void {
+  const sentences = { SIGINT: 'Keyboard interrupt', SIGTERM: 'Received SIGTERM', SIGHUP: 'Received SIGHUP.' } as const
+  const handlers = (Object.keys(sentences) as (keyof typeof sentences)[]).map(name => {
+    const handler = (): void => {
+      const error = new SignalError(name, sentences[name])
+      if (aborter.signal.aborted) process.exit(error.exitCode)
+      aborter.abort(error)
+    }
+    process.on(name, handler)
+    return [name, handler] as const
+  })
+  return () => {
+    for (const [name, handler] of handlers) process.removeListener(name, handler)
+  }
+}
+

@@ -1,0 +1,10 @@
+/** A failed call on a file as Borg words it: `[Errno 13] Permission denied`. */
+const texts: Record<number, string> = {
+  1: 'Operation not permitted', 2: 'No such file or directory', 5: 'Input/output error', 6: 'No such device or address', 13: 'Permission denied', 16: 'Device or resource busy',
+  17: 'File exists', 20: 'Not a directory', 21: 'Is a directory', 23: 'Too many open files in system', 24: 'Too many open files', 26: 'Text file busy', 28: 'No space left on device',
+  30: 'Read-only file system', 36: 'File name too long', 40: 'Too many levels of symbolic links', 107: 'Transport endpoint is not connected', 116: 'Stale file handle',
+}
+
+export function errorText(error: { readonly code: string; readonly errno: number }): string {
+  return `[Errno ${error.errno}] ${texts[error.errno] ?? error.code}`
+}

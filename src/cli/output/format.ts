@@ -1,0 +1,70 @@
+/** Format strings of `list` in Python's syntax (output.md §1): parsed once, filled per row. */
+import { CommandError } from '../../engine/errors.js'
+import { padded } from '../../engine/placeholders.js'
+import { civilTime, strftime } from '../../engine/strftime.js'
+
+/** A value of a row: text, a number, or a moment in microseconds whose spec is a strftime text. */
+export type FormatValue = string | number | { readonly micros: number }
+
+interface Field {
+  readonly key: string
+  readonly spec: string
+}
+
+const fixed: Readonly<Record<string, string>> = { NEWLINE: '\n', NL: '\n', NUL: '\0', SPACE: ' ', TAB: '\t', CR: '\r', LF: '\n' }
+const timeFormat = '%a, %Y-%m-%d %H:%M:%S'
+
+export class RowFormat {
+  readonly #parts: readonly (string | Field)[]
+  /** Keys that the format asks for. */
+  readonly keys: ReadonlySet<string>
+
+  /** CommandError for unbalanced braces. */
+  constructor(text: string) {
+    const parts: (string | Field)[] = []
+    let literal = ''
+    for (let at = 0; at < text.length; at++) {
+      const character = text[at]!
+      if ((character === '{' || character === '}') && text[at + 1] === character) literal += text[at++]
+      else if (character === '}') throw new CommandError("Single '}' encountered in format string")
+      else if (character === '{') {
+        const end = text.indexOf('}', at)
+        if (end < 0) throw new CommandError("expected '}' before end of string")
+        const [, key, spec] = /^([^:!]*)(?:![rsa])?(?::(.*))?$/s.exec(text.slice(at + 1, end))!
+        const constant = fixed[key!]
+        if (constant !== undefined && !spec) literal += constant
+        else {
+          if (literal) parts.push(literal)
+          literal = ''
+          parts.push({ key: key!, spec: spec ?? '' })
+        }
+        at = end
+      } else literal += character
+    }
+    if (literal) parts.push(literal)
+    this.#parts = parts
+    this.keys = new Set(parts.flatMap(part => (typeof part === 'string' ? [] : [part.key])))
+  }
+
+  /** CommandError for a key that `known` has not. */
+  check(known: ReadonlySet<string>): void {
+    for (const key of this.keys) if (!known.has(key) && !(key in fixed)) throw new CommandError(`Unknown format key '${key}'. "borg help" tells the keys.`)
+  }
+
+  fill(value: (key: string) => FormatValue): string {
+    let text = ''
+    for (const part of this.#parts) text += typeof part === 'string' ? part : formatted(fixed[part.key] ?? value(part.key), part.spec)
+    return text
+  }
+}
+
+function formatted(value: FormatValue, spec: string): string {
+  if (typeof value === 'object') return strftime(spec || timeFormat, civilTime(value.micros, 'local'))
+  if (typeof value === 'string') return spec ? padded(value, spec) : value
+  if (!spec) return String(value)
+  const grouped = spec.includes(',')
+  const text = grouped ? value.toLocaleString('en-US') : String(value)
+  const plain = spec.replace(',', '').replace(/[dn]$/, '')
+  // Numbers are right-aligned unless told otherwise.
+  return padded(text, /[<>^=]/.test(plain) ? plain : /^0/.test(plain) ? plain : `>${plain}`)
+}

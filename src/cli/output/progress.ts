@@ -1,0 +1,86 @@
+/** Progress of --progress: one line that is overwritten, or JSON objects (output.md §6, §7). */
+import { formatSize } from './units.js'
+import type { StderrLog } from './log.js'
+import { shownText } from '../../engine/text.js'
+
+const everyMs = 200
+
+export class ArchiveProgressLine {
+  readonly #log: StderrLog
+  readonly #iec: boolean
+  #last = 0
+
+  constructor(log: StderrLog, iec: boolean) {
+    this.#log = log
+    this.#iec = iec
+  }
+
+  update(state: { originalSize: number; compressedSize: number; deduplicatedSize: number; fileCount: number; path: Buffer }): void {
+    const now = Date.now()
+    if (now - this.#last < everyMs) return
+    this.#last = now
+    const path = shownText(state.path)
+    if (this.#log.json) {
+      this.#log.object({
+        original_size: state.originalSize, compressed_size: state.compressedSize, deduplicated_size: state.deduplicatedSize, nfiles: state.fileCount, path,
+        time: now / 1000, type: 'archive_progress', finished: false,
+      })
+      return
+    }
+    const size = (bytes: number): string => formatSize(bytes, { iec: this.#iec })
+    const head = `${size(state.originalSize)} O ${size(state.compressedSize)} C ${size(state.deduplicatedSize)} D ${state.fileCount} N `
+    this.#log.progressLine(fitted(head, path, width()))
+  }
+
+  finish(): void {
+    if (this.#log.json) this.#log.object({ time: Date.now() / 1000, type: 'archive_progress', finished: true })
+    else this.#log.clearProgress()
+  }
+}
+
+let nextOperation = 1
+
+export class PercentLine {
+  readonly #log: StderrLog
+  readonly #msgid: string
+  readonly #operation = nextOperation++
+  readonly #step: number
+  #last = -1
+
+  /** `step`: percent between two lines. */
+  constructor(log: StderrLog, msgid: string, step: number) {
+    this.#log = log
+    this.#msgid = msgid
+    this.#step = step
+  }
+
+  update(current: number, total: number, message: (percent: number) => string, info: readonly string[] | null): void {
+    const percent = total === 0 ? 100 : (current / total) * 100
+    const at = Math.floor(percent / this.#step)
+    if (at === this.#last) return
+    this.#last = at
+    const text = message(percent)
+    if (this.#log.json) {
+      this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: false, time: Date.now() / 1000, message: text, current, total, info })
+    } else this.#log.progressLine(text.slice(0, width()))
+  }
+
+  finish(): void {
+    if (this.#log.json) this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: true, time: Date.now() / 1000 })
+    else this.#log.clearProgress()
+  }
+}
+
+function width(): number {
+  return Number(process.env.COLUMNS) || process.stdout.columns || 80
+}
+
+/** The path is shortened in its middle, the line padded to the width. */
+function fitted(head: string, path: string, columns: number): string {
+  const room = columns - head.length
+  if (path.length > room && room > 10) {
+    const half = Math.floor((room - 3) / 2)
+    path = `${path.slice(0, half)}...${path.slice(path.length - (room - 3 - half))}`
+  }
+  return (head + path).slice(0, columns).padEnd(columns)
+}

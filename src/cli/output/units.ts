@@ -1,0 +1,48 @@
+/** Sizes, times, durations as Borg writes them (output.md §11). */
+import { civilTime, strftime } from '../../engine/strftime.js'
+import { maxStoredTimeNs } from '../../engine/constants.js'
+
+export interface SizeOptions {
+  readonly iec: boolean
+}
+
+const decimalUnits = ['', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y']
+const binaryUnits = ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei', 'Zi', 'Yi']
+
+/** `0 B`, `1.00 kB`, `-308.83 kB`; the unit goes up when rounding reaches the next one. */
+export function formatSize(bytes: number, options: SizeOptions = { iec: false }): string {
+  const [base, units] = options.iec ? [1024, binaryUnits] as const : [1000, decimalUnits] as const
+  let value = bytes
+  for (const [index, unit] of units.entries()) {
+    const decimals = index === 0 ? 0 : 2
+    if (Math.abs(Number(value.toFixed(decimals))) < base || index === units.length - 1) return `${value.toFixed(decimals)} ${unit}B`
+    value /= base
+  }
+  return `${value} YB`
+}
+
+/** Local text of a moment, `Wed, 2024-05-01 09:00:00`. */
+export function formatTime(micros: number, format = '%a, %Y-%m-%d %H:%M:%S'): string {
+  return strftime(format, civilTime(micros, 'local'))
+}
+
+/** Local time for JSON, `2024-05-01T09:00:00.000000`. */
+export function isoTime(micros: number): string {
+  return strftime('%Y-%m-%dT%H:%M:%S.%f', civilTime(micros, 'local'))
+}
+
+/** Microseconds of an item's time, clamped and rounded through a double as Borg does. */
+export function itemMicros(ns: bigint): number {
+  const clamped = ns < 0n ? 0n : ns > maxStoredTimeNs ? maxStoredTimeNs : ns
+  return Math.round((Number(clamped) / 1e9) * 1e6)
+}
+
+/** `3 minutes 4.56 seconds`. */
+export function formatDuration(seconds: number): string {
+  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60]
+  const parts = [`${(seconds % 60).toFixed(2)} seconds`]
+  if (minutes || hours || days) parts.unshift(`${minutes} minutes`)
+  if (hours || days) parts.unshift(`${hours} hours`)
+  if (days) parts.unshift(`${days} days`)
+  return parts.join(' ')
+}
