@@ -4,6 +4,7 @@
  */
 import type { Answer, AttrReply, Call, Created, DirSink, FsCore, ReadAnswer } from '../../src/fs/core.js'
 import { LATER } from '../../src/fs/core.js'
+import { accessAclName, aclFacts, aclWithMode } from '../../src/fs/posix-acl.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../../src/fs/types.js'
 
 const pageSize = 4096
@@ -120,7 +121,11 @@ export class MemoryFs implements FsCore {
       if (!node.children) killSetId(node)
       node.xattrs.delete('security.capability')
     }
-    if (change.mode !== undefined) node.mode = (node.mode & typeMask) | (change.mode & 0o7777)
+    if (change.mode !== undefined) {
+      node.mode = (node.mode & typeMask) | (change.mode & 0o7777)
+      const acl = node.xattrs.get(accessAclName)
+      if (acl) node.xattrs.set(accessAclName, aclWithMode(acl, node.mode))
+    }
     if (change.uid !== undefined) node.uid = change.uid
     if (change.gid !== undefined) node.gid = change.gid
     if (change.atimeNs !== undefined) node.atimeNs = change.atimeNs === 'now' ? now : change.atimeNs
@@ -362,8 +367,15 @@ export class MemoryFs implements FsCore {
     const key = name.toString('latin1')
     if (flags & 1 && node.xattrs.has(key)) return Errno.EEXIST
     if (flags & 2 && !node.xattrs.has(key)) return Errno.ENODATA
-    node.xattrs.set(key, Buffer.from(value))
     node.ctimeNs = nowNs()
+    if (key === accessAclName) {
+      const acl = aclFacts(value)
+      if (!acl) return Errno.EINVAL
+      node.mode = (node.mode & ~0o777) | acl.permissions
+      node.xattrs.delete(key)
+      if (acl.minimal) return
+    }
+    node.xattrs.set(key, Buffer.from(value))
   }
 
   removexattr(ino: Ino, name: Buffer): Answer<void> {

@@ -39,7 +39,7 @@ async function serveByKernel(options: MountOptions): Promise<void> {
   worker.on('exit', () => {
     attachment.close()
     port1.close()
-    void Promise.resolve(unmounting).then(() => process.disconnect())
+    void Promise.resolve(unmounting).then(hangUp)
   })
   process.on('message', (message: { unmount?: { lazy?: boolean } }) => {
     if (message.unmount) {
@@ -49,6 +49,7 @@ async function serveByKernel(options: MountOptions): Promise<void> {
       native().signalEventFd(wakeFd)
     }
   })
+  process.once('disconnect', () => void attachment.unmount({ lazy: true }))
   say({ ready: true })
 }
 
@@ -61,6 +62,7 @@ async function serveByFuseNative(options: MountOptions): Promise<void> {
     if (message.unmount) unmounting = session.unmount(message.unmount).then(() => say({ unmounted: true }), (error: Error) => say({ failed: error.message }))
     else say(obey(fs, session.notices, message, { ticks: 0 }))
   })
+  process.once('disconnect', () => void session.unmount({ lazy: true }))
   say({ ready: true })
   const end = await session.closed
   fs.destroy()
@@ -68,10 +70,15 @@ async function serveByFuseNative(options: MountOptions): Promise<void> {
   await unmounting
   // Its threads keep the event loop alive. The channel is emptied first.
   process.once('disconnect', () => process.exit(0))
-  process.disconnect()
+  if (process.connected) process.disconnect()
+  else process.exit(0)
+}
+
+function hangUp(): void {
+  if (process.connected) process.disconnect()
 }
 
 main().catch((error: Error) => {
   say({ failed: error.message })
-  process.disconnect()
+  hangUp()
 })

@@ -151,7 +151,8 @@ export class MountedMemory {
           if (typeof code === 'string') reject(error!)
           else resolve({ rc: error ? (typeof code === 'number' ? code : 128) : 0, stdout, stderr })
         })
-      child.stdin!.end(options.input ?? '')
+      // A program that does not read its input may be gone already.
+      child.stdin!.on('error', () => undefined).end(options.input ?? '')
     })
   }
 

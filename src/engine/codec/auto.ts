@@ -7,11 +7,12 @@ export function auto(inner: Codec): Codec {
     name: 'auto',
     spec: `auto,${inner.spec}`,
     compress(data) {
-      const cheap = lz4.compress(data) as Buffer
-      if (cheap.length / (data.length + 2) >= 0.97) return cheap
-      const choose = (expensive: Buffer): Buffer => (expensive.length / cheap.length < 0.99 ? expensive : cheap)
+      const cheap = lz4.compress(data) as Uint8Array
+      const length = (payload: Uint8Array): number => (payload === data ? data.length + 2 : payload.length)
+      if (length(cheap) / (data.length + 2) >= 0.97) return cheap
+      const choose = (expensive: Uint8Array): Uint8Array => (length(expensive) / length(cheap) < 0.99 ? expensive : cheap)
       const expensive = inner.compress(data)
-      return Buffer.isBuffer(expensive) ? choose(expensive) : expensive.then(choose)
+      return expensive instanceof Promise ? expensive.then(choose) : choose(expensive)
     },
     maxPayload: size => Math.max(lz4.maxPayload(size), inner.maxPayload(size)),
   }

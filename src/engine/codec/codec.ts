@@ -6,8 +6,11 @@ export interface Codec {
   readonly name: string
   /** The option text that makes the same codec again, in another thread. */
   readonly spec: string
-  /** The complete payload including header; falls back to none as compression.md §2 says. */
-  compress(data: Uint8Array): Buffer | Promise<Buffer>
+  /**
+   * The complete payload including header. `data` itself, returned, stands for method none without a copy: what is to be stored is
+   * 00 00 and then data (see completePayload). That is also the fall-back for data that does not shrink (compression.md §2).
+   */
+  compress(data: Uint8Array): Uint8Array | Promise<Uint8Array>
   /** Longest payload that compress can make of `size` plaintext bytes: nonces are set aside by it. */
   maxPayload(size: number): number
 }

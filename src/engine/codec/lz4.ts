@@ -5,7 +5,6 @@
 import { createRequire } from 'node:module'
 import { type Codec, type DecodeLimits, defaultMaxPlaintext } from './codec.js'
 import { DecompressionError } from './errors.js'
-import { storePlain } from './none.js'
 
 interface Lz4 {
   compressSync(data: Uint8Array): Buffer
@@ -23,7 +22,7 @@ export const lz4: Codec = {
   spec: 'lz4',
   compress(data) {
     const block = lz4Napi().compressSync(data)
-    if (block.length - prefixBytes >= data.length) return storePlain(data)
+    if (block.length - prefixBytes >= data.length) return data
     // The prefix' last two bytes make room for the header.
     block[2] = 1
     block[3] = 0

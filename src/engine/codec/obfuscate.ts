@@ -3,12 +3,13 @@
  */
 import { maxObjectBytes } from '../constants.js'
 import type { Codec } from './codec.js'
+import { completePayload } from './none.js'
 
 const headerBytes = 6
 
 /** `spec`: 1..6 a reciprocal random factor, 110..123 a random addition, 250 Padmé. */
 export function obfuscate(spec: number, inner: Codec): Codec {
-  const wrap = (payload: Buffer): Buffer => {
+  const wrap = (payload: Uint8Array): Uint8Array => {
     const padding = paddingFor(spec, payload.length, Math.random())
     const obfuscated = Buffer.alloc(headerBytes + payload.length + padding)
     obfuscated[0] = 4
@@ -21,7 +22,7 @@ export function obfuscate(spec: number, inner: Codec): Codec {
     spec: `obfuscate,${spec},${inner.spec}`,
     compress(data) {
       const payload = inner.compress(data)
-      return Buffer.isBuffer(payload) ? wrap(payload) : payload.then(wrap)
+      return payload instanceof Promise ? payload.then(done => wrap(completePayload(done, data))) : wrap(completePayload(payload, data))
     },
     maxPayload(size) {
       const payload = inner.maxPayload(size)

@@ -26,8 +26,8 @@ export interface Key {
    * again; it uses ceil(payload.length / 16) values. Ignored where the mode has none.
    */
   seal(payload: Uint8Array, nonce: bigint): Buffer
-  /** seal, written into `target` at `offset`; returns the object's length. */
-  sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number): number
+  /** seal, written into `target` at `offset`; returns the object's length. `head`: bytes that belong before the payload. */
+  sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head?: Uint8Array): number
   /** Length of the stored object of a payload. */
   sealedLength(payloadLength: number): number
   /** The payload of a stored object. Verifies type byte and MAC before decrypting. IntegrityError. `id` is for the message only. */

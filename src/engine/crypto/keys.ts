@@ -9,7 +9,11 @@ import { type KeyType, keyTypeOf, keyTypeOfMode, legacyPassphraseType } from './
 import { type Secrets, wipeSecrets } from './secrets.js'
 
 const macBytes = 32
+const noHead = Buffer.alloc(0)
 const headerBytes = 41
+
+/** Ciphers return new memory for each call: slices of this size come from memory that was just used, a whole chunk would not. */
+const sliceBytes = 64 * 1024
 
 type Hash = (data: Uint8Array) => Buffer
 
@@ -53,10 +57,11 @@ abstract class BaseKey implements Key {
     return object
   }
 
-  sealInto(payload: Uint8Array, _nonce: bigint, target: Buffer, offset: number): number {
+  sealInto(payload: Uint8Array, _nonce: bigint, target: Buffer, offset: number, head: Uint8Array = noHead): number {
     target[offset] = this.type
-    target.set(payload, offset + 1)
-    return payload.length + 1
+    target.set(head, offset + 1)
+    target.set(payload, offset + 1 + head.length)
+    return head.length + payload.length + 1
   }
 
   open(object: Uint8Array, id: Uint8Array): Buffer {
@@ -154,13 +159,16 @@ class EncryptedKey extends AuthenticatedKey {
     return payloadLength + headerBytes
   }
 
-  override sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number): number {
+  override sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head: Uint8Array = noHead): number {
     const counter = Buffer.alloc(16)
     counter.writeBigUInt64BE(nonce, 8)
-    const length = headerBytes + payload.length
+    const length = headerBytes + head.length + payload.length
     target[offset] = this.type
     target.set(counter.subarray(8), offset + 33)
-    target.set(createCipheriv('aes-256-ctr', this.encKey, counter).update(payload), offset + headerBytes)
+    const cipher = createCipheriv('aes-256-ctr', this.encKey, counter)
+    if (head.length > 0) target.set(cipher.update(head), offset + headerBytes)
+    const start = offset + headerBytes + head.length
+    for (let at = 0; at < payload.length; at += sliceBytes) target.set(cipher.update(payload.subarray(at, at + sliceBytes)), start + at)
     target.set(this.#mac(target.subarray(offset + 33, offset + length)), offset + 1)
     return length
   }
@@ -177,7 +185,11 @@ class EncryptedKey extends AuthenticatedKey {
     }
     const counter = Buffer.alloc(16)
     counter.set(object.subarray(33, headerBytes), 8)
-    return createDecipheriv('aes-256-ctr', this.encKey, counter).update(object.subarray(headerBytes))
+    const decipher = createDecipheriv('aes-256-ctr', this.encKey, counter)
+    if (object.length <= sliceBytes) return decipher.update(object.subarray(headerBytes))
+    const payload = Buffer.allocUnsafeSlow(object.length - headerBytes)
+    for (let at = headerBytes; at < object.length; at += sliceBytes) payload.set(decipher.update(object.subarray(at, at + sliceBytes)), at - headerBytes)
+    return payload
   }
 
   override nonceOf(object: Uint8Array): bigint {

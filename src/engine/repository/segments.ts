@@ -9,11 +9,13 @@ import { syncDirectory } from '../platform/save-file.js'
 import { commitEntry, headerBytes, keyAt, magic, readHeader, tagCommit, type EntryHeader } from './entry.js'
 import { SegmentError } from './errors.js'
 import type { ChunkId } from '../ids.js'
+import { native } from '../native.js'
 
 const maxOpenSegments = 64
 /** Small entries gather up to this many bytes before they are written. */
 const bufferBytes = 1 << 20
 const scanBytes = 1 << 20
+const writebackBytes = 16 << 20
 
 /** One entry met by a scan. The value is a view that the next step overwrites. */
 export interface ScannedEntry extends EntryHeader {
@@ -27,6 +29,8 @@ interface WriteEnd {
   readonly path: string
   /** Bytes in the file including what is buffered. */
   offset: number
+  /** Bytes that the kernel was asked to write out. */
+  startedWriteback: number
 }
 
 export class Segments {
@@ -189,7 +193,13 @@ export class Segments {
     if (this.#pendingBytes === 0) return
     const parts = this.#pending.splice(0)
     this.#pendingBytes = 0
-    files.writeAllOf(this.#end!.fd, parts)
+    const end = this.#end!
+    files.writeAllOf(end.fd, parts)
+    // The disk begins early, so that making the segment durable does not wait for all of it at once.
+    if (end.offset - end.startedWriteback >= writebackBytes) {
+      native().dropCache(end.fd, end.startedWriteback, end.offset - end.startedWriteback)
+      end.startedWriteback = end.offset
+    }
   }
 
   #begin(): WriteEnd {
@@ -204,7 +214,7 @@ export class Segments {
     }
     const fd = files.open(path, 'ax')
     files.writeAll(fd, magic)
-    return { segment, fd, path, offset: magic.length }
+    return { segment, fd, path, offset: magic.length, startedWriteback: 0 }
   }
 
   /** Makes the file in hand durable, with its name. */
@@ -214,6 +224,8 @@ export class Segments {
     try {
       this.flush()
       files.datasync(end.fd)
+      // A backup is rarely read soon: its pages need not push others out (Borg does the same).
+      if (end.offset > bufferBytes) native().dropCache(end.fd, 0, end.offset)
     } finally {
       this.#end = undefined
       files.close(end.fd)

@@ -1,6 +1,7 @@
 /** Plaintext -> id, and for what is not known yet a whole PUT entry, framed and sealed. */
 import { closeSync, fstatSync, readSync, type BigIntStats } from 'node:fs'
 import { putHeaderBytes, idBytes, maxObjectBytes } from '../constants.js'
+import { plainHeader } from '../codec/none.js'
 import { idKey } from '../ids.js'
 import { native } from '../native.js'
 import { framePutInPlace } from '../repository/entry.js'
@@ -13,6 +14,8 @@ interface Output {
   nonce: bigint
   readonly seen: Set<string>
 }
+
+const noBytes = Buffer.alloc(0)
 
 let scratch = Buffer.alloc(0)
 
@@ -59,20 +62,20 @@ function packOne(state: WorkerState, job: PackJob, plain: Buffer, index: number,
     if (output.seen.has(seen)) return undefined
     output.seen.add(seen)
   }
-  const finish = (payload: Buffer): void => {
-    if (payload.length + 41 > maxObjectBytes + putHeaderBytes) throw new Error(`a chunk of ${plain.length} bytes is too large to be stored`)
+  const finish = (compressed: Uint8Array): void => {
+    const head = compressed === plain ? plainHeader : noBytes
+    const payloadLength = head.length + compressed.length
+    if (key.sealedLength(payloadLength) > maxObjectBytes) throw new Error(`a chunk of ${plain.length} bytes is too large to be stored`)
     const at = output.used
-    const length = key.sealInto(payload, output.nonce, output.target, at + putHeaderBytes)
-    output.nonce += BigInt(Math.ceil(payload.length / 16))
+    const length = key.sealInto(compressed, output.nonce, output.target, at + putHeaderBytes, head)
+    output.nonce += BigInt(Math.ceil(payloadLength / 16))
     result.lengths[index] = framePutInPlace(output.target, at, id, length)
     output.used += result.lengths[index]!
   }
   const payload = codec.compress(plain)
-  if (Buffer.isBuffer(payload)) {
-    finish(payload)
-    return undefined
-  }
-  return payload.then(finish)
+  if (payload instanceof Promise) return payload.then(finish)
+  finish(payload)
+  return undefined
 }
 
 /** The content, in scratch memory; no content if it is not the small file any more that lstat saw. */

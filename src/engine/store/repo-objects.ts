@@ -1,6 +1,7 @@
 /** Plaintext <-> stored object, in this thread: for the few objects that are not file content (crypto.md §1). */
 import type { Codec } from '../codec/codec.js'
 import { decompress } from '../codec/decompress.js'
+import { completePayload } from '../codec/none.js'
 import { equalInConstantTime } from '../crypto/constant-time.js'
 import type { Key } from '../crypto/key.js'
 import type { NonceSource } from '../crypto/nonces.js'
@@ -20,7 +21,7 @@ export class RepoObjects {
 
   /** The stored object of a plaintext. */
   async seal(plain: Uint8Array): Promise<Buffer> {
-    const payload = await this.codec.compress(plain)
+    const payload = completePayload(await this.codec.compress(plain), plain)
     const nonce = this.key.encrypted ? await this.#nonces.take(Math.ceil(payload.length / 16)) : 0n
     return this.key.seal(payload, nonce)
   }

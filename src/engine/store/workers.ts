@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import type { Codec } from '../codec/codec.js'
 import type { Key } from '../crypto/key.js'
+import { native } from '../native.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
 import type { FromWorker, OpenJob, OpenResult, PackJob, PackResult, ToWorker, WorkerSetup } from './jobs.js'
 
@@ -98,6 +99,11 @@ export class Workers {
   }
 
   #begin(): Member {
+    // lz4-napi brings an allocator of its own, which would give every chunk's memory back at once only to fault it in again
+    // (native/addon.cc does the same for the rest). It reads the environment when it is loaded, in whichever thread.
+    process.env.MIMALLOC_PURGE_DELAY ??= '100000'
+    process.env.MIMALLOC_ALLOW_DECOMMIT ??= '0'
+    native()
     const worker = new Worker(new URL('./byte-worker.js', import.meta.url), {
       // Descriptors come from the addon, which Node cannot know of.
       trackUnmanagedFds: false,

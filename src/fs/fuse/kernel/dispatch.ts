@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { type Log, silentLog } from '../../../engine/log.js'
 import { type Answer, type FsCore, LATER } from '../../core.js'
+import { FsError } from '../../errno.js'
 import { Errno } from '../../types.js'
 import { putInit } from './answers.js'
 import { type About, CurrentCall, type Deferred } from './call.js'
@@ -107,8 +108,8 @@ export class Dispatcher {
         return
       }
     } catch (error) {
-      this.#failed(call, error)
-      answer = Errno.EIO
+      if (!(error instanceof FsError)) this.#failed(call, error)
+      answer = error instanceof FsError ? error.errno : Errno.EIO
     }
     const deferred = call.deferred
     if (deferred) {

@@ -102,7 +102,7 @@ define(opcode.readlink, targetReply, (core, _slot, _length, call) => core.readli
 
 define(opcode.symlink, entryReply, (core, slot, length, call) => {
   const name = slot.name(header, length)
-  return core.symlink(call.ino, name, slot.name(header + name.length + 1, length), call)
+  return core.symlink(call.ino, name, slot.text(header + name.length + 1, length), call)
 })
 
 define(opcode.mknod, entryReply, (core, slot, length, call) =>
@@ -166,7 +166,7 @@ define(opcode.readdir, directoryReply, readdir)
 define(opcode.readdirplus, directoryReply, readdir)
 
 define(opcode.setxattr, emptyReply, (core, slot, length, call) => {
-  const name = slot.name(at.setxattr.name, length)
+  const name = slot.text(at.setxattr.name, length)
   const start = at.setxattr.name + name.length + 1
   const value = slot.bytes.subarray(start, Math.min(start + slot.getU32(at.setxattr.size), length))
   return core.setxattr(call.ino, name, value, slot.getU32(at.setxattr.flags), call)
@@ -174,7 +174,7 @@ define(opcode.setxattr, emptyReply, (core, slot, length, call) => {
 
 define(opcode.getxattr, xattrReply, (core, slot, length, call) => {
   call.wanted = slot.getU32(at.getxattr.size)
-  return core.getxattr(call.ino, slot.name(at.getxattr.name, length), call)
+  return core.getxattr(call.ino, slot.text(at.getxattr.name, length), call)
 })
 
 define(opcode.listxattr, xattrListReply, (core, slot, _length, call) => {
@@ -182,7 +182,7 @@ define(opcode.listxattr, xattrListReply, (core, slot, _length, call) => {
   return core.listxattr(call.ino, call)
 })
 
-define(opcode.removexattr, emptyReply, (core, slot, length, call) => core.removexattr(call.ino, slot.name(header, length), call))
+define(opcode.removexattr, emptyReply, (core, slot, length, call) => core.removexattr(call.ino, slot.text(header, length), call))
 
 define(opcode.fallocate, emptyReply, (core, slot, _length, call) => {
   const { fh, offset, length, mode } = at.fallocate

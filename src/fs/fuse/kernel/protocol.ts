@@ -8,6 +8,9 @@
  *   notice    len u32 | code i32 | 0 u64 | body at 16
  */
 
+import { FsError } from '../../errno.js'
+import { Errno } from '../../types.js'
+
 export const opcode = {
   lookup: 1, forget: 2, getattr: 3, setattr: 4, readlink: 5, symlink: 6, mknod: 8, mkdir: 9, unlink: 10, rmdir: 11,
   rename: 12, link: 13, open: 14, read: 15, write: 16, statfs: 17, release: 18, fsync: 20, setxattr: 21, getxattr: 22,
@@ -79,6 +82,7 @@ export const maxTransfer = 1 << 20
 /** The kernel wants room for its largest request, the WRITE header included; a page more keeps any small reply inside. */
 export const slotSize = maxTransfer + 8192
 
+const maxNameLength = 255
 const two32 = 4294967296
 
 /** One buffer for a request and, in the same place, its reply; with views for each width. */
@@ -120,9 +124,16 @@ export class Slot {
   }
 
   /** The bytes up to the NUL at or after `offset`, in place. */
-  name(offset: number, end: number): Buffer {
+  text(offset: number, end: number): Buffer {
     const nul = this.bytes.indexOf(0, offset)
     return this.bytes.subarray(offset, nul < 0 || nul > end ? end : nul)
+  }
+
+  /** A file's name. FsError ENAMETOOLONG past 255 bytes: newer kernels leave that to the file system. */
+  name(offset: number, end: number): Buffer {
+    const name = this.text(offset, end)
+    if (name.length > maxNameLength) throw new FsError(Errno.ENAMETOOLONG, `a name of ${name.length} bytes`)
+    return name
   }
 }
 

@@ -2,7 +2,8 @@
 import test from 'ava'
 import { canMount, MountedMemory } from '../../../helpers/mount.js'
 
-const mounted = canMount ? test : test.skip
+// One after the other: they share a mount and count its requests.
+const mounted = canMount ? test.serial : test.serial.skip
 // Skipped without root or /dev/fuse: nothing can be mounted then.
 
 let shared: MountedMemory | undefined
@@ -10,7 +11,7 @@ async function memory(): Promise<MountedMemory> {
   return shared!
 }
 test.before(async () => {
-  if (canMount) shared = await MountedMemory.start({ manyEntries: 20_000, memory: { odd: true, entryTtlMs: 60_000, attrTtlMs: 60_000 }, files: { throws: '', negative: '' } })
+  if (canMount) shared = await MountedMemory.start({ manyEntries: 20_000, memory: { odd: true, entryTtlMs: 60_000, attrTtlMs: 60_000 } })
 })
 test.after.always(async () => shared?.close())
 
@@ -114,13 +115,13 @@ os.removexattr('x', 'user.empty')
 print([os.fsencode(n) for n in os.listxattr('x')])`), "[b'user.\\xff']\n")
 })
 
-mounted('POSIX ACLs are stored as xattrs', async (t) => {
+mounted('POSIX ACLs are stored as xattrs and move the mode', async (t) => {
   const mount = await memory()
   t.is(await mount.python(`
 open('acl', 'w').close()
 acl = bytes.fromhex('0200000001000600ffffffff02000400e803000004000400ffffffff10000600ffffffff20000400ffffffff')
 os.setxattr('acl', 'system.posix_acl_access', acl)
-print(os.getxattr('acl', 'system.posix_acl_access') == acl, 'system.posix_acl_access' in os.listxattr('acl'))`), 'True True\n')
+print(os.getxattr('acl', 'system.posix_acl_access') == acl, 'system.posix_acl_access' in os.listxattr('acl'), oct(os.stat('acl').st_mode))`), 'True True 0o100664\n')
 })
 
 mounted('holes can be made, punched and found', async (t) => {
@@ -212,15 +213,17 @@ assert os.listdir('.').count('doomed') == 0 and not [n for n in os.listdir('.') 
 os.fchmod(fd, 0o600); print(os.pread(fd, 99, 0), os.fstat(fd).st_nlink, oct(os.fstat(fd).st_mode))`), "b'still here' 0 0o100600\n")
 })
 
-mounted('cp -a and rsync -aHAX make true copies', async (t) => {
+mounted('cp -a, tar and rsync make true copies', async (t) => {
   const mount = await memory()
   const source = `${mount.folder}/source`
+  const attributes = "find . ! -type d -printf '%p %y %m %U:%G %n %s %T@ %l\\n' -o -printf '%p %m %U:%G %T@\\n' | sort"
   t.is(await mount.sh(`
-mkdir -p ${source}/d/e; cd ${source}; head -c 300000 /dev/urandom > d/f; ln d/f d/g; ln -s f d/l; mkfifo d/p; chmod 2751 d/e; chmod 4755 d/f
-touch -d '2001-02-03 04:05:06.123456789' d/f; touch -d '1965-01-01 00:00:00.5' d/e; chown 1234:4321 d/g; setfattr -n user.t -v v d/f 2>/dev/null || true
-cd ${mount.mountpoint}; cp -a ${source} copied
-for t in copied; do (cd ${source}; find . -printf '%p %y %m %U:%G %n %s %T@ %l\\n' | sed 's/^\\(.* d [0-9]* [0-9:]* [0-9]*\\) [0-9]*/\\1/' | sort) > /${mount.folder}/a; (cd $t; find . -printf '%p %y %m %U:%G %n %s %T@ %l\\n' | sed 's/^\\(.* d [0-9]* [0-9:]* [0-9]*\\) [0-9]*/\\1/' | sort) > ${mount.folder}/b; diff ${mount.folder}/a ${mount.folder}/b; done
-cmp ${source}/d/f copied/d/g && echo same`), 'same\n')
+mkdir -p ${source}/d/e; cd ${source}; head -c 300000 /dev/urandom > d/f; ln d/f d/g; ln -s f d/l; mkfifo d/p
+chown 1234:4321 d/g; chmod 2751 d/e; chmod 4755 d/f; touch -d '2001-02-03 04:05:06.123456789' d/f; touch -d '1965-01-01 00:00:00.5' d/e
+${attributes} > ${mount.folder}/a
+cd ${mount.mountpoint}; cp -a ${source} by-cp; (mkdir by-tar; tar -C ${source} --format=pax -c . | tar -C by-tar -xp)
+if command -v rsync > /dev/null; then rsync -aHAX ${source}/ by-rsync/; else cp -a by-cp by-rsync; fi
+for copy in by-cp by-tar by-rsync; do cd ${mount.mountpoint}/$copy; ${attributes} > ${mount.folder}/b; cmp ${source}/d/f d/g; diff ${mount.folder}/a ${mount.folder}/b; done; echo same`), 'same\n')
 })
 
 mounted('writing drops set-user-id for a user and keeps it for root', async (t) => {
