@@ -19,7 +19,7 @@ import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
 /** How long the kernel keeps what never changes. */
 export const unchangingTtlMs = 24 * 3600 * 1000
 const seekData = 3, seekHole = 4
-const accessMode = 3
+const accessMode = 3, truncate = 0o1000
 /** Cookies of readdir: 1 after `.`, 2 after `..`, then the row + 2 of the entry that was given last. */
 const firstCookie = 2
 const attributePrefix = 'user.borgfs.'
@@ -130,7 +130,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
-    if ((flags & accessMode) !== 0) return Errno.EROFS
+    if ((flags & (accessMode | truncate)) !== 0) return Errno.EROFS
     const row = this.#row(ino)
     return this.#withTree(call, (tree) => {
       if (!tree.has(row) || !tree.isRegular(row)) return Errno.EINVAL
@@ -141,7 +141,7 @@ export class ArchiveFiles implements Subtree {
       }
       const fh = this.#nextHandle++
       this.#open.set(fh, new OpenFile(tree, row, this.#sequence, Buffer.from(this.info.name)))
-      return { fh, keepCache: true }
+      return { fh, keepCache: true, noFlush: true }
     })
   }
 
@@ -211,7 +211,7 @@ export class ArchiveFiles implements Subtree {
   #lookup(tree: ArchiveTree, parent: number, name: Buffer): Entry | Errno {
     if (!tree.has(parent)) return Errno.ESTALE
     const row = tree.lookup(parent, name)
-    return row < 0 ? Errno.ENOENT : this.#entry(tree, row)
+    return row < 0 ? noEntry : this.#entry(tree, row)
   }
 
   #entry(tree: ArchiveTree, row: number): Entry {
@@ -321,6 +321,12 @@ export class ArchiveFiles implements Subtree {
       default: return Errno.ENODATA
     }
   }
+}
+
+/** No such name, which stays so. */
+const noEntry: Entry = {
+  attr: { ino: 0, size: 0, blocks: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n, blksize: 0 },
+  entryTtlMs: unchangingTtlMs, attrTtlMs: 0,
 }
 
 /** Orders the uses of all archives. */

@@ -45,6 +45,9 @@ export class ChunkCache {
   readonly #freePages: Uint32Array
   #freeCount: number
   #batch: Load[] = []
+  /** What `view` gave out last, and whether the cache dropped it since. */
+  #held: CachedChunk | undefined
+  #heldGone = false
   #batchBytes = 0
 
   /** `maxBytes` holds for what is kept; what is being loaded comes on top only when the slab is full of loads. */
@@ -60,7 +63,8 @@ export class ChunkCache {
       maxSize: Math.max(maxBytes, pageBytes),
       sizeCalculation: (chunk) => entryOverhead + (chunk.pages ? chunk.pages.length * pageBytes : chunk.size),
       dispose: (chunk) => {
-        if (chunk.pages) this.#release(chunk.pages)
+        if (chunk === this.#held) this.#heldGone = true
+        else if (chunk.pages) this.#release(chunk.pages)
       },
     })
   }
@@ -114,6 +118,20 @@ export class ChunkCache {
     this.#batch = []
     this.#batchBytes = 0
     this.#send(batch)
+  }
+
+  /**
+   * chunk[from, to) where it lies, if it lies in one piece. Its pages are not used for anything else until the next call, even
+   * if a prefetch drives the chunk out.
+   */
+  view(chunk: CachedChunk, from: number, to: number): Uint8Array | undefined {
+    this.#hold(chunk)
+    const { pages, bytes } = chunk
+    if (!pages) return bytes!.subarray(from, to)
+    const first = Math.floor(from / pageBytes), last = Math.floor((to - 1) / pageBytes)
+    for (let index = first; index < last; index++) if (pages[index + 1] !== pages[index]! + 1) return undefined
+    const start = pages[first]! * pageBytes + from - first * pageBytes
+    return this.#bytes.subarray(start, start + to - from)
   }
 
   /** Copies chunk[from, to) to `into` at `at`. */
@@ -174,6 +192,12 @@ export class ChunkCache {
       // Longer than the whole cache: lru-cache did not take it, nor would it have called dispose.
       if (chunk.pages && !this.#cached.has(load.key)) this.#release(chunk.pages)
     })
+  }
+
+  #hold(chunk: CachedChunk): void {
+    if (this.#heldGone && this.#held?.pages) this.#release(this.#held.pages)
+    this.#heldGone = false
+    this.#held = chunk
   }
 
   /** Pages for a load, at the cost of the least recently used; undefined if even that is not enough. */

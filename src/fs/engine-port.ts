@@ -108,6 +108,8 @@ export type EngineRequest =
   | ChunksRequest
   | CommitRequest
   | { readonly kind: 'statfs' }
+  /** Makes descriptors durable (fdatasync), in this order. They stay the asker's and open until the answer. */
+  | { readonly kind: 'sync'; readonly fds: readonly number[] }
 
 export interface EngineReplies {
   start: undefined
@@ -116,6 +118,7 @@ export interface EngineReplies {
   chunks: ChunksReply
   commit: CommitReply
   statfs: StatFs
+  sync: undefined
 }
 
 /** An error on its way between threads: `code` is an errno's name as fs/errno.ts chose it. */

@@ -7,7 +7,7 @@ import { idHex } from '../engine/ids.js'
 import type { Log } from '../engine/log.js'
 import { shownText } from '../engine/text.js'
 import type { ArchiveTree } from './archive-tree.js'
-import { type ChunkCache, pageBytes } from './chunk-cache.js'
+import { type CachedChunk, type ChunkCache, pageBytes } from './chunk-cache.js'
 import { type Answer, type Call, LATER, type ReadAnswer } from './core.js'
 import type { WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -16,6 +16,8 @@ import type { Errno } from './types.js'
 
 /** Prefetches stop while so many loads are under way: they must not stand before what somebody waits for. */
 const maxLoadsForPrefetch = 8
+/** Below this a copy into the reply costs less than a reply of two pieces. */
+const minViewBytes = 16 * 1024
 /** Buffers kept for answers that are given later. */
 const spareBuffers = 4
 const spareBytes = 1024 * 1024
@@ -79,6 +81,7 @@ export class FileReader {
     let last = first
     while (sums[last + 1]! < end) last++
     let late: LateRead | undefined
+    let whole: Uint8Array | undefined
     for (let index = first; index <= last; index++) {
       const from = Math.max(offset, sums[index]!) - sums[index]!
       const to = Math.min(end, sums[index + 1]!) - sums[index]!
@@ -86,7 +89,9 @@ export class FileReader {
       const id = tree.chunkId(start + index)
       const cached = this.#cache.get(id)
       if (cached) {
-        this.#cache.copy(cached, from, to, late ? late.bytes : into, at)
+        // What lies in one chunk and in one piece goes to the kernel from there.
+        whole = first === last && length >= minViewBytes ? this.#cache.view(cached, from, to) : undefined
+        if (!whole) this.#cache.copy(cached, from, to, late ? late.bytes : into, at)
         continue
       }
       if (!late) {
@@ -98,7 +103,7 @@ export class FileReader {
     this.#readAhead(file, offset, length, last)
     this.#cache.flush()
     if (late) return LATER
-    return length
+    return whole ?? length
   }
 
   #await(late: LateRead, file: OpenFile, index: number, from: number, to: number, at: number, length: number): void {
@@ -107,17 +112,28 @@ export class FileReader {
     const alone = length <= pageBytes
     late.left++
     this.#cache.request(id, file.tree.chunkSize(chunk), (error, loaded) => {
+      const whole = loaded && to - from === length ? this.#cache.view(loaded, from, to) : undefined
+      if (whole) {
+        late.answer(whole)
+        this.#giveBuffer(late.bytes)
+        if (alone) this.#offer(file, index, loaded!)
+        return
+      }
       if (loaded) this.#cache.copy(loaded, from, to, late.bytes, at)
       else late.errno = this.#failed(file, id, error!)
       if (--late.left > 0) return
       late.answer(late.errno ?? late.bytes.subarray(0, length))
       this.#giveBuffer(late.bytes)
-      if (loaded && alone && this.#store && file.sequence.jumpsAbout) {
-        const data = Buffer.allocUnsafeSlow(loaded.size)
-        this.#cache.copy(loaded, 0, loaded.size, data, 0)
-        this.#store(file, file.sums[index]!, data)
-      }
+      if (loaded && alone) this.#offer(file, index, loaded)
     })
+  }
+
+  /** After a small read that needed a whole chunk: where reads jump about, the rest of it may be wanted later. */
+  #offer(file: OpenFile, index: number, chunk: CachedChunk): void {
+    if (!this.#store || !file.sequence.jumpsAbout) return
+    const data = Buffer.allocUnsafeSlow(chunk.size)
+    this.#cache.copy(chunk, 0, chunk.size, data, 0)
+    this.#store(file, file.sums[index]!, data)
   }
 
   #readAhead(file: OpenFile, offset: number, length: number, last: number): void {

@@ -2,6 +2,7 @@
  * The engine thread's end of a mount: answers what the FUSE thread asks and tells it when the list of archives changes. It
  * owns when the repository is locked (RepositoryLease); what the answers are is the source's business.
  */
+import { fdatasync } from 'node:fs'
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
 import type {
@@ -128,6 +129,7 @@ export class MountService {
         return this.lease.reading(() => source.chunks(request, slab))
       }
       case 'statfs': return source.statfs()
+      case 'sync': return makeDurable(request.fds)
       case 'commit':
         if (!commit) throw new Error('this mount is read-only')
         return this.lease.exclusively(lockWaitMs, () => commit(request))
@@ -147,6 +149,11 @@ export class MountService {
     }
     if (!this.#closed) this.#timer = setTimeout(() => void this.#look(), this.#options.refreshMs)
   }
+}
+
+/** On libuv's pool: the disk may take its time, and other requests go on. */
+async function makeDurable(fds: readonly number[]): Promise<void> {
+  for (const fd of fds) await new Promise<void>((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve())))
 }
 
 function listKey(archives: readonly ArchiveInfo[]): string {

@@ -68,6 +68,11 @@ export class VirtualFs implements FsCore {
     client.request({ kind: 'start', slab: this.cache.slab }, () => {})
   }
 
+  /** Archives are never written, so it is the other parts that decide. */
+  get killsPrivileges(): boolean {
+    return [...this.#parts.values()].every((part) => part.killsPrivileges === true)
+  }
+
   /** For the loop: every now and then, and after messages of the engine. */
   tick(nowMs: number): void {
     for (const part of this.#parts.values()) part.tick?.(nowMs)
@@ -87,6 +92,10 @@ export class VirtualFs implements FsCore {
 
   forget(ino: Ino, count: number): void {
     this.#owner(ino)?.forget?.(ino, count)
+  }
+
+  remember(ino: Ino): void {
+    this.#owner(ino)?.remember?.(ino)
   }
 
   getattr(ino: Ino, fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply> {
@@ -222,6 +231,8 @@ export class VirtualFs implements FsCore {
   }
 
   getxattr(ino: Ino, name: Buffer, call: Call<Uint8Array>): Answer<Uint8Array> {
+    // For `borgfs umount`, which waits until the serving process has finished.
+    if (ino === rootIno && name.equals(pidXattr)) return Buffer.from(String(process.pid))
     const owner = this.#owner(ino)
     return owner?.getxattr ? owner.getxattr(ino, name, call) : Errno.ENODATA
   }
@@ -338,6 +349,7 @@ export class VirtualFs implements FsCore {
   }
 }
 
+const pidXattr = Buffer.from('user.borgfs.pid')
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 
 /** The archive's attributes stay, its name in the root may not. */

@@ -35,7 +35,8 @@ export function fileItem(path: Buffer, stat: FileStat, attributes: Attributes, o
   return item
 }
 
-function addAcls(item: Item, attributes: Attributes, numericIds: boolean): void {
+/** ACLs as Borg stores them: only those that say more than the mode. */
+export function addAcls(item: Item, attributes: Attributes, numericIds: boolean): void {
   const { accessAcl, defaultAcl } = attributes
   const hasDefault = defaultAcl !== undefined && defaultAcl.length > 4
   if (!hasDefault && !(accessAcl && isExtendedAcl(accessAcl))) return

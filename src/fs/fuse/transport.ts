@@ -62,11 +62,13 @@ export const defaultMountOptions: Omit<MountOptions, 'mountpoint'> = {
   flags: ['nosuid', 'nodev'],
 }
 
-const opposites: Record<string, string> = {
-  suid: 'nosuid', nosuid: 'suid', dev: 'nodev', nodev: 'dev', exec: 'noexec', noexec: 'exec', async: 'sync', sync: 'async',
-  atime: 'noatime', noatime: 'atime', relatime: 'strictatime', strictatime: 'relatime', diratime: 'nodiratime',
-  nodiratime: 'diratime', dirsync: '',
-}
+/** Flags that mount(8) knows, each with the one it overrides. */
+const opposites = new Map([
+  ['suid', 'nosuid'], ['dev', 'nodev'], ['exec', 'noexec'], ['async', 'sync'], ['atime', 'noatime'], ['diratime', 'nodiratime'],
+  ['relatime', 'strictatime'],
+].flatMap(([flag, other]) => [[flag, other], [other, flag]] as [string, string][]))
+opposites.set('dirsync', '')
+
 /** What fstab lines contain for mount(8) itself, and libfuse's tuning that does not apply here. */
 const ignored = new Set(['defaults', 'auto', 'noauto', 'user', 'nouser', 'users', 'owner', 'group', 'nofail', '_netdev', 'debug',
   'big_writes', 'large_read', 'kernel_cache', 'auto_cache', 'auto_unmount', 'use_ino', 'readdir_ino', 'hard_remove', 'nonempty',
@@ -96,7 +98,8 @@ export function withFuseOption(options: MountOptions, word: string): MountOption
     // Only says what is the default; what may be written is decided by the core.
     case 'rw': return options
   }
-  if (name in opposites) return { ...options, flags: [...options.flags.filter((flag) => flag !== opposites[name] && flag !== name), name] }
+  const opposite = opposites.get(name)
+  if (opposite !== undefined) return { ...options, flags: [...options.flags.filter((flag) => flag !== opposite && flag !== name), name] }
   return ignored.has(name) || name.startsWith('x-') ? options : undefined
 }
 

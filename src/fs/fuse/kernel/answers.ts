@@ -94,7 +94,7 @@ export function putAttrReply(slot: Slot, offset: number, reply: AttrReply): numb
 export function putOpened(slot: Slot, offset: number, opened: Opened): number {
   slot.setU64(offset, opened.fh)
   slot.setU32(offset + 8, (opened.directIo ? openedFlag.directIo : 0) | (opened.keepCache ? openedFlag.keepCache : 0)
-    | (opened.cacheDir ? openedFlag.cacheDir : 0))
+    | (opened.cacheDir ? openedFlag.cacheDir : 0) | (opened.noFlush ? openedFlag.noFlush : 0))
   slot.setU32(offset + 12, 0)
   return size.openOut
 }

@@ -223,8 +223,10 @@ export class Dispatcher {
       this.#refuse(call, eproto)
       return
     }
-    let flags = initFlag.asyncRead | initFlag.atomicTruncate | initFlag.bigWrites | initFlag.readdirplus | initFlag.readdirplusAuto
-      | initFlag.asyncDirectIo | initFlag.parallelDirops | initFlag.maxPages | initFlag.cacheSymlinks
+    // Without READDIRPLUS_AUTO: by that the kernel asks for names alone after the first 200 of a directory, and `find -size` or
+    // `cp -r` of a large one then looks each up (60,000 files: 4.5 s instead of 0.4; `ls -f` 0.25 s instead of 0.75).
+    let flags = initFlag.asyncRead | initFlag.atomicTruncate | initFlag.bigWrites | initFlag.readdirplus | initFlag.asyncDirectIo
+      | initFlag.parallelDirops | initFlag.maxPages | initFlag.cacheSymlinks
     if (this.#core.killsPrivileges) flags |= initFlag.handleKillprivV2
     const size = putInit(slot, replyHeaderSize, protocolMajor, {
       minor: Math.min(minor, maxMinor), maxReadahead: Math.max(readahead, maxReadahead), flags: flags & offered, maxBackground, maxTransfer, pageSize: 4096,

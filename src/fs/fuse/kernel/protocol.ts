@@ -24,14 +24,14 @@ export const notice = { invalInode: 2, invalEntry: 3, store: 4, delete: 6 } as c
 
 /** INIT flags, those that are ever asked for (bits 0 to 31). */
 export const initFlag = {
-  asyncRead: 1 << 0, atomicTruncate: 1 << 3, bigWrites: 1 << 5, readdirplus: 1 << 13, readdirplusAuto: 1 << 14,
-  asyncDirectIo: 1 << 15, parallelDirops: 1 << 18, maxPages: 1 << 22, cacheSymlinks: 1 << 23, handleKillprivV2: 1 << 28,
+  asyncRead: 1 << 0, atomicTruncate: 1 << 3, bigWrites: 1 << 5, readdirplus: 1 << 13, asyncDirectIo: 1 << 15,
+  parallelDirops: 1 << 18, maxPages: 1 << 22, cacheSymlinks: 1 << 23, handleKillprivV2: 1 << 28,
 } as const
 
 export const setattrFlag = {
   mode: 1, uid: 2, gid: 4, size: 8, atime: 16, mtime: 32, fh: 64, atimeNow: 128, mtimeNow: 256, ctime: 1024, killSetId: 2048,
 } as const
-export const openedFlag = { directIo: 1, keepCache: 2, cacheDir: 8 } as const
+export const openedFlag = { directIo: 1, keepCache: 2, cacheDir: 8, noFlush: 32 } as const
 export const getattrFh = 1, fsyncDataOnly = 1, writeKillSetId = 4, openKillSetId = 1
 
 export const requestHeaderSize = 40, replyHeaderSize = 16

@@ -44,9 +44,18 @@ mounted('a listing that is put off is answered later', async (t) => {
 
 mounted('a process that is killed does not wait for a late answer', async (t) => {
   const mount = shared!
-  await mount.tell({ command: 'invalidateInode', name: 'late' })
-  const { stdout } = await mount.run('bash', ['-c', 'cat late & pid=$!; while ! grep -q "State:.*[SD]" /proc/$pid/status; do :; done; sleep 0.2; kill -9 $pid; wait $pid; echo $?'])
-  t.is(stdout, '137\n')
+  await mount.sh('mkdir -p late-directory')
+  const killing = mount.python(`
+import signal
+child = os.fork()
+if child == 0:
+  os.listdir('late-directory'); os._exit(0)
+while not os.path.exists('kill-now'): pass
+os.kill(child, signal.SIGKILL)
+print(os.WTERMSIG(os.waitpid(child, 0)[1]))`)
+  await untilWaiting(mount)
+  await mount.sh('touch kill-now')
+  t.is(await killing, '9\n')
   await mount.tell({ command: 'release' })
   t.is(await mount.sh('cat content'), 'old content')
 })

@@ -1,0 +1,56 @@
+/**
+ * Going to the background. Node cannot fork, so the command starts itself again in a session of its own: the child opens the
+ * repository and mounts, with the terminal for its questions and complaints, then says "ready" through a pipe, and the parent
+ * returns. Errors before that are the child's own words and exit code.
+ */
+import { spawn } from 'node:child_process'
+import { closeSync, openSync, writeSync } from 'node:fs'
+
+const marker = 'BORGFS_READY_FD'
+const readyFd = 3
+
+/** True in the process that was started to serve. */
+export function isBackgroundChild(env: NodeJS.ProcessEnv): boolean {
+  return env[marker] !== undefined
+}
+
+/** Starts the serving process and waits until it is ready or has ended. Returns the exit code of this command. */
+export function startInBackground(env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
+  return new Promise((resolve, reject) => {
+    // A passphrase that comes by descriptor must be there under the same number.
+    const passphraseFd = /^\d+$/.test(env.BORG_PASSPHRASE_FD ?? '') ? Number(env.BORG_PASSPHRASE_FD) : undefined
+    const stdio: ('inherit' | 'pipe' | 'ignore' | number)[] = ['inherit', 'inherit', 'inherit', 'pipe']
+    const childEnv: NodeJS.ProcessEnv = { ...env, [marker]: String(readyFd) }
+    if (passphraseFd !== undefined && passphraseFd >= 3) {
+      stdio.push(passphraseFd)
+      childEnv.BORG_PASSPHRASE_FD = '4'
+    }
+    const child = spawn(process.execPath, process.argv.slice(1), { detached: true, stdio, env: childEnv, argv0: process.argv0 })
+    const stop = (): void => void child.kill('SIGTERM')
+    signal.addEventListener('abort', stop)
+    child.once('error', reject)
+    let ready = false
+    child.stdio[readyFd]!.on('data', () => {
+      ready = true
+      signal.removeEventListener('abort', stop)
+      child.unref()
+      resolve(0)
+    })
+    child.once('exit', (code, killed) => {
+      if (!ready) resolve(code ?? (killed === 'SIGTERM' ? 143 : 2))
+    })
+  })
+}
+
+/** Tells the waiting parent, and lets go of the terminal and of the working directory. */
+export function becomeReady(env: NodeJS.ProcessEnv): void {
+  const fd = Number(env[marker])
+  writeSync(fd, 'ready\n')
+  closeSync(fd)
+  process.chdir('/')
+  // The lowest free descriptor is taken: 0, 1, 2 in turn.
+  for (const [standard, flags] of [[0, 'r'], [1, 'w'], [2, 'w']] as const) {
+    closeSync(standard)
+    openSync('/dev/null', flags)
+  }
+}

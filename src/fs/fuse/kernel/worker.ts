@@ -1,0 +1,55 @@
+/** The body of the FUSE thread: makes the filesystem, serves it until it is unmounted, then lets incoming/ finish. */
+import { type MessagePort, workerData } from 'node:worker_threads'
+import type { FsCore } from '../../core.js'
+import { EngineClient } from '../../engine-client.js'
+import type { MountView, ToEngine, ToFuse } from '../../engine-port.js'
+import { Incoming, type IncomingOptions } from '../../incoming/incoming.js'
+import type { Subtree } from '../../subtree.js'
+import { VirtualFs } from '../../virtual-fs.js'
+import { KernelLoop } from './loop.js'
+
+export interface FuseThreadData {
+  readonly fd: number
+  readonly wakeFd: number
+  readonly port: MessagePort
+  readonly view: MountView
+  /** Absent where nothing can be written. */
+  readonly incoming: IncomingOptions | undefined
+  readonly onlyUid: number | undefined
+}
+
+const tickMs = 250
+
+const { fd, wakeFd, port, view, incoming: incomingOptions, onlyUid } = workerData as FuseThreadData
+
+const client = new EngineClient({ post: (message: ToEngine, transfer) => port.postMessage(message, transfer ? [...transfer] : []) })
+const loop = new KernelLoop({
+  fd, wakeFd, port, onlyUid, log: client, tickMs,
+  onMessage: message => receive(message as ToFuse),
+  tick: nowMs => fs.tick(nowMs),
+})
+const parts = new Map<string, Subtree>()
+const incoming = incomingOptions && new Incoming(incomingOptions, client, loop.notices)
+if (incoming) parts.set('incoming', incoming)
+const fs: VirtualFs & FsCore = new VirtualFs({ view, client, notices: loop.notices, parts })
+
+client.onFinish = () => {
+  if (incoming) incoming.trees.commitAll(failures => client.finished(failures))
+  else client.finished([])
+}
+
+function receive(message: ToFuse): void {
+  client.deliver(message)
+  fs.tick(performance.now())
+}
+
+port.postMessage({ type: 'log', level: 'debug', topic: 'borg.fuse', message: 'serving' } satisfies ToEngine)
+const end = loop.run(fs)
+// From here on messages come by the event loop: commits that are still to be made, then the end.
+port.on('message', (message: ToFuse | { type: 'end' }) => {
+  if (message.type === 'end') {
+    fs.destroy()
+    port.close()
+  } else receive(message)
+})
+port.postMessage({ type: 'unserved', end })

@@ -1,0 +1,128 @@
+/** The engine thread's half of a commit: a frozen tree -> one archive in one transaction (incoming.md §3). */
+import { lstatSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { ChunkList } from '../../engine/archive/chunk-list.js'
+import type { Item } from '../../engine/archive/item.js'
+import { isValidArchiveName, type ArchiveInfo as ManifestEntry, type Manifest } from '../../engine/archive/manifest.js'
+import { nowMicros } from '../../engine/archive/timestamps.js'
+import { BorgError } from '../../engine/errors.js'
+import type { Log } from '../../engine/log.js'
+import { archiveFacts } from '../../engine/operations/create.js'
+import { addAcls, clampTime } from '../../engine/operations/file-item.js'
+import { type ArchiveEntry, storeArchive, type StoreContext } from '../../engine/operations/store-archive.js'
+import { expandPlaceholders } from '../../engine/placeholders.js'
+import { accessAclName, defaultAclName } from '../../engine/platform/acl.js'
+import { typeBlockDevice, typeCharDevice, typeFile, typeMask, typeSocket } from '../../engine/platform/attributes.js'
+import { groupNameOf, userNameOf } from '../../engine/platform/owner.js'
+import { saveFile } from '../../engine/platform/save-file.js'
+import { byteString, bytesOf, escapedBytes, escapedText, shownText } from '../../engine/text.js'
+import type { CommitRequest } from '../engine-port.js'
+import { type CommitMark, type FrozenItem, type FrozenTree, looseName, markName } from './frozen.js'
+
+export interface CommitOptions {
+  /** `-o archive_name`, with Borg's placeholders and {name}. */
+  readonly nameTemplate: string
+  readonly comment: Buffer
+  readonly cmdline: readonly Buffer[]
+  readonly log: Log
+}
+
+export const defaultNameTemplate = '{name}-{now:%Y-%m-%dT%H:%M:%S}'
+
+/** Makes the archive and returns its entry. The exclusive lock is held. On any throw nothing is saved and the tree stays staged. */
+export async function commitStaged(context: StoreContext, request: CommitRequest, options: CommitOptions): Promise<ManifestEntry> {
+  const tree = request.staged as FrozenTree
+  const { manifest } = context.opened
+  const name = request.exactName ? byteString(request.exactName) : freeName(manifest, tree.name, options.nameTemplate)
+  const start = nowMicros()
+  const origin = { comment: options.comment, cmdline: options.cmdline, chunkerParams: context.chunker.params }
+  const facts = archiveFacts(origin, start)
+  const mark: CommitMark = { tree: tree.name === undefined ? null : Buffer.from(tree.name, 'latin1').toString('hex'), archive: Buffer.from(name, 'latin1').toString('hex'), time: facts.time }
+  // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
+  const markPath = join(tree.stagingFolder, markName)
+  saveFile(markPath, Buffer.from(JSON.stringify(mark)), { mode: 0o600 })
+  try {
+    const { info } = await storeArchive(context, name, entries(tree, options.log), () => ({ ...archiveFacts(origin, start), time: facts.time }))
+    return info
+  } catch (error) {
+    rmSync(markPath, { force: true })
+    throw error
+  }
+}
+
+/** The tree whose archive an earlier process had just made; undefined if there is none. Removes the mark. */
+export function finishedBefore(stagingFolder: string, manifest: Manifest): { tree: string | null } | undefined {
+  const path = join(stagingFolder, markName)
+  let mark: CommitMark
+  try {
+    mark = JSON.parse(readFileSync(path, 'utf8')) as CommitMark
+  } catch {
+    return undefined
+  }
+  const made = manifest.archives.get(Buffer.from(mark.archive, 'hex').toString('latin1'))
+  const done = made !== undefined && made.time === mark.time
+  return done ? { tree: mark.tree === null ? null : Buffer.from(mark.tree, 'hex').toString('latin1') } : undefined
+}
+
+/** From the template; `.1`, `.2` … are put behind a name that is taken. */
+function freeName(manifest: Manifest, tree: string | undefined, template: string): string {
+  const wanted = escapedBytes(expandPlaceholders(template, { extra: { name: escapedText(bytesOf(tree ?? looseName)) } }))
+  if (!isValidArchiveName(wanted)) throw new BorgError('Error', `"${shownText(wanted)}" cannot be an archive's name (1 to 255 bytes without a slash). Change -o archive_name.`)
+  for (let number = 0; ; number++) {
+    const name = byteString(number === 0 ? wanted : Buffer.concat([wanted, Buffer.from(`.${number}`)]))
+    if (!manifest.archives.has(name)) return name
+  }
+}
+
+function* entries(tree: FrozenTree, log: Log): Generator<ArchiveEntry> {
+  const firstNames = new Map<number, Buffer>()
+  for (const frozen of tree.items) {
+    const type = frozen.mode & typeMask
+    const path = bytesOf(frozen.path)
+    if (type === typeSocket) {
+      log.write('warning', 'borg.fuse', `${shownText(path)}: sockets are not archived`)
+      continue
+    }
+    const item = itemOf(frozen, path)
+    if (frozen.nlink > 1 && type !== 0o040000 && !frozen.target) {
+      const first = firstNames.get(frozen.id)
+      if (first) {
+        item.source = first
+        yield { item }
+        continue
+      }
+      firstNames.set(frozen.id, path)
+      item.hardlinkMaster = true
+    } else if (type !== 0o040000 && !frozen.target) item.hardlinkMaster = false
+    if (type !== typeFile) yield { item }
+    else if (frozen.spool === undefined) yield { item, content: { kind: 'chunks', chunks: new ChunkList() } }
+    else {
+      const spool = Buffer.from(frozen.spool)
+      const { size, ino } = lstatSync(spool, { bigint: true })
+      yield {
+        item, content: { kind: 'file', path: spool, size: Number(size), ino },
+        done: outcome => {
+          // A staged file must not be missing from its archive without a word: the tree stays staged.
+          if (outcome.kind === 'failed') throw Object.assign(new Error(`${shownText(path)} cannot be read back from the staging folder`), { code: outcome.error.code })
+        },
+      }
+    }
+  }
+}
+
+function itemOf(frozen: FrozenItem, path: Buffer): Item {
+  const { mode, uid, gid } = frozen
+  const item: Item = { path, mode, uid, gid, user: userNameOf(uid) ?? null, group: groupNameOf(gid) ?? null, mtimeNs: clampTime(frozen.mtimeNs), ctimeNs: clampTime(frozen.ctimeNs) }
+  if (frozen.target) item.source = Buffer.from(frozen.target)
+  const type = mode & typeMask
+  if (type === typeCharDevice || type === typeBlockDevice) item.rdev = frozen.rdev
+  let accessAcl: Buffer | undefined, defaultAcl: Buffer | undefined
+  for (const [name, bytes] of frozen.xattrs ?? []) {
+    const value = Buffer.from(bytes)
+    if (name === accessAclName) accessAcl = value
+    else if (name === defaultAclName) defaultAcl = value
+    else (item.xattrs ??= new Map<string, Buffer | null>()).set(name, value.length === 0 ? null : value)
+  }
+  addAcls(item, { xattrs: undefined, accessAcl, defaultAcl }, false)
+  return item
+}

@@ -1,0 +1,40 @@
+/** A staged tree as it is handed to the engine thread: plain data that survives structured clone. */
+
+export interface FrozenItem {
+  /** Byte string, relative; `.` for the tree's own directory. */
+  readonly path: string
+  readonly id: number
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly rdev: number
+  readonly mtimeNs: bigint
+  readonly ctimeNs: bigint
+  readonly target: Uint8Array | undefined
+  readonly xattrs: ReadonlyMap<string, Uint8Array> | undefined
+  /** Further names of the same file come with the same id. */
+  readonly nlink: number
+  /** Spool file; undefined for anything without contents. */
+  readonly spool: string | undefined
+}
+
+export interface FrozenTree {
+  /** Byte string; undefined for what lies directly in incoming/. */
+  readonly name: string | undefined
+  readonly items: readonly FrozenItem[]
+  /** Where the mark of a commit under way is written. */
+  readonly stagingFolder: string
+}
+
+/** The name that loose files' archives are made of. */
+export const looseName = 'incoming'
+/** File in the staging folder that says which archive is just being made of which tree. */
+export const markName = 'committing.json'
+
+export interface CommitMark {
+  /** Hex of the byte string's bytes; null for loose files. */
+  readonly tree: string | null
+  readonly archive: string
+  /** The archive's time as stored: together with its name it tells our archive from anybody else's. */
+  readonly time: string
+}

@@ -1,0 +1,660 @@
+/**
+ * MNT/incoming: the drop box. A full POSIX tree in the thread that answers the kernel; what is copied in becomes archives by
+ * trees.ts. While a tree is being committed, operations that would change it wait until that is over.
+ */
+import { errnoOf } from '../../engine/errors.js'
+import { native } from '../../engine/native.js'
+import { byteString, bytesOf } from '../../engine/text.js'
+import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer } from '../core.js'
+import type { EngineClient } from '../engine-client.js'
+import { errnoByCode } from '../errno.js'
+import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
+import type { Subtree } from '../subtree.js'
+import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../types.js'
+import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
+import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
+import { describe, type PolicyOptions, type StagedTree } from './policy.js'
+import { Staging, type StagingOptions } from './staging.js'
+import { Trees } from './trees.js'
+
+export interface IncomingOptions extends StagingOptions, PolicyOptions {}
+
+const ttlMs = 3_600_000
+const writeFlags = 3, truncateFlag = 0o1000, appendFlag = 0o2000
+const noReplace = 1, exchange = 2
+const xattrCreate = 1, xattrReplace = 2
+const stateXattr = 'user.borgfs.state', commitXattr = 'user.borgfs.commit'
+const maxNameBytes = 255, maxXattrBytes = 65536
+/** File managers would gather what is deleted on other disks here. */
+const trashName = /^\.Trash(-|$)/
+
+interface Handle {
+  readonly node: StagedNode
+  readonly writes: boolean
+  readonly append: boolean
+  readonly tree: StagedTree | undefined
+}
+
+export class Incoming implements Subtree {
+  readonly range = inodeRange.incoming
+  readonly root = inoOf(inodeRange.incoming, rootId)
+  readonly trees: Trees
+  readonly #staging: Staging
+  readonly #nodes: Nodes
+  readonly #client: EngineClient
+  readonly #notices: KernelNotices
+  readonly #handles = new Map<number, Handle>()
+  /** Listings as they were when the reader began. */
+  readonly #listings = new Map<number, { names: [string, number][] }>()
+  #nextHandle = 1
+
+  constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices) {
+    this.#staging = new Staging(options)
+    this.#nodes = this.#staging.nodes
+    this.#client = client
+    this.#notices = notices
+    this.trees = new Trees(this.#nodes, this.#staging.spool, client, { settleMs: options.settleMs, lingerMs: options.lingerMs, stagingFolder: options.folder }, tree => this.#leave(tree))
+    if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from incoming/.`)
+  }
+
+  rootEntry(): Entry {
+    return this.#entry(this.#nodes.get(rootId)!)
+  }
+
+  tick(nowMs: number): void {
+    this.trees.tick(nowMs)
+  }
+
+  destroy(): void {
+    this.#staging.close()
+  }
+
+  // --- names ---
+
+  lookup(parent: Ino, name: Buffer): Answer<Entry> {
+    const directory = this.#node(parent)
+    if (!directory) return Errno.ESTALE
+    if (!directory.children) return Errno.ENOTDIR
+    const node = this.#nodes.child(directory, byteString(name))
+    return node ? this.#entry(node) : Errno.ENOENT
+  }
+
+  getattr(ino: Ino): Answer<AttrReply> {
+    const node = this.#node(ino)
+    return node ? { attr: this.#attr(node), attrTtlMs: ttlMs } : Errno.ESTALE
+  }
+
+  readlink(ino: Ino): Answer<Uint8Array> {
+    return this.#node(ino)?.target ?? Errno.EINVAL
+  }
+
+  mknod(parent: Ino, name: Buffer, mode: number, rdev: number, call: Call<Entry>): Answer<Entry> {
+    return this.#make(parent, name, call, () => ({ mode, rdev, target: undefined }), node => this.#entry(node))
+  }
+
+  mkdir(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
+    if (parent === this.root && trashName.test(byteString(name))) return Errno.EPERM
+    return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeDirectory, rdev: 0, target: undefined }), node => this.#entry(node))
+  }
+
+  symlink(parent: Ino, name: Buffer, target: Buffer, call: Call<Entry>): Answer<Entry> {
+    const kept = Buffer.from(target)
+    return this.#make(parent, name, call, () => ({ mode: typeSymlink | 0o777, rdev: 0, target: kept }), node => this.#entry(node))
+  }
+
+  create(parent: Ino, name: Buffer, mode: number, flags: number, call: Call<Created>): Answer<Created> {
+    return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeFile, rdev: 0, target: undefined }), node => ({ entry: this.#entry(node), opened: this.#openNode(node, flags) }))
+  }
+
+  #make<T>(parent: Ino, name: Buffer, call: Call<T>, facts: () => Pick<NodeFacts, 'mode' | 'rdev' | 'target'>, answer: (node: StagedNode) => T): Answer<T> {
+    const directory = this.#node(parent)
+    if (!directory) return Errno.ESTALE
+    if (!directory.children) return Errno.ENOTDIR
+    const key = byteString(name)
+    if (name.length > maxNameBytes) return Errno.ENAMETOOLONG
+    const { uid, gid } = call
+    const tree = this.#treeOfName(directory, key, (facts().mode & typeMask) === typeDirectory)
+    return this.#changing(tree, call, () => {
+      if (directory.children!.has(key)) return Errno.EEXIST
+      if (directory.nlink === 0) return Errno.ENOENT
+      const now = nowNs()
+      const setGroup = (directory.mode & 0o2000) !== 0
+      const { mode, rdev, target } = facts()
+      const node = this.#nodes.add(directory, key, {
+        mode: setGroup && (mode & typeMask) === typeDirectory ? mode | 0o2000 : mode, rdev, target, uid, gid: setGroup ? directory.gid : gid,
+        atimeNs: now, mtimeNs: now, ctimeNs: now,
+      })
+      inheritAcl(directory, node)
+      this.#staging.journal.created(node, directory.id, key)
+      for (const [attribute, value] of node.xattrs ?? []) this.#staging.journal.xattr(node.id, attribute, value)
+      this.#touch(directory, now)
+      return answer(node)
+    })
+  }
+
+  link(ino: Ino, newParent: Ino, newName: Buffer, call: Call<Entry>): Answer<Entry> {
+    const [node, directory] = [this.#node(ino), this.#node(newParent)]
+    if (!node || !directory?.children) return Errno.ESTALE
+    const key = byteString(newName)
+    if (newName.length > maxNameBytes) return Errno.ENAMETOOLONG
+    return this.#changing(this.#treeOfName(directory, key, false), call, () => {
+      if (node.children) return Errno.EPERM
+      if (node.nlink === 0) return Errno.ENOENT
+      if (directory.children!.has(key)) return Errno.EEXIST
+      this.#nodes.link(node, directory, key)
+      node.ctimeNs = nowNs()
+      this.#staging.journal.linked(node.id, directory.id, key)
+      this.#touch(directory, node.ctimeNs)
+      return this.#entry(node)
+    })
+  }
+
+  unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
+    return this.#remove(parent, name, call, node => (node.children ? Errno.EISDIR : undefined))
+  }
+
+  rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
+    return this.#remove(parent, name, call, node => (!node.children ? Errno.ENOTDIR : node.children.size > 0 ? Errno.ENOTEMPTY : undefined))
+  }
+
+  #remove(parent: Ino, name: Buffer, call: Call<void>, refuse: (node: StagedNode) => Errno | undefined): Answer<void> {
+    const directory = this.#node(parent)
+    if (!directory?.children) return Errno.ESTALE
+    const key = byteString(name)
+    const existing = this.#nodes.child(directory, key)
+    if (!existing) return Errno.ENOENT
+    return this.#changing(this.#treeOfName(directory, key, isDirectory(existing)), call, () => {
+      const node = this.#nodes.child(directory, key)
+      if (!node) return Errno.ENOENT
+      const refused = refuse(node)
+      if (refused) return refused
+      this.#nodes.unlink(directory, key)
+      this.#staging.journal.unlinked(directory.id, key)
+      const now = nowNs()
+      node.ctimeNs = now
+      this.#touch(directory, now)
+      if (directory.id === rootId && node.children) this.trees.forget(key)
+      this.#letGo(node)
+      return undefined
+    })
+  }
+
+  rename(parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
+    const [from, to] = [this.#node(parent), this.#node(newParent)]
+    if (!from?.children || !to?.children) return Errno.ESTALE
+    if (newName.length > maxNameBytes) return Errno.ENAMETOOLONG
+    const [key, newKey] = [byteString(name), byteString(newName)]
+    const moving = this.#nodes.child(from, key)
+    if (!moving) return Errno.ENOENT
+    if (newParent === this.root && isDirectory(moving) && trashName.test(newKey)) return Errno.EPERM
+    const target = this.#treeOfName(to, newKey, isDirectory(moving))
+    return this.#changing(target, call, later => this.#changing(this.#treeOfName(from, key, isDirectory(moving)), later, () => this.#rename(from, key, to, newKey, flags)))
+  }
+
+  #rename(from: StagedNode, key: string, to: StagedNode, newKey: string, flags: number): Answer<void> {
+    const node = this.#nodes.child(from, key)
+    if (!node) return Errno.ENOENT
+    const over = this.#nodes.child(to, newKey)
+    if (over && flags & noReplace) return Errno.EEXIST
+    if (node.children && this.#nodes.isWithin(to, node)) return Errno.EINVAL
+    const now = nowNs()
+    if (flags & exchange) {
+      if (!over) return Errno.ENOENT
+      if (over.children && this.#nodes.isWithin(from, over)) return Errno.EINVAL
+      this.#nodes.exchange(from, key, to, newKey)
+      this.#staging.journal.exchanged(from.id, key, to.id, newKey)
+      over.ctimeNs = now
+    } else {
+      if (over === node) return undefined
+      if (over) {
+        if (over.children && !node.children) return Errno.EISDIR
+        if (!over.children && node.children) return Errno.ENOTDIR
+        if (over.children && over.children.size > 0) return Errno.ENOTEMPTY
+        this.#nodes.unlink(to, newKey)
+      }
+      this.#nodes.move(from, key, to, newKey)
+      this.#staging.journal.moved(from.id, key, to.id, newKey)
+      if (over) this.#letGo(over)
+    }
+    node.ctimeNs = now
+    this.#touch(from, now)
+    if (to !== from) this.#touch(to, now)
+    if (node.children) {
+      if (from.id === rootId && to.id === rootId && !(flags & exchange)) this.trees.renamed(key, newKey)
+      else if (from.id === rootId && !(flags & exchange)) this.trees.forget(key)
+    }
+    return undefined
+  }
+
+  /** `mv MNT/incoming/NAME MNT/ARCHIVE`: commits at once under exactly that name (incoming.md §3). */
+  renameToRoot(parent: Ino, name: Buffer, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
+    if (flags & exchange) return Errno.EINVAL
+    const key = byteString(name)
+    const node = parent === this.root ? this.#nodes.child(this.#nodes.get(rootId)!, key) : undefined
+    if (!node) return parent === this.root ? Errno.ENOENT : Errno.EXDEV
+    if (!node.children) return Errno.EXDEV
+    const tree = this.trees.of(key)
+    const exactName = Buffer.from(newName)
+    return this.#changing(tree, call, later => {
+      if (tree.writers > 0) return Errno.EBUSY
+      const answer = later.defer()
+      this.trees.commit(tree, exactName, error => {
+        if (error) {
+          tree.state = { kind: 'writing' }
+          this.trees.changed(tree)
+          answer(errnoByCode(error.code))
+          return
+        }
+        this.#dropTree(tree)
+        answer(undefined)
+      })
+      return LATER
+    })
+  }
+
+  // --- attributes ---
+
+  setattr(ino: Ino, change: AttrChange, call: Call<AttrReply>): Answer<AttrReply> {
+    const node = this.#node(ino)
+    if (!node) return Errno.ESTALE
+    return this.#changing(this.#treeOf(node), call, () => {
+      const now = nowNs()
+      if (change.size !== undefined) {
+        if (!isFile(node)) return node.children ? Errno.EISDIR : Errno.EINVAL
+        const failed = this.#host(() => this.#staging.spool.truncate(node.id, change.size!))
+        if (failed) return failed
+        this.#staging.grew(change.size - node.size)
+        node.size = change.size
+        node.mtimeNs = now
+        if (node.opens === 0) this.#staging.spool.close(node.id)
+      }
+      if (change.mode !== undefined) {
+        node.mode = (node.mode & typeMask) | (change.mode & 0o7777)
+        const acl = node.xattrs?.get(accessAclName)
+        if (acl) this.#setXattr(node, accessAclName, aclAfterChmod(acl, node.mode))
+      }
+      if (change.uid !== undefined) node.uid = change.uid
+      if (change.gid !== undefined) node.gid = change.gid
+      if (change.atimeNs !== undefined) node.atimeNs = change.atimeNs === 'now' ? now : change.atimeNs
+      if (change.mtimeNs !== undefined) node.mtimeNs = change.mtimeNs === 'now' ? now : change.mtimeNs
+      node.ctimeNs = now
+      node.dirty = false
+      this.#staging.journal.attributes(node)
+      return { attr: this.#attr(node), attrTtlMs: ttlMs }
+    })
+  }
+
+  getxattr(ino: Ino, name: Buffer): Answer<Uint8Array> {
+    const node = this.#node(ino)
+    if (!node) return Errno.ESTALE
+    const key = byteString(name)
+    if (key === stateXattr && node.parent === rootId && node.children && node.id !== rootId) {
+      const tree = this.trees.ofNode(node) ?? this.#treeNamed(node)
+      if (tree) return Buffer.from(describe(tree, performance.now(), this.trees.options))
+    }
+    return node.xattrs?.get(key) ?? Errno.ENODATA
+  }
+
+  listxattr(ino: Ino): Answer<Uint8Array[]> {
+    const node = this.#node(ino)
+    return node ? [...(node.xattrs?.keys() ?? [])].map(bytesOf) : Errno.ESTALE
+  }
+
+  setxattr(ino: Ino, name: Buffer, value: Buffer, flags: number, call: Call<void>): Answer<void> {
+    const node = this.#node(ino)
+    if (!node) return Errno.ESTALE
+    const key = byteString(name)
+    if (key === commitXattr) return this.#commitNow(node, call)
+    if (value.length > maxXattrBytes) return Errno.E2BIG
+    const kept = Buffer.from(value)
+    return this.#changing(this.#treeOf(node), call, () => {
+      const exists = node.xattrs?.has(key) ?? false
+      if (flags & xattrCreate && exists) return Errno.EEXIST
+      if (flags & xattrReplace && !exists) return Errno.ENODATA
+      if (key === accessAclName || key === defaultAclName) {
+        if (key === defaultAclName && !node.children) return Errno.EACCES
+        const mode = modeOfAcl(node.mode, kept)
+        if (mode === undefined) return Errno.EINVAL
+        if (key === accessAclName) node.mode = mode
+      }
+      node.ctimeNs = nowNs()
+      // An access ACL that says no more than the mode is not kept, as other file systems do.
+      if (key === accessAclName && kept.length <= 28) this.#setXattr(node, key, undefined)
+      else this.#setXattr(node, key, kept)
+      this.#staging.journal.attributes(node)
+      return undefined
+    })
+  }
+
+  removexattr(ino: Ino, name: Buffer, call: Call<void>): Answer<void> {
+    const node = this.#node(ino)
+    if (!node) return Errno.ESTALE
+    const key = byteString(name)
+    return this.#changing(this.#treeOf(node), call, () => {
+      if (!node.xattrs?.has(key)) return Errno.ENODATA
+      node.ctimeNs = nowNs()
+      this.#setXattr(node, key, undefined)
+      return undefined
+    })
+  }
+
+  #setXattr(node: StagedNode, key: string, value: Buffer | undefined): void {
+    if (value) (node.xattrs ??= new Map<string, Buffer>()).set(key, value)
+    else node.xattrs?.delete(key)
+    this.#staging.journal.xattr(node.id, key, value)
+  }
+
+  /** setfattr -n user.borgfs.commit: commits the tree and waits; on incoming/ itself all of them. */
+  #commitNow(node: StagedNode, call: Call<void>): Answer<void> {
+    const answer = call.defer()
+    if (node.id === rootId) {
+      this.trees.commitAll(failures => answer(failures.length === 0 ? undefined : Errno.EAGAIN))
+      return LATER
+    }
+    const tree = this.#treeNamed(node)
+    const start = (): void => {
+      if (!tree || node.parent !== rootId || !node.children) return answer(Errno.EINVAL)
+      if (tree.writers > 0) return answer(Errno.EBUSY)
+      if (tree.state.kind === 'committed' || node.children.size === 0) return answer(undefined)
+      this.trees.commit(tree, undefined, error => answer(error ? errnoByCode(error.code) : undefined))
+    }
+    if (tree && this.trees.isFrozen(tree)) this.trees.whenThawed(tree, start)
+    else start()
+    return LATER
+  }
+
+  // --- contents ---
+
+  open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
+    const node = this.#node(ino)
+    if (!node) return Errno.ESTALE
+    if (node.children) return Errno.EISDIR
+    if ((flags & writeFlags) === 0 && !(flags & truncateFlag)) return this.#openNode(node, flags)
+    return this.#changing(this.#treeOf(node), call, () => {
+      if (flags & truncateFlag) {
+        const failed = this.#host(() => this.#staging.spool.truncate(node.id, 0))
+        if (failed) return failed
+        this.#staging.grew(-node.size)
+        node.size = 0
+        node.mtimeNs = node.ctimeNs = nowNs()
+        this.#staging.journal.attributes(node)
+      }
+      return this.#openNode(node, flags)
+    })
+  }
+
+  #openNode(node: StagedNode, flags: number): Opened {
+    const fh = this.#nextHandle++
+    const writes = (flags & writeFlags) !== 0
+    const tree = this.#treeOf(node)
+    this.#handles.set(fh, { node, writes, append: (flags & appendFlag) !== 0, tree })
+    node.opens++
+    if (writes) {
+      node.writers++
+      if (tree) tree.writers++
+    }
+    return { fh, keepCache: true }
+  }
+
+  read(_ino: Ino, fh: number, offset: number, into: Buffer): Answer<ReadAnswer> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    let count = 0
+    return this.#host(() => {
+      count = this.#staging.spool.read(handle.node.id, into, offset)
+    }) ?? count
+  }
+
+  write(_ino: Ino, fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    const frozen = this.trees.isFrozen(handle.tree)
+    const kept = frozen ? Buffer.from(data) : data
+    return this.#changing(handle.tree, call, () => {
+      const { node } = handle
+      const at = handle.append ? node.size : offset
+      const growth = Math.max(0, at + kept.length - node.size)
+      if (growth > 0 && !this.#staging.mayGrow(growth)) return Errno.ENOSPC
+      const failed = this.#host(() => this.#staging.spool.write(node.id, kept, at))
+      if (failed) {
+        // Some of it may have been written.
+        node.size = this.#staging.spool.stat(node.id).size
+        return failed
+      }
+      this.#staging.grew(growth)
+      node.size += growth
+      node.mtimeNs = node.ctimeNs = nowNs()
+      node.dirty = true
+      return kept.length
+    })
+  }
+
+  flush(_ino: Ino, fh: number): Answer<void> {
+    const handle = this.#handles.get(fh)
+    if (handle) this.#recordTimes(handle.node)
+    return undefined
+  }
+
+  /** What was written so far is in the journal with its times. */
+  #recordTimes(node: StagedNode): void {
+    if (!node.dirty) return
+    node.dirty = false
+    this.#staging.journal.attributes(node)
+  }
+
+  fsync(_ino: Ino, fh: number, _dataOnly: boolean, call: Call<void>): Answer<void> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    this.#recordTimes(handle.node)
+    const fd = this.#staging.spool.descriptor(handle.node.id, false)
+    return this.#sync(fd === undefined ? [] : [fd], call)
+  }
+
+  fsyncdir(_ino: Ino, _fh: number, call: Call<void>): Answer<void> {
+    return this.#sync([], call)
+  }
+
+  syncfs(call: Call<void>): Answer<void> {
+    const fds: number[] = []
+    for (const { node } of this.#handles.values()) {
+      this.#recordTimes(node)
+      const fd = this.#staging.spool.descriptor(node.id, false)
+      if (fd !== undefined) fds.push(fd)
+    }
+    return this.#sync(fds, call)
+  }
+
+  /** The disk may take its time: the engine thread waits for it. */
+  #sync(fds: readonly number[], call: Call<void>): Answer<void> {
+    const answer = call.defer()
+    this.#client.request({ kind: 'sync', fds: [...fds, this.#staging.journal.fd] }, error => answer(error ? errnoByCode(error.code) : undefined))
+    return LATER
+  }
+
+  release(_ino: Ino, fh: number): void {
+    const handle = this.#handles.get(fh)
+    if (!handle) return
+    this.#handles.delete(fh)
+    const { node, tree, writes } = handle
+    node.opens--
+    if (writes) {
+      node.writers--
+      this.#recordTimes(node)
+      if (tree) {
+        tree.writers--
+        tree.changedAtMs = performance.now()
+      }
+    }
+    if (node.opens > 0) return
+    this.#staging.spool.close(node.id)
+    this.#letGo(node)
+  }
+
+  fallocate(_ino: Ino, fh: number, mode: number, offset: number, length: number, call: Call<void>): Answer<void> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    return this.#changing(handle.tree, call, () => {
+      const { node } = handle
+      const failed = this.#host(() => native().fallocate(this.#staging.spool.descriptor(node.id, true)!, mode, offset, length))
+      if (failed) return failed
+      const { size } = this.#staging.spool.stat(node.id)
+      this.#staging.grew(size - node.size)
+      node.size = size
+      node.mtimeNs = node.ctimeNs = nowNs()
+      node.dirty = true
+      return undefined
+    })
+  }
+
+  lseek(_ino: Ino, fh: number, offset: number, whence: number): Answer<number> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    if (offset >= handle.node.size) return Errno.ENXIO
+    let found = -1
+    const failed = this.#host(() => {
+      const fd = this.#staging.spool.descriptor(handle.node.id, false)
+      found = fd === undefined ? -1 : native().seekHole(fd, offset, whence)
+    })
+    return failed ?? (found < 0 ? Errno.ENXIO : found)
+  }
+
+  // --- listings ---
+
+  opendir(ino: Ino): Answer<Opened> {
+    const node = this.#node(ino)
+    if (!node) return Errno.ESTALE
+    if (!node.children) return Errno.ENOTDIR
+    const fh = this.#nextHandle++
+    this.#listings.set(fh, { names: [...node.children] })
+    return { fh }
+  }
+
+  readdir(ino: Ino, fh: number, cookie: number, sink: DirSink): Answer<void> {
+    const node = this.#node(ino)
+    if (!node?.children) return Errno.ESTALE
+    const listing = this.#listings.get(fh) ?? { names: [...node.children] }
+    // rewinddir wants to see what is there now.
+    if (cookie === 0) listing.names = [...node.children]
+    if (cookie < 1 && !sink(dot, this.#entry(node), 1)) return undefined
+    const parent = node.id === rootId ? { attr: { ...this.#attr(node), ino: rootIno }, entryTtlMs: 0, attrTtlMs: 0 } : this.#entry(this.#nodes.get(node.parent) ?? node)
+    if (cookie < 2 && !sink(dotDot, parent, 2)) return undefined
+    for (let index = Math.max(0, cookie - 2); index < listing.names.length; index++) {
+      const [name, id] = listing.names[index]!
+      // Gone or another one since the listing was taken.
+      if (node.children.get(name) !== id) continue
+      const child = this.#nodes.get(id)
+      if (child && !sink(bytesOf(name), this.#entry(child), index + 3)) return undefined
+    }
+    return undefined
+  }
+
+  releasedir(_ino: Ino, fh: number): void {
+    this.#listings.delete(fh)
+  }
+
+  statfs(): Answer<StatFs> {
+    let value: StatFs | undefined
+    const failed = this.#host(() => {
+      const facts = this.#staging.statfs()
+      value = { ...facts, frsize: facts.bsize, namelen: maxNameBytes }
+    })
+    return failed ?? value!
+  }
+
+  // --- what all of them need ---
+
+  #node(ino: Ino): StagedNode | undefined {
+    return this.#nodes.get(localOf(ino))
+  }
+
+  #entry(node: StagedNode): Entry {
+    return { attr: this.#attr(node), entryTtlMs: ttlMs, attrTtlMs: ttlMs }
+  }
+
+  #attr(node: StagedNode): Attr {
+    const { id, mode, uid, gid, rdev, nlink, size, atimeNs, mtimeNs, ctimeNs } = node
+    const blocks = isFile(node) && size > 0 ? this.#staging.spool.stat(id).blocks : 0
+    return { ino: inoOf(this.range, id), size, blocks, mode, nlink, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, blksize: 4096 }
+  }
+
+  /** The tree whose contents a new or old name in a directory is. */
+  #treeOfName(directory: StagedNode, name: string, isTree: boolean): StagedTree | undefined {
+    if (directory.id === rootId) return isTree ? this.trees.of(name) : this.trees.of(undefined)
+    return this.#treeOf(directory)
+  }
+
+  #treeOf(node: StagedNode): StagedTree | undefined {
+    if (node.id === rootId) return undefined
+    return node.children && node.parent === rootId ? this.#treeNamed(node) : this.trees.ofNode(node)
+  }
+
+  #treeNamed(node: StagedNode): StagedTree | undefined {
+    for (const [name, id] of this.#nodes.get(rootId)!.children!) if (id === node.id) return this.trees.of(name)
+    return undefined
+  }
+
+  /**
+   * Runs a change now, or when the tree it belongs to is not being committed any more. `work` must use the call that it is
+   * given: the kernel's own may stand for another request by then.
+   */
+  #changing<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    if (!this.trees.isFrozen(tree)) {
+      const answer = work(call)
+      if (!(answer instanceof Errno)) this.trees.changed(tree)
+      return answer
+    }
+    const { uid, gid, pid } = call
+    const answer = call.defer()
+    this.trees.whenThawed(tree!, () => {
+      const late = this.#changing(tree, { uid, gid, pid, defer: () => answer }, work)
+      if (late !== LATER) answer(late)
+    })
+    return LATER
+  }
+
+  #touch(directory: StagedNode, now: bigint): void {
+    directory.mtimeNs = directory.ctimeNs = now
+  }
+
+  /** A node that lost a name or a handle: gone when it has neither. */
+  #letGo(node: StagedNode): void {
+    if (node.opens > 0 || (node.children ? node.nlink > 0 : node.nlink > 0)) return
+    this.#staging.forget(node)
+  }
+
+  /** A tree that is an archive leaves the box. */
+  #leave(tree: StagedTree): void {
+    this.#dropTree(tree)
+    this.#notices.invalidateInode(this.root)
+  }
+
+  #dropTree(tree: StagedTree): void {
+    const root = this.#nodes.get(rootId)!
+    for (const name of this.#staging.drop(tree.name)) this.#notices.invalidateEntry(this.root, bytesOf(name))
+    this.#touch(root, nowNs())
+    this.trees.forget(tree.name)
+  }
+
+  /** Host calls: their errno, undefined if all went well. */
+  #host(work: () => void): Errno | undefined {
+    try {
+      work()
+      return undefined
+    } catch (error) {
+      const code = errnoOf(error)
+      if (code === undefined) throw error
+      return errnoByCode(code)
+    }
+  }
+}
+
+const dot = Buffer.from('.'), dotDot = Buffer.from('..')
+
+let lastNs = 0n
+
+/** Now in ns, never twice the same: tools take equal times for "unchanged". */
+function nowNs(): bigint {
+  const now = BigInt(Math.floor((performance.timeOrigin + performance.now()) * 1000)) * 1000n
+  lastNs = now > lastNs ? now : lastNs + 1n
+  return lastNs
+}

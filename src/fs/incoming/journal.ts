@@ -1,0 +1,252 @@
+/**
+ * The journal of staged metadata: one record for each operation, handed to the kernel of the host before the operation is
+ * answered, so that a killed process loses nothing; sync makes it durable.
+ *
+ *   record: uint32le length of the payload, uint32le CRC-32 of the payload, payload = msgpack array [kind, …]
+ */
+import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { crc32 } from 'node:zlib'
+import { type MsgValue, MsgWriter, unpack } from '../../engine/msgpack.js'
+import { saveFile } from '../../engine/platform/save-file.js'
+import { byteString, bytesOf } from '../../engine/text.js'
+import { type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+
+const headerBytes = 8
+const maxRecordBytes = 16 << 20
+
+/** Kinds of records. */
+const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8
+
+export class Journal {
+  readonly #path: string
+  #fd: number
+  readonly #writer = new MsgWriter(1024)
+
+  private constructor(path: string) {
+    this.#path = path
+    this.#fd = openSync(path, 'a', 0o600)
+  }
+
+  /** Opens it for appending. */
+  static open(path: string): Journal {
+    return new Journal(path)
+  }
+
+  /** For fdatasync by another thread. */
+  get fd(): number {
+    return this.#fd
+  }
+
+  created(node: StagedNode, parent: number, name: string): void {
+    const { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, target } = node
+    this.#append([kindNew, node.id, parent, bytesOf(name), mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, target ?? null])
+  }
+
+  linked(id: number, parent: number, name: string): void {
+    this.#append([kindLink, id, parent, bytesOf(name)])
+  }
+
+  unlinked(parent: number, name: string): void {
+    this.#append([kindUnlink, parent, bytesOf(name)])
+  }
+
+  moved(parent: number, name: string, newParent: number, newName: string): void {
+    this.#append([kindMove, parent, bytesOf(name), newParent, bytesOf(newName)])
+  }
+
+  exchanged(parent: number, name: string, other: number, otherName: string): void {
+    this.#append([kindExchange, parent, bytesOf(name), other, bytesOf(otherName)])
+  }
+
+  attributes(node: StagedNode): void {
+    const { id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = node
+    this.#append([kindAttributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
+  }
+
+  xattr(id: number, name: string, value: Buffer | undefined): void {
+    this.#append([kindXattr, id, bytesOf(name), value ?? null])
+  }
+
+  /** A directory with all below it is gone: it became an archive. */
+  dropped(parent: number, name: string): void {
+    this.#append([kindDrop, parent, bytesOf(name)])
+  }
+
+  #append(fields: readonly MsgValue[]): void {
+    const record = encode(this.#writer, fields)
+    for (let done = 0; done < record.length; ) done += writeSync(this.#fd, record, done)
+  }
+
+  /** Replaces the journal by what is needed to make the nodes as they are. */
+  rewrite(nodes: Nodes): void {
+    const records: Buffer[] = []
+    const writer = new MsgWriter(1024)
+    const seen = new Set<number>()
+    const add = (fields: readonly MsgValue[]): void => void records.push(Buffer.from(encode(writer, fields)))
+    const visit = (directory: StagedNode): void => {
+      for (const [name, id] of directory.children!) {
+        const node = nodes.get(id)
+        if (!node) continue
+        if (seen.has(id)) {
+          add([kindLink, id, directory.id, bytesOf(name)])
+          continue
+        }
+        seen.add(id)
+        add([kindNew, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null])
+        for (const [attribute, value] of node.xattrs ?? []) add([kindXattr, id, bytesOf(attribute), value])
+        if (node.children) visit(node)
+        // What happened in a directory changed its times.
+        if (node.children) add([kindAttributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs])
+      }
+    }
+    visit(nodes.get(rootId)!)
+    closeSync(this.#fd)
+    try {
+      saveFile(this.#path, Buffer.concat(records), { mode: 0o600 })
+    } finally {
+      this.#fd = openSync(this.#path, 'a', 0o600)
+    }
+  }
+
+  close(): void {
+    closeSync(this.#fd)
+  }
+}
+
+function encode(writer: MsgWriter, fields: readonly MsgValue[]): Buffer {
+  writer.clear()
+  writer.verbatim(zeroHeader)
+  writer.arrayHeader(fields.length)
+  for (const field of fields) writer.value(field)
+  const record = writer.bytes
+  record.writeUInt32LE(record.length - headerBytes, 0)
+  record.writeUInt32LE(crc32(record.subarray(headerBytes)), 4)
+  return record
+}
+
+const zeroHeader = Buffer.alloc(headerBytes)
+
+/**
+ * Applies a journal to empty nodes. Damaged records cost what they said and no more; a torn end is normal. Returns how many
+ * records could not be used.
+ */
+export function replay(path: string, nodes: Nodes): number {
+  if (!existsSync(path)) return 0
+  const bytes = readFileSync(path)
+  let lost = 0
+  for (let at = 0; at + headerBytes <= bytes.length; ) {
+    const length = bytes.readUInt32LE(at)
+    const payload = bytes.subarray(at + headerBytes, at + headerBytes + length)
+    if (length === 0 || length > maxRecordBytes || payload.length < length || crc32(payload) !== bytes.readUInt32LE(at + 4)) {
+      // Where the next record begins is found by its checksum.
+      const next = nextRecord(bytes, at + 1)
+      lost++
+      if (next < 0) break
+      at = next
+      continue
+    }
+    try {
+      if (!apply(unpack(Buffer.from(payload)), nodes)) lost++
+    } catch {
+      lost++
+    }
+    at += headerBytes + length
+  }
+  return lost
+}
+
+function nextRecord(bytes: Buffer, from: number): number {
+  for (let at = from; at + headerBytes < bytes.length; at++) {
+    const length = bytes.readUInt32LE(at)
+    if (length === 0 || length > 65536 || at + headerBytes + length > bytes.length) continue
+    if (crc32(bytes.subarray(at + headerBytes, at + headerBytes + length)) === bytes.readUInt32LE(at + 4)) return at
+  }
+  return -1
+}
+
+/** False if the record speaks of something that is not there, because the record that made it was lost. */
+function apply(record: MsgValue, nodes: Nodes): boolean {
+  if (!Array.isArray(record)) return false
+  const number = (index: number): number => Number(record[index])
+  const time = (index: number): bigint => BigInt(record[index] as number | bigint)
+  const name = (index: number): string => byteString(record[index] as Buffer)
+  const directory = (index: number): StagedNode | undefined => {
+    const node = nodes.get(number(index))
+    return node?.children ? node : undefined
+  }
+  switch (record[0]) {
+    case kindNew: {
+      const parent = directory(2)
+      if (!parent || parent.children!.has(name(3))) return false
+      const facts: NodeFacts = {
+        mode: number(4), uid: number(5), gid: number(6), rdev: number(7), atimeNs: time(8), mtimeNs: time(9), ctimeNs: time(10),
+        target: Buffer.isBuffer(record[11]) ? record[11] : undefined,
+      }
+      nodes.add(parent, name(3), facts, number(1))
+      return true
+    }
+    case kindLink: {
+      const [node, parent] = [nodes.get(number(1)), directory(2)]
+      if (!node || !parent || node.children) return false
+      nodes.link(node, parent, name(3))
+      return true
+    }
+    case kindUnlink: {
+      const parent = directory(1)
+      const node = parent && nodes.unlink(parent, name(2))
+      if (node && node.nlink === 0) nodes.forget(node.id)
+      return node !== undefined
+    }
+    case kindMove: {
+      const [parent, newParent] = [directory(1), directory(3)]
+      if (!parent || !newParent || !nodes.child(parent, name(2))) return false
+      const over = nodes.child(newParent, name(4))
+      if (over && over !== nodes.child(parent, name(2))) {
+        nodes.unlink(newParent, name(4))
+        if (over.nlink === 0) nodes.forget(over.id)
+      }
+      nodes.move(parent, name(2), newParent, name(4))
+      return true
+    }
+    case kindExchange: {
+      const [parent, other] = [directory(1), directory(3)]
+      if (!parent || !other || !nodes.child(parent, name(2)) || !nodes.child(other, name(4))) return false
+      nodes.exchange(parent, name(2), other, name(4))
+      return true
+    }
+    case kindAttributes: {
+      const node = nodes.get(number(1))
+      if (!node) return false
+      Object.assign(node, { mode: number(2), uid: number(3), gid: number(4), atimeNs: time(5), mtimeNs: time(6), ctimeNs: time(7) })
+      return true
+    }
+    case kindXattr: {
+      const node = nodes.get(number(1))
+      if (!node) return false
+      if (Buffer.isBuffer(record[3])) (node.xattrs ??= new Map()).set(name(2), record[3])
+      else node.xattrs?.delete(name(2))
+      return true
+    }
+    case kindDrop: {
+      const parent = directory(1)
+      const node = parent && nodes.child(parent, name(2))
+      if (!node) return false
+      dropTree(nodes, parent, name(2))
+      return true
+    }
+  }
+  return false
+}
+
+/** Forgets a name with all below it. Returns the ids of files whose last name that was. */
+export function dropTree(nodes: Nodes, parent: StagedNode, name: string): number[] {
+  const gone: number[] = []
+  const node = nodes.unlink(parent, name)
+  if (!node) return gone
+  for (const child of [...(node.children?.keys() ?? [])]) gone.push(...dropTree(nodes, node, child))
+  if (node.children || node.nlink === 0) {
+    nodes.forget(node.id)
+    if (!node.children) gone.push(node.id)
+  }
+  return gone
+}

@@ -1,0 +1,92 @@
+/** The contents of staged files: one file each in the staging folder, made when the first byte is written. */
+import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, readdirSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { errnoOf } from '../../engine/errors.js'
+
+export class Spool {
+  readonly #folder: string
+  /** Open descriptors by id; closed with the last handle of the staged file. */
+  readonly #open = new Map<number, number>()
+
+  constructor(stagingFolder: string) {
+    this.#folder = join(stagingFolder, 'spool')
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
+  }
+
+  path(id: number): string {
+    return join(this.#folder, String(id))
+  }
+
+  /** Descriptor for reading and writing; undefined if nothing was ever written and `create` is not set. */
+  descriptor(id: number, create: boolean): number | undefined {
+    let fd = this.#open.get(id)
+    if (fd !== undefined) return fd
+    try {
+      fd = openSync(this.path(id), constants.O_RDWR | (create ? constants.O_CREAT : 0), 0o600)
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT' && !create) return undefined
+      throw error
+    }
+    this.#open.set(id, fd)
+    return fd
+  }
+
+  read(id: number, into: Buffer, offset: number): number {
+    const fd = this.descriptor(id, false)
+    if (fd === undefined) return 0
+    let done = 0
+    while (done < into.length) {
+      const count = readSync(fd, into, done, into.length - done, offset + done)
+      if (count === 0) break
+      done += count
+    }
+    return done
+  }
+
+  write(id: number, data: Buffer, offset: number): void {
+    const fd = this.descriptor(id, true)!
+    for (let done = 0; done < data.length; ) done += writeSync(fd, data, done, data.length - done, offset + done)
+  }
+
+  truncate(id: number, size: number): void {
+    const fd = this.descriptor(id, size > 0)
+    if (fd !== undefined) ftruncateSync(fd, size)
+  }
+
+  /** Size and change time in the spool; zero if nothing was written. */
+  stat(id: number): { size: number; mtimeNs: bigint; blocks: number } {
+    try {
+      const fd = this.#open.get(id)
+      const { size, mtimeNs, blocks } = fd === undefined ? statSync(this.path(id), { bigint: true }) : fstatSync(fd, { bigint: true })
+      return { size: Number(size), mtimeNs, blocks: Number(blocks) }
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return { size: 0, mtimeNs: 0n, blocks: 0 }
+      throw error
+    }
+  }
+
+  close(id: number): void {
+    const fd = this.#open.get(id)
+    if (fd === undefined) return
+    this.#open.delete(id)
+    closeSync(fd)
+  }
+
+  remove(id: number): void {
+    this.close(id)
+    try {
+      unlinkSync(this.path(id))
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error
+    }
+  }
+
+  /** Removes the files of nobody. */
+  removeOrphans(known: (id: number) => boolean): void {
+    for (const name of readdirSync(this.#folder)) if (!known(Number(name))) unlinkSync(join(this.#folder, name))
+  }
+
+  closeAll(): void {
+    for (const id of [...this.#open.keys()]) this.close(id)
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * A mount of an opened repository through the kernel transport, from the engine thread: starts the FUSE thread, answers it,
+ * ends in order. What is staged is committed before the end, and only then the repository is let go.
+ */
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import type { Log } from '../engine/log.js'
+import { messageOf } from '../engine/errors.js'
+import { native } from '../engine/native.js'
+import { type Attachment, attach } from './fuse/kernel/attach.js'
+import type { FuseThreadData } from './fuse/kernel/worker.js'
+import type { MountOptions } from './fuse/transport.js'
+import type { MountView, ToEngine, ToFuse } from './engine-port.js'
+import type { IncomingOptions } from './incoming/incoming.js'
+import { MountService, type MountServiceOptions } from './mount-service.js'
+
+export interface SessionOptions {
+  readonly mount: MountOptions
+  readonly view: MountView
+  readonly service: Omit<MountServiceOptions, 'channel'>
+  readonly incoming: IncomingOptions | undefined
+  readonly onlyUid: number | undefined
+  readonly log: Log
+}
+
+export class MountSession {
+  /** Resolves when the mount is gone, by whomever, and everything staged was committed or kept. The sentences of what was kept. */
+  readonly ended: Promise<string[]>
+  readonly #attachment: Attachment
+  readonly #service: MountService
+  readonly #log: Log
+
+  private constructor(attachment: Attachment, service: MountService, ended: Promise<string[]>, log: Log) {
+    this.#attachment = attachment
+    this.#service = service
+    this.ended = ended
+    this.#log = log
+  }
+
+  /** Mounts and serves. Errors leave no mount behind. */
+  static async start(options: SessionOptions): Promise<MountSession> {
+    const { log } = options
+    const attachment = await attach(options.mount)
+    const wakeFd = native().eventFd()
+    const { port1: port, port2 } = new MessageChannel()
+    const service = new MountService({
+      ...options.service,
+      channel: {
+        post(message: ToFuse, transfer) {
+          port.postMessage(message, transfer ? [...transfer] : [])
+          native().signalEventFd(wakeFd)
+        },
+      },
+    })
+    const data: FuseThreadData = { fd: attachment.fd, wakeFd, port: port2, view: options.view, incoming: options.incoming, onlyUid: options.onlyUid }
+    const worker = new Worker(new URL('./fuse/kernel/worker.js', import.meta.url), { workerData: data, transferList: [port2], trackUnmanagedFds: false })
+    let serving: (() => void) | undefined
+    const started = new Promise<void>((resolve, reject) => {
+      serving = resolve
+      worker.once('error', reject)
+      worker.once('exit', () => reject(new Error('the FUSE thread ended before it served')))
+    })
+    const unserved = new Promise<void>((resolve, reject) => {
+      port.on('message', (message: ToEngine | { type: 'unserved' }) => {
+        if (message.type === 'unserved') resolve()
+        else {
+          serving?.()
+          service.receive(message)
+        }
+      })
+      worker.on('error', error => {
+        log.write('error', 'borg.fuse', `The FUSE thread failed: ${error.stack ?? messageOf(error)}`)
+        reject(error)
+      })
+    })
+    unserved.catch(() => undefined)
+    try {
+      await started
+    } catch (error) {
+      await attachment.unmount({ lazy: true }).catch(() => undefined)
+      attachment.close()
+      throw error
+    }
+    const session = new MountSession(attachment, service, MountSession.#end(unserved, service, port, worker, attachment), log)
+    return session
+  }
+
+  static async #end(unserved: Promise<void>, service: MountService, port: MessagePort, worker: Worker, attachment: Attachment): Promise<string[]> {
+    let kept: string[] = []
+    try {
+      await unserved
+      kept = (await service.finish()) as string[]
+      port.postMessage({ type: 'end' })
+    } catch {
+      // The thread is gone; what was staged is in its journal.
+      await attachment.unmount({ lazy: true }).catch(() => undefined)
+    }
+    await service.close()
+    await worker.terminate()
+    attachment.close()
+    return kept
+  }
+
+  /** For whoever misses an object: looks whether another client moved it. */
+  lookAgain(): Promise<void> {
+    return this.#service.lease.check()
+  }
+
+  /** Commits what can be and unmounts; if programs are still inside, the mount goes when they leave, but the process does not wait for them. */
+  async stop(): Promise<void> {
+    try {
+      await this.#attachment.unmount()
+    } catch (error) {
+      this.#log.write('warning', 'borg.fuse', messageOf(error))
+      await this.#service.finish()
+      await this.#attachment.unmount({ lazy: true })
+    }
+  }
+}
