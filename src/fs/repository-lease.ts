@@ -76,7 +76,7 @@ export class RepositoryLease {
           this.#state = 'shared'
           this.#seen = await this.#repository.lastTransaction()
         }
-        this.#rest()
+        this.#releaseUnused()
       }
     })
   }
@@ -85,9 +85,11 @@ export class RepositoryLease {
   async check(): Promise<void> {
     if (this.#state === 'exclusive' || await this.#repository.lastTransaction() === this.#seen) return
     await this.#enqueue(async () => {
+      const held = this.#state !== 'none'
       await this.#share()
       if (this.#state === 'shared') await this.#refresh()
-      this.#rest()
+      if (held) this.#rest()
+      else this.#releaseUnused()
     })
   }
 
@@ -128,6 +130,15 @@ export class RepositoryLease {
       }).catch((error: unknown) => this.#log.write('warning', 'borg.fuse', `The lock could not be released: ${messageOf(error)}`))
     }, idleMs)
     this.#idle.unref()
+  }
+
+  /**
+   * At once, where nobody reads: the client whose commit was just noticed may be about to go on (create, then prune), and must
+   * not find a lock.
+   */
+  #releaseUnused(): void {
+    if (this.#users === 0 && !this.#hold) this.#release()
+    else this.#rest()
   }
 
   #release(): void {

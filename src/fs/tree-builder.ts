@@ -6,41 +6,12 @@
  */
 import { ChunkList } from '../engine/archive/chunk-list.js'
 import type { Item } from '../engine/archive/item.js'
-import type { Log } from '../engine/log.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { BytePool, exactColumn, float64, grownColumn, int64, sharedColumn, uint32, uint8 } from './column.js'
 import { type ArchiveTreeData, chunkRowBytes, findSlot, nameHash, noRow, rowDamaged, rowReplaced, rowSupplied } from './tree-columns.js'
+import type { TreeOptions } from './tree-options.js'
 
-/** Local numbers of the names stored in items; undefined if unknown here. Asked often: implementations remember. */
-export interface OwnerNumbers {
-  user(name: Uint8Array): number | undefined
-  group(name: Uint8Array): number | undefined
-}
-
-export interface TreeOptions {
-  /** Owner and time of directories that no item describes. */
-  readonly uid: number
-  readonly gid: number
-  readonly timeNs: bigint
-  /** Time of the archive's own directory unless an item describes it. */
-  readonly rootTimeNs: bigint
-  /** Show stored numbers; else names are looked up first. */
-  readonly numericIds: boolean
-  readonly owners: OwnerNumbers
-  /** Owner of everything, if set. */
-  readonly forcedUid?: number | undefined
-  readonly forcedGid?: number | undefined
-  /** Taken off the modes of files and directories. */
-  readonly umask: number
-  readonly showParts: boolean
-  /** The path under which an item is shown, undefined for not at all. Absent: every item as stored. */
-  readonly select?: ((item: Item) => Buffer | undefined) | undefined
-  /** The shown path of a hard link's source; needed where `select` changes paths. */
-  readonly sourcePath?: ((source: Buffer) => Buffer) | undefined
-  /** A stored ACL in the form of its xattr; undefined if it cannot be read. */
-  readonly aclXattr: (text: Buffer) => Buffer | undefined
-  readonly log: Log
-}
+export type { OwnerNumbers, TreeOptions } from './tree-options.js'
 
 const typeMask = 0o170000, directoryType = 0o040000, regularType = 0o100000, symlinkType = 0o120000
 const aclAccessName = Buffer.from('system.posix_acl_access'), aclDefaultName = Buffer.from('system.posix_acl_default')

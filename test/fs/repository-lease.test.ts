@@ -70,7 +70,7 @@ test('the exclusive lock is given back also when the work fails, and after a vai
   await t.throwsAsync(made.exclusively(0, async () => {
     throw new Error('disk full')
   }), { message: 'disk full' })
-  t.deepEqual(repository.calls, ['exclusive', 'shared'])
+  t.deepEqual(repository.calls, ['exclusive', 'shared', 'release'])
   repository.taken = true
   await t.throwsAsync(made.exclusively(0, async () => {}), { name: 'LockTimeout' })
   repository.taken = false
@@ -83,4 +83,25 @@ test('reads are served during exclusive work', async (t) => {
   const made = lease(repository)
   t.is(await made.exclusively(0, () => made.reading(async () => 4)), 4)
   await made.close()
+})
+
+test('noticing the commit of another client leaves no lock behind', async (t) => {
+  const repository = new FakeRepository()
+  const made = lease(repository)
+  await made.check()
+  repository.calls.length = 0
+  repository.transaction = 9
+  await made.check()
+  t.deepEqual(repository.calls, ['shared', 'release'])
+})
+
+test('with hold the lock stays until the end', async (t) => {
+  const repository = new FakeRepository()
+  const made = lease(repository, { locked: true, hold: true })
+  await made.exclusively(0, async () => {})
+  repository.transaction = 9
+  await made.check()
+  t.deepEqual(repository.calls, ['exclusive', 'shared'])
+  await made.close()
+  t.is(repository.calls.at(-1), 'release')
 })

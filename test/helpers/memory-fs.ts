@@ -4,7 +4,7 @@
  */
 import type { Answer, AttrReply, Call, Created, DirSink, FsCore, ReadAnswer } from '../../src/fs/core.js'
 import { LATER } from '../../src/fs/core.js'
-import { accessAclName, aclFacts, aclWithMode } from '../../src/fs/posix-acl.js'
+import { accessAclName, aclAfterChmod, modeOfAcl } from '../../src/fs/incoming/acl.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../../src/fs/types.js'
 
 const pageSize = 4096
@@ -124,7 +124,7 @@ export class MemoryFs implements FsCore {
     if (change.mode !== undefined) {
       node.mode = (node.mode & typeMask) | (change.mode & 0o7777)
       const acl = node.xattrs.get(accessAclName)
-      if (acl) node.xattrs.set(accessAclName, aclWithMode(acl, node.mode))
+      if (acl) node.xattrs.set(accessAclName, aclAfterChmod(acl, node.mode))
     }
     if (change.uid !== undefined) node.uid = change.uid
     if (change.gid !== undefined) node.gid = change.gid
@@ -369,11 +369,12 @@ export class MemoryFs implements FsCore {
     if (flags & 2 && !node.xattrs.has(key)) return Errno.ENODATA
     node.ctimeNs = nowNs()
     if (key === accessAclName) {
-      const acl = aclFacts(value)
-      if (!acl) return Errno.EINVAL
-      node.mode = (node.mode & ~0o777) | acl.permissions
+      const mode = modeOfAcl(node.mode, value)
+      if (mode === undefined) return Errno.EINVAL
+      node.mode = mode
       node.xattrs.delete(key)
-      if (acl.minimal) return
+      // Owner, group and others only: no more than the mode.
+      if (value.length <= 28) return
     }
     node.xattrs.set(key, Buffer.from(value))
   }

@@ -37,9 +37,8 @@ async function serveByKernel(options: MountOptions): Promise<void> {
   worker.on('error', (error) => say({ failed: error.stack }))
   let unmounting: Promise<void> | undefined
   worker.on('exit', () => {
-    attachment.close()
     port1.close()
-    void Promise.resolve(unmounting).then(hangUp)
+    void attachment.close().then(() => unmounting).then(hangUp)
   })
   process.on('message', (message: { unmount?: { lazy?: boolean } }) => {
     if (message.unmount) {

@@ -3,7 +3,7 @@ import test from 'ava'
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
-import { differences, makeEveryKind, makeSmallFiles } from '../helpers/trees.js'
+import { differences, differencesBelow, makeEveryKind, makeSmallFiles } from '../helpers/trees.js'
 
 const full = process.env.BORGFS_FULL === '1'
 const run = haveBorg && isRoot ? test.serial : test.serial.skip
@@ -19,6 +19,8 @@ for (const copy of ['cp -a source/. mnt/incoming/tree', 'rsync -aHAX source/ mnt
     const sandbox = new Sandbox('incoming')
     try {
       const source = makeEveryKind(sandbox, 'source')
+      // tar does not keep the links between fifos.
+      if (copy.startsWith('tar')) sandbox.sh('rm fifo2', { cwd: source })
       sandbox.borg(['init', '-e', 'repokey', 'repo'])
       const mountpoint = sandbox.mount('repo')
       sandbox.sh(`mkdir mnt/incoming/tree; ${copy}`)
@@ -30,7 +32,7 @@ for (const copy of ['cp -a source/. mnt/incoming/tree', 'rsync -aHAX source/ mnt
       t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)
       const out = sandbox.mkdir('out')
       sandbox.borg(['extract', '--numeric-ids', '../repo::archive-name'], { cwd: out })
-      t.is(differences(sandbox, source, out).split('\n').filter(line => !/ \.\/$/.test(line)).join('\n'), '', 'extracted by borg')
+      t.is(differencesBelow(sandbox, source, out), '', 'extracted by borg')
     } finally {
       sandbox.close()
     }
@@ -62,7 +64,7 @@ run('many small files and one large file come back equal, and a second copy adds
     for (const [archive, original] of [['small-0', source], ['small-1', source], ['large-0', large], ['large-1', large]] as const) {
       const out = sandbox.mkdir(`out-${archive}`)
       sandbox.borg(['extract', `../repo::${archive}`], { cwd: out })
-      t.is(differences(sandbox, original, out).split('\n').filter(line => !/ \.\/$/.test(line)).join('\n'), '', archive)
+      t.is(differencesBelow(sandbox, original, out), '', archive)
     }
   } finally {
     sandbox.close()
@@ -105,7 +107,7 @@ for (const how of ['borgfs umount', 'umount', 'SIGTERM', 'SIGINT'] as const) {
       t.regex(archive, /^tree-\d{4}/)
       const out = sandbox.mkdir('out')
       sandbox.borg(['extract', `../repo::${archive}`], { cwd: out })
-      t.is(differences(sandbox, source, out).split('\n').filter(line => !/ \.\/$/.test(line)).join('\n'), '')
+      t.is(differencesBelow(sandbox, source, out), '')
     } finally {
       sandbox.close()
     }
@@ -133,7 +135,7 @@ except OSError as e: print(errno.errorcode[e.errno])
 try: os.mkdir('mnt/new-in-root'); print('made')
 except OSError as e: print(errno.errorcode[e.errno])
 `
-    t.is(sandbox.run('python3', ['-c', probe]).stdout, "EEXIST\nEBUSY\n['f', 'open']\nrenamed".replace('\nrenamed', '') + "\n['f', 'open']\nEPERM\nEPERM\n")
+    t.is(sandbox.run('python3', ['-c', probe]).stdout, "EEXIST\nEBUSY\n['f', 'open']\n['f', 'open']\nEPERM\nEROFS\n")
     sandbox.unmount(mountpoint)
   } finally {
     sandbox.close()

@@ -4,7 +4,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, wri
 import { join } from 'node:path'
 import { fixtureJson, fixturePath } from '../helpers/fixtures.js'
 import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
-import { differences, makeEveryKind, makeSmallFiles, unpackGolden } from '../helpers/trees.js'
+import { differences, differencesBelow, makeEveryKind, makeSmallFiles, unpackGolden } from '../helpers/trees.js'
 
 interface GoldenRepo {
   file: string
@@ -31,8 +31,11 @@ for (const repo of golden) {
         if (archive.items.some(item => item.path === '.') || archive.name.includes('i-tar')) continue
         const out = sandbox.mkdir('out', archive.name)
         sandbox.borg(['extract', '--numeric-ids', `${repository}::${archive.name}`], { cwd: out, env, ok: [0, 1] })
-        const ignoreRoot = differences(sandbox, out, join(mountpoint, archive.name)).split('\n').filter(line => !/ \.\/$/.test(line)).join('\n')
-        t.is(ignoreRoot, '', archive.name)
+        // Directories that no item describes are made by each program in its own way.
+        const described = new Set(archive.items.filter(item => item.type === 'dir').map(item => item.path))
+        const found = differencesBelow(sandbox, out, join(mountpoint, archive.name)).split('\n')
+          .filter(line => !(/^(\.d|[-+] d )/.test(line) && !described.has(line.replace(/^(\.\S+ |[-+] d .* )/, '').replace(/\/$/, ''))))
+        t.is(found.join('\n'), '', archive.name)
       }
       sandbox.unmount(mountpoint)
       t.false(sandbox.isMounted(mountpoint))
@@ -81,13 +84,16 @@ run('a damaged chunk gives EIO for the reads that touch it and nothing else', as
     sandbox.borg(['init', '-e', 'repokey', 'repo'])
     sandbox.borg(['create', '-C', 'none', '../repo::a', '.'], { cwd: source })
     // f2's object is found by its stored length and order, and one byte in its middle is turned over.
-    const segment = sandbox.path('repo/data/0/1')
-    const bytes = readFileSync(segment)
-    const offsets: number[] = []
-    for (let at = 8; at < bytes.length; at += bytes.readUInt32LE(at + 4)) if (bytes.readUInt32LE(at + 4) > 20000 && bytes[at + 8] === 0) offsets.push(at)
-    t.is(offsets.length, 3)
-    bytes[offsets[1]! + 10000]! ^= 1
-    writeFileSync(segment, bytes)
+    const found: { segment: string; at: number }[] = []
+    for (const name of readdirSync(sandbox.path('repo/data/0')).sort((a, b) => Number(a) - Number(b))) {
+      const segment = sandbox.path('repo/data/0', name)
+      const bytes = readFileSync(segment)
+      for (let at = 8; at < bytes.length; at += bytes.readUInt32LE(at + 4)) if (bytes.readUInt32LE(at + 4) > 20000 && bytes[at + 8] === 0) found.push({ segment, at })
+    }
+    t.is(found.length, 3)
+    const damaged = readFileSync(found[1]!.segment)
+    damaged[found[1]!.at + 10000]! ^= 1
+    writeFileSync(found[1]!.segment, damaged)
     const mountpoint = sandbox.mount('repo')
     const results = ['f1', 'f2', 'f3'].map(name => sandbox.sh(`cat mnt/a/${name} | cmp - source/${name}`, { ok: 'any' }))
     t.is(results.filter(result => result.rc === 0).length, 2)

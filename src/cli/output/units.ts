@@ -34,7 +34,13 @@ export function isoTime(micros: number): string {
 /** Microseconds of an item's time, clamped and rounded through a double as Borg does. */
 export function itemMicros(ns: bigint): number {
   const clamped = ns < 0n ? 0n : ns > maxStoredTimeNs ? maxStoredTimeNs : ns
-  return Math.round((Number(clamped) / 1e9) * 1e6)
+  const seconds = Number(clamped) / 1e9
+  const whole = Math.floor(seconds)
+  const micros = (seconds - whole) * 1e6
+  const floor = Math.floor(micros)
+  // Half goes to the even neighbour.
+  const rounded = micros - floor > 0.5 || (micros - floor === 0.5 && floor % 2 === 1) ? floor + 1 : floor
+  return whole * 1e6 + rounded
 }
 
 /** `3 minutes 4.56 seconds`. */

@@ -56,11 +56,14 @@ export class Segments {
 
   /** Numbers of all non-empty segment files, ascending. */
   numbers(): number[] {
+    return this.#files().filter(segment => this.size(segment) > 0)
+  }
+
+  /** Empty ones included: what a full disk leaves when not even the magic could be written. */
+  #files(): number[] {
     const found: number[] = []
     for (const name of directories(this.#folder)) {
-      for (const file of readdirSync(join(this.#folder, name))) {
-        if (/^\d+$/.test(file) && this.size(Number(file)) > 0) found.push(Number(file))
-      }
+      for (const file of readdirSync(join(this.#folder, name))) if (/^\d+$/.test(file)) found.push(Number(file))
     }
     return found.sort((a, b) => a - b)
   }
@@ -265,7 +268,7 @@ export class Segments {
 
   /** Removes what an aborted transaction left above `transaction`, highest first. */
   removeAbove(transaction: number): void {
-    for (const segment of this.numbers().reverse()) {
+    for (const segment of this.#files().reverse()) {
       if (segment <= transaction) break
       this.remove(segment)
     }

@@ -20,8 +20,11 @@ export interface Attachment {
   readonly mountpoint: string
   /** Afterwards the loop ends with 'unmounted'. BorgError if it is in use and not `lazy`. */
   unmount(options?: { lazy?: boolean }): Promise<void>
-  /** Ends the connection; only when no thread uses `fd` any more. A mount that is still there is dead then. */
-  close(): void
+  /**
+   * Ends the connection; only when no thread uses `fd` any more (the loop's and that of its notices: when the FUSE worker has exited).
+   * A mount that is still there is dead then, and is taken off. Never rejects.
+   */
+  close(): Promise<void>
 }
 
 const device = '/dev/fuse'
@@ -54,15 +57,19 @@ export async function prepareMountpoint(mountpoint: string, log: Log = silentLog
 
 /** Takes a dead mount of ours off; a living one is refused. */
 async function removeDead(path: string, shown: string, log: Log): Promise<void> {
+  if (!isDead(path)) throw unusableMountpoint(shown)
+  await detach(path, { lazy: true })
+  log.write('warning', 'fuse', `Removed the dead mount that an earlier process left at ${shown}.`)
+}
+
+/** A mount whose server has ended. A server that lives and does not answer is waited for. */
+function isDead(path: string): boolean {
   try {
     statSync(path)
+    return false
   } catch (error) {
-    if (errnoOf(error) !== 'ENOTCONN') throw unusableMountpoint(shown)
-    await detach(path, { lazy: true })
-    log.write('warning', 'fuse', `Removed the dead mount that an earlier process left at ${shown}.`)
-    return
+    return errnoOf(error) === 'ENOTCONN'
   }
-  throw unusableMountpoint(shown)
 }
 
 /** Mounts. The mountpoint is checked by prepareMountpoint first. */
@@ -74,9 +81,12 @@ export async function attach(options: MountOptions): Promise<Attachment> {
     fd,
     mountpoint: options.mountpoint,
     unmount: (how) => detach(options.mountpoint, how),
-    close() {
-      if (open) closeSync(fd)
+    async close() {
+      if (!open) return
       open = false
+      closeSync(fd)
+      // If that fails the mount stays dead, and whoever mounts here next removes it (prepareMountpoint).
+      if (isDead(options.mountpoint)) await detach(options.mountpoint, { lazy: true }).catch(() => undefined)
     },
   }
 }

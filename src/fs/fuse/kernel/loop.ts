@@ -67,7 +67,11 @@ export class KernelLoop {
     while (!this.#stopped) {
       const length = receiveRequest(fd, wakeFd, into, tickMs)
       if (length > 0) {
-        dispatcher.handle(length)
+        try {
+          dispatcher.handle(length)
+        } catch (error) {
+          this.#failed(error)
+        }
         if (--untilClock > 0) continue
         untilClock = requestsBetweenClocks
         if (performance.now() < nextTickMs) continue
@@ -99,8 +103,12 @@ export class KernelLoop {
     try {
       work()
     } catch (error) {
-      const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
-      this.#log.write('error', 'fuse', `The mount goes on after an error: ${text}`)
+      this.#failed(error)
     }
+  }
+
+  #failed(error: unknown): void {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    this.#log.write('error', 'fuse', `The mount goes on after an error: ${text}`)
   }
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { mountOptionString, prepareMountpoint } from '../../../../src/fs/fuse/kernel/attach.js'
-import { parseMount } from '../../../../src/fs/fuse/kernel/mount-table.js'
+import { mountAt, parseMount } from '../../../../src/fs/fuse/kernel/mount-table.js'
 import { defaultMountOptions } from '../../../../src/fs/fuse/transport.js'
 import { canMount, MountedMemory, nobody } from '../../../helpers/mount.js'
 
@@ -88,6 +88,19 @@ mounted('somebody else\'s umount ends the session too', async (t) => {
   t.is(rc, 0)
   await mount.exited()
   t.deepEqual(mount.end, { end: 'unmounted', handles: 0 })
+})
+
+mounted('a connection that was aborted leaves no dead mount', async (t) => {
+  const mount = await MountedMemory.start({ files: { a: '' } })
+  t.teardown(() => mount.close())
+  await mount.sh('ls')
+  const minor = (await mount.sh('mountpoint -d .')).trim().split(':')[1]!
+  // The control file system may not be mounted here; the namespace takes it away again.
+  const { stderr } = await mount.run('unshare', ['-m', 'sh', '-c', `mount -t fusectl none /sys/fs/fuse/connections; echo 1 > /sys/fs/fuse/connections/${minor}/abort`], { cwd: '/' })
+  t.is(stderr, '')
+  await mount.exited()
+  t.is(mount.end!.end, 'unmounted')
+  t.is(mountAt(mount.mountpoint), undefined)
 })
 
 mounted('ro, subtype, fsname and flags reach the mount table', async (t) => {

@@ -220,6 +220,8 @@ mounted('cp -a, tar and rsync make true copies', async (t) => {
   t.is(await mount.sh(`
 mkdir -p ${source}/d/e; cd ${source}; head -c 300000 /dev/urandom > d/f; ln d/f d/g; ln -s f d/l; mkfifo d/p
 chown 1234:4321 d/g; chmod 2751 d/e; chmod 4755 d/f; touch -d '2001-02-03 04:05:06.123456789' d/f; touch -d '1965-01-01 00:00:00.5' d/e
+# rsync leaves a time alone that is right to the second.
+touch -h -d '2011-11-11 11:11:11.111111111' d/l d/p d .
 ${attributes} > ${mount.folder}/a
 cd ${mount.mountpoint}; cp -a ${source} by-cp; (mkdir by-tar; tar -C ${source} --format=pax -c . | tar -C by-tar -xp)
 if command -v rsync > /dev/null; then rsync -aHAX ${source}/ by-rsync/; else cp -a by-cp by-rsync; fi
