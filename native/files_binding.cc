@@ -352,7 +352,7 @@ napi_value umask_(napi_env env, napi_callback_info info) {
   return a.failed ? nullptr : makeNumber(env, umask(mask));
 }
 
-/* As Python's socket.getfqdn, which Borg's host id is made of: the first name with a dot among those that the address resolves to. */
+/* As Borg names the host in locks: the canonical name that the resolver gives for the host name, else the host name. */
 napi_value canonicalHostName(napi_env env, napi_callback_info) {
   char own[256] = "localhost";
   gethostname(own, sizeof own - 1);
@@ -360,24 +360,8 @@ napi_value canonicalHostName(napi_env env, napi_callback_info) {
   struct addrinfo hints, *found = nullptr;
   memset(&hints, 0, sizeof hints);
   hints.ai_socktype = SOCK_DGRAM;
-  if (getaddrinfo(own, nullptr, &hints, &found) == 0 && found) {
-    const void *address = found->ai_family == AF_INET ? static_cast<const void *>(&reinterpret_cast<struct sockaddr_in *>(found->ai_addr)->sin_addr)
-                                                      : static_cast<const void *>(&reinterpret_cast<struct sockaddr_in6 *>(found->ai_addr)->sin6_addr);
-    struct hostent entry, *host = nullptr;
-    std::vector<char> memory(16384);
-    int problem;
-    if (gethostbyaddr_r(address, found->ai_family == AF_INET ? 4 : 16, found->ai_family, &entry, memory.data(), memory.size(), &host, &problem) == 0 && host) {
-      result = host->h_name;
-      if (result.find('.') == std::string::npos) {
-        for (char **alias = host->h_aliases; *alias; alias++) {
-          if (strchr(*alias, '.')) {
-            result = *alias;
-            break;
-          }
-        }
-      }
-    }
-  }
+  hints.ai_flags = AI_CANONNAME;
+  if (getaddrinfo(own, nullptr, &hints, &found) == 0 && found && found->ai_canonname && *found->ai_canonname) result = found->ai_canonname;
   if (found) freeaddrinfo(found);
   napi_value text;
   napi_create_string_utf8(env, result.c_str(), result.size(), &text);

@@ -61,7 +61,10 @@ for (const phase of ['staging', 'committing'] as const) {
           await eventually('the commit begins', () => lines().includes('COMMITTING'))
           await new Promise(resolve => setTimeout(resolve, moment * 12))
         }
-        for (const pid of serving(sandbox, mountpoint)) process.kill(pid, 'SIGKILL')
+        const pids = serving(sandbox, mountpoint)
+        for (const pid of pids) process.kill(pid, 'SIGKILL')
+        // To borg a process that nobody has collected yet is alive, and so its lock.
+        await eventually('the killed process is collected', () => pids.every(pid => !existsSync(`/proc/${pid}`)))
         await eventually('the writer ends', () => child.exitCode !== null || child.signalCode !== null)
         const fsynced = lines().filter(line => line.startsWith('f'))
         const committed = lines().includes('COMMITTED')

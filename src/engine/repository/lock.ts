@@ -145,18 +145,21 @@ export class Lock {
       rmSync(temporary, { recursive: true, force: true })
       const code = errnoOf(error)
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw new LockFailed(this.#exclusivePath, messageOf(error), { cause: error })
-      this.#killStale()
-      return false
+      // A dead holder's lock is free now: that is not worth a wait.
+      return this.#killStale() && this.#tryEnter()
     }
   }
 
-  #killStale(): void {
+  /** True if a lock was removed. */
+  #killStale(): boolean {
+    let killed = false
     for (const name of this.#holders()) {
       const holder = parseLockName(name)
       if (!holder) throw new LockMalformed(this.#exclusivePath, name)
       if (isAlive(holder)) continue
       try {
         unlinkSync(join(this.#exclusivePath, name))
+        killed = true
         this.#log.write('warning', 'borg.locking', `Killed stale lock ${name}.`)
       } catch (error) {
         if (errnoOf(error) !== 'ENOENT') throw new LockFailed(this.#exclusivePath, messageOf(error), { cause: error })
@@ -167,6 +170,7 @@ export class Lock {
     } catch {
       // Held by a living process, or taken again meanwhile.
     }
+    return killed
   }
 
   #holders(): string[] {
