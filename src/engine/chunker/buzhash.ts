@@ -26,8 +26,9 @@ export class BuzhashChunker implements Chunker {
     this.#mask = 2 ** maskBits - 1
     this.#window = window
     this.singleChunkBytes = this.#minSize + window
-    // Whatever is not cut at the end of a block, at most a maximal chunk and a window, moves to the next one.
-    this.#blocks = new Blocks(Math.max(blockBytes ?? 8 << 20, 2 * (this.#maxSize + window)), blockCount)
+    // Whatever is not cut at the end of a block, at most a maximal chunk and a window, moves to the next one. Memory that was
+    // never touched is dear: blocks are no larger than they must be.
+    this.#blocks = new Blocks(Math.max(blockBytes ?? 0, this.#maxSize + window + (4 << 20)), blockCount)
   }
 
   async *split(source: ByteSource): AsyncIterable<CutChunk> {

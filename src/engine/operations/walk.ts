@@ -3,7 +3,7 @@
  * (commands.md create, patterns.md §5, §6, output.md §3).
  */
 import { closeSync, readSync } from 'node:fs'
-import { native, wantAcls, wantFsFlags, wantXattrs } from '../native.js'
+import { type DirectoryListing, native, statField, statStride, wantAcls, wantFsFlags, wantXattrs } from '../native.js'
 import { normalPath } from '../patterns/path-text.js'
 import type { Matcher } from '../patterns/matcher.js'
 import { fsFlagNodump, statAt, type FileStat, typeDirectory, typeMask, typeSymlink } from '../platform/attributes.js'
@@ -40,8 +40,12 @@ interface Node {
   readonly path: Buffer
   readonly stat: FileStat
   readonly attributes: Buffer | undefined
+  /** Of a directory, if it was asked for in advance. */
+  readonly listing?: Promise<DirectoryListing> | undefined
 }
 
+/** Directories of one parent that are read in advance. */
+const listingsAhead = 4
 const cacheTagName = 'CACHEDIR.TAG'
 const cacheTagContent = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55')
 
@@ -109,13 +113,25 @@ async function* walkNode(node: Node, rootDev: bigint, options: WalkOptions, visi
   if (!options.oneFileSystem || stat.dev === rootDev) {
     let listing
     try {
-      listing = await native().readDirectoryAsync(path, wantOf(options))
+      listing = await (node.listing ?? native().readDirectoryAsync(path, wantOf(options)))
     } catch (error) {
       yield { kind: 'failed', path, failure: failureOf(error, 'dir_open'), root: false }
       return
     }
+    // Listings of the next directories are on their way while this one's files are worked on.
+    const ahead = new Map<number, Promise<DirectoryListing>>()
+    let looked = 0
     for (let index = 0; index < listing.names.length; index++) {
-      const child = { path: joined(path, listing.names[index]!), stat: statAt(listing.stats, index), attributes: listing.attributes[index] }
+      for (; looked < listing.names.length && ahead.size < listingsAhead; looked++) {
+        const mode = Number(listing.stats[looked * statStride + statField.mode])
+        if (looked < index || (mode & typeMask) !== typeDirectory || decision !== undefined) continue
+        const promise = native().readDirectoryAsync(joined(path, listing.names[looked]!), wantOf(options))
+        // Met when its turn comes.
+        promise.catch(() => undefined)
+        ahead.set(looked, promise)
+      }
+      const child: Node = { path: joined(path, listing.names[index]!), stat: statAt(listing.stats, index), attributes: listing.attributes[index], listing: ahead.get(index) }
+      ahead.delete(index)
       const simple = (child.stat.mode & typeMask) !== typeDirectory && decision === undefined && visited.size === 0 && child.stat.error === 0 && !options.excludeNodump
       if (simple) yield { kind: 'object', ...child }
       else yield* walkNode(child, rootDev, options, visited)

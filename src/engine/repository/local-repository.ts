@@ -167,13 +167,14 @@ export class LocalRepository implements Repository {
     const bucket = this.#state.index.find(id)
     if (bucket < 0) throw new ObjectNotFound(id, this.location)
     const [segment, offset] = [this.#state.index.value(bucket, 0), this.#state.index.value(bucket, 1)]
-    const length = this.#segments.read(segment, offset, headerBytes).readUInt32LE(4)
+    const length = this.#segments.entryLength(segment, offset)
     if (length < putHeaderBytes || length > maxEntryBytes) throw new SegmentError(`Invalid segment entry size ${length}`, segment, offset)
     return { fd: this.#segments.descriptor(segment), segment, offset, length }
   }
 
   storedSize(id: ChunkId): number | undefined {
-    return this.has(id) ? this.locate(id).length - putHeaderBytes : undefined
+    const bucket = this.#state.index.find(id)
+    return bucket < 0 ? undefined : this.#segments.entryLength(this.#state.index.value(bucket, 0), this.#state.index.value(bucket, 1)) - putHeaderBytes
   }
 
   list(after: ChunkId | undefined, limit: number): Promise<ChunkId[]> {
@@ -358,7 +359,7 @@ class LocalTransaction implements Transaction {
     const bucket = index.find(id)
     const [segment, offset] = [index.value(bucket, 0), index.value(bucket, 1)]
     this.#segments.flush()
-    const size = this.#segments.read(segment, offset, headerBytes).readUInt32LE(4)
+    const size = this.#segments.entryLength(segment, offset)
     index.delete(id)
     hints.addShadow(id, segment)
     hints.addLive(segment, -1)

@@ -15,6 +15,7 @@ const maxOpenSegments = 64
 /** Small entries gather up to this many bytes before they are written. */
 const bufferBytes = 1 << 20
 const scanBytes = 1 << 20
+const windowBytes = 1 << 16
 const writebackBytes = 16 << 20
 
 /** One entry met by a scan. The value is a view that the next step overwrites. */
@@ -39,6 +40,7 @@ export class Segments {
   readonly #maxSize: number
   readonly #open = new LRUCache<number, number>({ max: maxOpenSegments, dispose: fd => closeSync(fd) })
   #end: WriteEnd | undefined
+  readonly #window = { segment: -1, start: 0, length: 0, bytes: Buffer.allocUnsafeSlow(windowBytes) }
   readonly #pending: Uint8Array[] = []
   #pendingBytes = 0
   /** Number of the next segment file to begin. */
@@ -109,6 +111,27 @@ export class Segments {
     }
     if (done < length) throw new SegmentError(`Segment entry data short read [expected: ${length}, read: ${done}]`, segment, offset)
     return bytes
+  }
+
+  /**
+   * Length of the whole entry at `offset`, from its header. Entries that are asked for one after the other mostly lie close
+   * together: one read serves many.
+   */
+  entryLength(segment: number, offset: number): number {
+    if (this.#end?.segment === segment) this.flush()
+    const window = this.#window
+    let at = offset - window.start
+    if (window.segment !== segment || at < 0 || at + headerBytes > window.length) {
+      window.segment = segment
+      window.start = offset
+      window.length = readSync(this.descriptor(segment), window.bytes, 0, window.bytes.length, offset)
+      at = 0
+      if (window.length < headerBytes) {
+        window.segment = -1
+        throw new SegmentError('Segment entry header short read', segment, offset)
+      }
+    }
+    return window.bytes.readUInt32LE(at + 4)
   }
 
   /** The whole entry at `offset`, its length taken from its header. */
@@ -258,6 +281,7 @@ export class Segments {
   /** Deletes a file: emptied first, so that a name that comes back after a crash holds nothing. */
   remove(segment: number): void {
     this.#open.delete(segment)
+    this.#window.segment = -1
     try {
       files.truncate(this.path(segment), 0)
       files.remove(this.path(segment))
@@ -277,6 +301,7 @@ export class Segments {
 
   /** Forgets descriptors: files may have been replaced by another client. */
   closeReaders(): void {
+    this.#window.segment = -1
     this.#open.clear()
   }
 

@@ -37,7 +37,7 @@ interface Pending<P> {
 const batchBytes = 1 << 20
 const batchCount = 128
 /** Plaintext bytes handed to workers and not stored yet. */
-const maxBytesInFlight = 48 << 20
+const maxBytesInFlight = 16 << 20
 
 export class ChunkWriter {
   readonly #repository: LocalRepository
