@@ -5,6 +5,7 @@
  */
 import { spawn } from 'node:child_process'
 import { closeSync, openSync, writeSync } from 'node:fs'
+import { constants } from 'node:os'
 
 const marker = 'BORGFS_READY_FD'
 const readyFd = 3
@@ -15,7 +16,7 @@ export function isBackgroundChild(env: NodeJS.ProcessEnv): boolean {
 }
 
 /** Starts the serving process and waits until it is ready or has ended. Returns the exit code of this command. */
-export function startInBackground(env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
+export function startInBackground(env: NodeJS.ProcessEnv): Promise<number> {
   return new Promise((resolve, reject) => {
     // A passphrase that comes by descriptor must be there under the same number.
     const passphraseFd = /^\d+$/.test(env.BORG_PASSPHRASE_FD ?? '') ? Number(env.BORG_PASSPHRASE_FD) : undefined
@@ -26,18 +27,17 @@ export function startInBackground(env: NodeJS.ProcessEnv, signal: AbortSignal): 
       childEnv.BORG_PASSPHRASE_FD = '4'
     }
     const child = spawn(process.execPath, process.argv.slice(1), { detached: true, stdio, env: childEnv, argv0: process.argv0 })
-    const stop = (): void => void child.kill('SIGTERM')
-    signal.addEventListener('abort', stop)
+    // Ctrl-C at a passphrase prompt reaches this process only: the child has a session of its own.
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => void child.kill(name))
     child.once('error', reject)
     let ready = false
     child.stdio[readyFd]!.on('data', () => {
       ready = true
-      signal.removeEventListener('abort', stop)
       child.unref()
       resolve(0)
     })
     child.once('exit', (code, killed) => {
-      if (!ready) resolve(code ?? (killed === 'SIGTERM' ? 143 : 2))
+      if (!ready) resolve(code ?? (killed ? 128 + constants.signals[killed] : 2))
     })
   })
 }

@@ -165,6 +165,31 @@ export function pack(value: MsgValue | string): Buffer {
   return writer.finish()
 }
 
+/** Keys that are met again and again, found by length, first and last byte. No two of them may agree in all three. */
+export class KnownKeys {
+  readonly #byShape = new Map<number, { readonly text: string; readonly bytes: Buffer }>()
+
+  constructor(keys: Iterable<string>) {
+    for (const text of keys) {
+      const bytes = Buffer.from(text, 'latin1')
+      const shape = shapeOf(bytes.length, bytes[0]!, bytes.at(-1)!)
+      if (this.#byShape.has(shape)) throw new RangeError(`two keys look like ${text}`)
+      this.#byShape.set(shape, { text, bytes })
+    }
+  }
+
+  find(bytes: Buffer, start: number, length: number): string | undefined {
+    const key = this.#byShape.get(shapeOf(length, bytes[start]!, bytes[start + length - 1]!))
+    if (!key) return undefined
+    for (let index = 1; index < length - 1; index++) if (key.bytes[index] !== bytes[start + index]) return undefined
+    return key.text
+  }
+}
+
+function shapeOf(length: number, first: number, last: number): number {
+  return (length << 16) | (first << 8) | last
+}
+
 /** A cursor over MessagePack. Methods throw MsgpackError at the end of the bytes or on another kind of value. */
 export class MsgReader {
   readonly bytes: Buffer
@@ -240,6 +265,23 @@ export class MsgReader {
       return this.bytes.toString('latin1', at, this.position)
     }
     return this.raw().toString('latin1')
+  }
+
+  /** A map key as a byte string; those of the table cost no new string. */
+  key(known: KnownKeys): string {
+    const lead = this.peek()
+    if (lead > 0xa0 && lead <= 0xbf) {
+      const length = lead & 0x1f
+      const start = this.position + 1
+      if (start + length <= this.end) {
+        const found = known.find(this.bytes, start, length)
+        if (found !== undefined) {
+          this.position = start + length
+          return found
+        }
+      }
+    }
+    return this.rawByteString()
   }
 
   /** nil is consumed and true; anything else stays and is false. */

@@ -22,6 +22,12 @@ export interface SessionOptions {
   readonly log: Log
 }
 
+/** See MountSession.prepare. */
+export interface FuseThread {
+  readonly port: MessagePort
+  readonly worker: Worker
+}
+
 export class MountSession {
   /** Resolves when the mount is gone, by whomever, and everything staged was committed or kept. The sentences of what was kept. */
   readonly ended: Promise<string[]>
@@ -36,12 +42,21 @@ export class MountSession {
     this.#log = log
   }
 
+  /** Starts the FUSE thread, so that it loads its code while the repository is being opened. */
+  static prepare(): FuseThread {
+    const { port1: port, port2 } = new MessageChannel()
+    const worker = new Worker(new URL('./fuse/kernel/worker.js', import.meta.url), { workerData: { port: port2 }, transferList: [port2], trackUnmanagedFds: false })
+    // Whatever goes wrong before it serves must not find the process waiting for it.
+    worker.unref()
+    port.unref()
+    return { port, worker }
+  }
+
   /** Mounts and serves. Errors leave no mount behind. */
-  static async start(options: SessionOptions): Promise<MountSession> {
+  static async start({ port, worker }: FuseThread, options: SessionOptions): Promise<MountSession> {
     const { log } = options
     const attachment = await attach(options.mount)
     const wakeFd = native().eventFd()
-    const { port1: port, port2 } = new MessageChannel()
     const service = new MountService({
       ...options.service,
       channel: {
@@ -51,8 +66,9 @@ export class MountSession {
         },
       },
     })
-    const data: FuseThreadData = { fd: attachment.fd, wakeFd, port: port2, view: options.view, incoming: options.incoming, onlyUid: options.onlyUid }
-    const worker = new Worker(new URL('./fuse/kernel/worker.js', import.meta.url), { workerData: data, transferList: [port2], trackUnmanagedFds: false })
+    worker.ref()
+    port.ref()
+    port.postMessage({ fd: attachment.fd, wakeFd, view: options.view, incoming: options.incoming, onlyUid: options.onlyUid } satisfies FuseThreadData)
     let serving: (() => void) | undefined
     const started = new Promise<void>((resolve, reject) => {
       serving = resolve

@@ -35,6 +35,8 @@ export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select'
   readonly log: Log
 }
 
+/** Shorter item streams are decoded sooner here than worker threads are asked. */
+const chunksWorthWorkers = 32
 /** Archives whose metadata is kept, so that head and tree read it once. */
 const maxReaders = 8
 
@@ -106,7 +108,8 @@ export class RepositorySource implements MountSource {
     const reader = await this.#open(archive)
     const builder = this.#builder(reader.metadata)
     const { showParts } = this.#options
-    for await (const item of reader.items({ parts: showParts, reader: this.#reader })) builder.add(item)
+    const ahead = reader.metadata.items.length > chunksWorthWorkers ? { reader: this.#reader } : {}
+    for await (const item of reader.items({ parts: showParts, ...ahead })) builder.add(item)
     return builder.finish()
   }
 

@@ -1,9 +1,11 @@
 /** Items <-> their canonical msgpack (archive.md §1, §4). */
 import { IntegrityError } from '../errors.js'
-import { type MsgReader, type MsgValue, MsgpackError, type MsgWriter } from '../msgpack.js'
+import { KnownKeys, type MsgReader, type MsgValue, MsgpackError, type MsgWriter } from '../msgpack.js'
 import { ChunkList } from './chunk-list.js'
 import type { Item } from './item.js'
 import { itemKeys } from './item-keys.js'
+
+const knownKeys = new KnownKeys(itemKeys)
 
 /** Writes an item; keys in ascending order, absent ones left out. */
 export function encodeItem(item: Item, writer: MsgWriter): void {
@@ -77,7 +79,7 @@ export function decodeItem(reader: MsgReader): Item {
   const item = { mode: 0, uid: 0, gid: 0, user: null, group: null, mtimeNs: 0n } as unknown as Item
   let hasPath = false
   for (let count = reader.mapHeader(); count > 0; count--) {
-    const key = reader.rawByteString()
+    const key = reader.key(knownKeys)
     switch (key) {
       case 'path': item.path = reader.raw(); hasPath = true; break
       case 'mode': item.mode = reader.number(); break

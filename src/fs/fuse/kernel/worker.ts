@@ -11,7 +11,6 @@ import { KernelLoop } from './loop.js'
 export interface FuseThreadData {
   readonly fd: number
   readonly wakeFd: number
-  readonly port: MessagePort
   readonly view: MountView
   /** Absent where nothing can be written. */
   readonly incoming: IncomingOptions | undefined
@@ -20,7 +19,9 @@ export interface FuseThreadData {
 
 const tickMs = 250
 
-const { fd, wakeFd, port, view, incoming: incomingOptions, onlyUid } = workerData as FuseThreadData
+/** The thread is started, and its code loaded, before it is known what it will serve. */
+const { port } = workerData as { port: MessagePort }
+const { fd, wakeFd, view, incoming: incomingOptions, onlyUid } = await new Promise<FuseThreadData>(resolve => port.once('message', resolve))
 
 const client = new EngineClient({ post: (message: ToEngine, transfer) => port.postMessage(message, transfer ? [...transfer] : []) })
 const loop = new KernelLoop({

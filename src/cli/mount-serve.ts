@@ -1,0 +1,180 @@
+/** The serving half of `mount`: the repository, or one archive, as a drive (mount.md, incoming.md). */
+import { appendFileSync, rmSync, statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { parseCompression } from '../engine/codec/spec.js'
+import { chunkerFor } from '../engine/chunker/params.js'
+import { defaultChunkerParams } from '../engine/constants.js'
+import { BorgError, CommandError, messageOf } from '../engine/errors.js'
+import { idHex } from '../engine/ids.js'
+import type { Log, LogLevel } from '../engine/log.js'
+import { ensureCacheFolder } from '../engine/platform/places.js'
+import { Lock } from '../engine/repository/lock.js'
+import { Workers } from '../engine/store/workers.js'
+import { escapedBytes, escapedText } from '../engine/text.js'
+import type { ArchiveInfo as ManifestEntry } from '../engine/archive/manifest.js'
+import { stripped } from '../engine/operations/extract.js'
+import type { CommitRequest, MountView } from '../fs/engine-port.js'
+import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
+import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
+import { markName } from '../fs/incoming/frozen.js'
+import type { IncomingOptions } from '../fs/incoming/incoming.js'
+import { MountSession } from '../fs/mount-session.js'
+import { RepositorySource } from '../fs/repository-source.js'
+import { becomeReady } from './background.js'
+import { archiveName, type CommandContext, loadMatcher, selectArchives } from './context.js'
+import { type DriveOptions, parseDriveOptions } from './mount-options.js'
+
+/** How long an ended drive waits for programs that still have files open in it. */
+const lingeringMs = 5_000
+
+export async function serve(context: CommandContext, foreground: boolean): Promise<void> {
+  const { log } = context
+  const thread = MountSession.prepare()
+  const typed = context.positional('mountpoint')[0]!
+  const mountpoint = await prepareMountpoint(typed, log)
+  const drive = parseDriveOptions(context.text('o'), mountpoint)
+  const location = context.location('either')
+  refuseOverlap(mountpoint, context.localPath(location), 'its repository')
+  if (drive.transport === 'fuse-native') throw new CommandError('-o transport=fuse-native is for platforms that the kernel transport does not cover, and cannot be chosen here yet.')
+  const opened = await context.open(location, 'shared', 'read')
+  const archive = location.archive === undefined ? undefined : opened.manifest.get(archiveName(location.archive))
+  const cacheFolder = ensureCacheFolder(context.places, opened.repository.id)
+  const driveLog = new DriveLog(log, drive.logFile ?? join(cacheFolder, 'mount.log'))
+  const codec = parseCompression(drive.compression)
+  const workers = new Workers({ key: opened.key, codec })
+  context.atEnd(() => workers.close())
+
+  const paths = context.positional('paths')
+  const strip = context.number('strip-components') ?? 0
+  const narrowed = archive !== undefined || paths.length > 0 || context.args.ordered.length > 0 || strip > 0
+    || ['first', 'last', 'glob-archives', 'prefix'].some(name => context.text(name) !== undefined)
+  const numericIds = context.flag('numeric-ids') || context.flag('numeric-owner')
+  const [uid, gid] = [drive.uid, drive.gid]
+  const { matcher } = await loadMatcher(context, paths)
+  const chosen = archive ? [archive] : await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: true })
+  const mountTimeNs = BigInt(Date.now()) * 1_000_000n
+  const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
+  const isCheckpoint = ({ name }: ManifestEntry): boolean => /\.checkpoint(\.\d+)?$/.test(name)
+  const source: RepositorySource = new RepositorySource(opened, workers, {
+    log: driveLog, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'),
+    choose: found => {
+      if (archive) return found.filter(({ id }) => id.equals(archive.id))
+      // A narrowed view is what was chosen at the start, as Borg's; the whole repository shows what comes.
+      if (narrowed) return found.filter(({ name }) => chosen.some(kept => kept.name === name))
+      return context.flag('consider-checkpoints') ? found : found.filter(info => !isCheckpoint(info))
+    },
+    selection: matcher.includesEverything && strip === 0 ? undefined : () => ({
+      select: ({ path }) => (matcher.includesEverything || matcher.decide(escapedText(path)).included ? stripped(path, strip) : undefined),
+      sourcePath: path => stripped(path, strip) ?? path,
+    }),
+  }, () => session?.lookAgain() ?? Promise.resolve())
+  let session: MountSession | undefined
+
+  const view: MountView = {
+    kind: archive ? 'archive' : 'repository', archives: source.archives(), ...owner, umask: drive.umask,
+    mountTimeNs, cacheBytes: drive.cacheBytes, allowDamagedFiles: drive.allowDamagedFiles,
+  }
+  const incoming = narrowed || drive.mount.readOnly ? undefined : await incomingOptions(context, drive, view, cacheFolder, opened, driveLog, mountpoint)
+  const chunker = chunkerFor(defaultChunkerParams, opened.key.chunkSeed)
+  const commit = async (request: CommitRequest) => {
+    const current = source.opened
+    const info = await commitStaged({ opened: current, workers, codec, chunker }, request, {
+      nameTemplate: drive.archiveName, comment: Buffer.alloc(0), cmdline: context.argv.map(escapedBytes), log: driveLog,
+    })
+    source.listAgain()
+    driveLog.write('info', 'borg.fuse', `made archive ${escapedText(Buffer.from(info.name, 'latin1'))}`)
+    return { archive: source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n } }
+  }
+  log.message('info', 'borg.archiver', 'Mounting filesystem')
+  session = await MountSession.start(thread, {
+    mount: { ...drive.mount, readOnly: incoming === undefined }, view, incoming, log: driveLog,
+    onlyUid: drive.mount.access === 'root' ? process.geteuid!() : undefined,
+    service: {
+      source,
+      repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
+      ...(incoming ? { commit } : {}),
+    },
+  })
+  if (!foreground) {
+    becomeReady(context.env)
+    driveLog.toFile = true
+  }
+  // Not before: their start would compete with what the person waits for.
+  workers.start()
+  await untilEnded(session, context.signal, driveLog)
+}
+
+/** Until it is unmounted, by whomever, or a signal asks for the end. */
+async function untilEnded(session: MountSession, signal: AbortSignal, log: DriveLog): Promise<void> {
+  const asked = new Promise<void>(resolve => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve())
+  })
+  const kept = await Promise.race([session.ended, asked.then(async () => {
+    await session.stop()
+    return Promise.race([session.ended, new Promise<string[]>(resolve => setTimeout(() => resolve([]), lingeringMs))])
+  })])
+  for (const sentence of kept) log.write('warning', 'borg.fuse', sentence)
+}
+
+async function incomingOptions(context: CommandContext, drive: DriveOptions, view: MountView, cacheFolder: string, opened: Awaited<ReturnType<CommandContext['open']>>, log: Log, mountpoint: string): Promise<IncomingOptions | undefined> {
+  const folder = drive.stagingFolder ?? join(cacheFolder, 'staging')
+  refuseOverlap(mountpoint, folder, 'its staging folder')
+  try {
+    statSync(opened.repository.path)
+    const { mkdirSync, accessSync, constants } = await import('node:fs')
+    accessSync(opened.repository.path, constants.W_OK)
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    log.write('warning', 'borg.fuse', `The drive is read-only, there is no incoming/: ${messageOf(error)}`)
+    return undefined
+  }
+  const lock = new Lock(join(folder, 'lock'), log)
+  try {
+    await lock.acquire('exclusive', 0)
+  } catch {
+    log.write('warning', 'borg.fuse', `This drive has no incoming/: another mount of the same repository is using ${folder}.`)
+    return undefined
+  }
+  context.atEnd(() => lock.release())
+  const finished = finishedBefore(folder, opened.manifest)
+  context.atEnd(() => rmSync(join(folder, markName), { force: true }))
+  const now = view.mountTimeNs
+  return {
+    folder, maxBytes: drive.stagingMax, settleMs: drive.settleMs, lingerMs: drive.lingerMs,
+    rootFacts: { mode: 0o040755, uid: view.uid, gid: view.gid, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
+    ...(finished ? { alreadyCommitted: finished.tree } : {}),
+  }
+}
+
+/** A process that serves a folder must not need that folder itself. */
+function refuseOverlap(mountpoint: string, path: string, what: string): void {
+  const inside = (a: string, b: string): boolean => a === b || a.startsWith(b.endsWith('/') ? b : `${b}/`)
+  if (inside(path, mountpoint)) throw new BorgError('Error', `${mountpoint}: the drive would cover ${what} (${path}). Choose another mountpoint.`)
+}
+
+/** The terminal until the drive is up, a file of bounded size afterwards. */
+class DriveLog implements Log {
+  toFile = false
+  readonly #inner: Log
+  readonly #path: string
+
+  constructor(inner: Log, path: string) {
+    this.#inner = inner
+    this.#path = path
+  }
+
+  write(level: LogLevel, topic: string, message: string): void {
+    if (!this.toFile) return this.#inner.write(level, topic, message)
+    if (level === 'debug') return
+    try {
+      if ((statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0) > maxLogBytes) rmSync(this.#path)
+      appendFileSync(this.#path, `${new Date().toISOString()} ${level} ${message}\n`, { mode: 0o600 })
+    } catch {
+      // A log that cannot be written must not harm the drive.
+    }
+  }
+}
+
+const maxLogBytes = 4 << 20
+
