@@ -18,7 +18,7 @@ import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
 import { markName } from '../fs/incoming/frozen.js'
 import type { IncomingOptions } from '../fs/incoming/incoming.js'
-import { MountSession } from '../fs/mount-session.js'
+import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
 import { becomeReady } from './background.js'
 import { archiveName, type CommandContext, loadMatcher, selectArchives } from './context.js'
@@ -29,13 +29,12 @@ const lingeringMs = 5_000
 
 export async function serve(context: CommandContext, foreground: boolean): Promise<void> {
   const { log } = context
-  const thread = MountSession.prepare()
   const typed = context.positional('mountpoint')[0]!
   const mountpoint = await prepareMountpoint(typed, log)
   const drive = parseDriveOptions(context.text('o'), mountpoint)
   const location = context.location('either')
   refuseOverlap(mountpoint, context.localPath(location), 'its repository')
-  if (drive.transport === 'fuse-native') throw new CommandError('-o transport=fuse-native is for platforms that the kernel transport does not cover, and cannot be chosen here yet.')
+  const thread = drive.transport === 'kernel' ? MountSession.prepare() : undefined
   const opened = await context.open(location, 'shared', 'read')
   const archive = location.archive === undefined ? undefined : opened.manifest.get(archiveName(location.archive))
   const cacheFolder = ensureCacheFolder(context.places, opened.repository.id)
@@ -68,7 +67,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       sourcePath: path => stripped(path, strip) ?? path,
     }),
   }, () => session?.lookAgain() ?? Promise.resolve())
-  let session: MountSession | undefined
+  let session: RunningMount | undefined
 
   const view: MountView = {
     kind: archive ? 'archive' : 'repository', archives: source.archives(), ...owner, umask: drive.umask,
@@ -86,7 +85,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     return { archive: source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n } }
   }
   log.message('info', 'borg.archiver', 'Mounting filesystem')
-  session = await MountSession.start(thread, {
+  const sessionOptions: SessionOptions = {
     mount: { ...drive.mount, readOnly: incoming === undefined }, view, incoming, log: driveLog,
     onlyUid: drive.mount.access === 'root' ? process.geteuid!() : undefined,
     service: {
@@ -94,7 +93,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
       ...(incoming ? { commit } : {}),
     },
-  })
+  }
+  session = thread ? await MountSession.start(thread, sessionOptions) : await (await import('../fs/native-session.js')).NativeSession.start(sessionOptions)
   if (!foreground) {
     becomeReady(context.env)
     driveLog.toFile = true
@@ -105,7 +105,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
 }
 
 /** Until it is unmounted, by whomever, or a signal asks for the end. */
-async function untilEnded(session: MountSession, signal: AbortSignal, log: DriveLog): Promise<void> {
+async function untilEnded(session: RunningMount, signal: AbortSignal, log: DriveLog): Promise<void> {
   const asked = new Promise<void>(resolve => {
     if (signal.aborted) resolve()
     else signal.addEventListener('abort', () => resolve())

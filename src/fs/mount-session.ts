@@ -22,13 +22,23 @@ export interface SessionOptions {
   readonly log: Log
 }
 
+/** A mount that is being served, by whichever transport. */
+export interface RunningMount {
+  /** Resolves when the mount is gone and what was staged is an archive or kept: the sentences of what was kept. */
+  readonly ended: Promise<string[]>
+  /** For whoever misses an object: looks whether another client moved it. */
+  lookAgain(): Promise<void>
+  /** Unmounts and commits. If programs are still inside, the mount goes when they leave. */
+  stop(): Promise<void>
+}
+
 /** See MountSession.prepare. */
 export interface FuseThread {
   readonly port: MessagePort
   readonly worker: Worker
 }
 
-export class MountSession {
+export class MountSession implements RunningMount {
   /** Resolves when the mount is gone, by whomever, and everything staged was committed or kept. The sentences of what was kept. */
   readonly ended: Promise<string[]>
   readonly #attachment: Attachment

@@ -147,3 +147,25 @@ run('reads at any offset give the right bytes while the cache is far smaller tha
     sandbox.close()
   }
 })
+
+run('the second transport, fuse-native, shows archives, takes files in and says what it cannot do', t => {
+  const sandbox = new Sandbox('mount-native')
+  try {
+    const source = makeSmallFiles(sandbox, 'source', 100)
+    sandbox.borg(['init', '-e', 'repokey', 'repo'])
+    sandbox.borg(['create', '../repo::a', '.'], { cwd: source })
+    const mountpoint = sandbox.mkdir('mnt')
+    sandbox.remember(mountpoint)
+    t.regex(sandbox.borgfs(['mount', '-o', 'transport=fuse-native', 'repo', mountpoint]).stderr, /exact to the millisecond/)
+    t.is(sandbox.sh('diff -r source mnt/a && cp -r source mnt/incoming/').stdout, '')
+    sandbox.unmount(mountpoint)
+    t.false(sandbox.isMounted(mountpoint))
+    const archive = sandbox.borg(['list', '--short', 'repo']).stdout.trim().split('\n')[1]!
+    t.regex(archive, /^source-\d{4}/)
+    const out = sandbox.mkdir('out')
+    sandbox.borg(['extract', `../repo::${archive}`], { cwd: out })
+    t.is(sandbox.sh('diff -r source out').stdout, '')
+  } finally {
+    sandbox.close()
+  }
+})

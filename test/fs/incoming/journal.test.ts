@@ -1,0 +1,124 @@
+import test from 'ava'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { Journal, replay } from '../../../src/fs/incoming/journal.js'
+import { type NodeFacts, Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
+import { Sandbox } from '../../helpers/sandbox.js'
+
+const facts = (mode: number, target?: Buffer): NodeFacts => ({ mode, uid: 7, gid: 8, rdev: 0, atimeNs: -1n, mtimeNs: 1_600_000_000_123_456_789n, ctimeNs: 5n, target })
+
+/** Does one of everything, in memory and in the journal alike. */
+function history(path: string): Nodes {
+  const nodes = new Nodes(facts(0o040755))
+  const journal = Journal.open(path)
+  const root = nodes.get(rootId)!
+  const make = (parent: typeof root, name: string, mode: number, target?: Buffer) => {
+    const node = nodes.add(parent, name, facts(mode, target))
+    journal.created(node, parent.id, name)
+    return node
+  }
+  const tree = make(root, 'tree', 0o040750)
+  const file = make(tree, 'caf\xe9', 0o100644)
+  make(tree, 'gone', 0o100600)
+  make(tree, 'link', 0o120777, Buffer.from([0xff, 0x2f]))
+  nodes.link(file, tree, 'second')
+  journal.linked(file.id, tree.id, 'second')
+  nodes.forget(nodes.unlink(tree, 'gone')!.id)
+  journal.unlinked(tree.id, 'gone')
+  const folder = make(tree, 'folder', 0o040700)
+  nodes.move(tree, 'second', folder, 'moved')
+  journal.moved(tree.id, 'second', folder.id, 'moved')
+  nodes.exchange(tree, 'link', folder, 'moved')
+  journal.exchanged(tree.id, 'link', folder.id, 'moved')
+  file.mode = 0o104755
+  file.mtimeNs = -5n
+  journal.attributes(file)
+  file.xattrs = new Map([['user.\xe4', Buffer.from([0, 255])]])
+  journal.xattr(file.id, 'user.\xe4', Buffer.from([0, 255]))
+  make(root, 'dropped', 0o040700)
+  nodes.forget(nodes.unlink(root, 'dropped')!.id)
+  journal.dropped(rootId, 'dropped')
+  journal.close()
+  return nodes
+}
+
+function listed(nodes: Nodes): string[] {
+  return [...nodes.walk(nodes.get(rootId)!)].map(({ node, path }) => [path, node.id, node.mode.toString(8), node.nlink, node.uid, node.gid, node.mtimeNs, node.target?.toString('hex'),
+    [...(node.xattrs ?? [])].map(([name, value]) => `${name}=${value.toString('hex')}`)].join(' ')).sort()
+}
+
+test('replaying a journal gives the tree that was journalled', t => {
+  const sandbox = new Sandbox('journal')
+  try {
+    const nodes = history(sandbox.path('journal'))
+    const again = new Nodes(facts(0o040755))
+    t.is(replay(sandbox.path('journal'), again), 0)
+    t.deepEqual(listed(again), listed(nodes))
+    t.true(listed(nodes).length > 5)
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('a rewritten journal is shorter and gives the same tree', t => {
+  const sandbox = new Sandbox('journal')
+  try {
+    const path = sandbox.path('journal')
+    const nodes = history(path)
+    const before = readFileSync(path).length
+    const journal = Journal.open(path)
+    journal.rewrite(nodes)
+    journal.attributes(nodes.get(2)!)
+    journal.close()
+    t.true(readFileSync(path).length < before)
+    const again = new Nodes(facts(0o040755))
+    t.is(replay(path, again), 0)
+    t.deepEqual(listed(again), listed(nodes))
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('a journal cut at any byte gives what the whole records before the cut say', t => {
+  const sandbox = new Sandbox('journal')
+  try {
+    history(sandbox.path('journal'))
+    const bytes = readFileSync(sandbox.path('journal'))
+    const ends = [0]
+    for (let at = 0; at < bytes.length; ends.push(at)) at += 8 + bytes.readUInt32LE(at)
+    const expected = ends.map(end => {
+      writeFileSync(sandbox.path('part'), bytes.subarray(0, end))
+      const nodes = new Nodes(facts(0o040755))
+      replay(sandbox.path('part'), nodes)
+      return listed(nodes)
+    })
+    for (let cut = 0; cut <= bytes.length; cut++) {
+      writeFileSync(sandbox.path('part'), bytes.subarray(0, cut))
+      const nodes = new Nodes(facts(0o040755))
+      replay(sandbox.path('part'), nodes)
+      t.deepEqual(listed(nodes), expected[ends.filter(end => end <= cut).length - 1]!)
+    }
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('a turned bit costs records, never the whole journal and never an exception', t => {
+  const sandbox = new Sandbox('journal')
+  try {
+    history(sandbox.path('journal'))
+    const bytes = readFileSync(sandbox.path('journal'))
+    let intact = 0
+    for (let at = 0; at < bytes.length; at++) {
+      const damaged = Buffer.from(bytes)
+      damaged[at]! ^= 1 << at % 8
+      writeFileSync(sandbox.path('part'), damaged)
+      const nodes = new Nodes(facts(0o040755))
+      t.true(replay(sandbox.path('part'), nodes) > 0)
+      // All damage behind the first record leaves the tree's own directory.
+      if (nodes.child(nodes.get(rootId)!, 'tree')) intact++
+    }
+    t.true(intact > bytes.length / 2)
+  } finally {
+    sandbox.close()
+  }
+})
