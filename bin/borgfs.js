@@ -9,9 +9,9 @@ if (first === '-V' || first === '--version') {
   process.stdout.write(`${program} 1.2.4\n`)
 } else if (first === 'mount' && process.env.BORGFS_READY_FD === undefined && process.env.BORG_FUSE_IMPL !== 'none'
   && !words.some(word => /^(-[A-Za-z]*[fh]|--f|--h|--show-rc)/.test(word))) {
-  const { startInBackground } = await import('../dist/src/cli/background.js')
+  const { startInBackground } = await import('../dist/bundle/background.js')
   process.exit(await startInBackground(process.env))
 } else {
-  const { main } = await import('../dist/src/cli/main.js')
+  const { main } = await import('../dist/bundle/main.js')
   await main(program)
 }

@@ -51,9 +51,9 @@ install_and_build() {
     npm run --silent build:native >build.log 2>&1 || { cat build.log >&2; exit 1; }
     rm -f build.log
   fi
-  if [ ! -e dist/src/cli/main.js ] || [ -n "$(find src tsconfig.json package.json -newer dist/src/cli/main.js -type f -print -quit)" ]; then
+  if [ ! -e dist/bundle/main.js ] || [ -n "$(find src tsconfig.json package.json -newer dist/bundle/main.js -type f -print -quit)" ]; then
     echo "== compiling"
     npm run --silent build
-    touch dist/src/cli/main.js
+    touch dist/bundle/main.js
   fi
 }

@@ -108,8 +108,9 @@ export class MountService {
       const value = await this.#value(request)
       if (this.#closed) return
       const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : undefined
-      channel.post({ type: 'reply', id, value }, transfer)
+      // Whoever renamed a staged tree to the root looks there at once: the archive must be known before he is answered.
       if (request.kind === 'commit') this.publish()
+      channel.post({ type: 'reply', id, value }, transfer)
     } catch (error) {
       if (!this.#closed) channel.post({ type: 'error', id, error: wireError(error) })
     }

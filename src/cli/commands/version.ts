@@ -1,6 +1,7 @@
 /** `borgfs version`: our own version and those of the parts. `--version` tells the Borg whose behaviour this is. */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
 import { borgVersion } from '../../engine/constants.js'
 import type { Command } from '../command.js'
 import { print } from '../output/stdout.js'
@@ -8,14 +9,14 @@ import { print } from '../output/stdout.js'
 const parts = ['fuse-native', 'lru-cache', 'lz4-napi', 'lzma-native', 'minimist', 'pako', 'sodium-native', 'xxhash-wasm', 'zstd-napi']
 
 export const version: Command = () => {
-  print(`borgfs ${packageVersion('../../../../package.json')} (behaves as Borg ${borgVersion})\n`)
+  print(`borgfs ${ownVersion()} (behaves as Borg ${borgVersion})\n`)
   print(`node ${process.versions.node}, OpenSSL ${process.versions.openssl}, zlib ${process.versions.zlib}, libuv ${process.versions.uv}\n`)
   for (const part of parts) print(`${part} ${partVersion(part)}\n`)
   return Promise.resolve()
 }
 
-function packageVersion(path: string): string {
-  return (JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as { version: string }).version
+function ownVersion(): string {
+  return versionAbove(fileURLToPath(import.meta.url), 'borgfs') ?? 'unknown'
 }
 
 /** Found beside its main file: packages need not export their package.json. */
@@ -26,7 +27,12 @@ function partVersion(name: string): string {
   } catch {
     return 'not installed'
   }
-  while (folder.includes('/')) {
+  return versionAbove(folder, name) ?? 'unknown'
+}
+
+/** Version in the package.json of that name, in a folder above. */
+function versionAbove(path: string, name: string): string | undefined {
+  for (let folder = path; folder.includes('/'); ) {
     folder = folder.slice(0, folder.lastIndexOf('/'))
     try {
       const parsed = JSON.parse(readFileSync(`${folder}/package.json`, 'utf8')) as { name?: string; version?: string }
@@ -35,5 +41,5 @@ function partVersion(name: string): string {
       // Further up.
     }
   }
-  return 'unknown'
+  return undefined
 }

@@ -11,7 +11,7 @@ import type { Log } from '../log.js'
 import { MsgReader, MsgWriter } from '../msgpack.js'
 import { saveFile } from '../platform/save-file.js'
 import { FileDigest, finalDigest, loadIntegrity } from '../repository/integrity.js'
-import { messageOf } from '../errors.js'
+import { IntegrityError, messageOf } from '../errors.js'
 
 export interface FilesCacheMode {
   /** Which time tells a change; undefined: files are always read, but remembered (rechunk) or not even that (disabled). */
@@ -68,7 +68,7 @@ export class FilesCache {
   readonly #log: Log
   readonly #entries = new Map<string, Entry>()
   #sizes: HashTable | undefined
-  #sizesLoaded = false
+  #borgChunks: HashTable | undefined
   readonly #newSizes: [ChunkId, number][] = []
   #newestNs: bigint | undefined
 
@@ -175,33 +175,18 @@ export class FilesCache {
   }
 
   #sizeOf(id: ChunkId): number | undefined {
-    this.#loadSizes()
-    const bucket = this.#sizes!.find(id)
-    return bucket < 0 ? undefined : this.#sizes!.value(bucket, 0)
+    const sizes = this.#loadSizes()
+    const bucket = sizes.find(id)
+    if (bucket >= 0) return sizes.value(bucket, 0)
+    // Borg remembers the sizes of what it stored in its chunks index, [refcount, size, csize]. An outdated one is as good:
+    // an id stands for the same bytes for ever.
+    this.#borgChunks ??= readTable(this.#folder, 'chunks', 3, finalDigest(readConfig(this.#folder).get('chunks')) ?? 'unverified') ?? new HashTable(3)
+    const known = this.#borgChunks.find(id)
+    return known < 0 ? undefined : this.#borgChunks.value(known, 1)
   }
 
-  #loadSizes(): void {
-    if (this.#sizesLoaded) return
-    this.#sizesLoaded = true
-    try {
-      const fd = openSync(join(this.#folder, sizesName), 'r')
-      try {
-        const header = Buffer.alloc(tableHeaderBytes)
-        readSync(fd, header, 0, header.length, 0)
-        this.#sizes = HashTable.load(1, header, fstatSync(fd).size, into => {
-          for (let done = 0; done < into.length; ) {
-            const count = readSync(fd, into, done, into.length - done, tableHeaderBytes + done)
-            if (count === 0) throw new Error('it ends early')
-            done += count
-          }
-        })
-        return
-      } finally {
-        closeSync(fd)
-      }
-    } catch {
-      this.#sizes = new HashTable(1)
-    }
+  #loadSizes(): HashTable {
+    return (this.#sizes ??= readTable(this.#folder, sizesName, 1, undefined) ?? new HashTable(1))
   }
 
   /**
@@ -234,10 +219,41 @@ export class FilesCache {
     saveFile(join(this.#folder, this.#name), writer.bytes, { mode: 0o600 })
     writeConfig(this.#folder, this.#name, digestOf(this.#name, writer.bytes).json())
     if (this.#newSizes.length > 0) {
-      this.#loadSizes()
-      for (const [id, size] of this.#newSizes) this.#sizes!.set(id, size)
-      saveFile(join(this.#folder, sizesName), Buffer.concat([this.#sizes!.header(), this.#sizes!.bucketBytes]), { mode: 0o600 })
+      const sizes = this.#loadSizes()
+      for (const [id, size] of this.#newSizes) sizes.set(id, size)
+      saveFile(join(this.#folder, sizesName), Buffer.concat([sizes.header(), sizes.bucketBytes]), { mode: 0o600 })
     }
+  }
+}
+
+/** A hash index of the cache folder; undefined if it is missing, damaged, or not what `expected` says: it is not needed then. */
+function readTable(folder: string, name: string, valueWords: number, expected: string | undefined): HashTable | undefined {
+  let fd: number
+  try {
+    fd = openSync(join(folder, name), 'r')
+  } catch {
+    return undefined
+  }
+  try {
+    const digest = new FileDigest(name)
+    const header = Buffer.alloc(tableHeaderBytes)
+    readSync(fd, header, 0, header.length, 0)
+    digest.update(header)
+    digest.part('HashHeader')
+    const table = HashTable.load(valueWords, header, fstatSync(fd).size, into => {
+      for (let done = 0; done < into.length; ) {
+        const count = readSync(fd, into, done, into.length - done, tableHeaderBytes + done)
+        if (count === 0) throw new IntegrityError('it ends early')
+        done += count
+      }
+      digest.update(into)
+    })
+    digest.part('final')
+    return expected === undefined || digest.digests.final === expected ? table : undefined
+  } catch {
+    return undefined
+  } finally {
+    closeSync(fd)
   }
 }
 
