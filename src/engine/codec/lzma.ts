@@ -51,14 +51,26 @@ export async function decompressLzma(payload: Uint8Array, limits: DecodeLimits):
 /** LZMA_CONCATENATED of liblzma. */
 const concatenated = 8
 
-/** The first stream alone, for payloads with trailing garbage. */
+/** The last bytes of an .xz stream; its length is a multiple of 4. */
+const xzEnd = Buffer.from('YZ')
+const maxEndsTried = 16
+
+/** For payloads with trailing garbage, which the decoder would take for a further stream: what ends where a stream can end. */
 async function decompressOne(stream: Uint8Array, maxSize: number): Promise<Buffer> {
-  try {
-    return await through(lzmaNative().createStream('autoDecoder', { synchronous: true }), stream, maxSize)
-  } catch (cause) {
-    if (cause instanceof DecompressionError) throw cause
-    throw new DecompressionError('the lzma stream is damaged', cause)
+  const bytes = Buffer.from(stream.buffer, stream.byteOffset, stream.length)
+  let problem: unknown
+  for (let at = bytes.lastIndexOf(xzEnd), tried = 0; at > 0 && tried < maxEndsTried; at = bytes.lastIndexOf(xzEnd, at - 1)) {
+    const end = at + xzEnd.length
+    if (end % 4 !== 0 || end === bytes.length) continue
+    tried++
+    try {
+      return await through(lzmaNative().createStream('autoDecoder', { synchronous: true, flags: concatenated }), bytes.subarray(0, end), maxSize)
+    } catch (error) {
+      if (error instanceof DecompressionError) throw error
+      problem = error
+    }
   }
+  throw new DecompressionError('the lzma stream is damaged', problem)
 }
 
 function through(coder: LzmaStream, data: Uint8Array, maxSize: number): Promise<Buffer> {

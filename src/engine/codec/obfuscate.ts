@@ -40,7 +40,7 @@ function limit(payloadLength: number): number {
 /** Padding of a payload of `length` bytes; `random` in [0, 1). */
 export function paddingFor(spec: number, length: number, random: number): number {
   let padding: number
-  if (spec <= 6) padding = Math.floor((length * (0.001 * 10 ** spec)) / Math.max(0.0001, random))
+  if (spec <= 6) padding = Math.floor(length * ((0.001 * 10 ** spec) / Math.max(0.0001, random)))
   else if (spec === 250) padding = padme(length)
   else padding = Math.floor(2 ** (spec - 100) * random)
   return Math.min(padding, limit(length))
