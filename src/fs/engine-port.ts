@@ -95,6 +95,8 @@ export interface CommitRequest {
 }
 export interface CommitReply {
   readonly archive: ArchiveInfo
+  /** The complete list with it; added by MountService. */
+  readonly archives?: readonly ArchiveInfo[]
   /** Further facts for incoming/, such as what was new. */
   readonly result?: unknown
 }

@@ -108,9 +108,7 @@ export class MountService {
       const value = await this.#value(request)
       if (this.#closed) return
       const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : undefined
-      // Whoever renamed a staged tree to the root looks there at once: the archive must be known before he is answered.
-      if (request.kind === 'commit') this.publish()
-      channel.post({ type: 'reply', id, value }, transfer)
+      channel.post({ type: 'reply', id, value: request.kind === 'commit' ? this.#withArchives(value as CommitReply) : value }, transfer)
     } catch (error) {
       if (!this.#closed) channel.post({ type: 'error', id, error: wireError(error) })
     }
@@ -135,6 +133,13 @@ export class MountService {
         if (!commit) throw new Error('this mount is read-only')
         return this.lease.exclusively(lockWaitMs, () => commit(request))
     }
+  }
+
+  /** The list goes with the reply: the FUSE thread must have it before it hears from the kernel again. */
+  #withArchives(reply: CommitReply): CommitReply {
+    const archives = this.#options.source.archives()
+    this.#shown = listKey(archives)
+    return { ...reply, archives }
   }
 
   async #reload(): Promise<void> {

@@ -81,7 +81,7 @@ test('a commit of another client is pushed as a new list, once', async (t) => {
   await service.close()
 })
 
-test('a commit of our own runs with the exclusive lock and shows its archive after the answer', async (t) => {
+test('a commit of our own runs with the exclusive lock and brings the new list with the answer', async (t) => {
   const order: string[] = []
   const { service, state, lists, ask } = make({
     commit: async () => {
@@ -93,7 +93,9 @@ test('a commit of our own runs with the exclusive lock and shows its archive aft
   const { value } = await ask({ kind: 'commit', staged: {} })
   t.is(Buffer.from(value.archive.name).toString(), 'made')
   t.deepEqual(order, ['exclusive'])
-  t.deepEqual(lists, [['one', 'made']])
+  t.deepEqual(value.archives?.map((info) => Buffer.from(info.name).toString()), ['one', 'made'])
+  // Pushed as well it would come a second time.
+  t.deepEqual(lists, [])
   await service.close()
   t.deepEqual(state.locks, ['exclusive', 'shared', 'release'])
 })

@@ -151,7 +151,7 @@ export class Sandbox {
   }
 
   close(): void {
-    for (const mountpoint of this.#mounts) spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' })
+    for (const mountpoint of this.#mounts) spawnSync('umount', ['-f', '-l', mountpoint], { stdio: 'ignore' })
     for (const mountpoint of this.#mounts) if (this.isMounted(mountpoint)) spawnSync('fusermount3', ['-uz', mountpoint], { stdio: 'ignore' })
     for (const child of this.#children) child.kill('SIGKILL')
     for (const pid of this.processes()) {

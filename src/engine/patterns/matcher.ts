@@ -27,7 +27,7 @@ export class Matcher {
   /** `pf:` patterns, found by a look-up before all others. */
   readonly #whole = new Map<string, PatternCommand>()
   readonly #rules: PatternRule[] = []
-  readonly #includes: { pattern: Pattern; given: string; matched: boolean }[] = []
+  readonly #includes: { pattern: Pattern; matched: boolean }[] = []
 
   /** `paths`: PATHs of commands other than create, whose default style is pp. */
   constructor(rules: readonly PatternRule[], paths: readonly string[] = []) {
@@ -35,7 +35,7 @@ export class Matcher {
       if (rule.pattern.style === 'pf') this.#whole.set(withoutLeadingSlashes(normalPath(rule.pattern.text)), rule.command)
       else this.#rules.push(rule)
     }
-    for (const given of paths) this.#includes.push({ pattern: parsePattern(given, 'pp'), given, matched: false })
+    for (const given of paths) this.#includes.push({ pattern: parsePattern(given, 'pp'), matched: false })
   }
 
   /** True if nothing is ever excluded. */
@@ -60,9 +60,9 @@ export class Matcher {
     return unmatchedPath
   }
 
-  /** PATHs that nothing matched, as given. */
+  /** PATHs that nothing matched, without their style, as Borg names them. */
   unmatched(): string[] {
-    return this.#includes.filter(({ matched }) => !matched).map(({ given }) => given)
+    return this.#includes.filter(({ matched }) => !matched).map(({ pattern }) => pattern.text)
   }
 }
 

@@ -121,6 +121,9 @@ export class Trees {
         tree.state = { kind: 'committed', archive: Buffer.from(reply.archive.name).toString('latin1'), atMs: performance.now() }
       }
       done(error, reply)
+      // After whoever renamed was answered: what this tells the kernel waits for locks that a rename holds until then, and a process
+      // killed in between would leave both waiting for ever. And before any further request, which may ask for the new name.
+      if (reply?.archives) this.#client.onArchives?.(reply.archives)
       const waiting = this.#waiting.get(tree) ?? []
       this.#waiting.delete(tree)
       for (const work of waiting) work()
