@@ -11,11 +11,15 @@ need_node() {
   fi
 }
 
-# need_debian_packages PACKAGE:COMMAND ...: a package is wanted when its command is not there.
+# need_debian_packages PACKAGE:COMMAND ...: a package is wanted when its command, or its library (NAME.so.N), is not there.
 need_debian_packages() {
-  local missing=() pair
+  local missing=() pair wanted
   for pair in "$@"; do
-    command -v "${pair#*:}" >/dev/null || [ -x "/usr/sbin/${pair#*:}" ] || missing+=("${pair%%:*}")
+    wanted="${pair#*:}"
+    case "$wanted" in
+      *.so.*) PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -qF "$wanted" || missing+=("${pair%%:*}") ;;
+      *) command -v "$wanted" >/dev/null || [ -x "/usr/sbin/$wanted" ] || missing+=("${pair%%:*}") ;;
+    esac
   done
   [ ${#missing[@]} -eq 0 ] && return
   if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

@@ -55,6 +55,9 @@ async function load(): Promise<FuseClass> {
   try {
     return (await import('fuse-native')).default
   } catch (error) {
+    if (messageOf(error).includes('libfuse')) {
+      throw new BorgError('Error', 'fuse-native needs libfuse 2, which is not installed (Debian: apt-get install libfuse2). The built-in FUSE transport needs none.', 2, { cause: error })
+    }
     throw new BorgError('Error', `The package fuse-native is not installed (${messageOf(error).split('\n', 1)[0]}). Run "npm install fuse-native" in the folder of borgfs, or use the built-in FUSE transport.`, 2, { cause: error })
   }
 }
