@@ -90,7 +90,7 @@ run('each way of asking gives what borg gives', t => {
     sandbox.borg(['create', '../repo::a', '.'], { cwd: source })
     const stories: [string[], string?][] = [
       [['--list']], [['--sparse']], [['-n', '--list']], [['--noxattrs', '--noacls', '--noflags']],
-      [['--strip-components=1']], [['--strip-components=2', '--list']], [['--stdout', 'dir']],
+      [['--strip-components=1']], [['--strip-components=2', '--list']], [['--stdout', 'dir/deep']],
       // The first name of the hard links is left out, or only some of the others are wanted.
       [['dir/hard2', 'with space/hard3']], [['with space']], [['--exclude=hard1']], [['fifo2']],
       [['dir', 'never/there']], [['sh:**/*.nothing']], [['--exclude=dir/several-chunks', 'dir']],
