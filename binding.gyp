@@ -6,6 +6,8 @@
         "native/addon.cc",
         "native/chunker.c",
         "native/chunker_binding.cc",
+        "native/envelope.c",
+        "native/envelope_binding.cc",
         "native/attributes.c",
         "native/files_binding.cc",
         "native/directory_binding.cc",

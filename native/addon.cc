@@ -126,6 +126,7 @@ static void keepChunkMemory() {
 NAPI_MODULE_INIT() {
   keepChunkMemory();
   registerChunker(env, exports);
+  registerEnvelope(env, exports);
   registerFiles(env, exports);
   registerDirectory(env, exports);
   registerKernel(env, exports);

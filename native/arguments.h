@@ -51,6 +51,7 @@ napi_value makeUndefined(napi_env env);
 void defineFunction(napi_env env, napi_value exports, const char *name, napi_callback callback);
 
 void registerChunker(napi_env env, napi_value exports);
+void registerEnvelope(napi_env env, napi_value exports);
 void registerFiles(napi_env env, napi_value exports);
 void registerDirectory(napi_env env, napi_value exports);
 void registerKernel(napi_env env, napi_value exports);

@@ -297,6 +297,15 @@ napi_value dropCache(napi_env env, napi_callback_info info) {
   return makeUndefined(env);
 }
 
+napi_value advise(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  int fd = a.descriptor(0);
+  off_t offset = a.integer(1), length = a.integer(2);
+  int advice = static_cast<int>(a.integer(3));
+  if (!a.failed) posix_fadvise(fd, offset, length, advice);
+  return makeUndefined(env);
+}
+
 /* Name lookups with a buffer that grows: large groups exceed any fixed one. */
 template <typename Entry, typename Call>
 bool lookUp(Entry &entry, std::vector<char> &memory, Call call) {
@@ -391,6 +400,7 @@ void registerFiles(napi_env env, napi_value exports) {
   defineFunction(env, exports, "fallocate", fallocate_);
   defineFunction(env, exports, "seekHole", seekHole);
   defineFunction(env, exports, "dropCache", dropCache);
+  defineFunction(env, exports, "advise", advise);
   defineFunction(env, exports, "userName", userName);
   defineFunction(env, exports, "groupName", groupName);
   defineFunction(env, exports, "userId", userId);

@@ -33,6 +33,12 @@ export interface DirectoryListing {
   readonly attributes: (Buffer | undefined)[]
 }
 
+declare const envelopeBrand: unique symbol
+/** Keys inside the addon; freed and wiped with the object. */
+export type NativeEnvelope = { readonly [envelopeBrand]: true }
+
+export const adviceSequential = 2, adviceWillNeed = 3, adviceDontNeed = 4
+
 export interface Native {
   // --- chunker.c (chunker.md §3, §4) ---
   /**
@@ -49,6 +55,19 @@ export interface Native {
   buzhashUpdate(table: Uint32Array, sum: number, remove: number, add: number, length: number): number
   /** True if every byte is zero. */
   isZero(data: Uint8Array): boolean
+
+  // --- envelope.c (crypto.md §3): what crypto/keys.ts does through node:crypto, in one pass over the bytes ---
+  /**
+   * AES-256-CTR and HMAC-SHA-256 with these keys (encKey empty: only hashing), for this thread. Keys are copied. Undefined where
+   * this Node's OpenSSL cannot be reached.
+   */
+  makeEnvelope(encKey: Uint8Array, hmacKey: Uint8Array, idKey: Uint8Array): NativeEnvelope | undefined
+  /** HMAC-SHA-256 by the id key, 32 bytes, into the start of `into`. */
+  envelopeIdHash(envelope: NativeEnvelope, data: Uint8Array, into: Uint8Array): void
+  /** The object of payload head + data, at `offset` of the target; its length. */
+  envelopeSeal(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
+  /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing of it is left there. */
+  envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
 
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
   readDirectory(path: Uint8Array, want: number): DirectoryListing
@@ -87,6 +106,8 @@ export interface Native {
   seekHole(fd: number, offset: number, whence: number): number
   /** sync_file_range/posix_fadvise(DONTNEED) over a range just written or read; best effort, never throws. */
   dropCache(fd: number, offset: number, length: number): void
+  /** posix_fadvise(2): SEQUENTIAL 2, WILLNEED 3, DONTNEED 4; length 0 is up to the end. Never throws: it is advice. */
+  advise(fd: number, offset: number, length: number, advice: number): void
   /** passwd and group by number or name, undefined if unknown. Bytes. */
   userName(uid: number): Buffer | undefined
   groupName(gid: number): Buffer | undefined

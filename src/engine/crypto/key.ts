@@ -30,8 +30,9 @@ export interface Key {
   sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head?: Uint8Array): number
   /** Length of the stored object of a payload. */
   sealedLength(payloadLength: number): number
-  /** The payload of a stored object. Verifies type byte and MAC before decrypting. IntegrityError. `id` is for the message only. */
-  open(object: Uint8Array, id: Uint8Array): Buffer
+  /** The payload of a stored object. Verifies type byte and MAC before decrypting. IntegrityError. `id` is for the message only.
+   * `into`, apart from the object: memory that the payload may be put in, if it fits. */
+  open(object: Uint8Array, id: Uint8Array, into?: Buffer): Buffer
   /** Nonce of an encrypted object, for the manifest bound (crypto.md §4). */
   nonceOf(object: Uint8Array): bigint
   /** 64-byte HMAC-SHA-512 key of the TAM (crypto.md §9). */

@@ -1,9 +1,11 @@
 /** The three families of keys: plain, authenticated, encrypted (envelopes of crypto.md §3). */
 import { createCipheriv, createDecipheriv, createHash, createHmac, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto'
+import { idBytes } from '../constants.js'
 import { type ChunkId, chunkId, idHex } from '../ids.js'
 import { IntegrityError } from '../errors.js'
 import { blake2b256, secured, wipe } from './blake2b.js'
 import { equalInConstantTime } from './constant-time.js'
+import { native, type NativeEnvelope } from '../native.js'
 import type { EncryptionMode, Key, KeyMaterial } from './key.js'
 import { type KeyType, keyTypeOf, keyTypeOfMode, legacyPassphraseType } from './key-types.js'
 import { type Secrets, wipeSecrets } from './secrets.js'
@@ -64,7 +66,7 @@ abstract class BaseKey implements Key {
     return head.length + payload.length + 1
   }
 
-  open(object: Uint8Array, id: Uint8Array): Buffer {
+  open(object: Uint8Array, id: Uint8Array, _into?: Buffer): Buffer {
     if (object[0] !== this.type) throw wrongType(object, id)
     return Buffer.from(object.buffer, object.byteOffset + 1, object.length - 1)
   }
@@ -111,6 +113,8 @@ class AuthenticatedKey extends BaseKey {
   protected readonly rawIdKey: Buffer | undefined
   protected readonly rawHmacKey: Buffer | undefined
   readonly #idHash: Hash
+  /** Does the same in one pass; undefined for BLAKE2b and where the addon finds no OpenSSL. */
+  protected readonly envelope: NativeEnvelope | undefined
 
   constructor(type: KeyType, facts: { chunkSeed: number; tamRequired: boolean; logicallyUnencrypted: boolean },
     keys: { encKey: KeyObject; encHmacKey: KeyObject; idKey: KeyObject }) {
@@ -124,10 +128,14 @@ class AuthenticatedKey extends BaseKey {
       this.rawHmacKey = secured(keys.encHmacKey.export())
     }
     this.#idHash = keyedHash(type, keys.idKey, this.rawIdKey)
+    this.envelope = type.hash === 'blake2b' || plainCrypto ? undefined : makeEnvelope(type.encrypted ? keys.encKey : undefined, keys.encHmacKey, keys.idKey)
   }
 
   idHash(plaintext: Uint8Array): ChunkId {
-    return chunkId(this.#idHash(plaintext))
+    if (!this.envelope) return chunkId(this.#idHash(plaintext))
+    const id = Buffer.allocUnsafe(idBytes)
+    native().envelopeIdHash(this.envelope, plaintext, id)
+    return chunkId(id)
   }
 
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer {
@@ -160,6 +168,7 @@ class EncryptedKey extends AuthenticatedKey {
   }
 
   override sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head: Uint8Array = noHead): number {
+    if (this.envelope) return native().envelopeSeal(this.envelope, this.type, nonce, head, payload, target, offset)
     const counter = Buffer.alloc(16)
     counter.writeBigUInt64BE(nonce, 8)
     const length = headerBytes + head.length + payload.length
@@ -173,12 +182,19 @@ class EncryptedKey extends AuthenticatedKey {
     return length
   }
 
-  override open(object: Uint8Array, id: Uint8Array): Buffer {
+  override open(object: Uint8Array, id: Uint8Array, into?: Buffer): Buffer {
     const type = object[0]
     // Objects of the legacy passphrase mode may stand in repositories that were migrated to repokey.
     const legacy = type === legacyPassphraseType && (this.mode === 'repokey' || this.mode === 'repokey-blake2')
     if (type !== this.type && !legacy) throw wrongType(object, id)
     if (object.length < headerBytes) throw new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope is too short`)
+    const payloadBytes = object.length - headerBytes
+    if (this.envelope) {
+      const target = into && into.length >= payloadBytes ? into : Buffer.allocUnsafeSlow(payloadBytes)
+      const length = native().envelopeOpen(this.envelope, object, target)
+      if (length < 0) throw new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope checksum mismatch`)
+      return target.subarray(0, length)
+    }
     const authenticated = object.subarray(33)
     if (!equalInConstantTime(this.#mac(authenticated), object.subarray(1, 1 + macBytes))) {
       throw new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope checksum mismatch`)
@@ -187,7 +203,7 @@ class EncryptedKey extends AuthenticatedKey {
     counter.set(object.subarray(33, headerBytes), 8)
     const decipher = createDecipheriv('aes-256-ctr', this.encKey, counter)
     if (object.length <= sliceBytes) return decipher.update(object.subarray(headerBytes))
-    const payload = Buffer.allocUnsafeSlow(object.length - headerBytes)
+    const payload = Buffer.allocUnsafeSlow(payloadBytes)
     for (let at = headerBytes; at < object.length; at += sliceBytes) payload.set(decipher.update(object.subarray(at, at + sliceBytes)), at - headerBytes)
     return payload
   }
@@ -199,6 +215,22 @@ class EncryptedKey extends AuthenticatedKey {
   #mac(data: Uint8Array): Buffer {
     return this.rawHmacKey ? blake2b256(this.rawHmacKey, data) : createHmac('sha256', this.encHmacKey).update(data).digest()
   }
+}
+
+function makeEnvelope(encKey: KeyObject | undefined, hmacKey: KeyObject, idKey: KeyObject): NativeEnvelope | undefined {
+  const raw = [encKey?.export() ?? noHead, hmacKey.export(), idKey.export()] as const
+  try {
+    return native().makeEnvelope(...raw)
+  } finally {
+    for (const bytes of raw) wipe(bytes)
+  }
+}
+
+let plainCrypto = false
+
+/** For tests: keys made from now on use node:crypto alone, which the addon's one-pass code is held against. */
+export function usePlainCrypto(plain: boolean): void {
+  plainCrypto = plain
 }
 
 /** The key of mode none. */

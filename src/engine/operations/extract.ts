@@ -32,6 +32,9 @@ export interface ExtractListener {
   progress?(bytes: number, path: Buffer): void
 }
 
+/** From this size on a file is written by the byte workers. */
+const largeBytes = 4 << 20
+
 interface Selected {
   readonly item: Item
   /** Where it goes, after --strip-components. */
@@ -65,6 +68,8 @@ class Extraction {
   readonly #directories: Selected[] = []
   /** Stored path of a master -> where it was extracted to, or what it would hold. */
   readonly #masters = new Map<string, { path: Buffer } | { chunks: ChunkList | undefined }>()
+  /** The file at which #wanted stopped. */
+  #large: Selected | undefined
   #fd = -1
   #written = 0
   #chunkIndex = 0
@@ -80,25 +85,61 @@ class Extraction {
   }
 
   async run(): Promise<void> {
-    for await (const plain of this.#reader.getMany(this.#wanted())) {
-      this.#options.signal?.throwIfAborted()
-      this.#passChunkless()
-      this.#takeChunk(this.#queue[0]!, plain)
+    const items = this.#archive.items({ parts: this.#options.parts, reader: this.#reader })
+    try {
+      do {
+        for await (const plain of this.#reader.getMany(this.#wanted(items), { borrowed: true })) {
+          this.#options.signal?.throwIfAborted()
+          this.#passChunkless()
+          this.#takeChunk(this.#queue[0]!, plain)
+        }
+        this.#passChunkless()
+      } while (await this.#extractLarge())
+    } finally {
+      await items.return(undefined)
     }
-    this.#passChunkless()
     // Directories last, the deepest first: whatever is made in them changes their times.
     for (const { item, path } of this.#directories.reverse()) this.#guarded(item, () => this.#finishDirectory(item, path))
   }
 
-  /** Reads items ahead of their extraction, as far as chunks are wanted. */
-  async *#wanted(): AsyncGenerator<WantedChunk> {
-    for await (const item of this.#archive.items({ parts: this.#options.parts, reader: this.#reader })) {
+  /** Reads items ahead of their extraction, as far as chunks are wanted, and up to the next large file. */
+  async *#wanted(items: AsyncGenerator<Item>): AsyncGenerator<WantedChunk> {
+    for (;;) {
+      const { value: item, done } = await items.next()
+      if (done) return
       const selected = this.#select(item)
       if (!selected) continue
-      this.#queue.push(selected)
       const { chunks } = selected
+      if (this.#target && chunks && chunks.totalSize >= largeBytes) {
+        this.#large = selected
+        return
+      }
+      this.#queue.push(selected)
       if (chunks) for (let index = 0; index < chunks.length; index++) yield { id: chunks.id(index), size: chunks.size(index) }
     }
+  }
+
+  /** A large file has the byte workers for itself: they write what they decoded. False if there was none. */
+  async #extractLarge(): Promise<boolean> {
+    const selected = this.#large
+    if (!selected) return false
+    this.#large = undefined
+    const { item } = selected
+    this.#announce(selected)
+    if (!this.#guarded(item, () => this.#begin(selected))) return true
+    try {
+      this.#written = await this.#reader.writeTo(this.#fd, selected.chunks!, {
+        sparse: this.#options.sparse, signal: this.#options.signal,
+        passed: bytes => this.#listener.progress?.(this.#total += bytes, item.path),
+      })
+      this.#guarded(item, () => this.#finishFile(selected))
+    } catch (error) {
+      this.#guarded(item, () => {
+        throw error
+      })
+    }
+    this.closeFile()
+    return true
   }
 
   #select(stored: Item): Selected | undefined {

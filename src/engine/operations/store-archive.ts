@@ -12,7 +12,7 @@ import type { ByteSource, Chunker } from '../chunker/chunker.js'
 import type { Codec } from '../codec/codec.js'
 import { errnoOf } from '../errors.js'
 import { type ChunkId, idKey } from '../ids.js'
-import { native } from '../native.js'
+import { adviceDontNeed, adviceSequential, native } from '../native.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
 import { ChunkWriter, type StoredChunk } from '../store/chunk-writer.js'
@@ -269,18 +269,32 @@ class GuardedSource implements ByteSource {
   }
 }
 
-/** Reads an open descriptor from its position on; it stays the caller's. */
+/** Reads an open descriptor from its start on; it stays the caller's. What was read is not kept in the host's memory. */
 export class DescriptorSource implements ByteSource {
   readonly fd: number
+  #position = 0
+  #forgotten = 0
 
   constructor(fd: number) {
     this.fd = fd
+    native().advise(fd, 0, 0, adviceSequential)
   }
 
   read(into: Uint8Array): Promise<number> {
-    return new Promise((resolve, reject) => read(this.fd, into, 0, into.length, null, (error, count) => (error ? reject(error) : resolve(count))))
+    return new Promise((resolve, reject) => read(this.fd, into, 0, into.length, null, (error, count) => {
+      if (error) return reject(error)
+      this.#position += count
+      // A backup must not push out of memory what people work with (Borg does the same).
+      if (count === 0 || this.#position - this.#forgotten >= forgetBytes) {
+        native().advise(this.fd, this.#forgotten, this.#position - this.#forgotten, adviceDontNeed)
+        this.#forgotten = this.#position
+      }
+      resolve(count)
+    }))
   }
 }
+
+const forgetBytes = 8 << 20
 
 /** Following symlinks and blocking is what --read-special is for: the writer of a fifo may come later. */
 function openSpecial(path: Buffer): Promise<number> {

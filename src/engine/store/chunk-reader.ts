@@ -16,18 +16,23 @@ const batchBytes = 2 << 20
 const batchCount = 256
 /** Batches under way per worker. */
 const batchesPerWorker = 3
+const maxOutputBytes = 16 << 20
 
 export class ChunkReader {
   readonly #repository: LocalRepository
   readonly #workers: Workers
+  readonly #outputs: SharedArrayBuffer[] = []
 
   constructor(repository: LocalRepository, workers: Workers) {
     this.#repository = repository
     this.#workers = workers
   }
 
-  /** The plaintexts in the order asked. The first that cannot be read throws, after all before it were given. */
-  async *getMany(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>): AsyncGenerator<Buffer> {
+  /**
+   * The plaintexts in the order asked. The first that cannot be read throws, after all before it were given. With `borrowed` a
+   * plaintext is only valid until the next one is asked for.
+   */
+  async *getMany(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, options: { borrowed?: boolean } = {}): AsyncGenerator<Buffer> {
     const batches: Promise<Batch>[] = []
     const limit = this.#workers.count * batchesPerWorker
     const groups = grouped(wanted)
@@ -37,11 +42,11 @@ export class ChunkReader {
         while (!ended && batches.length < limit) {
           const { value, done } = await groups.next()
           if (done) ended = true
-          else batches.push(this.#read(value))
+          else batches.push(this.#read(value, options.borrowed ?? false))
         }
         const next = batches.shift()
         if (!next) return
-        const { lengths, data, failures, error } = await next
+        const { lengths, data, failures, error, output } = await next
         let at = 0
         for (let index = 0; index < lengths.length; index++) {
           const failure = failures.get(index)
@@ -50,6 +55,7 @@ export class ChunkReader {
           yield Buffer.from(data.buffer, data.byteOffset + at, length)
           at += length
         }
+        if (output) this.#outputs.push(output)
         if (error) throw error
       }
     } finally {
@@ -57,27 +63,94 @@ export class ChunkReader {
     }
   }
 
+  /**
+   * Writes chunks to an open file, one after the other from its start, several at once. Returns their bytes. The first chunk that
+   * cannot be read throws, and so does a failing write (with `code` and `errno`). `passed` is told the bytes of each batch.
+   */
+  async writeTo(fd: number, chunks: Iterable<WantedChunk & { readonly size: number }>, options: { sparse: boolean; signal?: AbortSignal | undefined; passed?: (bytes: number) => void }): Promise<number> {
+    const limit = this.#workers.count * batchesPerWorker
+    const batches: Promise<void>[] = []
+    let position = 0
+    const write = async (group: readonly WantedChunk[], positions: Float64Array, bytes: number): Promise<void> => {
+      const { located, error } = this.#locate(group)
+      if (located.length > 0) {
+        const { failures, fileError } = await this.#workers.open({ ...openJob(located), file: { fd, positions, sparse: options.sparse } })
+        if (failures[0]) throw errorOf(failures[0])
+        if (fileError) throw Object.assign(new Error(`${fileError.code}, ${fileError.syscall}`), fileError)
+      }
+      if (error) throw error
+      options.passed?.(bytes)
+    }
+    try {
+      for await (const group of grouped(chunks)) {
+        options.signal?.throwIfAborted()
+        const positions = new Float64Array(group.length)
+        const start = position
+        for (const [index, { size }] of group.entries()) {
+          positions[index] = position
+          position += size!
+        }
+        const batch = write(group, positions, position - start)
+        batch.catch(() => undefined)
+        batches.push(batch)
+        if (batches.length >= limit) await batches.shift()
+      }
+      while (batches.length > 0) await batches.shift()
+    } finally {
+      // The file is the caller's again: nobody may still be writing to it.
+      await Promise.allSettled(batches)
+    }
+    return position
+  }
+
   async get(id: ChunkId, size?: number): Promise<Buffer> {
     for await (const plain of this.getMany([{ id, size }])) return plain
     throw new Error('no chunk came')
   }
 
-  async #read(wanted: readonly WantedChunk[]): Promise<Batch> {
-    // Whatever is missing ends the batch before it; the error comes in its turn.
-    let error: unknown
-    const located = []
+  /** Whatever is missing ends the batch before it; the error comes in its turn. */
+  #locate(wanted: readonly WantedChunk[]): { located: Located[]; error: unknown } {
+    const located: Located[] = []
     for (const chunk of wanted) {
       try {
         located.push({ ...this.#repository.locate(chunk.id), chunk })
-      } catch (problem) {
-        error = problem
-        break
+      } catch (error) {
+        return { located, error }
       }
     }
-    if (located.length === 0) return { lengths: new Uint32Array(0), data: new Uint8Array(0), failures: new Map(), error }
-    const result = await this.#workers.open(openJob(located))
-    return { lengths: result.lengths, data: result.data, failures: new Map(result.failures.map(failure => [failure.index, errorOf(failure)])), error }
+    return { located, error: undefined }
   }
+
+  async #read(wanted: readonly WantedChunk[], borrowed: boolean): Promise<Batch> {
+    const { located, error } = this.#locate(wanted)
+    if (located.length === 0) return { lengths: new Uint32Array(0), data: new Uint8Array(0), failures: new Map(), error, output: undefined }
+    const output = borrowed ? this.#takeOutput(located) : undefined
+    const result = await this.#workers.open({ ...openJob(located), ...(output && { output }) })
+    return {
+      lengths: result.lengths, data: output ? new Uint8Array(output) : result.data, error, output,
+      failures: new Map(result.failures.map(failure => [failure.index, errorOf(failure)])),
+    }
+  }
+
+  /** Memory that was used before costs no page faults. None where sizes are unknown or claim too much. */
+  #takeOutput(located: readonly Located[]): SharedArrayBuffer | undefined {
+    let bytes = 0
+    for (const { chunk } of located) bytes += chunk.size ?? Infinity
+    if (bytes > maxOutputBytes) return undefined
+    const found = this.#outputs.findIndex(({ byteLength }) => byteLength >= bytes)
+    if (found >= 0) return this.#outputs.splice(found, 1)[0]!
+    // A smaller one would never be used again.
+    this.#outputs.length = 0
+    return new SharedArrayBuffer(Math.max(bytes, 2 * batchBytes))
+  }
+}
+
+interface Located {
+  readonly fd: number
+  readonly segment: number
+  readonly offset: number
+  readonly length: number
+  readonly chunk: WantedChunk
 }
 
 interface Batch {
@@ -85,6 +158,8 @@ interface Batch {
   readonly data: Uint8Array
   readonly failures: ReadonlyMap<number, Error>
   readonly error: unknown
+  /** To be used again when all of the batch was consumed. */
+  readonly output: SharedArrayBuffer | undefined
 }
 
 /** The job of located entries, for Workers.open. */

@@ -72,16 +72,22 @@ export interface OpenJob {
   readonly sizes: Uint32Array
   /** Where the plaintexts go, if given: for each entry a run of `pages` (see pageBytes). */
   readonly pages?: { readonly memory: SharedArrayBuffer; readonly numbers: Uint32Array; readonly starts: Uint32Array; readonly pageBytes: number }
+  /** Plaintexts go here, back to back, if given: it has room for all `sizes`. */
+  readonly output?: SharedArrayBuffer
+  /** Plaintexts go to this open file, each at its position, if given. `sparse`: what is all zero is left out. */
+  readonly file?: { readonly fd: number; readonly positions: Float64Array; readonly sparse: boolean }
 }
 export const unknownSize = 0xffffffff
 
 export interface OpenResult {
   readonly kind: 'opened'
   readonly job: number
-  /** Plaintexts back to back, unless they went to pages. Failed ones take no bytes. */
+  /** Plaintexts back to back, unless the job said where they go. Failed ones take no bytes. */
   readonly data: Uint8Array
   readonly lengths: Uint32Array
   readonly failures: readonly OpenFailure[]
+  /** Why the file of the job could not be written; what follows was not tried. */
+  readonly fileError?: FileError
 }
 export interface OpenFailure {
   readonly index: number

@@ -1,24 +1,27 @@
 /** Entries of segments -> verified plaintext. */
-import { readSync } from 'node:fs'
+import { readSync, writeSync } from 'node:fs'
 import { idBytes } from '../constants.js'
 import { decompress } from '../codec/decompress.js'
 import { BorgError, IntegrityError, messageOf } from '../errors.js'
 import { chunkId } from '../ids.js'
+import { native } from '../native.js'
 import { valueOf } from '../repository/entry.js'
-import { type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
+import { type FileError, type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
 import { verifyId } from './repo-objects.js'
 import type { WorkerState } from './worker-state.js'
 
 /** Entries that follow each other in a file are read together up to so many bytes. */
 const maxRunBytes = 4 << 20
 
+/** Entries as read, and the payload of the one in hand. */
 let scratch = Buffer.alloc(0)
+let payloadScratch = Buffer.alloc(0)
 
 export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult> {
   const count = job.fds.length
   const lengths = new Uint32Array(count)
   const failures: OpenFailure[] = []
-  const plains: Buffer[] = []
+  const sink = sinkOf(job)
   for (let first = 0; first < count; ) {
     const end = runEnd(job, first)
     const start = job.offsets[first]!
@@ -31,20 +34,52 @@ export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult
       problem = error
     }
     for (let index = first; index < end; index++) {
+      let plain: Buffer
       try {
         if (!run) throw problem
-        const plain = await openOne(state, job, index, run.subarray(job.offsets[index]! - start, job.offsets[index]! - start + job.entryLengths[index]!))
-        lengths[index] = plain.length
-        if (job.pages) toPages(job.pages, index, plain)
-        // Plaintext of method none is a view of what decryption or reading left behind: copy before the scratch memory is used again.
-        else plains.push(plain.buffer === scratch.buffer ? Buffer.from(plain) : plain)
+        plain = await openOne(state, job, index, run.subarray(job.offsets[index]! - start, job.offsets[index]! - start + job.entryLengths[index]!))
       } catch (error) {
         failures.push(failureOf(index, error))
+        continue
       }
+      const fileError = sink.take(plain, index)
+      if (fileError) return { kind: 'opened', job: job.job, data: new Uint8Array(0), lengths, failures, fileError }
+      lengths[index] = plain.length
     }
     first = end
   }
-  return { kind: 'opened', job: job.job, data: joined(plains), lengths, failures }
+  return { kind: 'opened', job: job.job, data: sink.data?.() ?? new Uint8Array(0), lengths, failures }
+}
+
+/** Where plaintexts go. Their memory may be scratch memory. */
+interface Sink {
+  take(plain: Buffer, index: number): FileError | undefined
+  data?(): Uint8Array
+}
+
+function sinkOf(job: OpenJob): Sink {
+  const { pages, output, file } = job
+  if (pages) return { take: (plain, index) => toPages(pages, index, plain) }
+  if (file) return { take: (plain, index) => toFile(file, index, plain) }
+  if (output) {
+    const target = new Uint8Array(output)
+    let used = 0
+    return {
+      take(plain) {
+        target.set(plain, used)
+        used += plain.length
+        return undefined
+      },
+    }
+  }
+  const plains: Buffer[] = []
+  return {
+    take(plain) {
+      plains.push(plain.buffer === scratch.buffer || plain.buffer === payloadScratch.buffer ? Buffer.from(plain) : plain)
+      return undefined
+    },
+    data: () => joined(plains),
+  }
 }
 
 /** End of the run of entries that follow each other in one file. */
@@ -74,18 +109,31 @@ async function openOne(state: WorkerState, job: OpenJob, index: number, entry: B
   const size = job.sizes[index]!
   // MAC or id verification covers all that the CRC covers.
   const object = valueOf(entry, id, 0, job.offsets[index]!, { checkCrc: false })
-  const payload = state.key!.open(object, id)
+  if (payloadScratch.length < object.length) payloadScratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, object.length))
+  const payload = state.key!.open(object, id, payloadScratch)
   const decoded = decompress(payload, size === unknownSize ? {} : { size })
   const plain = Buffer.isBuffer(decoded) ? decoded : await decoded
   verifyId(state.key!, id, plain)
   return plain
 }
 
-function toPages(pages: NonNullable<OpenJob['pages']>, index: number, plain: Buffer): void {
+function toPages(pages: NonNullable<OpenJob['pages']>, index: number, plain: Buffer): undefined {
   const memory = new Uint8Array(pages.memory)
   let page = pages.starts[index]!
   for (let at = 0; at < plain.length; at += pages.pageBytes) {
     memory.set(plain.subarray(at, at + pages.pageBytes), pages.numbers[page++]! * pages.pageBytes)
+  }
+}
+
+function toFile({ fd, positions, sparse }: NonNullable<OpenJob['file']>, index: number, plain: Buffer): FileError | undefined {
+  if (sparse && native().isZero(plain)) return undefined
+  try {
+    for (let done = 0; done < plain.length; ) done += writeSync(fd, plain, done, plain.length - done, positions[index]! + done)
+    return undefined
+  } catch (error) {
+    const { code, errno, syscall } = error as NodeJS.ErrnoException
+    if (code === undefined || errno === undefined) throw error
+    return { code, errno: Math.abs(errno), syscall: syscall ?? 'write' }
   }
 }
 

@@ -3,7 +3,7 @@ import { closeSync, fstatSync, readSync, type BigIntStats } from 'node:fs'
 import { putHeaderBytes, idBytes, maxObjectBytes } from '../constants.js'
 import { plainHeader } from '../codec/none.js'
 import { idKey } from '../ids.js'
-import { native } from '../native.js'
+import { adviceDontNeed, adviceWillNeed, native } from '../native.js'
 import { framePutInPlace } from '../repository/entry.js'
 import { type FileError, fileChanged, fileFailed, fileOk, fileOther, type FilePiece, type PackJob, type PackResult } from './jobs.js'
 import type { WorkerState } from './worker-state.js'
@@ -33,22 +33,47 @@ export async function pack(state: WorkerState, job: PackJob): Promise<PackResult
   }
   const states = new Uint8Array(count)
   const errors: (FileError | undefined)[] = new Array<FileError | undefined>(count).fill(undefined)
-  for (const [index, file] of job.files!.entries()) {
-    try {
-      const { plain, state: outcome } = readWhole(file)
-      states[index] = outcome
-      if (plain && plain.length > 0) {
-        const packed = packOne(state, job, plain, index, result, output)
-        if (packed) await packed
+  const fail = (index: number, error: unknown): void => {
+    const { code, errno, syscall } = error as NodeJS.ErrnoException
+    if (code === undefined || errno === undefined) throw error
+    states[index] = fileFailed
+    errors[index] = { code, errno: Math.abs(errno), syscall: syscall ?? 'read' }
+  }
+  const fds = openAll(job.files!, fail)
+  try {
+    for (const [index, file] of job.files!.entries()) {
+      const fd = fds[index]!
+      if (fd < 0) continue
+      let plain: Buffer | undefined
+      try {
+        ;({ plain, state: states[index] } = readWhole(fd, file))
+      } catch (error) {
+        fail(index, error)
+      } finally {
+        fds[index] = -1
+        closeSync(fd)
       }
-    } catch (error) {
-      const { code, errno, syscall } = error as NodeJS.ErrnoException
-      if (code === undefined || errno === undefined) throw error
-      states[index] = fileFailed
-      errors[index] = { code, errno: Math.abs(errno), syscall: syscall ?? 'read' }
+      const packed = plain && plain.length > 0 ? packOne(state, job, plain, index, result, output) : undefined
+      if (packed) await packed
     }
+  } finally {
+    for (const fd of fds) if (fd >= 0) closeSync(fd)
   }
   return { kind: 'packed', job: job.job, ...result, states, errors }
+}
+
+/** Opens the files of a job, so that the disk can fetch the later ones while the first are worked on. -1 for those that fail. */
+function openAll(files: readonly FilePiece[], fail: (index: number, error: unknown) => void): Int32Array {
+  const fds = new Int32Array(files.length).fill(-1)
+  for (const [index, { path, size }] of files.entries()) {
+    try {
+      fds[index] = native().openForReading(path)
+      if (size > 0) native().advise(fds[index]!, 0, size, adviceWillNeed)
+    } catch (error) {
+      fail(index, error)
+    }
+  }
+  return fds
 }
 
 function packOne(state: WorkerState, job: PackJob, plain: Buffer, index: number, result: { ids: Uint8Array; sizes: Uint32Array; lengths: Uint32Array }, output: Output): Promise<void> | undefined {
@@ -79,23 +104,20 @@ function packOne(state: WorkerState, job: PackJob, plain: Buffer, index: number,
 }
 
 /** The content, in scratch memory; no content if it is not the small file any more that lstat saw. */
-function readWhole(file: FilePiece): { plain: Buffer | undefined; state: number } {
-  const fd = native().openForReading(file.path)
-  try {
-    const before = fstatSync(fd, { bigint: true })
-    if (!before.isFile() || before.ino !== file.ino || before.size > BigInt(file.size)) return { plain: undefined, state: fileOther }
-    if (scratch.length < file.size + 1) scratch = Buffer.allocUnsafeSlow(Math.max(1 << 20, file.size + 1))
-    let length = 0
-    while (length <= file.size) {
-      const count = readSync(fd, scratch, length, file.size + 1 - length, null)
-      if (count === 0) break
-      length += count
-    }
-    if (length > file.size) return { plain: undefined, state: fileOther }
-    return { plain: scratch.subarray(0, length), state: length === Number(before.size) && unchanged(before, fd) ? fileOk : fileChanged }
-  } finally {
-    closeSync(fd)
+function readWhole(fd: number, file: FilePiece): { plain: Buffer | undefined; state: number } {
+  const before = fstatSync(fd, { bigint: true })
+  if (!before.isFile() || before.ino !== file.ino || before.size > BigInt(file.size)) return { plain: undefined, state: fileOther }
+  if (scratch.length < file.size + 1) scratch = Buffer.allocUnsafeSlow(Math.max(1 << 20, file.size + 1))
+  let length = 0
+  while (length <= file.size) {
+    const count = readSync(fd, scratch, length, file.size + 1 - length, null)
+    if (count === 0) break
+    length += count
   }
+  if (length > file.size) return { plain: undefined, state: fileOther }
+  // A backup must not push out of memory what people work with (Borg does the same).
+  if (length > 0) native().advise(fd, 0, 0, adviceDontNeed)
+  return { plain: scratch.subarray(0, length), state: length === Number(before.size) && unchanged(before, fd) ? fileOk : fileChanged }
 }
 
 function unchanged(before: BigIntStats, fd: number): boolean {

@@ -1,0 +1,84 @@
+/* envelope.c for JavaScript. An envelope is an external value that belongs to the thread that made it. */
+#include "arguments.h"
+#include "envelope.h"
+
+namespace {
+
+napi_value failed(napi_env env) {
+  napi_throw_error(env, nullptr, "OpenSSL failed");
+  return nullptr;
+}
+
+napi_value makeEnvelope(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes encKey = a.bytes(0), hmacKey = a.bytes(1), idKey = a.bytes(2);
+  if (a.failed) return nullptr;
+  if (encKey.length != 0 && encKey.length != 32) {
+    napi_throw_range_error(env, nullptr, "the key of AES-256 has 32 bytes");
+    return nullptr;
+  }
+  envelope *made = envelope_new(encKey.length ? encKey.data : nullptr, hmacKey.data, hmacKey.length, idKey.data, idKey.length);
+  if (!made) return makeUndefined(env);
+  napi_value external;
+  napi_create_external(env, made, [](napi_env, void *data, void *) { envelope_free(static_cast<envelope *>(data)); }, nullptr, &external);
+  return external;
+}
+
+envelope *envelopeOf(Arguments &a) {
+  void *data = nullptr;
+  if (napi_get_value_external(a.env, a.value(0), &data) != napi_ok || !data) {
+    napi_throw_type_error(a.env, nullptr, "an envelope is wanted");
+    return nullptr;
+  }
+  return static_cast<envelope *>(data);
+}
+
+napi_value envelopeIdHash(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes data = a.bytes(1), into = a.bytes(2);
+  envelope *with = envelopeOf(a);
+  if (a.failed || !with) return nullptr;
+  if (into.length < ENVELOPE_HASH || !envelope_id_hash(with, data.data, data.length, into.data)) return failed(env);
+  return makeUndefined(env);
+}
+
+napi_value envelopeSeal(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  int64_t type = a.integer(1), nonce = a.bigint(2);
+  Bytes head = a.bytes(3), data = a.bytes(4), target = a.bytes(5);
+  int64_t offset = a.integer(6);
+  envelope *with = envelopeOf(a);
+  if (a.failed || !with) return nullptr;
+  size_t length = ENVELOPE_HEADER + head.length + data.length;
+  if (offset < 0 || static_cast<size_t>(offset) > target.length || target.length - offset < length) {
+    napi_throw_range_error(env, nullptr, "the object does not fit the target");
+    return nullptr;
+  }
+  if (!envelope_seal(with, static_cast<uint8_t>(type), static_cast<uint64_t>(nonce), head.data, head.length, data.data, data.length, target.data + offset)) {
+    return failed(env);
+  }
+  return makeNumber(env, static_cast<double>(length));
+}
+
+napi_value envelopeOpen(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes object = a.bytes(1), target = a.bytes(2);
+  envelope *with = envelopeOf(a);
+  if (a.failed || !with) return nullptr;
+  if (object.length < ENVELOPE_HEADER || target.length < object.length - ENVELOPE_HEADER) {
+    napi_throw_range_error(env, nullptr, "the payload does not fit the target");
+    return nullptr;
+  }
+  int result = envelope_open(with, object.data, object.length, target.data);
+  if (result == 0) return failed(env);
+  return makeNumber(env, result < 0 ? -1 : static_cast<double>(object.length - ENVELOPE_HEADER));
+}
+
+}  // namespace
+
+void registerEnvelope(napi_env env, napi_value exports) {
+  defineFunction(env, exports, "makeEnvelope", makeEnvelope);
+  defineFunction(env, exports, "envelopeIdHash", envelopeIdHash);
+  defineFunction(env, exports, "envelopeSeal", envelopeSeal);
+  defineFunction(env, exports, "envelopeOpen", envelopeOpen);
+}
