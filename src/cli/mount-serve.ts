@@ -7,7 +7,7 @@ import { defaultChunkerParams } from '../engine/constants.js'
 import { BorgError, CommandError, messageOf } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
 import type { Log, LogLevel } from '../engine/log.js'
-import { ensureCacheFolder } from '../engine/platform/places.js'
+import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
 import { Lock } from '../engine/repository/lock.js'
 import { Workers } from '../engine/store/workers.js'
 import { escapedBytes, escapedText } from '../engine/text.js'
@@ -37,7 +37,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const thread = drive.transport === 'kernel' ? MountSession.prepare() : undefined
   const opened = await context.open(location, 'shared', 'read')
   const archive = location.archive === undefined ? undefined : opened.manifest.get(archiveName(location.archive))
-  const cacheFolder = ensureCacheFolder(context.places, opened.repository.id)
+  const cacheFolder = await ensureCacheFolder(context.places, opened.repository.id, log, context.lockWaitMs, context.env)
   const driveLog = new DriveLog(log, drive.logFile ?? join(cacheFolder, 'mount.log'))
   const codec = parseCompression(drive.compression)
   const workers = new Workers({ key: opened.key, codec })

@@ -8,15 +8,14 @@ import { BorgError, CommandError } from '../../engine/errors.js'
 import { type CreateListener, createArchive, type CreateOptions, dryRun } from '../../engine/operations/create.js'
 import { DescriptorSource } from '../../engine/operations/store-archive.js'
 import { expandPlaceholders } from '../../engine/placeholders.js'
-import { ensureCacheFolder } from '../../engine/platform/places.js'
+import { ClientCache } from '../../engine/cache/client-cache.js'
 import { groupIdOf, userIdOf } from '../../engine/platform/owner.js'
-import { Lock } from '../../engine/repository/lock.js'
 import { Workers } from '../../engine/store/workers.js'
 import { escapedBytes, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
 import { archiveName, type CommandContext, loadMatcher } from '../context.js'
 import { SignalError, warningCode, warningOfErrno } from '../exit.js'
-import { ArchiveProgressLine } from '../output/progress.js'
+import { ArchiveProgressLine, syncListener } from '../output/progress.js'
 import { archiveJson, cacheJson, printJson, repositoryJson, statsBlock } from '../output/summary.js'
 import { errorText } from '../output/errno-text.js'
 
@@ -58,19 +57,23 @@ export const create: Command = async context => {
   const opened = await context.open(location, 'exclusive', 'write')
   const name = archiveName(location.archive!)
   ensureNewName(opened.manifest, name)
-  const cacheFolder = ensureCacheFolder(context.places, opened.repository.id)
-  const cacheLock = new Lock(`${cacheFolder}/lock`, log)
-  await cacheLock.acquire('exclusive', context.lockWaitMs)
-  context.atEnd(() => cacheLock.release())
-  const filesCache = await FilesCache.load(cacheFolder, mode, log, context.env)
   const workers = new Workers({ key: opened.key, codec })
   context.atEnd(() => workers.close())
+  const cache = await ClientCache.open(opened, { places: context.places, log, lockWaitMs: context.lockWaitMs, env: context.env })
+  context.atEnd(() => cache.close())
+  const counted = context.flag('stats') || json
+  // A cache that was current stays so; one that was not is nobody's need but for the numbers.
+  if (counted || opened.manifest.archives.size === 0) await cache.sync(workers, syncListener(context))
+  else cache.load()
+  const filesCache = await FilesCache.load(cache, mode, log, context.env)
   const started = Date.now()
   const chunker = chunkerFor(params, opened.key.chunkSeed, { sparse: context.flag('sparse') })
   const comment = expandPlaceholders(context.text('comment') ?? '', timestampMicros === undefined ? {} : { nowMicros: timestampMicros })
   let stored
   try {
-    stored = await createArchive({ opened, workers, codec, chunker, signal: context.signal }, name, {
+    stored = await createArchive({
+      opened, workers, codec, chunker, signal: context.signal, cache: { client: cache, ...(filesCache.remembers ? { files: filesCache } : {}) },
+    }, name, {
       comment: escapedBytes(comment), cmdline: context.argv.map(escapedBytes), chunkerParams: params, ...(timestampMicros === undefined ? {} : { timestampMicros }),
     }, options, filesCache, listener)
   } catch (error) {
@@ -85,7 +88,7 @@ export const create: Command = async context => {
   const duration = (Date.now() - started) / 1000
   if (json) {
     printJson({
-      ...repositoryJson(opened), ...cacheJson(cacheFolder, statistics),
+      ...repositoryJson(opened), ...cacheJson(cache.folder, statistics),
       archive: archiveJson(stored.info, statistics.archive!, context, { duration }),
     })
     return

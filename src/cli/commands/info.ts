@@ -1,7 +1,7 @@
 /** `info` (commands.md, output.md §4). */
 import type { ArchiveInfo } from '../../engine/archive/manifest.js'
 import { collectForArchives, collectStatistics } from '../../engine/operations/statistics.js'
-import { ensureCacheFolder } from '../../engine/platform/places.js'
+import { ensureCacheFolder } from '../../engine/cache/cache-folder.js'
 import { Workers } from '../../engine/store/workers.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
@@ -13,7 +13,7 @@ import { formatDuration } from '../output/units.js'
 export const info: Command = async context => {
   const location = context.location('either')
   const opened = await context.open(location, 'shared', 'read')
-  const folder = ensureCacheFolder(context.places, opened.repository.id)
+  const folder = await ensureCacheFolder(context.places, opened.repository.id, context.log, context.lockWaitMs, context.env)
   const workers = new Workers({ key: opened.key })
   context.atEnd(() => workers.close())
   const filtered = ['first', 'last', 'glob-archives', 'prefix'].some(name => context.text(name) !== undefined)

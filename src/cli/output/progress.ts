@@ -2,6 +2,7 @@
 import { formatSize } from './units.js'
 import type { StderrLog } from './log.js'
 import { shownText } from '../../engine/text.js'
+import type { SyncListener } from '../../engine/cache/client-cache.js'
 
 const everyMs = 200
 
@@ -68,6 +69,16 @@ export class PercentLine {
   finish(): void {
     if (this.#log.json) this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: true, time: Date.now() / 1000 })
     else this.#log.clearProgress()
+  }
+}
+
+/** The line of a chunks cache that is brought up to date. */
+export function syncListener(context: { readonly log: StderrLog; flag(name: string): boolean }): SyncListener {
+  if (!context.flag('progress')) return {}
+  const line = new PercentLine(context.log, 'cache.sync', 0.1)
+  return {
+    progress: (done, total, archive) => line.update(done, total, percent => `${Math.round(percent).toString().padStart(3)}% Syncing chunks cache. Processing archive ${archive}`, [archive]),
+    finished: () => line.finish(),
   }
 }
 

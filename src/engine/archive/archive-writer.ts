@@ -12,8 +12,14 @@ import { ItemStreamWriter } from './item-stream.js'
 import type { Item } from './item.js'
 import { type ArchiveInfo, isValidArchiveName, type Manifest } from './manifest.js'
 
+/** Who counts references; the client's chunks index. */
+export interface ReferenceCounter {
+  add(id: Uint8Array, size: number, csize: number): void
+}
+
 export class ArchiveWriter {
   readonly #writer: ChunkWriter
+  readonly #counter: ReferenceCounter | undefined
   readonly #objects: RepoObjects
   readonly #stream: ItemStreamWriter
   readonly #items: Promise<ChunkId>[] = []
@@ -21,12 +27,17 @@ export class ArchiveWriter {
   #csize = 0
   #nfiles = 0
 
-  constructor(writer: ChunkWriter, objects: RepoObjects) {
+  /** `counter` is told of every reference that the archive makes, its own objects included. */
+  constructor(writer: ChunkWriter, objects: RepoObjects, counter?: ReferenceCounter) {
     this.#writer = writer
+    this.#counter = counter
     this.#objects = objects
     this.#stream = new ItemStreamWriter(objects.key.chunkSeed, async chunk => {
       await writer.room()
-      this.#items.push(writer.add(chunk).then(({ id }) => id))
+      this.#items.push(writer.add(chunk).then(({ id, size, csize }) => {
+        counter?.add(id, size, csize)
+        return id
+      }))
     })
   }
 
@@ -37,10 +48,13 @@ export class ArchiveWriter {
   /** Items in the order of the archive, complete with their chunks. A promise only now and then, when chunks of the stream are stored. */
   addItem(item: Item): Promise<void> | undefined {
     if (item.chunks) {
+      const counter = this.#counter
       this.#nfiles++
       for (let index = 0; index < item.chunks.length; index++) {
-        this.#size += item.chunks.size(index)
-        this.#csize += item.chunks.csize(index)
+        const [size, csize] = [item.chunks.size(index), item.chunks.csize(index)]
+        this.#size += size
+        this.#csize += csize
+        counter?.add(item.chunks.id(index), size, csize)
       }
     }
     return this.#stream.add(item)
@@ -55,7 +69,9 @@ export class ArchiveWriter {
     const plain = encodeMetadata(name, facts, this.stats, items, this.#objects.key)
     if (plain.length > maxObjectBytes - 64) throw new BorgError('Error', `Archive ${shownText(bytesOf(name))} has too many items: its metadata would not fit an object.`)
     const id = this.#objects.key.idHash(plain)
-    await tx.put(id, await this.#objects.seal(plain))
+    const object = await this.#objects.seal(plain)
+    await tx.put(id, object)
+    this.#counter?.add(id, plain.length, object.length)
     const info = { name, id, time: facts.time }
     manifest.archives.set(name, info)
     return info

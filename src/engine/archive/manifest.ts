@@ -92,6 +92,17 @@ export class Manifest {
     if (Array.isArray(mandatory) && mandatory.length > 0) throw new MandatoryFeatureUnsupported(mandatory.filter(Buffer.isBuffer).map(shownText))
   }
 
+  /** Names of all features that some operation must know. */
+  mandatoryFeatures(): string[] {
+    const flags = this.config.get('feature_flags')
+    const names: string[] = []
+    for (const value of flags instanceof Map ? flags.values() : []) {
+      const mandatory = value instanceof Map ? value.get('mandatory') : undefined
+      if (Array.isArray(mandatory)) names.push(...mandatory.filter(Buffer.isBuffer).map(shownText))
+    }
+    return names
+  }
+
   /** ArchiveDoesNotExist. `name` is a byte string. */
   get(name: string): ArchiveInfo {
     const info = this.archives.get(name)

@@ -3,15 +3,18 @@
  * [id hash of the absolute path, [age, inode, size, cmtime ns, [chunk ids]]]. Chunk sizes, which Borg takes from its chunks
  * index, are kept beside it for files of several chunks. Losing either costs time only.
  */
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { HashTable, headerBytes as tableHeaderBytes } from '../hashindex/hash-table.js'
+import { HashTable } from '../hashindex/hash-table.js'
 import { type ChunkId, chunkId } from '../ids.js'
 import type { Log } from '../log.js'
 import { MsgReader, MsgWriter } from '../msgpack.js'
 import { saveFile } from '../platform/save-file.js'
 import { FileDigest, finalDigest, loadIntegrity } from '../repository/integrity.js'
-import { IntegrityError, messageOf } from '../errors.js'
+import { errnoOf, IntegrityError, messageOf } from '../errors.js'
+import { filesCacheName } from './cache-folder.js'
+import type { ChunkIndex } from './chunk-index.js'
+import { readTable } from './table-file.js'
 
 export interface FilesCacheMode {
   /** Which time tells a change; undefined: files are always read, but remembered (rechunk) or not even that (disabled). */
@@ -60,9 +63,16 @@ interface Entry {
 
 const sizesName = 'borgfs-chunk-sizes'
 
+/** The cache it belongs to, whose lock is held. */
+export interface CacheOfFiles {
+  readonly folder: string
+  digests(name: string): string | undefined
+  readonly index: ChunkIndex | undefined
+}
+
 export class FilesCache {
-  readonly #folder: string
-  readonly #name: string
+  readonly #cache: CacheOfFiles
+  readonly name: string
   readonly #mode: FilesCacheMode
   readonly #ttl: number
   readonly #log: Log
@@ -72,29 +82,34 @@ export class FilesCache {
   readonly #newSizes: [ChunkId, number][] = []
   #newestNs: bigint | undefined
 
-  private constructor(folder: string, mode: FilesCacheMode, env: NodeJS.ProcessEnv, log: Log) {
-    this.#folder = folder
+  private constructor(cache: CacheOfFiles, mode: FilesCacheMode, env: NodeJS.ProcessEnv, log: Log) {
+    this.#cache = cache
     this.#mode = mode
-    this.#name = env.BORG_FILES_CACHE_SUFFIX ? `files.${env.BORG_FILES_CACHE_SUFFIX}` : 'files'
+    this.name = filesCacheName(env)
     this.#ttl = /^\d+$/.test(env.BORG_FILES_CACHE_TTL ?? '') ? Number(env.BORG_FILES_CACHE_TTL) : 20
     this.#log = log
   }
 
-  /** Reads what is there; a missing or damaged file is an empty cache, with a warning. Holding the cache's lock. */
-  static async load(folder: string, mode: FilesCacheMode, log: Log, env: NodeJS.ProcessEnv = process.env): Promise<FilesCache> {
+  /** Reads what is there; a missing or damaged file is an empty cache, with a warning. */
+  static async load(cache: CacheOfFiles, mode: FilesCacheMode, log: Log, env: NodeJS.ProcessEnv = process.env): Promise<FilesCache> {
     await loadIntegrity()
-    const cache = new FilesCache(folder, mode, env, log)
-    if (mode.remember) cache.#read()
-    return cache
+    const files = new FilesCache(cache, mode, env, log)
+    if (mode.remember) files.#read()
+    return files
+  }
+
+  /** False: files are not remembered, and there is nothing to save. */
+  get remembers(): boolean {
+    return this.#mode.remember
   }
 
   #read(): void {
-    const path = join(this.#folder, this.#name)
+    const path = join(this.#cache.folder, this.name)
     if (!existsSync(path)) return
     try {
       const bytes = readFileSync(path)
-      const expected = finalDigest(readConfig(this.#folder).get(this.#name))
-      const digest = digestOf(this.#name, bytes)
+      const expected = finalDigest(this.#cache.digests(this.name))
+      const digest = digestOf(this.name, bytes)
       if (expected !== undefined && digest.digests.final !== expected) throw new Error('its digest does not fit')
       const reader = new MsgReader(bytes)
       while (!reader.done) {
@@ -178,23 +193,33 @@ export class FilesCache {
     const sizes = this.#loadSizes()
     const bucket = sizes.find(id)
     if (bucket >= 0) return sizes.value(bucket, 0)
-    // Borg remembers the sizes of what it stored in its chunks index, [refcount, size, csize]. An outdated one is as good:
-    // an id stands for the same bytes for ever.
-    this.#borgChunks ??= readTable(this.#folder, 'chunks', 3, finalDigest(readConfig(this.#folder).get('chunks')) ?? 'unverified') ?? new HashTable(3)
+    // The chunks index has the sizes too. An outdated one is as good: an id stands for the same bytes for ever.
+    const { index } = this.#cache
+    if (index) return index.get(id)?.size
+    this.#borgChunks ??= this.#table('chunks', 3, finalDigest(this.#cache.digests('chunks')) ?? 'unverified')
     const known = this.#borgChunks.find(id)
     return known < 0 ? undefined : this.#borgChunks.value(known, 1)
   }
 
   #loadSizes(): HashTable {
-    return (this.#sizes ??= readTable(this.#folder, sizesName, 1, undefined) ?? new HashTable(1))
+    return (this.#sizes ??= this.#table(sizesName, 1, undefined))
+  }
+
+  /** Empty if the file is missing, damaged, or not what `expected` says: it is not needed then. */
+  #table(name: string, valueWords: number, expected: string | undefined): HashTable {
+    try {
+      return readTable(join(this.#cache.folder, name), name, valueWords, expected)
+    } catch (error) {
+      if (!(error instanceof IntegrityError) && errnoOf(error) !== 'ENOENT') throw error
+      return new HashTable(valueWords)
+    }
   }
 
   /**
-   * After the commit. Entries seen in this run that are not older than the newest file read are left out: they could still
+   * After the commit; returns the text of the file's digests. Entries seen in this run that are not older than the newest file read are left out: they could still
    * change within the same clock tick (commands.md, create). Unseen ones age and go after the TTL.
    */
-  save(): void {
-    if (!this.#mode.remember) return
+  write(): string {
     const newest = this.#newestNs ?? (1n << 63n) - 1n
     const writer = new MsgWriter(1 << 16)
     for (const [hash, entry] of this.#entries) {
@@ -215,45 +240,17 @@ export class FilesCache {
         writer.verbatim(entry.packed.subarray(reader.position))
       }
     }
-    ensureBorgCache(this.#folder)
-    saveFile(join(this.#folder, this.#name), writer.bytes, { mode: 0o600 })
-    writeConfig(this.#folder, this.#name, digestOf(this.#name, writer.bytes).json())
-    if (this.#newSizes.length > 0) {
-      const sizes = this.#loadSizes()
-      for (const [id, size] of this.#newSizes) sizes.set(id, size)
-      saveFile(join(this.#folder, sizesName), Buffer.concat([sizes.header(), sizes.bucketBytes]), { mode: 0o600 })
-    }
+    saveFile(join(this.#cache.folder, this.name), writer.bytes, { mode: 0o600, durable: 'content' })
+    this.#saveSizes()
+    return digestOf(this.name, writer.bytes).json()
   }
-}
 
-/** A hash index of the cache folder; undefined if it is missing, damaged, or not what `expected` says: it is not needed then. */
-function readTable(folder: string, name: string, valueWords: number, expected: string | undefined): HashTable | undefined {
-  let fd: number
-  try {
-    fd = openSync(join(folder, name), 'r')
-  } catch {
-    return undefined
-  }
-  try {
-    const digest = new FileDigest(name)
-    const header = Buffer.alloc(tableHeaderBytes)
-    readSync(fd, header, 0, header.length, 0)
-    digest.update(header)
-    digest.part('HashHeader')
-    const table = HashTable.load(valueWords, header, fstatSync(fd).size, into => {
-      for (let done = 0; done < into.length; ) {
-        const count = readSync(fd, into, done, into.length - done, tableHeaderBytes + done)
-        if (count === 0) throw new IntegrityError('it ends early')
-        done += count
-      }
-      digest.update(into)
-    })
-    digest.part('final')
-    return expected === undefined || digest.digests.final === expected ? table : undefined
-  } catch {
-    return undefined
-  } finally {
-    closeSync(fd)
+  /** Not needed where the chunks index has them. */
+  #saveSizes(): void {
+    if (this.#newSizes.length === 0 || this.#cache.index) return
+    const sizes = this.#loadSizes()
+    for (const [id, size] of this.#newSizes) sizes.set(id, size)
+    saveFile(join(this.#cache.folder, sizesName), [sizes.header(), sizes.bucketBytes], { mode: 0o600, durable: 'no' })
   }
 }
 
@@ -262,39 +259,4 @@ function digestOf(name: string, bytes: Uint8Array): FileDigest {
   digest.update(bytes)
   digest.part('final')
   return digest
-}
-
-/** The [integrity] section, if it belongs to the cache's present state. */
-function readConfig(folder: string): Map<string, string> {
-  const integrity = new Map<string, string>()
-  if (!existsSync(join(folder, 'config'))) return integrity
-  let section = '', manifest = ''
-  for (const line of readFileSync(join(folder, 'config'), 'utf8').split('\n')) {
-    const header = /^\[(.*)\]$/.exec(line)
-    const pair = /^(\S+) = ?(.*)$/.exec(line)
-    if (header) section = header[1]!
-    else if (pair && section === 'cache' && pair[1] === 'manifest') manifest = pair[2]!
-    else if (pair && section === 'integrity') integrity.set(pair[1]!, pair[2]!)
-  }
-  return integrity.get('manifest') === manifest ? integrity : new Map()
-}
-
-/** Sets one line of the [integrity] section and leaves everything else as it is. */
-function writeConfig(folder: string, name: string, digest: string): void {
-  const path = join(folder, 'config')
-  const lines = readFileSync(path, 'utf8').split('\n').filter((line, index, all) => !(line.startsWith(`${name} = `) && all.lastIndexOf('[integrity]', index) >= 0))
-  const at = lines.indexOf('[integrity]')
-  if (at >= 0) lines.splice(at + 1, 0, `${name} = ${digest}`)
-  saveFile(path, Buffer.from(lines.join('\n')), { mode: 0o600 })
-}
-
-/** What Borg expects of a cache folder that it finds; it fills the rest by itself at its next run. */
-function ensureBorgCache(folder: string): void {
-  if (existsSync(join(folder, 'config'))) return
-  const repository = folder.split('/').at(-1)!
-  writeFileSync(join(folder, 'README'), 'This is a Borg Backup cache directory.\n', { mode: 0o600 })
-  mkdirSync(join(folder, 'chunks.archive.d'), { recursive: true, mode: 0o700 })
-  const chunks = new HashTable(3)
-  saveFile(join(folder, 'chunks'), Buffer.concat([chunks.header(), chunks.bucketBytes]), { mode: 0o600 })
-  saveFile(join(folder, 'config'), Buffer.from(`[cache]\nversion = 1\nrepository = ${repository}\nmanifest = \n\n[integrity]\nmanifest = \n\n`), { mode: 0o600 })
 }

@@ -170,8 +170,13 @@ export class HashTable {
   }
 
   #insert(id: Uint8Array): number {
-    if (this.#entries + 1 > maxLoad * this.#buckets) this.#resize(nextCount(this.#buckets))
     this.#keyBytes.set(id)
+    return this.#insertKey()
+  }
+
+  /** Makes a bucket for the key in #key; its values are the caller's to set. */
+  #insertKey(): number {
+    if (this.#entries + 1 > maxLoad * this.#buckets) this.#resize(nextCount(this.#buckets))
     const [words, stride] = [this.#words, this.#stride]
     let bucket = this.#key[0]! % this.#buckets
     for (;;) {
@@ -182,7 +187,7 @@ export class HashTable {
           // Too many tombstones: every unsuccessful search would get long.
           this.#empty++
           this.#resize(this.#buckets)
-          return this.#insert(id)
+          return this.#insertKey()
         }
         break
       }
@@ -219,8 +224,49 @@ export class HashTable {
     }
   }
 
+  /** For each entry of `other`: adds its first word to ours, up to maxValue, and takes over its further words. */
+  addCounts(other: HashTable): void {
+    const [from, stride] = [other.#words, this.#stride]
+    for (let at = 0; at < from.length; at += stride) {
+      const count = from[at + keyWords]!
+      if (count >= deletedMark) continue
+      for (let word = 0; word < keyWords; word++) this.#key[word] = from[at + word]!
+      let bucket = search(this.#words, this.#key, this.#buckets, stride)
+      const isNew = bucket < 0
+      if (isNew) bucket = this.#insertKey()
+      const to = bucket * stride + keyWords
+      for (let word = 1; word < this.valueWords; word++) this.#words[to + word] = from[at + keyWords + word]!
+      this.#words[to] = Math.min(maxValue, isNew ? count : this.#words[to]! + count)
+    }
+  }
+
+  /** The used buckets one after the other, as a file holds them that is only read through. */
+  compact(): { readonly header: Buffer; readonly bytes: Uint8Array } {
+    const bytes = new Uint8Array(this.#entries * this.#stride * 4)
+    const words = new Uint32Array(bytes.buffer)
+    let to = 0
+    for (let at = 0; at < this.#words.length; at += this.#stride) {
+      if (this.#words[at + keyWords]! >= deletedMark) continue
+      words.set(this.#words.subarray(at, at + this.#stride), to)
+      to += this.#stride
+    }
+    const header = this.header()
+    header.writeInt32LE(this.#entries, 12)
+    return { header, bytes }
+  }
+
   #markAllEmpty(): void {
     for (let at = keyWords; at < this.#words.length; at += this.#stride) this.#words[at] = emptyMark
+  }
+
+  /** Numbers of the used buckets. Nothing may be inserted or deleted meanwhile. */
+  *buckets(): Generator<number> {
+    for (let bucket = 0; bucket < this.#buckets; bucket++) if (this.#words[bucket * this.#stride + keyWords]! < deletedMark) yield bucket
+  }
+
+  /** A view of a bucket's id, valid until the next change. */
+  idAt(bucket: number): ChunkId {
+    return chunkId(Buffer.from(this.#buffer, bucket * this.#stride * 4, idBytes))
   }
 
   /** Ids in bucket order with their bucket numbers, from `start` on. The table must not change meanwhile. */

@@ -62,9 +62,7 @@ function loginName(env: NodeJS.ProcessEnv): string {
 export async function createArchive(context: StoreContext, name: string, origin: ArchiveOrigin, options: CreateOptions, filesCache: FilesCache | undefined, listener: CreateListener): Promise<StoredArchive> {
   const start = nowMicros()
   const source = new Source(context, options, filesCache, listener)
-  const stored = await storeArchive(context, name, source.entries(), () => archiveFacts(origin, start), listener)
-  filesCache?.save()
-  return stored
+  return storeArchive(context, name, source.entries(), () => archiveFacts(origin, start), listener)
 }
 
 /** What would be stored; opens no file. */

@@ -8,6 +8,7 @@ import { ArchiveWriter, ensureNewName } from '../archive/archive-writer.js'
 import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
+import type { ClientCache, SavedFile } from '../cache/client-cache.js'
 import type { ByteSource, Chunker } from '../chunker/chunker.js'
 import type { Codec } from '../codec/codec.js'
 import { errnoOf } from '../errors.js'
@@ -45,6 +46,8 @@ export interface StoreContext {
   readonly codec: Codec
   readonly chunker: Chunker
   readonly signal?: AbortSignal
+  /** Kept current: its files cache always, its chunks index if that was loaded. Its lock is held. */
+  readonly cache?: { readonly client: ClientCache; readonly files?: SavedFile }
 }
 
 export interface StoreListener {
@@ -72,8 +75,10 @@ export async function storeArchive(context: StoreContext, name: string, entries:
   ensureNewName(manifest, name)
   objects.codec = context.codec
   const before = new Map(manifest.archives)
+  const { cache } = context
+  let stored: StoredArchive
   try {
-    const stored = await repository.transaction(async tx => {
+    stored = await repository.transaction(async tx => {
       const pipeline = new Pipeline(context, tx, listener)
       await pipeline.run(entries)
       const info = await pipeline.archive.save(name, facts(), tx, manifest)
@@ -81,13 +86,15 @@ export async function storeArchive(context: StoreContext, name: string, entries:
       await manifest.write(tx, objects)
       return { info, stats: pipeline.archive.stats, newBytes: pipeline.writer.newBytes, newChunks: pipeline.writer.newCount }
     })
-    security.save(repository.location, key, manifest)
-    return stored
   } catch (error) {
+    cache?.client.rollback()
     manifest.archives.clear()
     for (const [kept, info] of before) manifest.archives.set(kept, info)
     throw error
   }
+  security.save(repository.location, key, manifest)
+  cache?.client.commit(cache.files)
+  return stored
 }
 
 interface PendingEntry {
@@ -111,7 +118,7 @@ class Pipeline {
   constructor(context: StoreContext, tx: Transaction, listener: StoreListener) {
     const { repository, key, nonces, objects } = context.opened
     this.writer = new ChunkWriter({ repository, transaction: tx, key, nonces, codec: context.codec, workers: context.workers })
-    this.archive = new ArchiveWriter(this.writer, objects)
+    this.archive = new ArchiveWriter(this.writer, objects, context.cache?.client.index)
     this.#chunker = context.chunker
     this.#listener = listener
     this.#signal = context.signal

@@ -35,10 +35,10 @@ export function ensureFolder(path: string): string {
 
 const cacheTag = 'Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag: what lies here can be made anew.\n'
 
-/** The cache folder of a repository; the folder above gets the tag that backup programs skip caches by. */
-export function ensureCacheFolder(places: Places, repositoryId: Uint8Array): string {
+/** Where the cache of a repository is or will be. The folder above is made, with the tag that backup programs skip caches by. */
+export function cacheFolderOf(places: Places, repositoryId: Uint8Array): string {
   ensureFolder(places.cache)
   const tag = join(places.cache, 'CACHEDIR.TAG')
   if (!existsSync(tag)) writeFileSync(tag, cacheTag)
-  return ensureFolder(join(places.cache, Buffer.from(repositoryId).toString('hex')))
+  return join(places.cache, Buffer.from(repositoryId).toString('hex'))
 }

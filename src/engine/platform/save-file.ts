@@ -3,14 +3,20 @@ import { randomBytes } from 'node:crypto'
 import { dirname } from 'node:path'
 import { files } from './files.js'
 
-/** Writes `content` beside `path`, makes it durable, and renames it over. Leaves nothing behind when it fails. */
-export function saveFile(path: string, content: Uint8Array, options: { mode?: number } = {}): void {
+/**
+ * Writes `content`, or all its parts, beside `path`, makes it durable, and renames it over. Leaves nothing behind when it
+ * fails. `durable`: 'content' leaves the name to a later syncDirectory; 'no' is for what a digest guards and losing costs
+ * time only.
+ */
+export function saveFile(path: string, content: Uint8Array | readonly Uint8Array[], options: { mode?: number; durable?: 'yes' | 'content' | 'no' } = {}): void {
+  const durable = options.durable ?? 'yes'
   const temporary = `${path}-${randomBytes(4).toString('hex')}.tmp`
   const fd = files.open(temporary, 'wx', options.mode ?? 0o666)
   try {
     try {
-      files.writeAll(fd, content)
-      files.datasync(fd)
+      if (content instanceof Uint8Array) files.writeAll(fd, content)
+      else files.writeAllOf(fd, content)
+      if (durable !== 'no') files.datasync(fd)
     } finally {
       files.close(fd)
     }
@@ -19,7 +25,7 @@ export function saveFile(path: string, content: Uint8Array, options: { mode?: nu
     files.removeIfThere(temporary)
     throw error
   }
-  syncDirectory(dirname(path))
+  if (durable === 'yes') syncDirectory(dirname(path))
 }
 
 /** Makes names in a directory durable. File systems that cannot are left in peace, as Borg does. */

@@ -1,0 +1,123 @@
+/**
+ * Which chunks the archives of a repository refer to, how often, and how large they are: Borg's chunks index, 44 bytes of
+ * shared memory a bucket (refcount, size, csize; repository.md §5).
+ */
+import { HashTable, maxValue } from '../hashindex/hash-table.js'
+import type { ChunkId } from '../ids.js'
+
+export interface ChunkSums {
+  /** Over all references, those of part items included. */
+  readonly totalSize: number
+  readonly totalCsize: number
+  readonly totalChunks: number
+  /** Each chunk once. */
+  readonly uniqueSize: number
+  readonly uniqueCsize: number
+  readonly uniqueChunks: number
+}
+
+export interface IndexedChunk {
+  readonly refcount: number
+  /** Plaintext bytes. */
+  readonly size: number
+  /** Stored bytes; 0 = unknown. */
+  readonly csize: number
+}
+
+const refcountWord = 0, sizeWord = 1, csizeWord = 2
+
+export class ChunkIndex {
+  /** The table as it lies in the file. */
+  readonly table: HashTable
+
+  constructor(table = new HashTable(3)) {
+    this.table = table
+  }
+
+  /** Number of different chunks. */
+  get size(): number {
+    return this.table.size
+  }
+
+  /** 0 for a chunk that nothing refers to. */
+  refcount(id: Uint8Array): number {
+    const bucket = this.table.find(id)
+    return bucket < 0 ? 0 : this.table.value(bucket, refcountWord)
+  }
+
+  get(id: Uint8Array): IndexedChunk | undefined {
+    const { table } = this
+    const bucket = table.find(id)
+    return bucket < 0 ? undefined : { refcount: table.value(bucket, refcountWord), size: table.value(bucket, sizeWord), csize: table.value(bucket, csizeWord) }
+  }
+
+  /** `count` more references. They stop counting at Borg's largest value. An unknown csize (0) never replaces a known one. */
+  add(id: Uint8Array, size: number, csize: number, count = 1): void {
+    const { table } = this
+    const bucket = table.find(id)
+    if (bucket < 0) {
+      table.set(id, Math.min(count, maxValue), size, csize)
+      return
+    }
+    table.setValue(bucket, refcountWord, Math.min(table.value(bucket, refcountWord) + count, maxValue))
+    table.setValue(bucket, sizeWord, size)
+    if (csize !== 0) table.setValue(bucket, csizeWord, csize)
+  }
+
+  /**
+   * One reference less; the number left. At 0 the entry is still there: `remove` it together with the object. A count that
+   * had stopped stays, as nobody knows how many there are. Releasing what nothing refers to is the caller's mistake.
+   */
+  release(id: ChunkId): number {
+    const { table } = this
+    const bucket = table.find(id)
+    const count = bucket < 0 ? 0 : table.value(bucket, refcountWord)
+    if (count === 0) throw new Error(`chunk ${id.toString('hex')} is released more often than it is referred to`)
+    if (count >= maxValue) return maxValue
+    table.setValue(bucket, refcountWord, count - 1)
+    return count - 1
+  }
+
+  /** Forgets a chunk; false if it was not known. */
+  remove(id: Uint8Array): boolean {
+    return this.table.delete(id)
+  }
+
+  /** Adds all counts of another index, whose sizes count as the newer ones. */
+  merge(other: ChunkIndex): void {
+    this.table.addCounts(other.table)
+  }
+
+  summary(): ChunkSums {
+    let totalSize = 0, totalCsize = 0, totalChunks = 0, uniqueSize = 0, uniqueCsize = 0
+    const { table } = this
+    for (const bucket of table.buckets()) {
+      const [count, size, csize] = [table.value(bucket, refcountWord), table.value(bucket, sizeWord), table.value(bucket, csizeWord)]
+      totalChunks += count
+      totalSize += count * size
+      totalCsize += count * csize
+      uniqueSize += size
+      uniqueCsize += csize
+    }
+    return { totalSize, totalCsize, totalChunks, uniqueSize, uniqueCsize, uniqueChunks: table.size }
+  }
+
+  /** Sizes of the chunks to which nobody but this part of `all` refers. */
+  uniqueWithin(all: ChunkIndex): { readonly size: number; readonly csize: number; readonly chunks: number } {
+    let size = 0, csize = 0, chunks = 0
+    const { table } = this
+    for (const bucket of table.buckets()) {
+      if (all.refcount(table.idAt(bucket)) !== table.value(bucket, refcountWord)) continue
+      size += table.value(bucket, sizeWord)
+      csize += table.value(bucket, csizeWord)
+      chunks++
+    }
+    return { size, csize, chunks }
+  }
+
+  /** Fills in sizes that no archive told (`create --no-cache-sync` leaves csize 0). */
+  completeSizes(storedSize: (id: ChunkId) => number | undefined): void {
+    const { table } = this
+    for (const bucket of table.buckets()) if (table.value(bucket, csizeWord) === 0) table.setValue(bucket, csizeWord, storedSize(table.idAt(bucket)) ?? 0)
+  }
+}
