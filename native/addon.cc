@@ -129,6 +129,7 @@ NAPI_MODULE_INIT() {
   registerEnvelope(env, exports);
   registerFiles(env, exports);
   registerDirectory(env, exports);
+  registerPages(env, exports);
   registerKernel(env, exports);
   return exports;
 }

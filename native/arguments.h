@@ -54,6 +54,7 @@ void registerChunker(napi_env env, napi_value exports);
 void registerEnvelope(napi_env env, napi_value exports);
 void registerFiles(napi_env env, napi_value exports);
 void registerDirectory(napi_env env, napi_value exports);
+void registerPages(napi_env env, napi_value exports);
 void registerKernel(napi_env env, napi_value exports);
 
 /*

@@ -118,6 +118,12 @@ export interface Native {
   /** Canonical name that the resolver gives for this host (getaddrinfo AI_CANONNAME), or the host name. */
   canonicalHostName(): string
 
+  // --- pages_binding.cc: between one piece of memory and pages of a shared slab, which nobody else may be using ---
+  /** `plain` to the pages numbers[first], numbers[first + 1] … */
+  scatterPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, first: number, plain: Uint8Array): void
+  /** Bytes [from, to) of the pages to `into` at `at`. */
+  gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
+
   // --- kernel.c: the FUSE device ---
   eventFd(): number
   /** Wakes whoever waits on it; callable from any thread. */

@@ -6,7 +6,7 @@
 import { shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
 import { ArchiveTree } from './archive-tree.js'
-import { type Answer, type AttrReply, type Call, type DirSink, LATER, type ReadAnswer } from './core.js'
+import { type Answer, type AttrReply, type Call, type DirSink, LATER, type ReadAnswer, type ReadBytes } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -145,7 +145,7 @@ export class ArchiveFiles implements Subtree {
     })
   }
 
-  read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<Uint8Array>): Answer<ReadAnswer> {
+  read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
     const file = this.#open.get(fh)
     return file ? this.#context.reader.read(file, offset, into, call) : Errno.EBADF
   }

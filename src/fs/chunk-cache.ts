@@ -5,6 +5,7 @@
  */
 import { LRUCache } from 'lru-cache'
 import { idKey } from '../engine/ids.js'
+import { native } from '../engine/native.js'
 import type { ChunksReply, ChunksRequest, WireError } from './engine-port.js'
 
 export const pageBytes = 64 * 1024
@@ -45,9 +46,11 @@ export class ChunkCache {
   readonly #freePages: Uint32Array
   #freeCount: number
   #batch: Load[] = []
-  /** What `view` gave out last, and whether the cache dropped it since. */
-  #held: CachedChunk | undefined
-  #heldGone = false
+  /** What `view` gave out, and what of it the cache dropped since. */
+  readonly #held = new Set<CachedChunk>()
+  readonly #heldGone: CachedChunk[] = []
+  /** Its waiters are being told; what they ask for may drive it out, but its pages stay until all of them were told. */
+  #arriving: CachedChunk | undefined
   #batchBytes = 0
 
   /** `maxBytes` holds for what is kept; what is being loaded comes on top only when the slab is full of loads. */
@@ -63,8 +66,7 @@ export class ChunkCache {
       maxSize: Math.max(maxBytes, pageBytes),
       sizeCalculation: (chunk) => entryOverhead + (chunk.pages ? chunk.pages.length * pageBytes : chunk.size),
       dispose: (chunk) => {
-        if (chunk === this.#held) this.#heldGone = true
-        else if (chunk.pages) this.#release(chunk.pages)
+        if (chunk !== this.#arriving) this.#gone(chunk)
       },
     })
   }
@@ -120,18 +122,29 @@ export class ChunkCache {
     this.#send(batch)
   }
 
-  /**
-   * chunk[from, to) where it lies, if it lies in one piece. Its pages are not used for anything else until the next call, even
-   * if a prefetch drives the chunk out.
-   */
-  view(chunk: CachedChunk, from: number, to: number): Uint8Array | undefined {
-    this.#hold(chunk)
+  /** What `view` gave out is not used any more. */
+  letGo(): void {
+    for (const { pages } of this.#heldGone) this.#release(pages!)
+    this.#heldGone.length = 0
+    this.#held.clear()
+  }
+
+  /** Adds chunk[from, to) to `parts`, where it lies. Its pages are not used for anything else until letGo(), even if a prefetch drives the chunk out. */
+  view(chunk: CachedChunk, from: number, to: number, parts: Uint8Array[]): void {
     const { pages, bytes } = chunk
-    if (!pages) return bytes!.subarray(from, to)
-    const first = Math.floor(from / pageBytes), last = Math.floor((to - 1) / pageBytes)
-    for (let index = first; index < last; index++) if (pages[index + 1] !== pages[index]! + 1) return undefined
-    const start = pages[first]! * pageBytes + from - first * pageBytes
-    return this.#bytes.subarray(start, start + to - from)
+    if (!pages) {
+      parts.push(from === 0 && to === chunk.size ? bytes! : bytes!.subarray(from, to))
+      return
+    }
+    this.#held.add(chunk)
+    while (from < to) {
+      let page = Math.floor(from / pageBytes)
+      const start = pages[page]! * pageBytes + (from % pageBytes)
+      while ((page + 1) * pageBytes < to && pages[page + 1] === pages[page]! + 1) page++
+      const end = Math.min(to, (page + 1) * pageBytes)
+      parts.push(this.#bytes.subarray(start, start + end - from))
+      from = end
+    }
   }
 
   /** Copies chunk[from, to) to `into` at `at`. */
@@ -142,14 +155,13 @@ export class ChunkCache {
       else into.set(bytes!.subarray(from, to), at)
       return
     }
-    while (from < to) {
-      const within = from % pageBytes
-      const length = Math.min(to - from, pageBytes - within)
-      const start = pages[(from - within) / pageBytes]! * pageBytes + within
-      this.#bytes.copy(into, at, start, start + length)
-      from += length
-      at += length
-    }
+    native().gatherPages(this.#bytes, pages, pageBytes, from, to, into, at)
+  }
+
+  /** A reader that goes through a file has passed this chunk: its pages are wanted for what comes, and are still in the CPU's cache. */
+  passed(id: Uint8Array): void {
+    const key = idKey(id)
+    if (this.#cached.peek(key)?.pages) this.#cached.delete(key)
   }
 
   #send(loads: readonly Load[]): void {
@@ -187,17 +199,16 @@ export class ChunkCache {
         chunk = { size: load.size, pages: undefined, bytes: reply.data.slice(at, at + load.size) }
         at += load.size
       }
+      this.#arriving = chunk
       this.#cached.set(load.key, chunk)
-      for (const waiter of load.waiters) waiter(undefined, chunk)
-      // Longer than the whole cache: lru-cache did not take it, nor would it have called dispose.
-      if (chunk.pages && !this.#cached.has(load.key)) this.#release(chunk.pages)
+      try {
+        for (const waiter of load.waiters) waiter(undefined, chunk)
+      } finally {
+        this.#arriving = undefined
+        // Driven out meanwhile, or longer than the whole cache, which lru-cache does not take.
+        if (this.#cached.peek(load.key) !== chunk) this.#gone(chunk)
+      }
     })
-  }
-
-  #hold(chunk: CachedChunk): void {
-    if (this.#heldGone && this.#held?.pages) this.#release(this.#held.pages)
-    this.#heldGone = false
-    this.#held = chunk
   }
 
   /** Pages for a load, at the cost of the least recently used; undefined if even that is not enough. */
@@ -206,6 +217,12 @@ export class ChunkCache {
     if (this.#freeCount < count) return undefined
     this.#freeCount -= count
     return this.#freePages.slice(this.#freeCount, this.#freeCount + count).reverse()
+  }
+
+  #gone(chunk: CachedChunk): void {
+    if (!chunk.pages) return
+    if (this.#held.has(chunk)) this.#heldGone.push(chunk)
+    else this.#release(chunk.pages)
   }
 
   #release(pages: Uint32Array): void {

@@ -26,7 +26,21 @@ export interface Call<T> {
 export type DirSink = (name: Uint8Array, entry: Entry, nextCookie: number) => boolean
 
 /** Where a read puts its bytes: `into` has exactly the size that was asked. Only valid until the operation returns. */
-export type ReadAnswer = number | Uint8Array
+export type ReadAnswer = number | ReadBytes
+
+/** Bytes in one piece or several, one after the other. */
+export type ReadBytes = Uint8Array | readonly Uint8Array[]
+
+/** Copies as much as `into` holds; the number of bytes. */
+export function copyBytes(bytes: ReadBytes, into: Uint8Array): number {
+  let at = 0
+  for (const piece of bytes instanceof Uint8Array ? [bytes] : bytes) {
+    const part = piece.subarray(0, into.length - at)
+    into.set(part, at)
+    at += part.length
+  }
+  return at
+}
 
 /**
  * Each Entry that lookup, mknod, mkdir, symlink, link and create answer gives the kernel a reference to its inode; entries
@@ -62,7 +76,7 @@ export interface FsCore {
    * Fills `into` and returns the count, or returns other memory holding the bytes (valid until the next operation). A late
    * answer gives bytes; `into` must not be used then.
    */
-  read(ino: Ino, fh: number, offset: number, into: Buffer, call: Call<Uint8Array>): Answer<ReadAnswer>
+  read(ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer>
   write(ino: Ino, fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number>
   flush(ino: Ino, fh: number, call: Call<void>): Answer<void>
   fsync(ino: Ino, fh: number, dataOnly: boolean, call: Call<void>): Answer<void>

@@ -8,10 +8,10 @@ import type { Log } from '../engine/log.js'
 import { shownText } from '../engine/text.js'
 import type { ArchiveTree } from './archive-tree.js'
 import { type CachedChunk, type ChunkCache, pageBytes } from './chunk-cache.js'
-import { type Answer, type Call, LATER, type ReadAnswer } from './core.js'
+import { type Answer, type Call, LATER, type ReadAnswer, type ReadBytes } from './core.js'
 import type { WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
-import { type FileSequence, SequentialRead } from './read-ahead.js'
+import { type FileSequence, reorderBytes, SequentialRead } from './read-ahead.js'
 import type { Errno } from './types.js'
 
 /** Prefetches stop while so many loads are under way: they must not stand before what somebody waits for. */
@@ -27,6 +27,8 @@ const maxToldFailures = 1000
 /** An open file. Keeps its tree alive, also when the archive's owner dropped it. */
 export class OpenFile {
   readonly sequence = new SequentialRead()
+  /** Chunks before this one were read from end to end. */
+  passedChunks = 0
   #sums: Float64Array | undefined
 
   constructor(readonly tree: ArchiveTree, readonly row: number, readonly files: FileSequence, readonly archiveName: Buffer) {}
@@ -71,61 +73,96 @@ export class FileReader {
   }
 
   /** As FsCore.read. */
-  read(file: OpenFile, offset: number, into: Buffer, call: Call<Uint8Array>): Answer<ReadAnswer> {
+  read(file: OpenFile, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
     const { sums, tree, row } = file
     const end = Math.min(offset + into.length, tree.size(row), sums[sums.length - 1]!)
     if (offset >= end) return 0
-    const length = end - offset
     const first = file.chunkAt(offset)
-    const start = tree.chunkStart(row)
     let last = first
     while (sums[last + 1]! < end) last++
-    let late: LateRead | undefined
-    let whole: Uint8Array | undefined
-    for (let index = first; index <= last; index++) {
-      const from = Math.max(offset, sums[index]!) - sums[index]!
-      const to = Math.min(end, sums[index + 1]!) - sums[index]!
-      const at = sums[index]! + from - offset
-      const id = tree.chunkId(start + index)
-      const cached = this.#cache.get(id)
-      if (cached) {
-        // What lies in one chunk and in one piece goes to the kernel from there.
-        whole = first === last && length >= minViewBytes ? this.#cache.view(cached, from, to) : undefined
-        if (!whole) this.#cache.copy(cached, from, to, late ? late.bytes : into, at)
-        continue
-      }
-      if (!late) {
-        late = { bytes: this.#takeBuffer(length), left: 0, answer: call.defer(), errno: undefined }
-        if (at > 0) into.copy(late.bytes, 0, 0, at)
-      }
-      this.#await(late, file, index, from, to, at, length)
+    const range: Range = { file, offset, end, first, last }
+    const missing = this.#missing(range, -1)
+    let answer: Answer<ReadAnswer>
+    if (missing.length === 0) answer = this.#compose(range, into, -1, undefined)
+    else {
+      answer = LATER
+      const late: LateRead = { ...range, bytes: undefined, left: 0, answer: call.defer(), errno: undefined }
+      for (const index of missing) this.#await(late, index)
     }
-    this.#readAhead(file, offset, length, last)
+    this.#readAhead(file, offset, end - offset, last)
     this.#cache.flush()
-    if (late) return LATER
-    return whole ?? length
+    return answer
   }
 
-  #await(late: LateRead, file: OpenFile, index: number, from: number, to: number, at: number, length: number): void {
-    const chunk = file.tree.chunkStart(file.row) + index
-    const id = file.tree.chunkId(chunk)
-    const alone = length <= pageBytes
+  /** Chunks of the range that are not in the cache, `but` left out. */
+  #missing({ file: { tree, row }, first, last }: Range, but: number): number[] {
+    const start = tree.chunkStart(row)
+    const missing: number[] = []
+    for (let index = first; index <= last; index++) if (index !== but && !this.#cache.get(tree.chunkId(start + index))) missing.push(index)
+    return missing
+  }
+
+  /** The bytes of a range whose chunks are all here: short ones copied to `into`, others where they lie. `loaded` is chunk `index`, which a cache too small for it may not have. */
+  #compose(range: Range, into: Buffer, index: number, loaded: CachedChunk | undefined): ReadAnswer {
+    const { offset, end } = range
+    const parts: Uint8Array[] = []
+    this.#cache.letGo()
+    const views = end - offset >= minViewBytes
+    this.#pieces(range, (chunk, from, to, at) => {
+      if (views) this.#cache.view(chunk, from, to, parts)
+      else this.#cache.copy(chunk, from, to, into, at)
+    }, index, loaded)
+    return views ? parts : end - offset
+  }
+
+  /** Calls `take` for each chunk of the range that is here, with the part of it that is wanted and where that stands in the range. */
+  #pieces({ file: { sums, tree, row }, offset, end, first, last }: Range, take: (chunk: CachedChunk, from: number, to: number, at: number) => void, index: number, loaded: CachedChunk | undefined): void {
+    const start = tree.chunkStart(row)
+    for (let next = first; next <= last; next++) {
+      const chunk = next === index ? loaded : this.#cache.get(tree.chunkId(start + next))
+      if (!chunk) continue
+      const from = Math.max(offset, sums[next]!) - sums[next]!
+      take(chunk, from, Math.min(end, sums[next + 1]!) - sums[next]!, sums[next]! + from - offset)
+    }
+  }
+
+  #await(late: LateRead, index: number): void {
+    const { tree, row } = late.file
+    const chunk = tree.chunkStart(row) + index
+    const id = tree.chunkId(chunk)
     late.left++
-    this.#cache.request(id, file.tree.chunkSize(chunk), (error, loaded) => {
-      const whole = loaded && to - from === length ? this.#cache.view(loaded, from, to) : undefined
-      if (whole) {
-        late.answer(whole)
-        this.#giveBuffer(late.bytes)
-        if (alone) this.#offer(file, index, loaded!)
+    this.#cache.request(id, tree.chunkSize(chunk), (error, loaded) => {
+      if (error) late.errno = this.#failed(late.file, id, error)
+      else if (late.bytes) {
+        const { bytes } = late
+        this.#pieces({ ...late, first: index, last: index }, (piece, from, to, at) => this.#cache.copy(piece, from, to, bytes, at), index, loaded)
+      }
+      if (--late.left === 0) this.#arrived(late, index, loaded)
+    })
+  }
+
+  /** The last chunk that was missing is here, the others mostly are still. */
+  #arrived(late: LateRead, index: number, loaded: CachedChunk | undefined): void {
+    const length = late.end - late.offset
+    if (late.errno) late.answer(late.errno)
+    else if (late.bytes) late.answer(late.bytes.subarray(0, length))
+    else {
+      const missing = this.#missing(late, index)
+      const bytes = this.#takeBuffer(length)
+      if (missing.length > 0) {
+        // The cache is too small for what is read at once: from now on pieces are copied as they come.
+        late.bytes = bytes
+        this.#pieces(late, (chunk, from, to, at) => this.#cache.copy(chunk, from, to, bytes, at), index, loaded)
+        for (const again of missing) this.#await(late, again)
+        this.#cache.flush()
         return
       }
-      if (loaded) this.#cache.copy(loaded, from, to, late.bytes, at)
-      else late.errno = this.#failed(file, id, error!)
-      if (--late.left > 0) return
-      late.answer(late.errno ?? late.bytes.subarray(0, length))
-      this.#giveBuffer(late.bytes)
-      if (loaded && alone) this.#offer(file, index, loaded)
-    })
+      const answer = this.#compose(late, bytes, index, loaded)
+      late.answer(typeof answer === 'number' ? bytes.subarray(0, answer) : answer)
+      this.#giveBuffer(bytes)
+    }
+    if (late.bytes) this.#giveBuffer(late.bytes)
+    if (loaded && length <= pageBytes) this.#offer(late.file, index, loaded)
   }
 
   /** After a small read that needed a whole chunk: where reads jump about, the rest of it may be wanted later. */
@@ -147,6 +184,7 @@ export class FileReader {
     }
     if (window > 0) {
       const start = tree.chunkStart(row)
+      for (const end = file.chunkAt(Math.max(0, offset - reorderBytes)); file.passedChunks < end; file.passedChunks++) this.#cache.passed(tree.chunkId(start + file.passedChunks))
       const end = Math.min(tree.chunkCount(row), last + 1 + window)
       for (let index = last + 1; index < end; index++) want(start + index)
       if (end === tree.chunkCount(row)) file.files.note(tree, row, want)
@@ -174,9 +212,19 @@ export class FileReader {
   }
 }
 
-interface LateRead {
-  readonly bytes: Buffer
+/** Bytes [offset, end) of a file, which lie in its chunks [first, last]. */
+interface Range {
+  readonly file: OpenFile
+  readonly offset: number
+  readonly end: number
+  readonly first: number
+  readonly last: number
+}
+
+interface LateRead extends Range {
+  /** Where pieces are copied to, once it is clear that they will not all be in the cache at one time. */
+  bytes: Buffer | undefined
   left: number
-  readonly answer: (answer: Uint8Array | Errno) => void
+  readonly answer: (answer: ReadBytes | Errno) => void
   errno: Errno | undefined
 }

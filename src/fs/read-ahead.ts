@@ -6,7 +6,8 @@
  */
 import type { ArchiveTree } from './archive-tree.js'
 
-const reorderBytes = 1024 * 1024
+/** Reads of the kernel's read-ahead may come in another order within so many bytes. */
+export const reorderBytes = 1024 * 1024
 const maxWindow = 4
 /** Files in a row before the ones behind them are loaded too. */
 const filesInARow = 2

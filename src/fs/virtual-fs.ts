@@ -7,7 +7,7 @@ import { ArchiveFiles } from './archive-files.js'
 import { ArchivesDir } from './archives-dir.js'
 import { ChunkCache } from './chunk-cache.js'
 import {
-  type Answer, type AttrReply, type Call, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer,
+  type Answer, type AttrReply, type Call, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
 } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveInfo, MountView } from './engine-port.js'
@@ -169,7 +169,7 @@ export class VirtualFs implements FsCore {
     return owner?.create ? owner.create(parent, name, mode, flags, call) : Errno.EROFS
   }
 
-  read(ino: Ino, fh: number, offset: number, into: Buffer, call: Call<Uint8Array>): Answer<ReadAnswer> {
+  read(ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
     const owner = this.#owner(ino)
     return owner?.read ? owner.read(ino, fh, offset, into, call) : Errno.EBADF
   }

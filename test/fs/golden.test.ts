@@ -11,7 +11,7 @@ import { openRepository } from '../../src/engine/operations/open.js'
 import { placesOf } from '../../src/engine/platform/places.js'
 import { LocalRepository } from '../../src/engine/repository/local-repository.js'
 import { Workers } from '../../src/engine/store/workers.js'
-import { type Answer, type Call, LATER } from '../../src/fs/core.js'
+import { type Answer, type Call, copyBytes, LATER, type ReadBytes } from '../../src/fs/core.js'
 import { EngineClient } from '../../src/fs/engine-client.js'
 import { rootIno } from '../../src/fs/inodes.js'
 import { MountService } from '../../src/fs/mount-service.js'
@@ -96,9 +96,9 @@ async function readWhole(fs: VirtualFs, ask: <T>(operation: (call: Call<T>) => A
   const pieces: Buffer[] = []
   for (let offset = 0; ;) {
     const into = Buffer.alloc(50_000)
-    const answer = await ask<Uint8Array | number>((call) => fs.read(ino, opened.fh, offset, into, call as Call<Uint8Array>) as Answer<Uint8Array | number>)
+    const answer = await ask<ReadBytes | number>((call) => fs.read(ino, opened.fh, offset, into, call as Call<ReadBytes>) as Answer<ReadBytes | number>)
     if (answer instanceof Errno) throw new Error(answer.code)
-    const piece = typeof answer === 'number' ? into.subarray(0, answer) : answer
+    const piece = into.subarray(0, typeof answer === 'number' ? answer : copyBytes(answer, into))
     if (piece.length === 0) break
     pieces.push(Buffer.from(piece))
     offset += piece.length

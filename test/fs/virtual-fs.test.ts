@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from 'ava'
 import type { Item } from '../../src/engine/archive/item.js'
 import { pageBytes } from '../../src/fs/chunk-cache.js'
-import { type Call, LATER } from '../../src/fs/core.js'
+import { type Call, copyBytes, LATER, type ReadBytes } from '../../src/fs/core.js'
 import type { ArchiveInfo, MountView } from '../../src/fs/engine-port.js'
 import { inodeRange, inoOf, rangeOf, rootIno } from '../../src/fs/inodes.js'
 import type { Subtree } from '../../src/fs/subtree.js'
@@ -46,7 +46,8 @@ function make(archives: Record<string, (contents: Contents) => Item[]>, options:
     const asked = call<T>()
     const answer = operation(asked)
     if (answer !== LATER) return answer as T
-    engine.answer()
+    // A read may ask again for what a small cache has lost meanwhile.
+    for (let round = 0; round < 3 && asked.later() === undefined; round++) engine.answer()
     return asked.later() as T
   }
   const walk = (path: string): Entry => {
@@ -60,8 +61,8 @@ function make(archives: Record<string, (contents: Contents) => Item[]>, options:
   }
   const readOpen = (ino: Ino, fh: number, offset: number, length: number): Buffer | Errno => {
     const into = Buffer.alloc(length)
-    const answer = now<number | Uint8Array | Errno>((asked) => fs.read(ino, fh, offset, into, asked as Call<Uint8Array>))
-    return answer instanceof Errno ? answer : typeof answer === 'number' ? into.subarray(0, answer) : Buffer.from(answer)
+    const answer = now<number | ReadBytes | Errno>((asked) => fs.read(ino, fh, offset, into, asked as Call<ReadBytes>))
+    return answer instanceof Errno ? answer : typeof answer === 'number' ? into.subarray(0, answer) : into.subarray(0, copyBytes(answer, into))
   }
   return {
     fs, engine, contents, notices, stored, now, walk, open,
@@ -179,8 +180,8 @@ test('content is right while the cache holds a fraction of it', (t) => {
     state = (Math.imul(state, 1103515245) + 12345) >>> 0
     const offset = state % whole.length
     const into = Buffer.alloc(1 + (state >>> 9) % 400_000)
-    const answer = made.now<number | Uint8Array>((asked) => made.fs.read(ino, fh, offset, into, asked as Call<Uint8Array>))
-    const bytes = typeof answer === 'number' ? into.subarray(0, answer) : answer
+    const answer = made.now<number | ReadBytes>((asked) => made.fs.read(ino, fh, offset, into, asked as Call<ReadBytes>))
+    const bytes = into.subarray(0, typeof answer === 'number' ? answer : copyBytes(answer, into))
     t.true(Buffer.from(bytes).equals(whole.subarray(offset, offset + into.length)))
     t.true(made.fs.cache.size <= 5 * pageBytes)
   }
@@ -190,7 +191,7 @@ test('two readers of one chunk cause one load', (t) => {
   const made = make({ a: (contents) => [item('f', { chunks: contents.list(seeded(300_000, 1)) })] })
   const { ino, fh } = made.open('a/f')
   const before = made.engine.asked.length
-  const first = call<Uint8Array>(), second = call<Uint8Array>()
+  const first = call<ReadBytes>(), second = call<ReadBytes>()
   t.is(made.fs.read(ino, fh, 0, Buffer.alloc(10), first), LATER)
   t.is(made.fs.read(ino, fh, 200_000, Buffer.alloc(10), second), LATER)
   t.is(made.engine.asked.length, before + 1)
@@ -236,14 +237,14 @@ test('sequential reading of a long file loads ahead, jumping about does not', (t
   const made = make({ a: (contents) => [item('f', { chunks: contents.list(...pieces) })] }, { view: { cacheBytes: 8 * 1024 * 1024 } })
   const { ino, fh } = made.open('a/f')
   const requests = () => made.engine.asked.filter((request) => request.kind === 'chunks').length
-  const read = (offset: number) => made.now((asked) => made.fs.read(ino, fh, offset, Buffer.alloc(4096), asked as Call<Uint8Array>))
+  const read = (offset: number) => made.now((asked) => made.fs.read(ino, fh, offset, Buffer.alloc(4096), asked as Call<ReadBytes>))
   for (const chunk of [3, 9, 15, 6]) {
     const before = requests()
     read(chunk * pageBytes * 4 + 1000)
     t.is(requests(), before + 1)
   }
   const other = made.open('a/f')
-  for (let offset = 0; offset < 3 * pageBytes * 4; offset += pageBytes) made.now((asked) => made.fs.read(ino, other.fh, offset, Buffer.alloc(pageBytes), asked as Call<Uint8Array>))
+  for (let offset = 0; offset < 3 * pageBytes * 4; offset += pageBytes) made.now((asked) => made.fs.read(ino, other.fh, offset, Buffer.alloc(pageBytes), asked as Call<ReadBytes>))
   const asked = requests()
   read(4 * pageBytes * 4)
   t.is(requests(), asked, 'the chunk after the reader was there already')
@@ -254,7 +255,7 @@ test('chunks decoded for reads that jump about are offered to the kernel in whol
   const whole = Buffer.concat(pieces)
   const made = make({ a: (contents) => [item('f', { chunks: contents.list(...pieces) })] })
   const { ino, fh } = made.open('a/f')
-  for (const chunk of [12, 3, 9, 15, 19]) made.now((asked) => made.fs.read(ino, fh, chunk * 300_001 + 100_000, Buffer.alloc(4096), asked as Call<Uint8Array>))
+  for (const chunk of [12, 3, 9, 15, 19]) made.now((asked) => made.fs.read(ino, fh, chunk * 300_001 + 100_000, Buffer.alloc(4096), asked as Call<ReadBytes>))
   t.true(made.stored.length >= 3)
   for (const { offset, data } of made.stored) {
     t.is(offset % 4096, 0)
@@ -271,8 +272,8 @@ test('archives come and go, and what is open stays', (t) => {
   t.deepEqual(made.list(rootIno).map(([name]) => name).slice(2), ['two', 'three'])
   t.deepEqual(made.notices, [`entry ${rootIno} one`, `entry ${rootIno} three`, `inode ${rootIno}`])
   is(t, made.now((asked) => made.fs.lookup(rootIno, Buffer.from('one'), asked as Call<Entry>)), Errno.ENOENT)
-  const bytes = made.now<Uint8Array>((asked) => made.fs.read(ino, fh, 0, Buffer.alloc(9), asked))
-  t.is(Buffer.from(bytes).toString(), 'kept')
+  const bytes = made.now<ReadBytes>((asked) => made.fs.read(ino, fh, 0, Buffer.alloc(9), asked))
+  t.is(Buffer.from(bytes as Uint8Array).toString(), 'kept')
   t.is(made.walk('three/new').attr.uid, 10)
   t.deepEqual(made.list(rootIno, rangeOf(made.walk('two').attr.ino)).map(([name]) => name), ['three'])
 })

@@ -61,13 +61,15 @@ export function call<T>(): Call<T> & { later(): T | Errno | undefined; deferred:
       made.deferred = true
       return (answer: T | Errno) => {
         // Late bytes are only valid now.
-        late = answer instanceof Uint8Array ? Buffer.from(answer) as unknown as T : answer
+        late = answer instanceof Uint8Array || isPieces(answer) ? Buffer.concat([answer].flat()) as unknown as T : answer
       }
     },
     later: () => late,
   }
   return made
 }
+
+const isPieces = (answer: unknown): answer is readonly Uint8Array[] => Array.isArray(answer) && answer.every((piece) => piece instanceof Uint8Array)
 
 /** Holds requests back until `answer`, as another thread would. */
 export class FakeEngine {

@@ -117,12 +117,8 @@ async function openOne(state: WorkerState, job: OpenJob, index: number, entry: B
   return plain
 }
 
-function toPages(pages: NonNullable<OpenJob['pages']>, index: number, plain: Buffer): undefined {
-  const memory = new Uint8Array(pages.memory)
-  let page = pages.starts[index]!
-  for (let at = 0; at < plain.length; at += pages.pageBytes) {
-    memory.set(plain.subarray(at, at + pages.pageBytes), pages.numbers[page++]! * pages.pageBytes)
-  }
+function toPages({ memory, numbers, starts, pageBytes }: NonNullable<OpenJob['pages']>, index: number, plain: Buffer): undefined {
+  native().scatterPages(new Uint8Array(memory), numbers, pageBytes, starts[index]!, plain)
 }
 
 function toFile({ fd, positions, sparse }: NonNullable<OpenJob['file']>, index: number, plain: Buffer): FileError | undefined {

@@ -3,7 +3,7 @@
  * caller waiting for ever, so everything ends in a number.
  */
 import type { Log } from '../../../engine/log.js'
-import type { AttrReply, Call, Created, FsCore } from '../../core.js'
+import { type AttrReply, type Call, copyBytes, type Created, type FsCore, LATER, type ReadBytes } from '../../core.js'
 import { FsError } from '../../errno.js'
 import { type AttrChange, Errno, type Ino, type Opened } from '../../types.js'
 import { nativeStat, nativeStatfs } from './attributes.js'
@@ -118,12 +118,12 @@ export function nativeHandlers(core: FsCore, log: Log): NativeHandlers {
       const room = into.subarray(0, length)
       // Other memory is only valid until the core's next operation, so it is copied before anything else runs.
       return await answerOf<number>((call) => {
-        const defer: Call<Uint8Array>['defer'] = () => {
+        const defer: Call<ReadBytes>['defer'] = () => {
           const settle = call.defer()
-          return (answer) => settle(answer instanceof Errno ? answer : copied(answer, room))
+          return (answer) => settle(answer instanceof Errno ? answer : copyBytes(answer, room))
         }
         const answer = core.read(ino, fh, offset, room, { ...call, defer })
-        return answer instanceof Uint8Array ? copied(answer, room) : answer
+        return typeof answer === 'number' || answer instanceof Errno || answer === LATER ? answer : copyBytes(answer, room)
       })
     }),
     write: (_path: string, handle: number, data: Buffer, length: number, offset: number, done: Done) => finish(done, () => {
@@ -195,10 +195,4 @@ const readWrite = 2
 /** Also what the work throws before its first wait becomes a rejection. */
 async function begin<T>(work: () => Promise<T>): Promise<T> {
   return await work()
-}
-
-function copied(from: Uint8Array, into: Buffer): number {
-  const part = from.length > into.length ? from.subarray(0, into.length) : from
-  into.set(part)
-  return part.length
 }

@@ -155,7 +155,14 @@ export class Dispatcher {
     if (answer instanceof Errno) return this.#refuse(about, answer === Errno.ENOSYS ? Errno.EOPNOTSUPP.number : answer.number)
     if (answer instanceof Uint8Array && answer.length >= gatherSize && about.opcode === opcode.read) {
       const bytes = answer.length > about.wanted ? answer.subarray(0, about.wanted) : answer
-      return this.#replies.sendBytes(about.uniqueLow, about.uniqueHigh, bytes)
+      return this.#replies.sendBytes(about.uniqueLow, about.uniqueHigh, [bytes], bytes.length)
+    }
+    if (Array.isArray(answer) && about.opcode === opcode.read) {
+      const pieces = answer as readonly Uint8Array[]
+      let length = 0
+      for (const piece of pieces) length += piece.length
+      if (length > about.wanted) throw new Error(`${length} bytes for a read of ${about.wanted}`)
+      return this.#replies.sendBytes(about.uniqueLow, about.uniqueHigh, pieces, length)
     }
     const bodySize = about.reply.put(slot, answer, about)
     if (bodySize instanceof Errno) return this.#refuse(about, bodySize.number)

@@ -3,7 +3,7 @@
  * read before the core is called, because replies overwrite the request.
  */
 import type { Answer, AttrReply, Created, FsCore, ReadAnswer } from '../../core.js'
-import { LATER } from '../../core.js'
+import { copyBytes, LATER } from '../../core.js'
 import { type AttrChange, type Entry, Errno, type Opened, type StatFs } from '../../types.js'
 import { putAttrReply, putBytes, putCount, putCreated, putEntry, putOpened, putStatfs } from './answers.js'
 import type { CurrentCall, Reply } from './call.js'
@@ -47,7 +47,7 @@ const readReply: Reply<ReadAnswer> = {
   put(slot, answer, { wanted }) {
     // A number: the bytes are in place already.
     if (typeof answer === 'number') return Math.min(answer, wanted)
-    return putBytes(slot, body, answer.length > wanted ? answer.subarray(0, wanted) : answer)
+    return copyBytes(answer, slot.bytes.subarray(body, body + wanted))
   },
 }
 const directoryReply: Reply<void> = {

@@ -14,7 +14,6 @@ export class Replies {
   readonly late = new Slot(65536)
   readonly #fd: number
   readonly #header = new Slot(replyHeaderSize)
-  readonly #parts: Uint8Array[] = [this.#header.bytes, this.#header.bytes]
 
   constructor(fd: number) {
     this.#fd = fd
@@ -30,21 +29,18 @@ export class Replies {
     }
   }
 
-  /** An answer whose body lies elsewhere. The bytes are free again on return. */
-  sendBytes(uniqueLow: number, uniqueHigh: number, body: Uint8Array): boolean {
+  /** An answer whose body lies elsewhere, in one or several pieces of `length` bytes together. The bytes are free again on return. */
+  sendBytes(uniqueLow: number, uniqueHigh: number, pieces: readonly Uint8Array[], length: number): boolean {
     const { u32 } = this.#header
-    u32[0] = replyHeaderSize + body.length
+    u32[0] = replyHeaderSize + length
     u32[1] = 0
     u32[2] = uniqueLow
     u32[3] = uniqueHigh
-    this.#parts[1] = body
     try {
-      writevSync(this.#fd, this.#parts)
+      writevSync(this.#fd, [this.#header.bytes, ...pieces])
       return true
     } catch (error) {
       return dropped(error)
-    } finally {
-      this.#parts[1] = this.#header.bytes
     }
   }
 }
