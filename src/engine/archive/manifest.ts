@@ -103,6 +103,11 @@ export class Manifest {
     return names
   }
 
+  /** Keys that items of this repository may have, as byte strings. */
+  get itemKeys(): ReadonlySet<string> {
+    return this.#itemKeys
+  }
+
   /** ArchiveDoesNotExist. `name` is a byte string. */
   get(name: string): ArchiveInfo {
     const info = this.archives.get(name)
