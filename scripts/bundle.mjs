@@ -8,6 +8,7 @@ await build({
   entryPoints: {
     main: 'dist/src/cli/main.js',
     background: 'dist/src/cli/background.js',
+    'segment-worker': 'dist/src/engine/repository/segment-worker.js',
     'byte-worker': 'dist/src/engine/store/byte-worker.js',
     'fuse/kernel/worker': 'dist/src/fs/fuse/kernel/worker.js',
     'fuse/kernel/notices-thread': 'dist/src/fs/fuse/kernel/notices-thread.js',

@@ -268,6 +268,19 @@ export class HashTable {
     return { header, bytes }
   }
 
+  /** Buckets of this table whose key `other` lacks (-1) or holds with another value (its bucket there). No change meanwhile. */
+  *differences(other: HashTable): Generator<{ bucket: number; otherBucket: number }> {
+    const [words, theirs, stride] = [this.#words, other.#words, this.#stride]
+    for (let at = 0; at < words.length; at += stride) {
+      if (words[at + keyWords]! >= deletedMark) continue
+      for (let word = 0; word < keyWords; word++) this.#key[word] = words[at + word]!
+      const otherBucket = search(theirs, this.#key, other.#buckets, stride)
+      let word = keyWords
+      if (otherBucket >= 0) while (word < stride && words[at + word] === theirs[otherBucket * stride + word]) word++
+      if (word < stride) yield { bucket: at / stride, otherBucket }
+    }
+  }
+
   #markAllEmpty(): void {
     for (let at = keyWords; at < this.#words.length; at += this.#stride) this.#words[at] = emptyMark
   }

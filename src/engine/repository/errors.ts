@@ -37,10 +37,24 @@ export class ObjectNotFound extends BorgError {
   }
 }
 
-/** A damaged entry of a segment. */
+/** A damaged entry of a segment. `more` stands behind the place. */
 export class SegmentError extends IntegrityError {
-  constructor(detail: string, segment: number, offset?: number) {
-    super(offset === undefined ? `${detail} [segment ${segment}]` : `${detail} [segment ${segment}, offset ${offset}]`)
+  constructor(detail: string, segment: number, offset: number, more = '') {
+    super(`${detail} [segment ${segment}, offset ${offset}]${more}`)
+  }
+
+  /** From the sentence of one that another thread met. */
+  static of(message: string): SegmentError {
+    const error = new SegmentError('', 0, 0)
+    error.message = message
+    return error
+  }
+}
+
+/** What append-only mode forbids. Borg says it in the same words, with a traceback. */
+export class AppendOnly extends BorgError {
+  constructor(location: string) {
+    super('Error', `${location} is in append-only mode`)
   }
 }
 

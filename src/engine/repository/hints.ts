@@ -20,6 +20,10 @@ export class Hints {
     this.compact.set(segment, (this.compact.get(segment) ?? 0) + bytes)
   }
 
+  hasShadow(id: ChunkId): boolean {
+    return this.shadow.has(idKey(id))
+  }
+
   addShadow(id: ChunkId, segment: number): void {
     const key = idKey(id)
     const older = this.shadow.get(key)

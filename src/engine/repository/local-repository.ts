@@ -24,6 +24,10 @@ export interface OpenOptions {
   readonly lock: LockKind | 'none'
   readonly lockWaitMs: number
   readonly log: Log
+  /** Opens also what cannot be read otherwise, for check(): reading then throws what stood in the way, until check repaired it. */
+  readonly forCheck?: boolean
+  /** Nothing in the repository is changed, not even an index that lags behind. */
+  readonly readOnly?: boolean
 }
 
 export interface CreateOptions {
@@ -49,18 +53,30 @@ export class LocalRepository implements Repository {
   readonly #log: Log
   readonly #lock: Lock
   readonly #segments: Segments
-  #state: RepositoryState
+  /** As loaded or made, or why there is none. */
+  #loaded: RepositoryState | Error
+  #readOnly: boolean
   /** Open or queued transactions, one after the other. */
   #queue: Promise<unknown> = Promise.resolve()
 
-  private constructor(path: string, config: RepositoryConfig, lock: Lock, segments: Segments, state: RepositoryState, log: Log) {
+  private constructor(path: string, config: RepositoryConfig, lock: Lock, segments: Segments, state: RepositoryState | Error, options: OpenOptions) {
     this.path = path
     this.location = path
     this.config = config
     this.#lock = lock
     this.#segments = segments
-    this.#state = state
-    this.#log = log
+    this.#loaded = state
+    this.#readOnly = options.readOnly ?? false
+    this.#log = options.log
+  }
+
+  get #state(): RepositoryState {
+    if (this.#loaded instanceof Error) throw this.#loaded
+    return this.#loaded
+  }
+
+  set #state(state: RepositoryState) {
+    this.#loaded = state
   }
 
   /** Makes an empty repository; the path may be an empty directory. */
@@ -100,9 +116,16 @@ export class LocalRepository implements Repository {
     try {
       const segments = new Segments(folder, { segmentsPerDir: config.segmentsPerDir, maxSegmentSize: config.maxSegmentSize })
       refuseAttic(folder, segments)
-      const { state, stale } = await loadState(folder, folder, segments, options.log)
-      if (stale && options.lock === 'exclusive') saveState(folder, state)
-      return new LocalRepository(folder, config, lock, segments, state, options.log)
+      let state: RepositoryState | Error
+      try {
+        const loaded = await loadState(folder, folder, segments, options.log)
+        state = loaded.state
+        if (loaded.stale && options.lock === 'exclusive' && !options.readOnly) saveState(folder, state)
+      } catch (error) {
+        if (!options.forCheck || !(error instanceof BorgError)) throw error
+        state = error
+      }
+      return new LocalRepository(folder, config, lock, segments, state, options)
     } catch (error) {
       lock.release()
       throw error
@@ -215,6 +238,7 @@ export class LocalRepository implements Repository {
   }
 
   async #transact<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    if (this.#readOnly) throw new Error('a repository that was opened for reading only is not changed')
     if (this.#lock.held !== 'exclusive') throw new Error('a transaction needs the exclusive lock')
     this.#segments.removeAbove(this.#state.transaction)
     const tx: LocalTransaction = new LocalTransaction(this.#segments, this.#state, this.config, this.location, () => this.#commit(tx))
@@ -288,6 +312,31 @@ export class LocalRepository implements Repository {
     if (this.#lock.held !== 'exclusive') throw new Error('reserving nonces needs the exclusive lock')
     if ((await this.freeNonce()) !== expected) throw new BorgError('Error', `The nonce reservation of ${this.location} changed while it was locked. Run the command again.`)
     saveFile(join(this.path, 'nonce'), Buffer.from(formatNonce(next)))
+  }
+
+  // --- for check and compaction, in this room ---
+
+  get segments(): Segments {
+    return this.#segments
+  }
+
+  get appendOnly(): boolean {
+    return this.config.appendOnly
+  }
+
+  get readOnly(): boolean {
+    return this.#readOnly
+  }
+
+  /** The state at the last commit, undefined if it could not be had. */
+  get committedState(): RepositoryState | undefined {
+    return this.#loaded instanceof Error ? undefined : this.#loaded
+  }
+
+  /** Takes over what was rebuilt or compacted. */
+  adoptState(state: RepositoryState): void {
+    this.#state = state
+    this.#segments.closeReaders()
   }
 
   close(): Promise<void> {
