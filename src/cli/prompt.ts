@@ -36,8 +36,8 @@ export class TerminalPrompt implements PassphrasePrompt {
     return process.stdin.isTTY ? readHidden(process.stdin as ReadStream, prompt, 2) : undefined
   }
 
-  /** An environment variable answers, or a line of stdin; anything unclear is no. */
-  confirm(question: string, variable: string): Promise<boolean> {
+  /** An environment variable answers, or a line of stdin; anything unclear is no. `only`: the one answer that counts as yes. */
+  confirm(question: string, variable: string, options: { only?: string } = {}): Promise<boolean> {
     const tell = (type: string, message: string, extra: Record<string, unknown> = {}): void => {
       if (this.#log.json) this.#log.object({ ...extra, type, msgid: variable, message })
       else if (message) writeFully(2, Buffer.from(type === 'question_prompt' ? message : `${message}\n`))
@@ -52,7 +52,7 @@ export class TerminalPrompt implements PassphrasePrompt {
       tell('question_accepted_false', 'Aborting.')
       return Promise.resolve(false)
     }
-    if (yes.has(answer)) {
+    if (options.only === undefined ? yes.has(answer) : answer === options.only) {
       tell('question_accepted_true', '')
       return Promise.resolve(true)
     }

@@ -22,9 +22,8 @@ export interface ArchivesCheckOptions {
   readonly verifyData: boolean
   /** The repository's phase has verified all CRCs just now. */
   readonly crcsVerified: boolean
-  /** One archive by its byte string, or some of them; all otherwise. */
-  readonly archive?: string
-  readonly choose?: (archives: Iterable<ArchiveInfo>) => Promise<readonly ArchiveInfo[]>
+  /** One archive by its byte string, or some of them, or all in an order; orphans are only looked for if it is `all`. */
+  readonly selection: { readonly archive: string } | { readonly all: boolean; choose(archives: Iterable<ArchiveInfo>): Promise<readonly ArchiveInfo[]> }
   readonly key: LoadKeyOptions
   readonly signal?: AbortSignal
 }
@@ -32,7 +31,7 @@ export interface ArchivesCheckOptions {
 export interface ArchivesCheckResult {
   /** Nothing is wrong, or no longer. */
   readonly sound: boolean
-  /** Mode plan: one sentence for each thing that repair would do. */
+  /** Mode plan: one sentence for each thing that repair does. */
   readonly planned: readonly string[]
 }
 
@@ -71,17 +70,18 @@ export async function checkArchives(repository: LocalRepository, options: Archiv
 }
 
 /** True if all archives were examined. */
-async function examineArchives(state: CheckState, manifest: Manifest, { archive, choose, signal }: ArchivesCheckOptions): Promise<boolean> {
+async function examineArchives(state: CheckState, manifest: Manifest, { selection, signal }: ArchivesCheckOptions): Promise<boolean> {
   const { listener } = state.context
   let infos: readonly ArchiveInfo[]
-  if (archive !== undefined) {
+  if ('archive' in selection) {
+    const { archive } = selection
     const info = manifest.archives.get(archive)
     if (!info) {
       state.report({ severity: 'error', about: { kind: 'archive', archive }, message: `Archive '${shownText(bytesOf(archive))}' not found.` })
       return false
     }
     infos = [info]
-  } else infos = choose ? await choose(manifest.archives.values()) : manifest.sorted()
+  } else infos = await selection.choose(manifest.archives.values())
   for (const [index, info] of infos.entries()) {
     signal?.throwIfAborted()
     listener.progress?.('check.rebuild_refcounts', index, infos.length)
@@ -92,7 +92,7 @@ async function examineArchives(state: CheckState, manifest: Manifest, { archive,
     for (const info of infos) if (!state.plan.rewrites.has(info.name) && !state.plan.removals.has(info.name)) await findWrongSizes(state, info, manifest.itemKeys)
   }
   listener.progressFinished?.('check.rebuild_refcounts')
-  return archive === undefined && choose === undefined
+  return 'all' in selection && selection.all
 }
 
 function findOrphans(state: CheckState): Unused {
@@ -109,16 +109,16 @@ function plannedSteps(state: CheckState, unused: Unused | undefined): string[] {
   const step = (count: number, text: string): void => {
     if (count > 0) steps.push(text)
   }
-  step(defects.size, `${defects.size} defect objects would be deleted.`)
-  step(zeroChunks.size, `${zeroChunks.size} all-zero replacement chunks would be stored.`)
-  for (const name of removals) steps.push(`Archive ${shownText(bytesOf(name))} would be removed from the manifest.`)
+  step(defects.size, `${defects.size} defect objects are deleted.`)
+  step(zeroChunks.size, `${zeroChunks.size} all-zero replacement chunks are stored.`)
+  for (const name of removals) steps.push(`Archive ${shownText(bytesOf(name))} is removed from the manifest.`)
   for (const [name, { itemsLost, filesZeroed, filesHealed, listsCorrected }] of rewrites) {
     const facts = [
       [itemsLost, 'places where items are lost'], [filesZeroed, 'files with zeros for missing chunks'], [filesHealed, 'files healed'], [listsCorrected, 'wrong sizes corrected'],
     ].filter(([count]) => Number(count) > 0).map(([count, text]) => `${count} ${text}`)
-    steps.push(`Archive ${shownText(bytesOf(name))} would be written anew${facts.length > 0 ? `: ${facts.join(', ')}` : ''}.`)
+    steps.push(`Archive ${shownText(bytesOf(name))} is written anew${facts.length > 0 ? `: ${facts.join(', ')}` : ''}.`)
   }
-  if (unused) step(unused.orphaned + unused.superseded, `${unused.orphaned} orphaned and ${unused.superseded} superseded objects would be deleted.`)
-  steps.push(steps.length > 0 ? 'The manifest would be written and the repository committed.' : 'Nothing needs repair: only the manifest would be written anew.')
+  if (unused) step(unused.orphaned + unused.superseded, `${unused.orphaned} orphaned and ${unused.superseded} superseded objects are deleted.`)
+  steps.push(steps.length > 0 ? 'The manifest is written and the repository committed.' : 'Nothing needs repair: only the manifest is written anew.')
   return steps
 }
