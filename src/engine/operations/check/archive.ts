@@ -8,6 +8,7 @@ import { type ChunkId, idHex, idKey } from '../../ids.js'
 import { unpackMap } from '../../msgpack.js'
 import { bytesOf, shownText } from '../../text.js'
 import { countSoundChunks, mendChunks, settleSizes } from './file-chunks.js'
+import { damageText } from './finding.js'
 import { readObject, type ScannedObject, scanObjects } from './object-scan.js'
 import { RobustItems } from './robust-items.js'
 import type { CheckState } from './state.js'
@@ -51,7 +52,7 @@ async function examineMetadata(state: CheckState, info: ArchiveInfo): Promise<Ar
   }
   const found = await readMetadata(state, info)
   if (found instanceof BorgError) {
-    state.report({ severity: 'error', about, message: `Archive metadata block ${idHex(info.id)} is corrupted: ${found.message}`, repair })
+    state.report({ severity: 'error', about, message: `Archive metadata block ${idHex(info.id)} is corrupted: ${damageText(found)}`, repair })
     return undefined
   }
   const required = state.context.key.tamRequired
@@ -109,7 +110,7 @@ export async function* soundItems(state: CheckState, metadata: ArchiveMetadata, 
   for await (const { id, plain, failure } of streamChunks(state, items.filter((_, at) => present[at]))) {
     passMissing()
     if (failure && !failure.onlyOnce) {
-      tell(failure.error.message, id, index)
+      tell(damageText(failure.error), id, index)
       // Another archive may have to do without it as well; whoever counted it had read it.
       if (!state.known.isReferredTo(id)) state.giveUp(id)
       robust.gap()

@@ -25,3 +25,8 @@ export interface ArchivesCheckListener {
   progress?(kind: PercentKind, done: number, total: number): void
   progressFinished?(kind: PercentKind): void
 }
+
+/** What Borg says of a damaged object. Its word for a wrong MAC is another one in check than elsewhere. */
+export function damageText({ message }: Error): string {
+  return message.endsWith('Encryption envelope checksum mismatch') ? 'MAC Authentication failed' : message
+}

@@ -4,6 +4,7 @@ import { unpackWithTam } from '../../crypto/tam.js'
 import { IntegrityError } from '../../errors.js'
 import { type ChunkId, idHex, manifestId } from '../../ids.js'
 import { byteString, bytesOf, shownText } from '../../text.js'
+import { damageText } from './finding.js'
 import { inLogOrder } from './log-order.js'
 import { scanObjects } from './object-scan.js'
 import type { CheckState } from './state.js'
@@ -24,7 +25,7 @@ export async function checkManifest(state: CheckState): Promise<Manifest> {
     return await Manifest.load(repository.getSync(manifestId), objects, repository.location, 'check')
   } catch (error) {
     if (!(error instanceof IntegrityError)) throw error
-    state.report({ severity: 'error', about, message: `Repository manifest is corrupted: ${error.message}`, repair })
+    state.report({ severity: 'error', about, message: `Repository manifest is corrupted: ${damageText(error)}`, repair })
     return rebuild(state)
   }
 }
@@ -48,7 +49,7 @@ async function rebuild(state: CheckState): Promise<Manifest> {
     listener.progress?.('check.rebuild_manifest', done++, state.known.count)
     if (failure && !failure.onlyOnce) {
       failed++
-      state.report({ severity: 'error', about: { kind: 'object', id }, message: `Skipping corrupted chunk: ${failure.error.message}` })
+      state.report({ severity: 'error', about: { kind: 'object', id }, message: `Skipping corrupted chunk: ${damageText(failure.error)}` })
     } else if (plain) {
       const archive = archiveOf(state, id, plain)
       if (archive) archives.push(archive)

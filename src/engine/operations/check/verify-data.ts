@@ -1,6 +1,7 @@
 /** `check --verify-data`: every object is decrypted, decompressed and held against its id, on all cores, in the order of the disk. */
 import { idHex, type ChunkId } from '../../ids.js'
 import { IntegrityError } from '../../errors.js'
+import { damageText } from './finding.js'
 import { inLogOrder } from './log-order.js'
 import { readObject, scanObjects } from './object-scan.js'
 import type { CheckState } from './state.js'
@@ -25,7 +26,7 @@ export async function verifyData(state: CheckState, options: { decide: boolean; 
     errors++
     defects.push(id)
     state.report({
-      severity: 'error', about: { kind: 'object', id }, message: `chunk ${idHex(id)}${failure.inEntry ? ':' : ', integrity error:'} ${failure.error.message}`,
+      severity: 'error', about: { kind: 'object', id }, message: `chunk ${idHex(id)}${failure.inEntry ? ':' : ', integrity error:'} ${damageText(failure.error)}`,
       repair: 'the object is deleted if it fails once more',
     })
   }
