@@ -35,6 +35,16 @@ export function openKeyBlob(blob: Buffer, passphrase: Uint8Array, tamRequiredDef
   }
 }
 
+/** Whether bytes have the shape of a key blob; what it holds shows only with the passphrase. */
+export function isKeyBlob(blob: Buffer): boolean {
+  try {
+    const outer = readMap(blob)
+    return outer.get('version') === 1 && ['data', 'hash', 'salt'].every(name => Buffer.isBuffer(outer.get(name)))
+  } catch {
+    return false
+  }
+}
+
 function readMap(bytes: Buffer): Map<string, MsgValue> {
   if (bytes.length > maxBlobBytes) throw new KeyBlobError('it is too long')
   try {

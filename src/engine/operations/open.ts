@@ -10,6 +10,7 @@ import { keyTypeOf } from '../crypto/key-types.js'
 import { keyFromSecrets, plaintextKey } from '../crypto/keys.js'
 import { NonceSource } from '../crypto/nonces.js'
 import type { Passphrases } from '../crypto/passphrase.js'
+import type { Secrets } from '../crypto/secrets.js'
 import type { Places } from '../platform/places.js'
 import type { Repository } from '../repository/repository.js'
 import { RepoObjects } from '../store/repo-objects.js'
@@ -19,6 +20,8 @@ export interface OpenRepositoryOptions {
   readonly passphrases: Passphrases
   readonly questions: SecurityQuestions
   readonly operation: OperationClass
+  /** Called with the secrets of the key before they are taken into it and wiped, for who has to write the key anew. */
+  readonly unlocked?: (secrets: Secrets) => void
 }
 
 export interface OpenedRepository<R extends Repository = Repository> {
@@ -46,7 +49,14 @@ export async function openRepository<R extends Repository>(repository: R, option
   return { repository, key, keyfile, manifest, objects, nonces, security }
 }
 
-async function loadKey(repository: Repository, manifestObject: Buffer, options: OpenRepositoryOptions, security: SecurityFolder): Promise<{ key: Key; keyfile: string | undefined }> {
+export type LoadKeyOptions = Pick<OpenRepositoryOptions, 'places' | 'passphrases' | 'unlocked'>
+
+/** The key that a stored object tells the type of: for what must not depend on the manifest. Nothing is checked. */
+export async function loadKeyFor(repository: Repository, object: Buffer, options: LoadKeyOptions): Promise<Key> {
+  return (await loadKey(repository, object, options, new SecurityFolder(options.places, repository.id))).key
+}
+
+async function loadKey(repository: Repository, manifestObject: Buffer, options: LoadKeyOptions, security: SecurityFolder): Promise<{ key: Key; keyfile: string | undefined }> {
   const type = keyTypeOf(manifestObject[0] ?? -1)
   if (!type) throw new UnsupportedPayloadError(manifestObject[0] ?? -1)
   if (type.kept === 'nowhere') return { key: plaintextKey(), keyfile: undefined }
@@ -63,6 +73,7 @@ async function loadKey(repository: Repository, manifestObject: Buffer, options: 
   const blob = keyBlobOf(text)
   if (blob.length === 0) throw new KeyBlobError('it is no base64')
   const { value, empty } = await options.passphrases.unlock(keyfile ?? repository.location, passphrase => openKeyBlob(blob, passphrase, security.tamRequired))
+  options.unlocked?.(value)
   const unencrypted = !type.encrypted || (type.kept === 'repository' && empty)
   return { key: keyFromSecrets(type, value, unencrypted), keyfile }
 }
