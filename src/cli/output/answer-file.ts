@@ -3,7 +3,9 @@ import { closeSync, fstatSync, openSync, realpathSync, writeFileSync } from 'nod
 import { BorgError, CommandError, errnoOf } from '../../engine/errors.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { errorText } from './errno-text.js'
-import { print } from './stdout.js'
+import { print, writeFully } from './stdout.js'
+
+const pendingChars = 1 << 18
 
 /** A regular file is replaced in one step, anything else (a pipe, a device) written to. CommandError for a directory, as Borg says it. */
 export function writeAnswer(path: string, content: Buffer | string): void {
@@ -35,5 +37,38 @@ function isRegular(path: string): boolean {
     return fstatSync(fd).isFile()
   } finally {
     closeSync(fd)
+  }
+}
+
+/** The same piece by piece, for answers that need not fit into memory. The file is written to as it is. */
+export class AnswerStream {
+  readonly #fd: number | undefined
+  #pending: string[] = []
+  #length = 0
+
+  constructor(path: string) {
+    this.#fd = path === '-' ? undefined : openSync(path, 'w')
+  }
+
+  write(text: string): void {
+    if (this.#fd === undefined) return print(text)
+    this.#pending.push(text)
+    this.#length += text.length
+    if (this.#length > pendingChars) this.#flush()
+  }
+
+  #flush(): void {
+    writeFully(this.#fd!, Buffer.from(this.#pending.join('')))
+    this.#pending = []
+    this.#length = 0
+  }
+
+  /** Writes the rest. */
+  finish(): void {
+    if (this.#fd !== undefined) this.#flush()
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd)
   }
 }
