@@ -35,8 +35,8 @@ async function* decodeStream<T>(chunks: AsyncIterable<Buffer>, decode: (reader: 
         if (reader.done) break
         value = decode(reader)
       } catch (error) {
-        // An item that goes on in the next chunk; real damage shows when there is none.
-        if (!(error instanceof MsgpackError)) throw error
+        // An item that goes on in the next chunk.
+        if (!(error instanceof MsgpackError && error.endsEarly)) throw error
         break
       }
       complete = reader.position
