@@ -59,9 +59,20 @@ export class TerminalPrompt implements PassphrasePrompt {
     tell('question_invalid_answer', 'Invalid answer, aborting.')
     return Promise.resolve(false)
   }
+
+  /** A question within a dialogue that no variable answers: read on until the answer is clear; the default is no. */
+  confirmTyped(question: string): boolean {
+    writeFully(2, Buffer.from(question))
+    for (;;) {
+      const answer = readLine()
+      if (answer === undefined || no.has(answer)) return false
+      if (yes.has(answer)) return true
+    }
+  }
 }
 
-function readLine(): string | undefined {
+/** One line of stdin without its end; undefined at the end of input. */
+export function readLine(): string | undefined {
   const bytes: number[] = []
   const one = Buffer.alloc(1)
   for (;;) {

@@ -21,8 +21,8 @@ export interface ArchiveInfo {
   readonly time: string
 }
 
-/** What an operation does to the repository: feature flags may forbid it. */
-export type OperationClass = 'read' | 'check' | 'write' | 'delete'
+/** What an operation does to the repository: feature flags may forbid it, except for `unchecked` ones, which only look. */
+export type OperationClass = 'read' | 'check' | 'write' | 'delete' | 'unchecked'
 
 const futureMarker = Buffer.from('c1c1c1c1', 'hex')
 const maxNameBytes = 255
@@ -85,6 +85,7 @@ export class Manifest {
   }
 
   #refuseUnknownFeatures(operation: OperationClass): void {
+    if (operation === 'unchecked') return
     const flags = this.config.get('feature_flags')
     const flagsOfClass = flags instanceof Map ? flags.get(operation) : undefined
     const mandatory = flagsOfClass instanceof Map ? flagsOfClass.get('mandatory') : undefined

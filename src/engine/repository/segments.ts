@@ -118,7 +118,14 @@ export class Segments {
     if (window.segment !== segment || at < 0 || at + headerBytes > window.length) {
       window.segment = segment
       window.start = offset
-      window.length = readSync(this.descriptor(segment), window.bytes, 0, window.bytes.length, offset)
+      window.length = 0
+      try {
+        window.length = readSync(this.descriptor(segment), window.bytes, 0, window.bytes.length, offset)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+        window.segment = -1
+        throw new SegmentError('Segment is missing', segment, offset)
+      }
       at = 0
       if (window.length < headerBytes) {
         window.segment = -1
