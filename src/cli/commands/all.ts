@@ -3,6 +3,9 @@ import type { Command } from '../command.js'
 import type { ExtraCommands } from '../args.js'
 
 export const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  'break-lock': async () => (await import('./break-lock.js')).breakLockCommand,
+  compact: async () => (await import('./compact.js')).compact,
+  config: async () => (await import('./config.js')).config,
   create: async () => (await import('./create.js')).create,
   extract: async () => (await import('./extract.js')).extract,
   help: async () => (await import('./help.js')).help,
@@ -12,6 +15,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   mount: async () => (await import('./mount.js')).mount,
   umount: async () => (await import('./umount.js')).umount,
   version: async () => (await import('./version.js')).version,
+  'with-lock': async () => (await import('./with-lock.js')).withLock,
 }
 
 /** Commands and options that Borg does not have. */

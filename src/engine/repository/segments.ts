@@ -16,6 +16,8 @@ const bufferBytes = 1 << 20
 /** 41 bytes each. */
 const entriesAtOnce = 1 << 16
 const windowBytes = 1 << 16
+/** Read at once where headers do not follow each other. */
+const strayBytes = 1 << 12
 const writebackBytes = 16 << 20
 
 interface WriteEnd {
@@ -116,9 +118,10 @@ export class Segments {
     const window = this.#window
     let at = offset - window.start
     if (window.segment !== segment || at < 0 || at + headerBytes > window.length) {
+      const goesOn = window.segment === segment && at >= 0 && at < windowBytes
       window.segment = segment
       window.start = offset
-      window.length = readSync(this.descriptor(segment), window.bytes, 0, window.bytes.length, offset)
+      window.length = readSync(this.descriptor(segment), window.bytes, 0, goesOn ? windowBytes : strayBytes, offset)
       at = 0
       if (window.length < headerBytes) {
         window.segment = -1
@@ -180,6 +183,11 @@ export class Segments {
     if (this.#end && (this.#end.offset > this.#maxSize || (options.newSegment && this.#end.offset > magic.length))) this.closeEnd()
     this.#end ??= this.#begin()
     return { segment: this.#end.segment, offset: this.#end.offset }
+  }
+
+  /** Whether position() would begin a new file because the one in hand is full. */
+  get full(): boolean {
+    return this.#end !== undefined && this.#end.offset > this.#maxSize
   }
 
   /** Appends bytes at position(). They are kept by reference until flushed: `copy` unless they will not change. */
@@ -245,6 +253,19 @@ export class Segments {
     return segment
   }
 
+  /**
+   * An intermediate COMMIT in the file in hand, which is closed by it. What it commits is durable before it is written. Returns
+   * the file's number, the transaction id.
+   */
+  commitHere(): number {
+    const { segment, fd } = this.#end!
+    this.flush()
+    files.datasync(fd)
+    this.append(commitEntry, { copy: false })
+    this.closeEnd()
+    return segment
+  }
+
   /** Drops what was not written yet; what was written lies above the last transaction and counts for nothing. */
   abandonEnd(): void {
     this.#pending.length = 0
@@ -273,6 +294,18 @@ export class Segments {
       this.remove(segment)
     }
     this.next = transaction + 1
+  }
+
+  /** Removes directories that became empty. That of `transaction` stays: Borg makes one only for its first segment. */
+  removeEmptyFolders(transaction: number): void {
+    const current = Math.floor(transaction / this.#perDirectory)
+    let removed = false
+    for (const name of directories(this.#folder)) {
+      if (Number(name) >= current || readdirSync(join(this.#folder, name)).length > 0) continue
+      files.removeDirectory(join(this.#folder, name))
+      removed = true
+    }
+    if (removed) syncDirectory(this.#folder)
   }
 
   /** A file's content was replaced under its name. */
