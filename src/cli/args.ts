@@ -126,7 +126,8 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
   }
   for (const group of spec.exclusive ?? []) {
     const used = group.filter(flag => given.has(flag.replace(/^-+/, '')))
-    if (used.length > 1) throw new UsageError(where(), `argument ${used[1]}: not allowed with argument ${used[0]}`)
+    const shown = (flag: string): string => options.find(({ flags }) => flags.includes(flag))?.flags.join('/') ?? flag
+    if (used.length > 1) throw new UsageError(where(), `argument ${shown(used[1]!)}: not allowed with argument ${shown(used[0]!)}`)
   }
   for (const option of options) {
     if (option.required && !given.has(optionName(option))) throw new UsageError(where(), `the following arguments are required: ${option.flags.join('/')}`)

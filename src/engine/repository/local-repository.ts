@@ -415,8 +415,12 @@ class LocalTransaction implements Transaction {
   put(id: ChunkId, object: Uint8Array): Promise<void> {
     if (object.length > maxObjectBytes) throw new BorgError('Error', `An object of ${object.length} bytes is too large for a repository (${maxObjectBytes} at most).`)
     const newSegment = isManifest(id)
-    // The older object is written off, but its PUT will not count as shadowed: the id stays in the index (Borg).
-    if (this.#state.index.has(id)) this.#delete(id, newSegment)
+    if (this.#state.index.has(id)) {
+      const segment = this.#delete(id, newSegment)
+      // Borg leaves the older PUT out of its shadow index, and so brings objects back that were replaced and then deleted, when it
+      // compacts only the later segments. The manifest alone is replaced often; it is never deleted.
+      if (!newSegment) this.#state.hints.shadow.add(id, segment)
+    }
     this.#append(id, framePut(id, object), newSegment, false)
     this.#segments.flush()
     return Promise.resolve()
