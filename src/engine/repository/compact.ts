@@ -94,6 +94,8 @@ class Compaction {
     if (bytes === 0) {
       this.#log('warning', `segment ${segment} not found, but listed in compaction data`)
       hints.compact.delete(segment)
+      // What a deletion that was cut short may leave: an empty file, which Borg's check takes for damage.
+      this.#segments.remove(segment)
       return false
     }
     const free = hints.compact.get(segment)!

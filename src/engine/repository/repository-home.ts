@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path'
 import { errnoOf } from '../errors.js'
 import type { Log } from '../log.js'
 import { RepositoryConfig } from './config.js'
-import { DoesNotExist, PathPermissionDenied } from './errors.js'
+import { DoesNotExist, InvalidRepository, PathPermissionDenied } from './errors.js'
 import { breakLock, Lock } from './lock.js'
 import { Segments } from './segments.js'
 
@@ -12,7 +12,7 @@ import { Segments } from './segments.js'
 export function findRepository(path: string): { readonly folder: string; readonly config: RepositoryConfig } {
   const folder = resolve(path)
   try {
-    if (!statSync(folder).isDirectory()) throw new DoesNotExist(folder)
+    if (!statSync(folder).isDirectory()) throw new InvalidRepository(folder)
   } catch (error) {
     if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errnoOf(error) ?? '')) throw new DoesNotExist(folder)
     if (errnoOf(error) === 'EACCES') throw new PathPermissionDenied(folder)

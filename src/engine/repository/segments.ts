@@ -276,14 +276,18 @@ export class Segments {
     files.close(fd)
   }
 
-  /** Deletes a file: emptied first, so that a name that comes back after a crash holds nothing. */
+  /** Deletes a file; where even that takes space that is not there, as on copy-on-write file systems, it is emptied first. */
   remove(segment: number): void {
     this.forget(segment)
+    const path = this.path(segment)
     try {
-      files.truncate(this.path(segment), 0)
-      files.remove(this.path(segment))
+      files.removeIfThere(path)
     } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
+      if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error
+      // A copy of the repository by hard links has the same content.
+      if (statSync(path).nlink > 1) throw error
+      files.truncate(path, 0)
+      files.remove(path)
     }
   }
 
