@@ -4,7 +4,10 @@ import type { ExtraCommands } from '../args.js'
 import { type CommandSpec, commandSpecs, type OptionSpec } from '../options.js'
 
 export const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  'break-lock': async () => (await import('./break-lock.js')).breakLockCommand,
   check: async () => (await import('./check.js')).check,
+  compact: async () => (await import('./compact.js')).compact,
+  config: async () => (await import('./config.js')).config,
   create: async () => (await import('./create.js')).create,
   'debug convert-profile': async () => (await import('./debug/convert-profile.js')).debugConvertProfile,
   'debug delete-obj': async () => (await import('./debug/object.js')).debugDeleteObj,
@@ -31,6 +34,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   mount: async () => (await import('./mount.js')).mount,
   umount: async () => (await import('./umount.js')).umount,
   version: async () => (await import('./version.js')).version,
+  'with-lock': async () => (await import('./with-lock.js')).withLock,
 }
 
 /** Commands and options that Borg does not have. */

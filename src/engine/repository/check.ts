@@ -11,7 +11,7 @@ import { HashTable } from '../hashindex/hash-table.js'
 import { idHex } from '../ids.js'
 import { messageOf } from '../errors.js'
 import { AppendOnly } from './errors.js'
-import { headerBytes, tagCommit } from './entry.js'
+import { tagCommit } from './entry.js'
 import { Hints } from './hints.js'
 import { loadIntegrity } from './integrity.js'
 import type { LocalRepository } from './local-repository.js'
@@ -101,8 +101,6 @@ class Check {
       if (repair) {
         segments.next = transaction + 1
         newTransaction = segments.commit()
-        rebuilt.hints.segments.set(newTransaction, 0)
-        rebuilt.hints.addFreeable(newTransaction, headerBytes)
       }
     }
     if (!partial) {

@@ -5,6 +5,7 @@
  */
 import { crc32 } from 'node:zlib'
 import { idBytes, maxEntryBytes, putHeaderBytes } from '../constants.js'
+import { type ChunkId, chunkId } from '../ids.js'
 import { SegmentError } from './errors.js'
 
 export const magic = Buffer.from('BORG_SEG')
@@ -70,4 +71,8 @@ export function readHeader(bytes: Buffer, at: number, segment: number, offset: n
     throw new SegmentError(`Invalid segment entry size ${size} of tag ${tag}`, segment, offset)
   }
   return { crc: bytes.readUInt32LE(at), size, tag }
+}
+
+export function keyAt(bytes: Buffer, at: number): ChunkId {
+  return chunkId(Buffer.from(bytes.subarray(at + headerBytes, at + putHeaderBytes)))
 }

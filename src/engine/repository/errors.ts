@@ -21,14 +21,6 @@ export const CheckNeeded = repositoryError('CheckNeeded', 12, location => `Incon
 export const InsufficientFreeSpace = repositoryError('InsufficientFreeSpaceError', 14, (_location, detail) => `Insufficient free space to complete transaction ${detail}.`)
 export const StorageQuotaExceeded = repositoryError('StorageQuotaExceeded', 20, (_location, detail) => `The storage quota ${detail}. Try deleting some archives.`)
 
-/** As InvalidRepository for scripts, but telling people why. */
-export class UnsupportedVersion extends InvalidRepository {
-  constructor(location: string, version: string) {
-    super(location)
-    this.message = `${location} is not a valid repository. Check repo config. It has version ${version}, and this program knows version 1 only.`
-  }
-}
-
 export class ObjectNotFound extends BorgError {
   readonly id: Uint8Array
   constructor(id: Uint8Array, location: string) {

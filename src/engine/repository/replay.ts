@@ -37,7 +37,11 @@ export function applyEntries(into: IndexAndHints, segment: number, entries: Segm
         const older = index.value(bucket, 0)
         hints.addFreeable(older, size)
         if (older === segment) live--
-        else hints.addLive(older, -1)
+        else {
+          hints.addLive(older, -1)
+          // A compaction moved it and was cut short before it saved the index: it is the same object still.
+          if (segments.size(older) === 0) hints.quotaUse -= size
+        }
       }
       index.set(id, segment, entries.offsets[at]!)
       live++
@@ -71,7 +75,7 @@ function sizeOf(segments: Segments, segment: number, offset: number): number | u
  * safe; one that it knows must know all its older PUTs, or compaction would drop a DELETE that is needed still.
  */
 function noteShadow(hints: Hints, id: ChunkId, segment: number): void {
-  if (hints.shadow.size > 0 && hints.hasShadow(id)) hints.addShadow(id, segment)
+  if (hints.shadow.has(id)) hints.shadow.add(id, segment)
 }
 
 /** Applies the committed segments in (from, to]. SegmentError for a damaged one. */

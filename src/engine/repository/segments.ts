@@ -16,6 +16,8 @@ const bufferBytes = 1 << 20
 /** 41 bytes each. */
 const entriesAtOnce = 1 << 16
 const windowBytes = 1 << 16
+/** Read at once where headers do not follow each other. */
+const strayBytes = 1 << 12
 const writebackBytes = 16 << 20
 
 interface WriteEnd {
@@ -116,11 +118,12 @@ export class Segments {
     const window = this.#window
     let at = offset - window.start
     if (window.segment !== segment || at < 0 || at + headerBytes > window.length) {
+      const goesOn = window.segment === segment && at >= 0 && at < windowBytes
       window.segment = segment
       window.start = offset
       window.length = 0
       try {
-        window.length = readSync(this.descriptor(segment), window.bytes, 0, window.bytes.length, offset)
+        window.length = readSync(this.descriptor(segment), window.bytes, 0, goesOn ? windowBytes : strayBytes, offset)
       } catch (error) {
         if (errnoOf(error) !== 'ENOENT') throw error
         window.segment = -1
@@ -189,6 +192,11 @@ export class Segments {
     return { segment: this.#end.segment, offset: this.#end.offset }
   }
 
+  /** Whether position() would begin a new file because the one in hand is full. */
+  get full(): boolean {
+    return this.#end !== undefined && this.#end.offset > this.#maxSize
+  }
+
   /** Appends bytes at position(). They are kept by reference until flushed: `copy` unless they will not change. */
   append(bytes: Uint8Array, options: { copy: boolean }): void {
     const end = this.#end!
@@ -252,6 +260,19 @@ export class Segments {
     return segment
   }
 
+  /**
+   * An intermediate COMMIT in the file in hand, which is closed by it. What it commits is durable before it is written. Returns
+   * the file's number, the transaction id.
+   */
+  commitHere(): number {
+    const { segment, fd } = this.#end!
+    this.flush()
+    files.datasync(fd)
+    this.append(commitEntry, { copy: false })
+    this.closeEnd()
+    return segment
+  }
+
   /** Drops what was not written yet; what was written lies above the last transaction and counts for nothing. */
   abandonEnd(): void {
     this.#pending.length = 0
@@ -262,14 +283,18 @@ export class Segments {
     files.close(fd)
   }
 
-  /** Deletes a file: emptied first, so that a name that comes back after a crash holds nothing. */
+  /** Deletes a file; where even that takes space that is not there, as on copy-on-write file systems, it is emptied first. */
   remove(segment: number): void {
     this.forget(segment)
+    const path = this.path(segment)
     try {
-      files.truncate(this.path(segment), 0)
-      files.remove(this.path(segment))
+      files.removeIfThere(path)
     } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
+      if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error
+      // A copy of the repository by hard links has the same content.
+      if (statSync(path).nlink > 1) throw error
+      files.truncate(path, 0)
+      files.remove(path)
     }
   }
 
@@ -280,6 +305,18 @@ export class Segments {
       this.remove(segment)
     }
     this.next = transaction + 1
+  }
+
+  /** Removes directories that became empty. That of `transaction` stays: Borg makes one only for its first segment. */
+  removeEmptyFolders(transaction: number): void {
+    const current = Math.floor(transaction / this.#perDirectory)
+    let removed = false
+    for (const name of directories(this.#folder)) {
+      if (Number(name) >= current || readdirSync(join(this.#folder, name)).length > 0) continue
+      files.removeDirectory(join(this.#folder, name))
+      removed = true
+    }
+    if (removed) syncDirectory(this.#folder)
   }
 
   /** A file's content was replaced under its name. */
