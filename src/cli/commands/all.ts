@@ -33,6 +33,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   list: async () => (await import('./list.js')).list,
   mount: async () => (await import('./mount.js')).mount,
   umount: async () => (await import('./umount.js')).umount,
+  upgrade: async () => (await import('./upgrade.js')).upgrade,
   version: async () => (await import('./version.js')).version,
   'with-lock': async () => (await import('./with-lock.js')).withLock,
 }
