@@ -130,7 +130,7 @@ export async function* soundItems(state: CheckState, metadata: ArchiveMetadata, 
 
 async function* streamChunks(state: CheckState, ids: readonly ChunkId[]): AsyncGenerator<ScannedObject> {
   if (ids.length > chunksWorthWorkers) {
-    yield* scanObjects(state.context, ids, { keep: 'all', checkCrc: false, signal: state.context.signal })
+    for await (const batch of scanObjects(state.context, ids, { keep: 'all', checkCrc: false, signal: state.context.signal })) yield* batch
     return
   }
   for (const id of ids) {

@@ -45,14 +45,17 @@ async function rebuild(state: CheckState): Promise<Manifest> {
   }
   const archives: FoundArchive[] = []
   let done = 0, failed = 0
-  for await (const { id, plain, failure } of scanObjects(state.context, ids(), { keep: 'archives', checkCrc: false, signal })) {
-    listener.progress?.('check.rebuild_manifest', done++, state.known.count)
-    if (failure && !failure.onlyOnce) {
-      failed++
-      state.report({ severity: 'error', about: { kind: 'object', id }, message: `Skipping corrupted chunk: ${damageText(failure.error)}` })
-    } else if (plain) {
-      const archive = archiveOf(state, id, plain)
-      if (archive) archives.push(archive)
+  const total = state.known.count
+  for await (const batch of scanObjects(state.context, ids(), { keep: 'archives', checkCrc: false, signal })) {
+    for (const { id, plain, failure } of batch) {
+      listener.progress?.('check.rebuild_manifest', done++, total)
+      if (failure && !failure.onlyOnce) {
+        failed++
+        state.report({ severity: 'error', about: { kind: 'object', id }, message: `Skipping corrupted chunk: ${damageText(failure.error)}` })
+      } else if (plain) {
+        const archive = archiveOf(state, id, plain)
+        if (archive) archives.push(archive)
+      }
     }
   }
   listener.progressFinished?.('check.rebuild_manifest')

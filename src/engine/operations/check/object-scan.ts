@@ -1,9 +1,9 @@
 /** Opens many objects on all cores and goes on behind those that are damaged. */
+import { idBytes } from '../../constants.js'
 import { BorgError, errnoOf, IntegrityError, messageOf } from '../../errors.js'
 import type { ChunkId } from '../../ids.js'
 import type { EntryLocation, LocalRepository } from '../../repository/local-repository.js'
-import { openJob } from '../../store/chunk-reader.js'
-import type { OpenResult } from '../../store/jobs.js'
+import { unknownSize } from '../../store/jobs.js'
 import type { RepoObjects } from '../../store/repo-objects.js'
 import type { Workers } from '../../store/workers.js'
 
@@ -43,8 +43,8 @@ const batchCount = 256
 const maxSegmentsUnderWay = 48
 const maxBatches = 24
 
-/** In the order asked. A host that cannot read (EIO and the like) is no damage of the repository: that is thrown. */
-export async function* scanObjects(source: ScanSource, ids: Iterable<ChunkId>, options: ScanOptions): AsyncGenerator<ScannedObject> {
+/** In the order asked, a batch at a time. A host that cannot read (EIO and the like) is no damage of the repository: that is thrown. */
+export async function* scanObjects(source: ScanSource, ids: Iterable<ChunkId>, options: ScanOptions): AsyncGenerator<readonly ScannedObject[]> {
   const limit = Math.min(source.workers.count * 3, maxBatches)
   const groups = grouped(source.repository, ids, Math.max(1, Math.floor(maxSegmentsUnderWay / limit)))
   const underWay: Promise<ScannedObject[]>[] = []
@@ -61,7 +61,7 @@ export async function* scanObjects(source: ScanSource, ids: Iterable<ChunkId>, o
       }
       const next = underWay.shift()
       if (!next) return
-      yield* await next
+      yield await next
       options.signal?.throwIfAborted()
     }
   } finally {
@@ -69,13 +69,14 @@ export async function* scanObjects(source: ScanSource, ids: Iterable<ChunkId>, o
   }
 }
 
-interface Placed {
-  readonly id: ChunkId
-  readonly place: EntryLocation | undefined
+/** Ids with the places of their entries, where those can be told. */
+interface Group {
+  readonly ids: ChunkId[]
+  readonly places: (EntryLocation | undefined)[]
 }
 
-function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxSegments: number): Generator<Placed[]> {
-  let group: Placed[] = []
+function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxSegments: number): Generator<Group> {
+  let group: Group = { ids: [], places: [] }
   let bytes = 0
   let segments = new Set<number>()
   for (const id of ids) {
@@ -85,37 +86,50 @@ function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxSegmen
     } catch (error) {
       if (errnoOf(error) !== undefined && errnoOf(error) !== 'ENOENT') throw error
     }
-    if (group.length > 0 && (bytes >= batchBytes || group.length >= batchCount || (place && !segments.has(place.segment) && segments.size >= maxSegments))) {
+    if (group.ids.length > 0 && (bytes >= batchBytes || group.ids.length >= batchCount || (place && !segments.has(place.segment) && segments.size >= maxSegments))) {
       yield group
-      group = []
+      group = { ids: [], places: [] }
       bytes = 0
       segments = new Set()
     }
-    group.push({ id, place })
+    group.ids.push(id)
+    group.places.push(place)
     bytes += place?.length ?? 0
     if (place) segments.add(place.segment)
   }
-  if (group.length > 0) yield group
+  if (group.ids.length > 0) yield group
 }
 
-async function openBatch(source: ScanSource, group: readonly Placed[], { keep, checkCrc }: ScanOptions): Promise<ScannedObject[]> {
-  const located = group.flatMap(({ id, place }) => (place ? [{ ...place, chunk: { id, size: undefined } }] : []))
-  let result: OpenResult | undefined
-  if (located.length > 0) result = await source.workers.open({ ...openJob(located), checkCrc, ...(keep === 'all' ? {} : { keep }) })
-  const failed = new Set(result?.failures.map(({ index }) => index))
-  const kept = new Set(result?.kept)
+async function openBatch(source: ScanSource, { ids, places }: Group, { keep, checkCrc }: ScanOptions): Promise<ScannedObject[]> {
+  const placed = places.reduce((count, place) => (place ? count + 1 : count), 0)
+  const job = {
+    fds: new Int32Array(placed), offsets: new Float64Array(placed), entryLengths: new Uint32Array(placed),
+    ids: new Uint8Array(placed * idBytes), sizes: new Uint32Array(placed).fill(unknownSize), checkCrc, ...(keep === 'all' ? {} : { keep }),
+  }
+  let number = 0
+  for (const [index, place] of places.entries()) {
+    if (!place) continue
+    job.fds[number] = place.fd
+    job.offsets[number] = place.offset
+    job.entryLengths[number] = place.length
+    job.ids.set(ids[index]!, number * idBytes)
+    number++
+  }
+  const result = placed > 0 ? await source.workers.open(job) : undefined
+  const failed = result && result.failures.length > 0 ? new Set(result.failures.map(({ index }) => index)) : undefined
+  const kept = keep === 'archives' ? new Set(result?.kept) : undefined
   const scanned: ScannedObject[] = []
-  let job = 0
   let at = 0
-  for (const { id, place } of group) {
-    const index = place ? job++ : -1
-    if (!result || index < 0 || failed.has(index)) {
-      scanned.push(await readAgain(source, id, index >= 0))
+  number = 0
+  for (const [index, id] of ids.entries()) {
+    const entry = places[index] ? number++ : -1
+    if (!result || entry < 0 || failed?.has(entry)) {
+      scanned.push(await readAgain(source, id, entry >= 0))
       continue
     }
-    const size = result.lengths[index]!
+    const size = result.lengths[entry]!
     let plain: Buffer | undefined
-    if (keep === 'all' || kept.has(index)) {
+    if (keep === 'all' || kept?.has(entry)) {
       plain = Buffer.from(result.data.buffer, result.data.byteOffset + at, size)
       at += size
     }

@@ -28,7 +28,7 @@ const maxTries = 999
  */
 export async function openForCheck(repository: LocalRepository, options: LoadKeyOptions, willWrite: boolean): Promise<CheckedRepository> {
   const manifestObject = readable(repository, manifestId)
-  const key = await loadKeyFor(repository, typicalObject(repository, manifestObject), options)
+  const key = await loadKeyFor(repository, typicalObject(repository, manifestObject, await repository.list(undefined, maxTries)), options)
   const security = new SecurityFolder(options.places, repository.id)
   let bound = 0n
   if (key.encrypted && willWrite) {
@@ -49,7 +49,7 @@ function readable(repository: LocalRepository, id: ChunkId): Buffer | undefined 
 }
 
 /** An object of the type that most of a few have. */
-function typicalObject(repository: LocalRepository, manifestObject: Buffer | undefined): Buffer {
+function typicalObject(repository: LocalRepository, manifestObject: Buffer | undefined, sample: readonly ChunkId[]): Buffer {
   const votes = new Map<number, { count: number; object: Buffer }>()
   let seen = 0, tries = 0
   const vote = (object: Buffer | undefined): void => {
@@ -60,7 +60,7 @@ function typicalObject(repository: LocalRepository, manifestObject: Buffer | und
     votes.set(type.type, { count: count + 1, object })
   }
   vote(manifestObject)
-  for (const id of inLogOrder(repository.sharedIndex())) {
+  for (const id of sample) {
     if (seen >= voters || ++tries > maxTries) break
     if (!id.equals(manifestId)) vote(readable(repository, id))
   }

@@ -17,18 +17,20 @@ export async function verifyData(state: CheckState, options: { decide: boolean; 
   const total = state.known.count
   const defects: ChunkId[] = []
   let done = 0, errors = 0
-  for await (const { id, size, failure } of scanObjects(state.context, inLogOrder(repository.sharedIndex()), { keep: 'none', checkCrc: options.checkCrc, signal })) {
-    listener.progress?.('check.verify_data', done++, total)
-    if (!failure) {
-      state.known.setSize(id, size)
-      continue
+  for await (const batch of scanObjects(state.context, inLogOrder(repository.sharedIndex()), { keep: 'none', checkCrc: options.checkCrc, signal })) {
+    for (const { id, size, failure } of batch) {
+      listener.progress?.('check.verify_data', done++, total)
+      if (!failure) {
+        state.known.setSize(id, size)
+        continue
+      }
+      errors++
+      defects.push(id)
+      state.report({
+        severity: 'error', about: { kind: 'object', id }, message: `chunk ${idHex(id)}${failure.inEntry ? ':' : ', integrity error:'} ${damageText(failure.error)}`,
+        repair: 'the object is deleted if it fails once more',
+      })
     }
-    errors++
-    defects.push(id)
-    state.report({
-      severity: 'error', about: { kind: 'object', id }, message: `chunk ${idHex(id)}${failure.inEntry ? ':' : ', integrity error:'} ${damageText(failure.error)}`,
-      repair: 'the object is deleted if it fails once more',
-    })
   }
   listener.progressFinished?.('check.verify_data')
   if (defects.length > 0) {
