@@ -25,6 +25,8 @@ export const check: Command = async context => {
   const planOnly = context.flag('dry-run')
   const repair = context.flag('repair')
   if (planOnly && !repair) throw new CommandError('--dry-run tells what --repair would do: it needs --repair.')
+  // Borg would go on, and could write at the same time as somebody else.
+  if (repair && !planOnly && context.flag('bypass-lock')) throw new CommandError('--repair does not go without the lock: leave --bypass-lock out.')
   const repository = await LocalRepository.open(context.localPath(location), {
     lock: context.flag('bypass-lock') ? 'none' : 'exclusive', lockWaitMs: context.lockWaitMs, log, forCheck: true, readOnly: planOnly,
   })

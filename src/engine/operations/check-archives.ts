@@ -50,7 +50,7 @@ export async function checkArchives(repository: LocalRepository, options: Archiv
   const workers = new Workers({ key })
   try {
     const state = new CheckState({ repository, key, objects, workers, listener, signal })
-    if (options.verifyData) await verifyData(state, { decide: mode !== 'plain', checkCrc: !options.crcsVerified })
+    if (options.verifyData) await verifyData(state, { mode, checkCrc: !options.crcsVerified })
     const manifest = await checkManifest(state)
     // What this client saw last must not seem newer than a manifest that is put together now.
     if (manifest.timestamp === '') manifest.timestamp = security.lastTimestamp ?? ''

@@ -134,6 +134,8 @@ async function* streamChunks(state: CheckState, ids: readonly ChunkId[]): AsyncG
     return
   }
   for (const id of ids) {
+    // Signals and other threads have their turn in between.
+    await new Promise(resolve => setImmediate(resolve))
     const found = await readObject(state.context, id)
     yield 'plain' in found ? { id, size: found.plain.length, plain: found.plain, failure: undefined } : { id, size: 0, plain: undefined, failure: found }
   }

@@ -48,7 +48,8 @@ async function rebuild(state: CheckState): Promise<Manifest> {
   const total = state.known.count
   for await (const batch of scanObjects(state.context, ids(), { keep: 'archives', checkCrc: false, signal })) {
     for (const { id, plain, failure } of batch) {
-      listener.progress?.('check.rebuild_manifest', done++, total)
+      listener.progress?.('check.rebuild_manifest', done, total)
+      done++
       if (failure && !failure.onlyOnce) {
         failed++
         state.report({ severity: 'error', about: { kind: 'object', id }, message: `Skipping corrupted chunk: ${damageText(failure.error)}` })

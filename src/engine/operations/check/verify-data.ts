@@ -7,11 +7,11 @@ import { readObject, scanObjects } from './object-scan.js'
 import type { CheckState } from './state.js'
 
 /**
- * Tells of each object that does not open. With `decide` (repair or a plan for one) those that fail once more at the end are given
- * up: what comes next takes them for missing. Otherwise they stay known. `checkCrc`: no repository check has done that just now.
+ * Tells of each object that does not open. For a repair, or a plan of one, those that fail once more at the end are given up: what
+ * comes next takes them for missing. Otherwise they stay known. `checkCrc`: no repository check has done that just now.
  * Sizes of all chunks are known afterwards.
  */
-export async function verifyData(state: CheckState, options: { decide: boolean; checkCrc: boolean }): Promise<void> {
+export async function verifyData(state: CheckState, options: { mode: 'plain' | 'repair' | 'plan'; checkCrc: boolean }): Promise<void> {
   const { repository, listener, signal } = state.context
   state.say('info', 'Starting cryptographic data integrity verification...')
   const total = state.known.count
@@ -19,7 +19,8 @@ export async function verifyData(state: CheckState, options: { decide: boolean; 
   let done = 0, errors = 0
   for await (const batch of scanObjects(state.context, inLogOrder(repository.sharedIndex()), { keep: 'none', checkCrc: options.checkCrc, signal })) {
     for (const { id, size, failure } of batch) {
-      listener.progress?.('check.verify_data', done++, total)
+      listener.progress?.('check.verify_data', done, total)
+      done++
       if (!failure) {
         state.known.setSize(id, size)
         continue
@@ -34,19 +35,19 @@ export async function verifyData(state: CheckState, options: { decide: boolean; 
   }
   listener.progressFinished?.('check.verify_data')
   if (defects.length > 0) {
-    if (options.decide) await giveUpDefects(state, defects, done)
+    if (options.mode !== 'plain') refuseWrongKey(defects.length, done)
+    if (options.mode === 'repair') state.say('warning', 'Found defect chunks. They will be deleted now, so affected files can get repaired now and maybe healed later.')
     else {
       state.say('warning', 'Found defect chunks. With --repair, they would get deleted, so affected files could get repaired then and maybe healed later.')
       for (const id of defects) state.say('debug', `chunk ${idHex(id)} is defect.`)
     }
+    if (options.mode !== 'plain') await giveUpDefects(state, defects, options.mode)
   }
   state.say(errors > 0 ? 'error' : 'info', `Finished cryptographic data integrity verification, verified ${done} chunks with ${errors} integrity errors.`)
 }
 
 /** Memory and disks make mistakes that do not last: only who fails twice goes. */
-async function giveUpDefects(state: CheckState, defects: readonly ChunkId[], total: number): Promise<void> {
-  refuseWrongKey(defects.length, total)
-  state.say('warning', 'Found defect chunks. They will be deleted now, so affected files can get repaired now and maybe healed later.')
+async function giveUpDefects(state: CheckState, defects: readonly ChunkId[], mode: 'repair' | 'plan'): Promise<void> {
   for (const id of defects) {
     const found = await readObject(state.context, id)
     if ('plain' in found) {
@@ -54,7 +55,7 @@ async function giveUpDefects(state: CheckState, defects: readonly ChunkId[], tot
       state.known.setSize(id, found.plain.length)
     } else {
       state.giveUp(id)
-      state.say('debug', `chunk ${idHex(id)} deleted.`)
+      if (mode === 'repair') state.say('debug', `chunk ${idHex(id)} deleted.`)
     }
   }
 }
