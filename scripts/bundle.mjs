@@ -21,6 +21,8 @@ await build({
   entryPoints: { main: 'dist/src/cli/main.js', background: 'dist/src/cli/background.js', 'byte-worker': 'dist/src/engine/store/byte-worker.js' },
   outdir: folder,
   format: 'cjs',
+  // Prepared code has no import().
+  supported: { 'dynamic-import': false },
   define: { 'import.meta.url': 'moduleUrl' },
   banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
 })
