@@ -8,11 +8,11 @@
  * count for nothing, after it they stand for the originals; files that are left over are compacted the next time.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { crc32 } from 'node:zlib'
 import { BorgError } from '../errors.js'
 import { chunkId, type ChunkId } from '../ids.js'
 import { formatSize } from '../size-text.js'
 import { idBytes } from '../constants.js'
+import { crc32 } from '../crc32.js'
 import { headerBytes, magic, readHeader, tagCommit, tagPut } from './entry.js'
 import { SegmentError } from './errors.js'
 import type { LocalRepository } from './local-repository.js'
