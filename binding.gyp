@@ -14,6 +14,9 @@
         "native/pages_binding.cc",
         "native/crc32.c",
         "native/crc32_binding.cc",
+        "native/items.c",
+        "native/tree.c",
+        "native/tree_binding.cc",
         "native/kernel_binding.cc"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],
