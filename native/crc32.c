@@ -5,10 +5,14 @@
  */
 #include "crc32.h"
 
+/* Half a byte at a time: for the few bytes that are left over. */
 static uint32_t plain(uint32_t state, const uint8_t *data, size_t length) {
+  static const uint32_t table[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+                                     0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
   while (length--) {
     state ^= *data++;
-    for (int bit = 0; bit < 8; bit++) state = (state >> 1) ^ (0xedb88320u & (0u - (state & 1)));
+    state = (state >> 4) ^ table[state & 15];
+    state = (state >> 4) ^ table[state & 15];
   }
   return state;
 }

@@ -3,7 +3,7 @@ import { crc32 as plain } from 'node:zlib'
 import { native } from './native.js'
 
 /** Below this the call costs more than it saves. */
-const worthNativeBytes = 512
+const worthNativeBytes = 64
 
 let fast: ((data: Uint8Array, crc: number) => number) | undefined | null
 

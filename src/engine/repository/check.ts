@@ -228,12 +228,14 @@ class Check {
       this.#log('warning', `ID: ${idHex(id).padEnd(64)} rebuilt index: ${ours.padEnd(16)} committed index: ${theirs.padEnd(16)}`)
     }
     const place = (table: HashTable, bucket: number): string => (bucket < 0 ? '<not found>' : `(${table.value(bucket, 0)}, ${table.value(bucket, 1)})`)
-    let moved = 0
+    let moved = 0, missing = 0
     for (const { bucket, otherBucket } of rebuilt.differences(committed)) {
       line(rebuilt.idAt(bucket), place(rebuilt, bucket), place(committed, otherBucket))
       if (otherBucket >= 0) moved++
+      else missing++
     }
-    for (const { bucket, otherBucket } of committed.differences(rebuilt)) {
+    // Where every committed object was met, there is none left to name.
+    if (committed.size > rebuilt.size - missing) for (const { bucket, otherBucket } of committed.differences(rebuilt)) {
       if (otherBucket < 0) line(committed.idAt(bucket), place(rebuilt, -1), place(committed, bucket))
     }
     // Borg counts objects only, and finds no fault with an index that points to the wrong place.

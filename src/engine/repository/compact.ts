@@ -148,7 +148,7 @@ class Compaction {
         const place = this.#append(bytes)
         hints.addFreeable(place.segment, bytes.length)
         hints.addLive(place.segment, 0)
-      } else if (bucket < 0 && hints.shadow.get(id)!.length === 0) hints.shadow.forget(id)
+      } else if (bucket < 0) hints.shadow.forgetIfEmpty(id)
     }
     const live = hints.segments.get(segment) ?? 0
     if (live !== 0) {
@@ -161,8 +161,7 @@ class Compaction {
    * the object back. Files do not always vanish in the order they are deleted in, after a crash.
    */
   #mustStay(id: ChunkId, segment: number): boolean {
-    const older = this.#state.hints.shadow.get(id)
-    return older === undefined || older.some(other => other < segment) || segment > this.#state.transaction
+    return (this.#state.hints.shadow.hasBelow(id, segment) ?? true) || segment > this.#state.transaction
   }
 
   #append(bytes: Buffer): { segment: number; offset: number } {
