@@ -165,7 +165,10 @@ class Compaction {
   }
 
   #append(bytes: Buffer): { segment: number; offset: number } {
-    if (this.#segments.full) this.#transferred(this.#segments.commitHere())
+    if (this.#segments.full) {
+      this.#repository.assertLocked()
+      this.#transferred(this.#segments.commitHere())
+    }
     const place = this.#segments.position()
     this.#segments.append(bytes, { copy: false })
     return place
@@ -188,6 +191,7 @@ class Compaction {
 
   #finish(): void {
     const { index, hints } = this.#state
+    this.#repository.assertLocked()
     const transaction = this.#segments.commit()
     this.#transferred(transaction)
     this.#segments.removeEmptyFolders(transaction)
