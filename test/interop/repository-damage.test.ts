@@ -136,7 +136,7 @@ interface Checked {
 }
 
 /** As Borg's driver answers. */
-async function check(path: string, mode: 'plain' | 'repair' | 'plan'): Promise<Checked> {
+async function check(path: string, mode: 'plain' | 'repair' | 'plan', maxDurationSeconds = 0): Promise<Checked> {
   const lines: string[] = [], repairs: string[] = []
   const write = (level: string, message: string): void => {
     if (level !== 'debug') lines.push(`${level.toUpperCase()} ${message}`)
@@ -150,7 +150,7 @@ async function check(path: string, mode: 'plain' | 'repair' | 'plan'): Promise<C
     return { ok: undefined, error: error.msgid, log: lines, repairs }
   }
   try {
-    const ok = await checkRepository(repository, { mode }, { log: write, finding: ({ repair }) => repair !== undefined && repairs.push(repair) })
+    const ok = await checkRepository(repository, { mode, maxDurationSeconds }, { log: write, finding: ({ repair }) => repair !== undefined && repairs.push(repair) })
     return { ok, log: lines, repairs }
   } finally {
     await repository.close()
@@ -252,6 +252,33 @@ run(`check and repair of damaged repositories do what Borg does (seed ${seed})`,
       if (hisRepair.error === undefined) t.deepEqual(dump, (await borg.step({ op: 'dump', path: theirs })).value as Record<string, string>, name)
       for (const [id, value] of Object.entries(dump)) if (model.has(id) && !/^0+$/.test(id)) t.is(value, model.get(id)!, name)
     }
+  } finally {
+    borg.close()
+    sandbox.close()
+  }
+})
+
+run('partial checks go on where the last one ended, as borg\'s, whoever did it', async t => {
+  const sandbox = new Sandbox('partial')
+  const borg = new BorgRepositoryProcess()
+  try {
+    const mine = sandbox.path('mine'), theirs = sandbox.path('theirs')
+    await makeRepository(mine, new Random(9))
+    edit(segmentPath(mine, 4), bytes => void (bytes[100]! ^= 1))
+    cpSync(mine, theirs, { recursive: true })
+    // So short that each ends after one segment.
+    const brief = 1e-9
+    for (let round = 0; round < 30; round++) {
+      const [ours, his] = round % 2 === 0
+        ? [await check(mine, 'plain', brief), await borg.step({ op: 'check', path: theirs, maxDuration: brief })]
+        : [await check(theirs, 'plain', brief), await borg.step({ op: 'check', path: mine, maxDuration: brief })]
+      t.deepEqual(ours.log, [...his.log], `round ${round}`)
+      t.is(ours.ok, his.value as boolean)
+      t.is(readFileSync(join(mine, 'config'), 'utf8'), readFileSync(join(theirs, 'config'), 'utf8'))
+    }
+    // A full check forgets where a partial one stood.
+    await check(mine, 'plain')
+    t.false(readFileSync(join(mine, 'config'), 'utf8').includes('last_segment_checked'))
   } finally {
     borg.close()
     sandbox.close()

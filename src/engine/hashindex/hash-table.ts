@@ -169,6 +169,21 @@ export class HashTable {
     for (let word = this.valueWords - 1; word >= 0; word--) this.#words[at + word] = values[word]!
   }
 
+  /**
+   * Inserts or replaces the key in words[at, at + 8) with two values, for tables that have two. Returns the first value it had
+   * before, -1 if it is new. One search, for loops over millions of keys.
+   */
+  exchange(words: Uint32Array, at: number, first: number, second: number): number {
+    for (let word = 0; word < keyWords; word++) this.#key[word] = words[at + word]!
+    let bucket = search(this.#words, this.#key, this.#buckets, this.#stride)
+    const older = bucket < 0 ? -1 : this.#words[bucket * this.#stride + keyWords]!
+    if (bucket < 0) bucket = this.#insertKey()
+    const to = bucket * this.#stride + keyWords
+    this.#words[to + 1] = second
+    this.#words[to] = first
+    return older
+  }
+
   #insert(id: Uint8Array): number {
     this.#keyBytes.set(id)
     return this.#insertKey()

@@ -109,6 +109,7 @@ class Check {
       if (repair) {
         // A COMMIT that was lost with its segment takes the transaction back to the one before, as when a client opens it.
         newTransaction = segments.lastCommitted()
+        repository.assertLocked()
         saveState(repository.path, { ...rebuilt, transaction: newTransaction })
       }
       if (mode !== 'plain') repository.adoptState({ ...rebuilt, transaction: newTransaction })
@@ -153,7 +154,7 @@ class Check {
       this.#log('info', `skipping to segments >= ${last + 1}`)
     } else this.#remember(undefined)
     const wanted = all.filter(segment => segment > last && segment <= transaction)
-    const end = Date.now() + maxDurationSeconds * 1000
+    const end = performance.now() + maxDurationSeconds * 1000
     const readers = new SegmentReaders(sum(wanted, segment => segments.size(segment)), wanted.length)
     try {
       const ahead: Promise<SegmentEntries>[] = []
@@ -164,7 +165,7 @@ class Check {
         this.#listener.progress?.(all.length - wanted.length + done, all.length)
         const entries = await ahead.shift()!
         await this.#checkSegment(segment, entries, readers, partial ? undefined : rebuilt)
-        if (partial && Date.now() > end) {
+        if (partial && performance.now() > end) {
           this.#log('info', `finished partial segment check, last segment checked is ${segment}`)
           this.#remember(segment)
           return
@@ -197,6 +198,7 @@ class Check {
       if (this.#options.mode !== 'plan') this.#report({ message: first.damage, segment })
       if (this.#options.mode === 'repair') {
         this.#log('info', `attempting to recover ${path}`)
+        this.#repository.assertLocked()
         salvageSegment(path)
         segments.forget(segment)
         for (const entries of segments.walk(segment)) apply(entries)
@@ -228,12 +230,14 @@ class Check {
       this.#log('warning', `ID: ${idHex(id).padEnd(64)} rebuilt index: ${ours.padEnd(16)} committed index: ${theirs.padEnd(16)}`)
     }
     const place = (table: HashTable, bucket: number): string => (bucket < 0 ? '<not found>' : `(${table.value(bucket, 0)}, ${table.value(bucket, 1)})`)
-    let moved = 0
+    let moved = 0, missing = 0
     for (const { bucket, otherBucket } of rebuilt.differences(committed)) {
       line(rebuilt.idAt(bucket), place(rebuilt, bucket), place(committed, otherBucket))
       if (otherBucket >= 0) moved++
+      else missing++
     }
-    for (const { bucket, otherBucket } of committed.differences(rebuilt)) {
+    // Where every committed object was met, there is none left to name.
+    if (committed.size > rebuilt.size - missing) for (const { bucket, otherBucket } of committed.differences(rebuilt)) {
       if (otherBucket < 0) line(committed.idAt(bucket), place(rebuilt, -1), place(committed, bucket))
     }
     // Borg counts objects only, and finds no fault with an index that points to the wrong place.

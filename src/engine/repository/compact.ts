@@ -8,11 +8,11 @@
  * count for nothing, after it they stand for the originals; files that are left over are compacted the next time.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { crc32 } from 'node:zlib'
 import { BorgError } from '../errors.js'
 import { chunkId, type ChunkId } from '../ids.js'
 import { formatSize } from '../size-text.js'
 import { idBytes } from '../constants.js'
+import { crc32 } from '../crc32.js'
 import { headerBytes, magic, readHeader, tagCommit, tagPut } from './entry.js'
 import { SegmentError } from './errors.js'
 import type { LocalRepository } from './local-repository.js'
@@ -148,7 +148,7 @@ class Compaction {
         const place = this.#append(bytes)
         hints.addFreeable(place.segment, bytes.length)
         hints.addLive(place.segment, 0)
-      } else if (bucket < 0 && hints.shadow.get(id)!.length === 0) hints.shadow.forget(id)
+      } else if (bucket < 0) hints.shadow.forgetIfEmpty(id)
     }
     const live = hints.segments.get(segment) ?? 0
     if (live !== 0) {
@@ -161,12 +161,14 @@ class Compaction {
    * the object back. Files do not always vanish in the order they are deleted in, after a crash.
    */
   #mustStay(id: ChunkId, segment: number): boolean {
-    const older = this.#state.hints.shadow.get(id)
-    return older === undefined || older.some(other => other < segment) || segment > this.#state.transaction
+    return (this.#state.hints.shadow.hasBelow(id, segment) ?? true) || segment > this.#state.transaction
   }
 
   #append(bytes: Buffer): { segment: number; offset: number } {
-    if (this.#segments.full) this.#transferred(this.#segments.commitHere())
+    if (this.#segments.full) {
+      this.#repository.assertLocked()
+      this.#transferred(this.#segments.commitHere())
+    }
     const place = this.#segments.position()
     this.#segments.append(bytes, { copy: false })
     return place
@@ -189,6 +191,7 @@ class Compaction {
 
   #finish(): void {
     const { index, hints } = this.#state
+    this.#repository.assertLocked()
     const transaction = this.#segments.commit()
     this.#transferred(transaction)
     this.#segments.removeEmptyFolders(transaction)

@@ -73,3 +73,10 @@ export class NotLocked extends BorgError {
     super('NotLocked', `Failed to release the lock ${path} (was not locked).`, 74)
   }
 }
+
+/** Somebody ran break-lock, or took this process for dead. What was not committed is given up: another writer may be at work. */
+export class LockLost extends BorgError {
+  constructor(location: string) {
+    super('NotLocked', `The lock of ${location} was broken while it was in use. Nothing was committed since; run the command again.`, 74)
+  }
+}

@@ -1,6 +1,6 @@
 /** hints.T: what compaction and the quota need to know (repository.md §5). Map keys are integers and raw ids. */
 import { idBytes } from '../constants.js'
-import { idFromKey, idKey } from '../ids.js'
+import { chunkId } from '../ids.js'
 import { MsgReader, MsgWriter, MsgpackError } from '../msgpack.js'
 import { ShadowIndex } from './shadow-index.js'
 
@@ -10,7 +10,7 @@ export class Hints {
   /** Segment -> bytes that compaction would free. */
   readonly compact = new Map<number, number>()
   /** Deleted id -> segments that hold PUTs of it still. */
-  readonly shadow = new ShadowIndex()
+  shadow = new ShadowIndex()
   /** Bytes of all live PUT entries. */
   quotaUse = 0
 
@@ -36,7 +36,7 @@ export class Hints {
     writer.raw('shadow_index')
     writer.mapHeader(this.shadow.size)
     for (const { id, segments } of this.shadow.entries()) {
-      writer.rawByteString(idKey(id))
+      writer.raw(id)
       writer.arrayHeader(segments.length)
       for (const segment of segments) writer.int(segment)
     }
@@ -55,12 +55,14 @@ export class Hints {
         case 'compact': readIntegerMap(reader, hints.compact); break
         case 'storage_quota_use': hints.quotaUse = reader.number(); break
         case 'shadow_index':
-          for (let entries = reader.mapHeader(); entries > 0; entries--) {
-            const key = reader.rawByteString()
+          for (let entries = reader.mapHeader(), first = true; entries > 0; entries--, first = false) {
+            // No more than the bytes that are left can hold: the count is not to be trusted.
+            if (first) hints.shadow = new ShadowIndex(Math.min(entries, bytes.length / idBytes))
+            const key = reader.raw()
             if (key.length !== idBytes) throw new MsgpackError(`hints with an id of ${key.length} bytes`)
             const segments: number[] = []
             for (let length = reader.arrayHeader(); length > 0; length--) segments.push(reader.number())
-            hints.shadow.set(idFromKey(key), segments)
+            hints.shadow.set(chunkId(key), segments)
           }
           break
         default: reader.skip()

@@ -14,7 +14,7 @@ import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
-  AlreadyExists, AtticRepository, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
+  AlreadyExists, AtticRepository, InsufficientFreeSpace, LockLost, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
 import type { Hints } from './hints.js'
@@ -250,6 +250,12 @@ export class LocalRepository implements Repository {
     })
   }
 
+  /** Before anything that other clients will see or miss. LockLost if the exclusive lock was broken under us. */
+  assertLocked(): void {
+    if (this.#lock.held !== 'exclusive') throw new Error('changing a repository needs the exclusive lock')
+    if (!this.#lock.stillHeld()) throw new LockLost(this.location)
+  }
+
   /** Runs `work` as a transaction of its own kind, which commits by itself: what it did not commit is rolled back when it throws. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
     const run = this.#queue.then(() => this.#exclusively(work))
@@ -259,7 +265,7 @@ export class LocalRepository implements Repository {
 
   async #exclusively<T>(work: () => Promise<T>): Promise<T> {
     if (this.#readOnly) throw new Error('a repository that was opened for reading only is not changed')
-    if (this.#lock.held !== 'exclusive') throw new Error('a transaction needs the exclusive lock')
+    this.assertLocked()
     this.#segments.removeAbove(this.#state.transaction)
     this.#tellQuota()
     try {
@@ -275,6 +281,7 @@ export class LocalRepository implements Repository {
     if (!tx.changed) return
     this.ensureFreeSpace()
     this.#tellQuota()
+    this.assertLocked()
     const { index, hints } = this.#state
     const transaction = this.#segments.commit()
     hints.segments.set(transaction, 0)
@@ -341,7 +348,8 @@ export class LocalRepository implements Repository {
     // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible.
     const committed = this.#segments.lastCommitted()
     try {
-      this.#segments.removeAbove(committed)
+      // Without the lock they may be somebody else's by now.
+      if (this.#lock.stillHeld()) this.#segments.removeAbove(committed)
     } catch {
       // The next transaction removes it.
     }
@@ -371,7 +379,7 @@ export class LocalRepository implements Repository {
   }
 
   async reserveNonces(next: bigint, expected: bigint | undefined): Promise<void> {
-    if (this.#lock.held !== 'exclusive') throw new Error('reserving nonces needs the exclusive lock')
+    this.assertLocked()
     if ((await this.freeNonce()) !== expected) throw new BorgError('Error', `The nonce reservation of ${this.location} changed while it was locked. Run the command again.`)
     saveFile(join(this.path, 'nonce'), Buffer.from(formatNonce(next)))
   }
@@ -401,10 +409,9 @@ export class LocalRepository implements Repository {
     this.#segments.closeReaders()
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#segments.close()
     this.#lock.release()
-    return Promise.resolve()
   }
 }
 

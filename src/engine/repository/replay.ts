@@ -10,6 +10,8 @@ import type { Hints } from './hints.js'
 import type { SegmentEntries } from './segment-walk.js'
 import type { Segments } from './segments.js'
 
+const idWords = idBytes / 4
+
 export interface IndexAndHints {
   readonly index: HashTable
   readonly hints: Hints
@@ -24,29 +26,28 @@ export function beginSegment({ hints }: IndexAndHints, segment: number): void {
 export function applyEntries(into: IndexAndHints, segment: number, entries: SegmentEntries, segments: Segments): void {
   const { index, hints } = into
   const ids = Buffer.from(entries.ids.buffer, entries.ids.byteOffset, entries.ids.length)
+  const words = new Uint32Array(entries.ids.buffer, entries.ids.byteOffset, entries.ids.length / 4)
   let live = 0
   for (let at = 0; at < entries.count; at++) {
     const tag = entries.tags[at]
-    if (tag !== tagPut && tag !== tagDelete) continue
-    const id = chunkId(ids.subarray(at * idBytes, (at + 1) * idBytes))
-    const size = entries.sizes[at]!
-    const bucket = index.find(id)
     if (tag === tagPut) {
-      if (bucket >= 0) {
-        // As Borg, the size of the new entry stands for that of the old one.
-        const older = index.value(bucket, 0)
-        hints.addFreeable(older, size)
-        if (older === segment) live--
-        else {
-          hints.addLive(older, -1)
-          // A compaction moved it and was cut short before it saved the index: it is the same object still.
-          if (segments.size(older) === 0) hints.quotaUse -= size
-        }
-      }
-      index.set(id, segment, entries.offsets[at]!)
+      const size = entries.sizes[at]!
+      const older = index.exchange(words, at * idWords, segment, entries.offsets[at]!)
       live++
       hints.quotaUse += size
-    } else if (bucket >= 0) {
+      if (older < 0) continue
+      // As Borg, the size of the new entry stands for that of the old one.
+      hints.addFreeable(older, size)
+      if (older === segment) live--
+      else {
+        hints.addLive(older, -1)
+        // A compaction moved it and was cut short before it saved the index: it is the same object still.
+        if (segments.size(older) === 0) hints.quotaUse -= size
+      }
+    } else if (tag === tagDelete) {
+      const id = chunkId(ids.subarray(at * idBytes, (at + 1) * idBytes))
+      const bucket = index.find(id)
+      if (bucket < 0) continue
       const older = index.value(bucket, 0)
       const freed = sizeOf(segments, older, index.value(bucket, 1))
       index.delete(id)

@@ -5,8 +5,8 @@
  * a damaged value, as in the backup of a repository.)
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { crc32 } from 'node:zlib'
 import { idBytes, maxEntryBytes, putHeaderBytes } from '../constants.js'
+import { crc32 } from '../crc32.js'
 import { files } from '../platform/files.js'
 import { replaceFile } from '../platform/save-file.js'
 import { deleteBytes, headerBytes, magic, tagCommit, tagDelete, tagPut } from './entry.js'

@@ -6,8 +6,8 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { type SegmentEntries, walkSegment, type WalkFailed, type WalkJob } from './segment-walk.js'
 
-/** Below this many bytes a thread's start costs more than it saves. */
-const worthThreadsBytes = 48 << 20
+/** Below this many bytes starting threads costs more than they save: one verifies some 10 GB/s. */
+const worthThreadsBytes = 1 << 30
 
 interface Job {
   readonly job: WalkJob
@@ -24,7 +24,7 @@ export class SegmentReaders {
 
   /** `bytes` and `segments`: what will be read in all. */
   constructor(bytes: number, segments: number) {
-    this.#count = bytes < worthThreadsBytes ? 0 : Math.min(availableParallelism(), segments)
+    this.#count = bytes < worthThreadsBytes || segments < 2 ? 0 : Math.min(availableParallelism(), segments)
   }
 
   /** Jobs worth giving before the first result is awaited. */

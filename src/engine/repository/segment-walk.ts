@@ -4,8 +4,8 @@
  * compaction's bookkeeping; knows nothing of indexes.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { crc32 } from 'node:zlib'
 import { idBytes, maxEntryBytes, putHeaderBytes } from '../constants.js'
+import { crc32 } from '../crc32.js'
 import { deleteBytes, headerBytes, magic, tagCommit, tagDelete, tagPut } from './entry.js'
 import { SegmentError } from './errors.js'
 

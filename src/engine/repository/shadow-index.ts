@@ -10,8 +10,13 @@ import { type ChunkId, idKey } from '../ids.js'
 const none = maxValue, several = maxValue - 1
 
 export class ShadowIndex {
-  readonly #table = new HashTable(1)
+  readonly #table: HashTable
   readonly #several = new Map<string, number[]>()
+
+  /** `capacity`: ids expected. */
+  constructor(capacity = 0) {
+    this.#table = new HashTable(1, capacity)
+  }
 
   get size(): number {
     return this.#table.size
@@ -43,19 +48,36 @@ export class ShadowIndex {
   }
 
   add(id: ChunkId, segment: number): void {
-    this.set(id, [...(this.get(id) ?? []), segment])
+    const bucket = this.#table.find(id)
+    if (bucket < 0 && segment < several) this.#table.set(id, segment)
+    else this.set(id, bucket < 0 ? [segment] : [...this.#at(bucket, id), segment])
+  }
+
+  /** Whether a PUT of the id lies in a segment below `segment`; undefined for an id that is not known. */
+  hasBelow(id: ChunkId, segment: number): boolean | undefined {
+    const bucket = this.#table.find(id)
+    if (bucket < 0) return undefined
+    const value = this.#table.value(bucket, 0)
+    return value === several ? this.#several.get(idKey(id))!.some(other => other < segment) : value < segment
   }
 
   /** The PUT in `segment` is gone; the id stays known, even without any. */
   drop(id: ChunkId, segment: number): void {
-    const known = this.get(id)
-    const at = known?.indexOf(segment) ?? -1
-    if (at >= 0) this.set(id, known!.toSpliced(at, 1))
+    const bucket = this.#table.find(id)
+    if (bucket < 0) return
+    if (this.#table.value(bucket, 0) === segment) {
+      this.#table.setValue(bucket, 0, none)
+      return
+    }
+    const known = this.#at(bucket, id)
+    const at = known.indexOf(segment)
+    if (at >= 0) this.set(id, known.toSpliced(at, 1))
   }
 
-  forget(id: ChunkId): void {
-    this.#several.delete(idKey(id))
-    this.#table.delete(id)
+  /** Forgets an id that has no PUT any more. */
+  forgetIfEmpty(id: ChunkId): void {
+    const bucket = this.#table.find(id)
+    if (bucket >= 0 && this.#table.value(bucket, 0) === none) this.#table.delete(id)
   }
 
   *entries(): Generator<{ id: ChunkId; segments: readonly number[] }> {
