@@ -108,12 +108,14 @@ function smallTable(valueWords: number, buckets: number, marks: readonly number[
 function useTable(input: Buffer, valueWords: number): void {
   if (input.length < headerBytes) return
   const table = HashTable.load(valueWords, input.subarray(0, headerBytes), input.length, into => void into.set(input.subarray(headerBytes, headerBytes + into.length)))
+  // A damaged file may hold an id twice; then deleting it uncovers the other one, which is no fault of the table.
+  const unique = new Set([...table.entries()].map(({ id }) => id.toString('hex'))).size === table.size
   for (let index = 0; index < 6; index++) {
     const id = Buffer.alloc(32, index)
     table.has(id)
     table.set(id, ...Array.from({ length: valueWords }, () => index))
     if (!table.has(id)) throw new Error('an id that was set is not found')
-    if (index % 2 && (!table.delete(id) || table.has(id))) throw new Error('an id that was deleted is found')
+    if (index % 2 && (!table.delete(id) || (unique && table.has(id)))) throw new Error('an id that was deleted is found')
   }
   let seen = 0
   for (const { bucket } of table.entries()) seen += table.value(bucket, 0) >= 0 ? 1 : 0
@@ -286,7 +288,7 @@ export const targets: readonly Target[] = [
   },
   {
     name: 'locations, patterns, placeholders, specifications', count: 4000, mutate: mutateText,
-    samples: texts('ssh://user@host:22/./path::archive', 'host:~/repo::a', '/abs//x/../y::{hostname}-{now:%Y-%m-%dT%H:%M:%S.%f}', '{user:>10.3}{uuid4}{{}}', 'auto,zstd,3', 'obfuscate,110,lzma,9', 'buzhash,19,23,21,4095', 'fixed,4096,512',
+    samples: texts('ssh://user@host:22/./path::archive', 'host:~/repo::a', '/abs//x/../y::{hostname}-{now:%Y-%m-%dT%H:%M:%S.%f}', '{user:>10.3}{uuid4}{{}}', '{user:>10.3}', '{hostname:>99999999999}', '{pid:0>99999999999999999999}', 'auto,zstd,3', 'obfuscate,110,lzma,9', 'buzhash,19,23,21,4095', 'fixed,4096,512',
       '1.5G', '2024-05-01T09:00:00.000000', '0000000010000000', 'sh:**/*.t[!x-z]t', 'fm:*/cache/*', 're:^home/(?P<user>[^/]+)/.*\\.o$', 'pp:home', 'pf:/etc/passwd', '**/**/**/x/**/', '*a*a*a*a*b'),
     run(input) {
       const text = escapedText(input.subarray(1))
