@@ -188,6 +188,7 @@ with repository:
                 item._dict['chunks'] = [cache.add_chunk(key.id_hash(content.encode()), content.encode(), archive.stats)]
                 item._dict['size'] = len(content)
             item._dict['path'] = path
+            if path == 'nul-user': item._dict['user'] = item._dict['group'] = 'ro\0ot'
             if more: item._dict['xattrs'] = {name.encode('latin1'): value.encode() for name, value in more[0].items()}
             archive.items_buffer.add(item)
         archive.save()
@@ -215,7 +216,7 @@ run('no archive, however hostile, writes outside of its target', t => {
       ['s', symlink, '../outside/victim', null], ['to-s', file, 's', null], ['to-s', file, null, 'evil'],
       // The system would cut these names short.
       ['nul-target', symlink, '../outside\0x', null], ['nul-attribute', file, null, 'x', { 'user.a\0b': 'evil', 'user.fine': 'good' }], ['nul-source', file, 'good\0x', null],
-      [`long/${'n'.repeat(256)}`, file, null, 'x'], [`${'d/'.repeat(3000)}f`, file, null, 'x'], ['no-type', 0, null, 'x'], ['all-bits', 0o7777777, null, 'x'],
+      [`long/${'n'.repeat(256)}`, file, null, 'x'], [`${'d/'.repeat(3000)}f`, file, null, 'x'], ['nul-user', file, null, 'x'], ['no-type', 0, null, 'x'], ['all-bits', 0o7777777, null, 'x'],
       ['after', file, null, 'after'],
     ]
     // The interpreter that borg's modules are installed for.
