@@ -2,11 +2,12 @@
  * Random work for the plain C files, to be compiled with AddressSanitizer and UBSan (test/native/fuzz.test.ts): every buffer is exactly
  * as long as its contract says, so a byte read or written beside it ends the run. Results are compared with plain versions.
  *
- *   driver SEED ROUNDS FOLDER      FOLDER: on a file system with xattrs, if that is to be tested as well
+ *   driver SEED ROUNDS FOLDER SAMPLES      FOLDER: where files may be made; SAMPLES: item streams, each behind its length (uint32le)
  */
 #include "../attributes.h"
 #include "../chunker.h"
 #include "../envelope.h"
+#include "../tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -133,13 +134,100 @@ static void attributes_round(const char *folder) {
   unlink(path);
 }
 
+/* --- item streams --- */
+
+static struct sample {
+  const uint8_t *bytes;
+  size_t length;
+} samples[256];
+static size_t sample_count;
+
+static void load_samples(const char *path) {
+  static uint8_t all[1 << 20];
+  FILE *file = fopen(path, "rb");
+  if (!file) fail("the samples cannot be read");
+  size_t length = fread(all, 1, sizeof all, file);
+  fclose(file);
+  for (size_t at = 0; at + 4 <= length && sample_count < 256;) {
+    size_t size = (size_t)all[at] | (size_t)all[at + 1] << 8 | (size_t)all[at + 2] << 16;
+    at += 4;
+    if (size > length - at) fail("the samples are cut off");
+    samples[sample_count++] = (struct sample){all + at, size};
+    at += size;
+  }
+  if (!sample_count) fail("no samples");
+}
+
+static int owner(void *context, int is_group, struct span name, uint32_t *number) {
+  (void)context;
+  *number = (uint32_t)is_group;
+  return name.length > 0 && name.data[0] & 1;
+}
+
+static int acl(void *context, struct span text, struct span *binary) {
+  (void)context;
+  *binary = text;
+  return text.length > 3;
+}
+
+/* Every byte of what is told is looked at. */
+static int left_out(void *context, struct span path, const struct span *source) {
+  unsigned *sum = context;
+  for (size_t i = 0; i < path.length; i++) *sum += path.data[i];
+  for (size_t i = 0; source && i < source->length; i++) *sum += source->data[i];
+  return *sum % 1000 == 999 ? -1 : 0;
+}
+
+static void tree_round(void) {
+  unsigned sum = 0;
+  struct tree_options options = {1, 2, 3, 4, below(4) ? -1 : 5, below(4) ? -1 : 6, 022, (int)below(2), (int)below(2)};
+  struct tree_calls calls = {&sum, owner, acl, left_out};
+  struct tree *tree = tree_new(&options, &calls);
+  if (!tree) fail("no tree");
+  int status = ITEM_OK;
+  for (size_t streams = 1 + below(6); streams > 0 && (status == ITEM_OK || status == ITEM_TRUNCATED); streams--) {
+    const struct sample *sample = &samples[below(sample_count)];
+    const struct sample *other = &samples[below(sample_count)];
+    /* The first part of one, then the end of another, in memory that ends where they end. */
+    size_t head = below(3) ? sample->length : below(sample->length + 1), tail = below(4) ? 0 : below(other->length + 1);
+    uint8_t *bytes = malloc(head + tail + 1);
+    if (!bytes) fail("out of memory");
+    memcpy(bytes, sample->bytes, head);
+    memcpy(bytes + head, other->bytes + other->length - tail, tail);
+    size_t length = head + tail;
+    for (size_t changes = below(6); changes > 0 && length > 0; changes--) {
+      static const uint8_t interesting[] = {0, 1, 0x2e, 0x2f, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc4, 0xc6, 0xcf, 0xd3, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xff};
+      bytes[below(length)] = below(2) ? interesting[below(sizeof interesting)] : (uint8_t)next();
+    }
+    uint8_t *exact = malloc(length ? length : 1);
+    if (!exact) fail("out of memory");
+    memcpy(exact, bytes, length);
+    size_t used;
+    status = tree_add(tree, exact, length, &used);
+    if (used > length) fail("more bytes used than given");
+    free(exact);
+    free(bytes);
+  }
+  if (status == ITEM_OK || status == ITEM_TRUNCATED) {
+    struct tree_layout layout;
+    tree_layout(tree, &layout);
+    uint8_t *image = malloc(layout.bytes ? layout.bytes : 1);
+    if (!image) fail("out of memory");
+    tree_write(tree, &layout, image);
+    free(image);
+  }
+  tree_free(tree);
+}
+
 int main(int argc, char **argv) {
-  if (argc < 4) fail("SEED ROUNDS FOLDER");
+  if (argc < 5) fail("SEED ROUNDS FOLDER SAMPLES");
+  load_samples(argv[4]);
   state = strtoull(argv[1], NULL, 10) * 2 + 1;
   long rounds = strtol(argv[2], NULL, 10);
   for (long round = 0; round < rounds; round++) {
     chunker_round();
     envelope_round();
+    for (int trees = 0; trees < 8; trees++) tree_round();
     if (round % 8 == 0) attributes_round(argv[3]);
   }
   printf("%ld rounds\n", rounds);

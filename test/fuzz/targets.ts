@@ -33,7 +33,8 @@ import { parseTimestamp } from '../../src/engine/archive/timestamps.js'
 import { escapedText } from '../../src/engine/text.js'
 import { ArchiveTree } from '../../src/fs/archive-tree.js'
 import { fixtureJson } from '../helpers/fixtures.js'
-import { build } from '../helpers/mount-fixtures.js'
+import { buildTree } from '../../src/fs/tree-image.js'
+import { build, treeOptions } from '../helpers/mount-fixtures.js'
 import { mutateBytes, mutateMsgpack, mutateText } from './mutate.js'
 import type { Target } from './target.js'
 
@@ -207,6 +208,22 @@ export const targets: readonly Target[] = [
     },
   },
   {
+    name: 'archive tree, native', count: 1500, mutate: mutateMsgpack, samples: streams,
+    async run(input) {
+      const plain = await outcome(async () => build(await itemsOf(input, Infinity)))
+      const fast = await outcome(() => buildTree(split(input, 1 + (input[1] ?? 0)), treeOptions()))
+      // The plain one looks at fields that the drive does not need: it may refuse more, never less.
+      if (plain instanceof Error) return undefined
+      if (fast instanceof Error) return `refused by the addon only: ${fast.message}`
+      for (const [name, column] of Object.entries(plain)) {
+        if (name === 'slots' || !ArrayBuffer.isView(column)) continue
+        const other = (fast as unknown as Record<string, Uint8Array>)[name]!
+        if (column.byteLength !== other.byteLength || !Buffer.from(column.buffer, column.byteOffset, column.byteLength).equals(Buffer.from(other.buffer, other.byteOffset, other.byteLength))) return `another column ${name}`
+      }
+      return undefined
+    },
+  },
+  {
     name: 'manifest', count: 2000, mutate: mutateMsgpack, samples: plainOf('manifest'),
     async run(input) {
       const manifest = await Manifest.load(await objects.seal(input), objects, 'here', 'write')
@@ -296,6 +313,16 @@ export const targets: readonly Target[] = [
     },
   },
 ]
+
+/** The value, or the declared error. */
+async function outcome<T>(made: () => Promise<T>): Promise<T | BorgError> {
+  try {
+    return await made()
+  } catch (error) {
+    if (error instanceof BorgError) return error
+    throw error
+  }
+}
 
 function unpackedField(input: Buffer, name: string): MsgValue | undefined {
   try {
