@@ -33,7 +33,8 @@ import { parseTimestamp } from '../../src/engine/archive/timestamps.js'
 import { escapedText } from '../../src/engine/text.js'
 import { ArchiveTree } from '../../src/fs/archive-tree.js'
 import { fixtureJson } from '../helpers/fixtures.js'
-import { build } from '../helpers/mount-fixtures.js'
+import { buildTree } from '../../src/fs/tree-image.js'
+import { build, treeOptions } from '../helpers/mount-fixtures.js'
 import { mutateBytes, mutateMsgpack, mutateText } from './mutate.js'
 import type { Target } from './target.js'
 
@@ -108,12 +109,14 @@ function smallTable(valueWords: number, buckets: number, marks: readonly number[
 function useTable(input: Buffer, valueWords: number): void {
   if (input.length < headerBytes) return
   const table = HashTable.load(valueWords, input.subarray(0, headerBytes), input.length, into => void into.set(input.subarray(headerBytes, headerBytes + into.length)))
+  // A damaged file may hold an id twice; then deleting it uncovers the other one, which is no fault of the table.
+  const unique = new Set([...table.entries()].map(({ id }) => id.toString('hex'))).size === table.size
   for (let index = 0; index < 6; index++) {
     const id = Buffer.alloc(32, index)
     table.has(id)
     table.set(id, ...Array.from({ length: valueWords }, () => index))
     if (!table.has(id)) throw new Error('an id that was set is not found')
-    if (index % 2 && (!table.delete(id) || table.has(id))) throw new Error('an id that was deleted is found')
+    if (index % 2 && (!table.delete(id) || (unique && table.has(id)))) throw new Error('an id that was deleted is found')
   }
   let seen = 0
   for (const { bucket } of table.entries()) seen += table.value(bucket, 0) >= 0 ? 1 : 0
@@ -205,6 +208,22 @@ export const targets: readonly Target[] = [
     },
   },
   {
+    name: 'archive tree, native', count: 1500, mutate: mutateMsgpack, samples: streams,
+    async run(input) {
+      const plain = await outcome(async () => build(await itemsOf(input, Infinity)))
+      const fast = await outcome(() => buildTree(split(input, 1 + (input[1] ?? 0)), treeOptions()))
+      // The plain one looks at fields that the drive does not need: it may refuse more, never less.
+      if (plain instanceof Error) return undefined
+      if (fast instanceof Error) return `refused by the addon only: ${fast.message}`
+      for (const [name, column] of Object.entries(plain)) {
+        if (name === 'slots' || !ArrayBuffer.isView(column)) continue
+        const other = (fast as unknown as Record<string, Uint8Array>)[name]!
+        if (column.byteLength !== other.byteLength || !Buffer.from(column.buffer, column.byteOffset, column.byteLength).equals(Buffer.from(other.buffer, other.byteOffset, other.byteLength))) return `another column ${name}`
+      }
+      return undefined
+    },
+  },
+  {
     name: 'manifest', count: 2000, mutate: mutateMsgpack, samples: plainOf('manifest'),
     async run(input) {
       const manifest = await Manifest.load(await objects.seal(input), objects, 'here', 'write')
@@ -286,7 +305,7 @@ export const targets: readonly Target[] = [
   },
   {
     name: 'locations, patterns, placeholders, specifications', count: 4000, mutate: mutateText,
-    samples: texts('ssh://user@host:22/./path::archive', 'host:~/repo::a', '/abs//x/../y::{hostname}-{now:%Y-%m-%dT%H:%M:%S.%f}', '{user:>10.3}{uuid4}{{}}', 'auto,zstd,3', 'obfuscate,110,lzma,9', 'buzhash,19,23,21,4095', 'fixed,4096,512',
+    samples: texts('ssh://user@host:22/./path::archive', 'host:~/repo::a', '/abs//x/../y::{hostname}-{now:%Y-%m-%dT%H:%M:%S.%f}', '{user:>10.3}{uuid4}{{}}', '{user:>10.3}', '{hostname:>99999999999}', '{pid:0>99999999999999999999}', 'auto,zstd,3', 'obfuscate,110,lzma,9', 'buzhash,19,23,21,4095', 'fixed,4096,512',
       '1.5G', '2024-05-01T09:00:00.000000', '0000000010000000', 'sh:**/*.t[!x-z]t', 'fm:*/cache/*', 're:^home/(?P<user>[^/]+)/.*\\.o$', 'pp:home', 'pf:/etc/passwd', '**/**/**/x/**/', '*a*a*a*a*b'),
     run(input) {
       const text = escapedText(input.subarray(1))
@@ -294,6 +313,16 @@ export const targets: readonly Target[] = [
     },
   },
 ]
+
+/** The value, or the declared error. */
+async function outcome<T>(made: () => Promise<T>): Promise<T | BorgError> {
+  try {
+    return await made()
+  } catch (error) {
+    if (error instanceof BorgError) return error
+    throw error
+  }
+}
 
 function unpackedField(input: Buffer, name: string): MsgValue | undefined {
   try {

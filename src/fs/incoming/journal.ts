@@ -156,10 +156,15 @@ export function replay(path: string, nodes: Nodes): number {
   return lost
 }
 
+/** Bytes that are looked through for the checksum of a record before the rest is given up: what is left of a journal is not worth minutes. */
+const maxSearchedBytes = 1 << 30
+
 function nextRecord(bytes: Buffer, from: number): number {
+  let searched = 0
   for (let at = from; at + headerBytes < bytes.length; at++) {
     const length = bytes.readUInt32LE(at)
     if (length === 0 || length > 65536 || at + headerBytes + length > bytes.length) continue
+    if ((searched += length) > maxSearchedBytes) return -1
     if (crc32(bytes.subarray(at + headerBytes, at + headerBytes + length)) === bytes.readUInt32LE(at + 4)) return at
   }
   return -1
