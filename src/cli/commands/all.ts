@@ -4,6 +4,7 @@ import type { ExtraCommands } from '../args.js'
 
 export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   create: async () => (await import('./create.js')).create,
+  delete: async () => (await import('./delete.js')).deleteCommand,
   extract: async () => (await import('./extract.js')).extract,
   help: async () => (await import('./help.js')).help,
   info: async () => (await import('./info.js')).info,

@@ -60,7 +60,7 @@ export class Manifest {
   }
 
   /** Decodes and authenticates it. TAM errors, UnsupportedManifest, IntegrityError. */
-  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass): Promise<Manifest> {
+  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass | undefined): Promise<Manifest> {
     const { key } = objects
     const plain = await objects.parse(manifestId, object)
     if (plain.subarray(0, 4).equals(futureMarker)) throw new UnsupportedManifest()
@@ -80,7 +80,7 @@ export class Manifest {
       Buffer.isBuffer(timestamp) ? timestamp.toString('latin1') : '',
       key.idHash(plain),
     )
-    manifest.#refuseUnknownFeatures(operation)
+    if (operation) manifest.#refuseUnknownFeatures(operation)
     return manifest
   }
 
