@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { type Location, canonical, parseLocation } from '../engine/location.js'
 import { BorgError } from '../engine/errors.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
-import type { OperationClass, ArchiveInfo } from '../engine/archive/manifest.js'
+import { type ArchiveInfo, isCheckpointName, type OperationClass } from '../engine/archive/manifest.js'
 import { expandPlaceholders } from '../engine/placeholders.js'
 import { placesOf, type Places } from '../engine/platform/places.js'
 import type { ClientCache } from '../engine/cache/client-cache.js'
@@ -155,7 +155,7 @@ export async function selectArchives(context: CommandContext, archives: Iterable
   const { archiveNameMatcher } = await import('../engine/patterns/matcher.js')
   const { escapedText, bytesOf } = await import('../engine/text.js')
   let found = [...archives]
-  if (options.hideCheckpoints && !context.flag('consider-checkpoints')) found = found.filter(({ name }) => !isCheckpoint(name))
+  if (options.hideCheckpoints && !context.flag('consider-checkpoints')) found = found.filter(({ name }) => !isCheckpointName(name))
   const glob = context.text('glob-archives'), prefix = context.text('prefix')
   if (glob !== undefined) {
     const matches = archiveNameMatcher(expandPlaceholders(glob))
@@ -178,10 +178,6 @@ export async function selectArchives(context: CommandContext, archives: Iterable
   if (first !== undefined) return found.slice(0, first)
   if (last !== undefined) return found.slice(-last)
   return found
-}
-
-export function isCheckpoint(name: string): boolean {
-  return /\.checkpoint(\.\d+)?$/.test(name)
 }
 
 /** -e, --exclude-from, --pattern, --patterns-from and PATHs as a matcher; R lines as roots. */

@@ -11,6 +11,8 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   init: async () => (await import('./init.js')).init,
   list: async () => (await import('./list.js')).list,
   mount: async () => (await import('./mount.js')).mount,
+  prune: async () => (await import('./prune.js')).prune,
+  rename: async () => (await import('./rename.js')).rename,
   umount: async () => (await import('./umount.js')).umount,
   version: async () => (await import('./version.js')).version,
 }

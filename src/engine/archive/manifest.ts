@@ -148,3 +148,10 @@ function readArchives(value: MsgValue | undefined): Map<string, ArchiveInfo> {
 export function isValidArchiveName(name: Uint8Array): boolean {
   return name.length > 0 && name.length <= maxNameBytes && !name.includes(0x2f) && !name.includes(0)
 }
+
+/** What unfinished archives have behind the name that they were to have (archive.md §8). */
+export const checkpointSuffix = /\.checkpoint(?:\.\d+)?$/
+
+export function isCheckpointName(name: string): boolean {
+  return checkpointSuffix.test(name)
+}
