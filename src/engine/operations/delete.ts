@@ -5,12 +5,12 @@
  * Killed before the COMMIT, nothing happened; killed after it, the cache is outdated, which costs its next user time.
  */
 import type { ArchiveOutline } from '../archive/archive-metadata.js'
-import { ArchiveDoesNotExist } from '../archive/errors.js'
+import { ArchiveDoesNotExist, damagedArchive } from '../archive/errors.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
 import type { ChunkIndex } from '../cache/chunk-index.js'
 import type { ClientCache } from '../cache/client-cache.js'
 import { ItemReferences } from '../cache/item-references.js'
-import { BorgError, IntegrityError } from '../errors.js'
+import { BorgError } from '../errors.js'
 import { type ChunkId, idHex, idKey } from '../ids.js'
 import { ObjectNotFound } from '../repository/errors.js'
 import type { LocalRepository } from '../repository/local-repository.js'
@@ -133,6 +133,12 @@ export class ArchiveDeletion {
   }
 
   async #releaseArchive({ info, outline, chunks }: DoomedArchive): Promise<void> {
+    // Nothing of it was counted, nothing is to be released.
+    if (this.#context.cache.isUncounted(info.id)) {
+      this.#releaseMetadata(info.id)
+      this.#listener.damaged?.(info)
+      return
+    }
     let problem: BorgError | undefined
     const references = new ItemReferences((id, _size, _csize, isPart) => this.#release(id, isPart))
     let done = 0
@@ -151,7 +157,7 @@ export class ArchiveDeletion {
       problem = error
     }
     this.#listener.finished?.()
-    if (problem && !this.#options.force) throw asDamage(info, problem)
+    if (problem && !this.#options.force) throw damagedArchive(shownText(bytesOf(info.name)), problem, ', nothing was deleted. Run "borg check --repair" on the repository, or delete the archive with --force.')
     if (!(outline instanceof BorgError)) this.#release(info.id, false)
     else this.#releaseMetadata(info.id)
     if (problem) this.#listener.damaged?.(info)
@@ -228,12 +234,6 @@ class ReleaseError extends ObjectNotFound {
     super(id, location)
     this.message += ' Nothing was deleted. Run "borg check --repair" on the repository, or delete with --force.'
   }
-}
-
-/** Borg's sentence, with the remedy. */
-function asDamage(info: ArchiveInfo, problem: BorgError): BorgError {
-  const remedy = `Archive ${shownText(bytesOf(info.name))} is damaged, nothing was deleted. Run "borg check --repair" on the repository, or delete the archive with --force.`
-  return Object.assign(new BorgError(problem instanceof IntegrityError ? 'IntegrityError' : problem.msgid, '', problem.exitCode, { cause: problem }), { message: `${problem.message} ${remedy}` })
 }
 
 interface DoomedArchive {
