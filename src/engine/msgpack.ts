@@ -403,3 +403,20 @@ export function unpackMap(bytes: Uint8Array): Map<string, MsgValue> {
   if (!(value instanceof Map)) throw new MsgpackError('a map expected')
   return value
 }
+
+/**
+ * unpackMap whose values under some keys are read by functions: for large values that would only be taken apart again. Such a key
+ * is not in the result.
+ */
+export function unpackMapWith(bytes: Buffer, special: Readonly<Record<string, (reader: MsgReader) => void>>): Map<string, MsgValue> {
+  const reader = new MsgReader(bytes)
+  const map = new Map<string, MsgValue>()
+  for (let count = reader.mapHeader(); count > 0; count--) {
+    const key = reader.rawByteString()
+    const read = Object.hasOwn(special, key) ? special[key] : undefined
+    if (read) read(reader)
+    else map.set(key, reader.value())
+  }
+  if (!reader.done) throw new MsgpackError(`${reader.end - reader.position} bytes follow the value`)
+  return map
+}

@@ -28,11 +28,11 @@ import type { Workers } from '../store/workers.js'
 import { bytesOf, shownText } from '../text.js'
 import { ArchiveIndexes } from './archive-indexes.js'
 import { type ArchiveReferences, collectReferences } from './archive-references.js'
+import { ArchiveSumsFile } from './archive-sums.js'
 import { CacheConfig } from './cache-config.js'
 import { completeCacheFolder, ensureCacheFolder } from './cache-folder.js'
 import { ChunkIndex } from './chunk-index.js'
 import { EncryptionMethodMismatch } from './errors.js'
-import { OldArchiveSums } from './old-sums.js'
 import { readTable, writeTable } from './table-file.js'
 
 /** What the cache is about. */
@@ -72,8 +72,8 @@ export class ClientCache {
   readonly #lock: Lock
   readonly #config: CacheConfig
   readonly #archives: ArchiveIndexes
-  /** Sums that archives made before Borg 1.2 do not say themselves. */
-  readonly oldSums: OldArchiveSums
+  /** What archives say of their sizes. */
+  readonly sums: ArchiveSumsFile
   /** For the manifest that it was synced to, with the changes made since. */
   #index: ChunkIndex | undefined
   /** Hex ids of archives that the index knows nothing of. */
@@ -85,7 +85,7 @@ export class ClientCache {
     this.#lock = lock
     this.#config = config
     this.#archives = archives
-    this.oldSums = new OldArchiveSums(join(folder, 'pre12-meta'))
+    this.sums = new ArchiveSumsFile(join(folder, 'borgfs-archive-sums'))
     this.#log = log
   }
 

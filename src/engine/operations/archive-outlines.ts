@@ -33,7 +33,7 @@ export async function* readMetadataObjects(infos: readonly ArchiveInfo[], opened
   for (let start = 0; start < infos.length; start += groupSize) {
     const group = infos.slice(start, start + groupSize)
     let next = 0
-    for await (const plain of reader.getEach(group.map(({ id }) => id))) yield [group[next++]!, plain]
+    for await (const plain of reader.getEach(group.map(({ id }) => id), { likelySize: 2048 })) yield [group[next++]!, plain]
   }
 }
 
