@@ -250,6 +250,16 @@ export class MsgReader {
     return this.bytes.subarray(at, at + length)
   }
 
+  /** Steps over a raw that must have this length; where its bytes lie. */
+  skipRaw(length: number): number {
+    const { bytes, position } = this
+    // As everybody writes it.
+    if (position + 3 <= this.end && bytes[position] === 0xda && bytes[position + 1] === length >> 8 && bytes[position + 2] === (length & 0xff)) return this.#need(3 + length) + 3
+    const found = this.raw()
+    if (found.length !== length) throw new MsgpackError(`a raw of ${found.length} bytes instead of ${length}`)
+    return this.position - length
+  }
+
   #binLength(lead: number): number {
     if (lead === 0xc4) return this.bytes[this.#need(2) + 1]!
     if (lead === 0xc5) return this.bytes.readUInt16BE(this.#need(3) + 1)

@@ -30,12 +30,12 @@ export class ChunkReader {
 
   /**
    * The plaintexts in the order asked. The first that cannot be read throws, after all before it were given. With `borrowed` a
-   * plaintext is only valid until the next one is asked for. `likelySize`: of chunks whose size nobody tells.
+   * plaintext is only valid until the next one is asked for.
    */
-  async *getMany(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, options: { borrowed?: boolean; likelySize?: number } = {}): AsyncGenerator<Buffer> {
+  async *getMany(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, options: { borrowed?: boolean } = {}): AsyncGenerator<Buffer> {
     const batches: Promise<Batch>[] = []
     const limit = this.#workers.count * batchesPerWorker
-    const groups = grouped(wanted, options.likelySize)
+    const groups = grouped(wanted)
     try {
       let ended = false
       for (;;) {
@@ -107,10 +107,10 @@ export class ChunkReader {
    * As getMany, but an object that cannot be read or is not what it should be is given as its error, and the rest follows.
    * What is no damage (a failing disk, a lost worker) still throws.
    */
-  async *getEach(ids: readonly ChunkId[], options: { likelySize?: number } = {}): AsyncGenerator<Buffer | BorgError> {
+  async *getEach(ids: readonly ChunkId[]): AsyncGenerator<Buffer | BorgError> {
     for (let next = 0; next < ids.length; ) {
       try {
-        for await (const plain of this.getMany(ids.slice(next).map(id => ({ id, size: undefined })), options)) {
+        for await (const plain of this.getMany(ids.slice(next).map(id => ({ id, size: undefined })))) {
           next++
           yield plain
         }
@@ -203,12 +203,12 @@ export function errorOf(failure: OpenFailure): Error {
   return failure.msgid.includes('ntegrity') ? Object.assign(new IntegrityError(''), { message: failure.message }) : new BorgError(failure.msgid, failure.message, failure.exitCode)
 }
 
-async function* grouped(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, likelySize = 65536): AsyncGenerator<WantedChunk[]> {
+async function* grouped(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>): AsyncGenerator<WantedChunk[]> {
   let group: WantedChunk[] = []
   let bytes = 0
   for await (const chunk of wanted) {
     group.push(chunk)
-    bytes += chunk.size ?? likelySize
+    bytes += chunk.size ?? 65536
     if (bytes >= batchBytes || group.length >= batchCount) {
       yield group
       group = []
