@@ -14,6 +14,8 @@
         "native/pages_binding.cc",
         "native/items.c",
         "native/items_binding.cc",
+        "native/tree.c",
+        "native/tree_binding.cc",
         "native/kernel_binding.cc"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],

@@ -131,6 +131,7 @@ NAPI_MODULE_INIT() {
   registerDirectory(env, exports);
   registerPages(env, exports);
   registerItems(env, exports);
+  registerTree(env, exports);
   registerKernel(env, exports);
   return exports;
 }

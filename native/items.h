@@ -1,6 +1,6 @@
 /*
- * The chunk references of an item stream (archive.md §4): one msgpack map per item, without separators. Nothing is built of
- * them but the list of references. Bytes are not trusted: every length is held against what is there.
+ * Reading the item stream of an archive (archive.md §1, §4): one item of old MessagePack as spans of the bytes it lies in. No
+ * allocation, no globals; every byte is taken for hostile.
  */
 #ifndef BORGFS_ITEMS_H
 #define BORGFS_ITEMS_H
@@ -12,24 +12,51 @@
 extern "C" {
 #endif
 
-enum { ITEMS_ALL = 0, ITEMS_CUT = 1, ITEMS_MALFORMED = 2, ITEMS_NO_MEMORY = 3 };
-
-/* Four words for each reference: where its id lies, size, csize, 1 if it belongs to an item with the key `part`. */
-struct item_references {
-  uint32_t *words;
-  size_t count, capacity;
-  uint32_t files, parts; /* items with chunks */
+struct span {
+  const uint8_t *data;
+  size_t length;
 };
 
+/* Where the next value stands. */
+struct msgpack {
+  const uint8_t *at, *end;
+};
+
+enum { ITEM_OK = 0, ITEM_TRUNCATED = -1, ITEM_INVALID = -2 };
+
+/* `has` bits. */
+enum {
+  ITEM_PATH = 1, ITEM_ATIME = 2, ITEM_CTIME = 4, ITEM_SIZE = 8, ITEM_SOURCE = 16, ITEM_PART = 32, ITEM_DAMAGED = 64, ITEM_CHUNKS = 128,
+  ITEM_USER = 256, ITEM_GROUP = 512, ITEM_ACL_ACCESS = 1024, ITEM_ACL_DEFAULT = 2048, ITEM_XATTRS = 4096
+};
+
+struct item {
+  unsigned has;
+  struct span path, user, group, source, acl_access, acl_default;
+  uint32_t mode, uid, gid, rdev;
+  int64_t mtime_ns, atime_ns, ctime_ns; /* clamped to 64 bits */
+  double size;
+  /* Values still packed: the entries of `chunks` and `xattrs`, behind their headers. */
+  struct msgpack chunks, xattrs;
+  size_t chunk_count, xattr_count;
+};
+
+/* One item; `cursor` is behind it only if ITEM_OK is returned. */
+int item_read(struct msgpack *cursor, struct item *item);
+
 /*
- * Reads whole items from the start of data[0, length), which is below 4 GiB, and sets `consumed` to where the last of them ends.
- * ITEMS_CUT: what follows is the beginning of an item. ITEMS_MALFORMED: what follows is none. References are appended to
- * `into`, which begins zeroed; its words are the caller's to free(), whatever is returned.
+ * One item of which only the references matter, whatever else is wrong with it: its chunk list as in struct item, of no entries where
+ * there is none (`listed` 0), and whether it has the key `part`. `cursor` is behind it only if ITEM_OK is returned.
  */
-int items_references(const uint8_t *data, size_t length, size_t *consumed, struct item_references *into);
+int item_read_references(struct msgpack *cursor, struct msgpack *chunks, size_t *count, int *listed, int *part);
+
+/* The next entry of item.chunks; it was checked when the item was read. */
+void item_chunk(struct msgpack *chunks, const uint8_t **id, uint32_t *size, uint32_t *csize);
+
+/* The next entry of item.xattrs; an empty value where there is none. */
+void item_xattr(struct msgpack *xattrs, struct span *name, struct span *value);
 
 #ifdef __cplusplus
 }
 #endif
-
 #endif

@@ -1,8 +1,7 @@
-/* items.c for JavaScript: one array of words, so that a call makes one object. */
+/* The references of an item stream for JavaScript: one array of words, so that a call makes one object. */
 #include "arguments.h"
 #include "items.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 namespace {
@@ -16,20 +15,32 @@ napi_value itemReferences(napi_env env, napi_callback_info info) {
     napi_throw_range_error(env, nullptr, "a stream of more than 4 GiB in one piece");
     return nullptr;
   }
-  item_references found = {};
-  size_t consumed = 0;
-  int status = items_references(stream.data, stream.length, &consumed, &found);
-  uint32_t head[4] = {static_cast<uint32_t>(status), static_cast<uint32_t>(consumed), found.files, found.parts};
-  void *data = nullptr;
-  napi_value buffer, words = nullptr;
-  size_t bytes = sizeof head + found.count * 16;
-  if (napi_create_arraybuffer(env, bytes, &data, &buffer) == napi_ok) {
-    memcpy(data, head, sizeof head);
-    if (found.count) memcpy(static_cast<uint8_t *>(data) + sizeof head, found.words, found.count * 16);
-    napi_create_typedarray(env, napi_uint32_array, bytes / 4, buffer, 0, &words);
+  std::vector<uint32_t> words(4);
+  msgpack cursor = {stream.data, stream.data + stream.length}, chunks;
+  uint32_t status = 0;
+  while (cursor.at < cursor.end) {
+    size_t count;
+    int listed, part, found = item_read_references(&cursor, &chunks, &count, &listed, &part);
+    if (found != ITEM_OK) {
+      status = found == ITEM_TRUNCATED ? 1 : 2;
+      break;
+    }
+    if (listed) words[part ? 3 : 2]++;
+    for (; count > 0; count--) {
+      const uint8_t *id;
+      uint32_t size, csize;
+      item_chunk(&chunks, &id, &size, &csize);
+      words.insert(words.end(), {static_cast<uint32_t>(id - stream.data), size, csize, static_cast<uint32_t>(part)});
+    }
   }
-  free(found.words);
-  return words;
+  words[0] = status;
+  words[1] = static_cast<uint32_t>(cursor.at - stream.data);
+  void *data = nullptr;
+  napi_value buffer, result = nullptr;
+  if (napi_create_arraybuffer(env, words.size() * 4, &data, &buffer) != napi_ok) return nullptr;
+  memcpy(data, words.data(), words.size() * 4);
+  napi_create_typedarray(env, napi_uint32_array, words.size(), buffer, 0, &result);
+  return result;
 }
 
 }  // namespace
