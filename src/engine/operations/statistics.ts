@@ -10,6 +10,7 @@ import type { ArchiveSums } from '../cache/archive-sums.js'
 import { collectReferences } from '../cache/archive-references.js'
 import type { ClientCache } from '../cache/client-cache.js'
 import { BorgError } from '../errors.js'
+import { idFromKey, idKey } from '../ids.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import { ChunkReader } from '../store/chunk-reader.js'
 import type { Workers } from '../store/workers.js'
@@ -81,7 +82,27 @@ export async function* collectArchiveNumbers(infos: readonly ArchiveInfo[], cont
   }
 }
 
-export function utilizationOf(info: ArchiveInfo, repository: LocalRepository): number {
+/**
+ * What `create` says of the archive it made, which is not what `info` says (output.md §4): sizes with the metadata object, and what
+ * came in new without the item stream.
+ */
+export async function creationNumbers(stored: { readonly info: ArchiveInfo; readonly stats: ArchiveStats; readonly newBytes: number }, { opened, cache }: StatisticsContext): Promise<ArchiveNumbers> {
+  const { repository, objects } = opened
+  const { info, stats } = stored
+  const object = await repository.get(info.id)
+  const plain = await objects.parse(info.id, object)
+  const metadata = decodeMetadata(plain, objects.key, info.name)
+  let deduplicatedSize = stored.newBytes + object.length
+  const counts = new Map<string, number>()
+  for (const id of metadata.items) counts.set(idKey(id), (counts.get(idKey(id)) ?? 0) + 1)
+  for (const [key, count] of counts) {
+    const chunk = cache.index!.get(idFromKey(key))
+    if (chunk?.refcount === count) deduplicatedSize -= chunk.csize
+  }
+  return { metadata, stats: { ...stats, size: stats.size + plain.length, csize: stats.csize + object.length }, deduplicatedSize, utilization: utilizationOf(info, repository) }
+}
+
+function utilizationOf(info: ArchiveInfo, repository: LocalRepository): number {
   return (repository.storedSize(info.id) ?? 0) / maxMetadataBytes
 }
 
