@@ -9,8 +9,8 @@ import type { Workers } from '../store/workers.js'
 import type { OpenedRepository } from './open.js'
 
 /** Threads take longer to start than so many stored bytes of so many objects to be opened here; and messages to travel, once they run. */
-const worthStartingBytes = 2 << 20
-const worthStartingCount = 4000
+const worthStartingBytes = 4 << 20
+const worthStartingCount = 8000
 const worthSendingBytes = 128 << 10
 
 /** Objects asked of the workers at a time; bounds what of them is in memory. */
