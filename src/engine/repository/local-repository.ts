@@ -8,13 +8,13 @@ import { formatNonce, parseNonce } from '../crypto/nonces.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import type { Log } from '../log.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
-import { files } from '../platform/files.js'
-import { saveFile } from '../platform/save-file.js'
+import { files, removeTree } from '../platform/files.js'
+import { saveFile, syncDirectory } from '../platform/save-file.js'
 import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
-  AlreadyExists, AtticRepository, InsufficientFreeSpace, LockLost, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
+  AlreadyExists, AppendOnly, AtticRepository, InsufficientFreeSpace, LockLost, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
 import type { Hints } from './hints.js'
@@ -412,6 +412,20 @@ export class LocalRepository implements Repository {
   async close(): Promise<void> {
     this.#segments.close()
     this.#lock.release()
+  }
+
+  /**
+   * Removes the whole repository; the exclusive lock is held and gone afterwards. AppendOnly. The config goes first: what a
+   * crash leaves behind is no repository to anybody any more.
+   */
+  destroy(): void {
+    if (this.#lock.held !== 'exclusive') throw new Error('deleting a repository needs the exclusive lock')
+    if (this.config.appendOnly) throw new AppendOnly(this.location, 'Nothing was deleted.')
+    this.#segments.close()
+    files.remove(join(this.path, 'config'))
+    syncDirectory(this.path)
+    this.#lock.release()
+    removeTree(this.path)
   }
 }
 

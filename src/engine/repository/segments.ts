@@ -119,16 +119,15 @@ export class Segments {
     let at = offset - window.start
     if (window.segment !== segment || at < 0 || at + headerBytes > window.length) {
       const goesOn = window.segment === segment && at >= 0 && at < windowBytes
-      window.segment = segment
-      window.start = offset
-      window.length = 0
+      window.segment = -1
       try {
         window.length = readSync(this.descriptor(segment), window.bytes, 0, goesOn ? windowBytes : strayBytes, offset)
       } catch (error) {
         if (errnoOf(error) !== 'ENOENT') throw error
-        window.segment = -1
         throw new SegmentError('Segment is missing', segment, offset)
       }
+      window.segment = segment
+      window.start = offset
       at = 0
       if (window.length < headerBytes) {
         window.segment = -1
