@@ -54,10 +54,7 @@ export class TerminalPrompt implements PassphrasePrompt {
       tell('question_accepted_false', 'Aborting.')
       return Promise.resolve(false)
     }
-    if (options.only === undefined ? yes.has(answer) : answer === options.only) {
-      tell('question_accepted_true', '')
-      return Promise.resolve(true)
-    }
+    if (options.only === undefined ? yes.has(answer) : answer === options.only) return Promise.resolve(true)
     tell('question_invalid_answer', 'Invalid answer, aborting.')
     return Promise.resolve(false)
   }
