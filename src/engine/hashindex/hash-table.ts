@@ -255,6 +255,19 @@ export class HashTable {
     }
   }
 
+  /** Enters every id of another table, of whatever value size, with all values 0. Ids that are here already keep theirs. */
+  addIds(other: SharedTable): void {
+    const from = new Uint32Array(other.buffer)
+    const [fromStride, stride] = [keyWords + other.valueWords, this.#stride]
+    for (let at = 0; at < from.length; at += fromStride) {
+      if (from[at + keyWords]! >= deletedMark) continue
+      for (let word = 0; word < keyWords; word++) this.#key[word] = from[at + word]!
+      if (search(this.#words, this.#key, this.#buckets, stride) >= 0) continue
+      const to = this.#insertKey() * stride + keyWords
+      for (let word = this.valueWords - 1; word >= 0; word--) this.#words[to + word] = 0
+    }
+  }
+
   /** The used buckets one after the other, as a file holds them that is only read through. */
   compact(): { readonly header: Buffer; readonly bytes: Uint8Array } {
     const bytes = new Uint8Array(this.#entries * this.#stride * 4)

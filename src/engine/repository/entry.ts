@@ -4,6 +4,7 @@
  *   0  CRC-32 of all that follows   4  size of the whole entry   8  tag   9  key (PUT, DELETE)   41  value (PUT)
  */
 import { idBytes, maxEntryBytes, putHeaderBytes } from '../constants.js'
+import { type ChunkId, chunkId } from '../ids.js'
 import { crc32 } from '../crc32.js'
 import { SegmentError } from './errors.js'
 
@@ -70,4 +71,8 @@ export function readHeader(bytes: Buffer, at: number, segment: number, offset: n
     throw new SegmentError(`Invalid segment entry size ${size} of tag ${tag}`, segment, offset)
   }
   return { crc: bytes.readUInt32LE(at), size, tag }
+}
+
+export function keyAt(bytes: Buffer, at: number): ChunkId {
+  return chunkId(Buffer.from(bytes.subarray(at + headerBytes, at + putHeaderBytes)))
 }

@@ -17,6 +17,7 @@ import {
   AlreadyExists, AtticRepository, InsufficientFreeSpace, LockLost, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
+import type { Hints } from './hints.js'
 import { Lock, type LockKind } from './lock.js'
 import type { Repository, Transaction } from './repository.js'
 import { findRepository, lockPath } from './repository-home.js'
@@ -191,6 +192,18 @@ export class LocalRepository implements Repository {
     const length = this.#segments.entryLength(segment, offset)
     if (length < putHeaderBytes || length > maxEntryBytes) throw new SegmentError(`Invalid segment entry size ${length}`, segment, offset)
     return { fd: this.#segments.descriptor(segment), segment, offset, length }
+  }
+
+  /** Segment and offset of an object's entry, undefined if there is none. */
+  entryPosition(id: ChunkId): { segment: number; offset: number } | undefined {
+    const { index } = this.#state
+    const bucket = index.find(id)
+    return bucket < 0 ? undefined : { segment: index.value(bucket, 0), offset: index.value(bucket, 1) }
+  }
+
+  /** What compaction needs to know, as of the last commit; not to be changed. */
+  get hints(): Readonly<Hints> {
+    return this.#state.hints
   }
 
   storedSize(id: ChunkId): number | undefined {

@@ -121,7 +121,14 @@ export class Segments {
       const goesOn = window.segment === segment && at >= 0 && at < windowBytes
       window.segment = segment
       window.start = offset
-      window.length = readSync(this.descriptor(segment), window.bytes, 0, goesOn ? windowBytes : strayBytes, offset)
+      window.length = 0
+      try {
+        window.length = readSync(this.descriptor(segment), window.bytes, 0, goesOn ? windowBytes : strayBytes, offset)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+        window.segment = -1
+        throw new SegmentError('Segment is missing', segment, offset)
+      }
       at = 0
       if (window.length < headerBytes) {
         window.segment = -1
