@@ -90,6 +90,7 @@ class Check {
     if (repair) {
       repository.assertLocked()
       segments.removeAbove(transaction)
+      segments.removeTemporaries()
     } else if (mode === 'plan') this.#planRemoval(transaction)
     const hadCommit = segments.lastCommitted() >= 0
 
