@@ -14,7 +14,7 @@ exports.load = file => {
   } catch {
     // Never made: nothing but time is lost.
   }
-  const script = new vm.Script(source, { filename: file, cachedData, importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER })
+  const script = new vm.Script(source, { filename: file, cachedData })
   const module = new Module(file)
   module.filename = file
   module.paths = Module._nodeModulePaths(dirname(file))

@@ -140,6 +140,7 @@ NAPI_MODULE_INIT() {
   registerFiles(env, exports);
   registerDirectory(env, exports);
   registerPages(env, exports);
+  registerCrc32(env, exports);
   registerTree(env, exports);
   registerKernel(env, exports);
   return exports;

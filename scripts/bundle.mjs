@@ -18,9 +18,14 @@ const common = {
 }
 await build({
   ...common,
-  entryPoints: { main: 'dist/src/cli/main.js', background: 'dist/src/cli/background.js', 'byte-worker': 'dist/src/engine/store/byte-worker.js' },
+  entryPoints: {
+    main: 'dist/src/cli/main.js', background: 'dist/src/cli/background.js', 'byte-worker': 'dist/src/engine/store/byte-worker.js',
+    'segment-worker': 'dist/src/engine/repository/segment-worker.js',
+  },
   outdir: folder,
   format: 'cjs',
+  // Prepared code has no import().
+  supported: { 'dynamic-import': false },
   define: { 'import.meta.url': 'moduleUrl' },
   banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
 })

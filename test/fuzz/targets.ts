@@ -337,7 +337,7 @@ function sampleHints(): Buffer {
   const hints = new Hints()
   hints.addLive(1, 3)
   hints.addFreeable(1, 100)
-  hints.addShadow(chunkId(Buffer.alloc(32, 9)), 4)
+  hints.shadow.set(chunkId(Buffer.alloc(32, 9)), [4])
   hints.quotaUse = 5000
   return hints.pack()
 }

@@ -1,8 +1,13 @@
 /** The commands there are, each loaded when it is called: start-up time is what scripts and prompts feel. */
 import type { Command } from '../command.js'
 import type { ExtraCommands } from '../args.js'
+import { type CommandSpec, commandSpecs, type OptionSpec } from '../options.js'
 
 export const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  'break-lock': async () => (await import('./break-lock.js')).breakLockCommand,
+  check: async () => (await import('./check.js')).check,
+  compact: async () => (await import('./compact.js')).compact,
+  config: async () => (await import('./config.js')).config,
   create: async () => (await import('./create.js')).create,
   'debug convert-profile': async () => (await import('./debug/convert-profile.js')).debugConvertProfile,
   'debug delete-obj': async () => (await import('./debug/object.js')).debugDeleteObj,
@@ -28,10 +33,19 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   list: async () => (await import('./list.js')).list,
   mount: async () => (await import('./mount.js')).mount,
   umount: async () => (await import('./umount.js')).umount,
+  upgrade: async () => (await import('./upgrade.js')).upgrade,
   version: async () => (await import('./version.js')).version,
+  'with-lock': async () => (await import('./with-lock.js')).withLock,
 }
 
 /** Commands and options that Borg does not have. */
 export const ownCommands: ExtraCommands = {
+  check: withOptions('check', { flags: ['-n', '--dry-run'], kind: 'flag' }),
   version: { positionals: [] },
+}
+
+/** A command of Borg with options of our own behind its own. */
+function withOptions(command: string, ...options: readonly OptionSpec[]): CommandSpec {
+  const spec = commandSpecs[command]!
+  return { ...spec, options: [...(spec.options ?? []), ...options] }
 }

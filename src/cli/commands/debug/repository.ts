@@ -23,7 +23,7 @@ export const debugDumpManifest: Command = async context => {
 export const debugDumpHints: Command = async context => {
   const { hints } = await context.openLocal(context.location('repository'), 'exclusive')
   const shadow = new Map<string, MsgValue>()
-  for (const [id, segments] of hints.shadow) shadow.set(Buffer.from(id, 'latin1').toString('hex'), segments)
+  for (const { id, segments } of hints.shadow.entries()) shadow.set(idHex(id), [...segments])
   // Keys that are numbers only JSON makes into text.
   const all = new Map<string, unknown>([['segments', hints.segments], ['compact', hints.compact], ['storage_quota_use', hints.quotaUse], ['shadow_index', shadow]])
   writeAnswer(context.positional('path')[0]!, dumpJson(all as Map<string, MsgValue>))
