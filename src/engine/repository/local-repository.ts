@@ -114,16 +114,17 @@ export class LocalRepository implements Repository {
       const config = options.lock === 'none' ? unlocked : RepositoryConfig.load(folder, folder)
       const segments = new Segments(folder, { segmentsPerDir: config.segmentsPerDir, maxSegmentSize: config.maxSegmentSize })
       refuseAttic(folder, segments)
-      let state: RepositoryState | Error
+      let state: RepositoryState | Error, stale = false
       try {
-        const loaded = await loadState(folder, folder, segments, options.log)
-        state = loaded.state
-        if (loaded.stale && options.lock === 'exclusive' && !options.readOnly) saveState(folder, state)
+        ;({ state, stale } = await loadState(folder, folder, segments, options.log))
       } catch (error) {
         if (!options.forCheck || !(error instanceof BorgError)) throw error
         state = error
       }
-      return new LocalRepository(folder, config, lock, segments, state, options)
+      const repository = new LocalRepository(folder, config, lock, segments, state, options)
+      // Somebody died between his COMMIT and this.
+      if (stale && !(state instanceof Error) && options.lock === 'exclusive' && !options.readOnly) repository.committed(state)
+      return repository
     } catch (error) {
       lock.release()
       throw error

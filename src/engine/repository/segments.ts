@@ -306,6 +306,13 @@ export class Segments {
     this.next = transaction + 1
   }
 
+  /** Removes what a repair that was killed left beside the segments: each may be as large as one. */
+  removeTemporaries(): void {
+    for (const name of directories(this.#folder)) {
+      for (const file of readdirSync(join(this.#folder, name))) if (/^\d+-\w+\.tmp$/.test(file)) files.removeIfThere(join(this.#folder, name, file))
+    }
+  }
+
   /** Removes directories that became empty. That of `transaction` stays: Borg makes one only for its first segment. */
   removeEmptyFolders(transaction: number): void {
     const current = Math.floor(transaction / this.#perDirectory)
