@@ -1,9 +1,11 @@
 /** What info and --stats say of repositories and archives, as text and as JSON (output.md §4, §5). */
+import { maxObjectBytes } from '../../engine/constants.js'
 import type { ArchiveInfo } from '../../engine/archive/manifest.js'
 import { parseTimestamp } from '../../engine/archive/timestamps.js'
 import { keyTypeOf } from '../../engine/crypto/key-types.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { ArchiveNumbers, Statistics } from '../../engine/operations/statistics.js'
+import type { StoredArchive } from '../../engine/operations/store-archive.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import type { CommandContext } from '../context.js'
@@ -102,6 +104,21 @@ export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statis
     ...tableLines(context, statistics, { size: run.size, csize: run.csize, deduplicated: run.newBytes }),
     dashes,
   ]
+}
+
+/** The block of a `create --no-cache-sync` that does not know the other archives. */
+export async function unsyncedStats(opened: Opened, stored: StoredArchive, context: CommandContext, duration: number): Promise<string[]> {
+  const { info, stats, newBytes } = stored
+  const { repository, objects } = opened
+  const { ArchiveReader } = await import('../../engine/archive/archive-reader.js')
+  const { metadata } = await ArchiveReader.open(info, repository, objects)
+  const numbers: ArchiveNumbers = { metadata, stats, deduplicatedSize: newBytes, utilization: (repository.storedSize(info.id) ?? 0) / maxObjectBytes }
+  const nothing = { totalSize: 0, totalCsize: 0, uniqueSize: 0, uniqueCsize: 0, totalChunks: 0, uniqueChunks: 0, archive: numbers }
+  const unknown = 'unknown'
+  return statsBlock(opened, info, nothing, context, { duration, size: stats.size, csize: stats.csize, newBytes }).map(line =>
+    line.startsWith('All archives:') ? row('All archives:', unknown, unknown, unknown)
+      // The manifest is no chunk.
+      : line.startsWith('Chunk index:') ? row('Chunk index:', String(repository.objectCount - 1), unknown) : line)
 }
 
 export function archiveTime(stored: string): string {
