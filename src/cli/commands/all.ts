@@ -10,6 +10,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   init: async () => (await import('./init.js')).init,
   list: async () => (await import('./list.js')).list,
   mount: async () => (await import('./mount.js')).mount,
+  recreate: async () => (await import('./recreate.js')).recreate,
   umount: async () => (await import('./umount.js')).umount,
   version: async () => (await import('./version.js')).version,
 }

@@ -18,6 +18,7 @@ import { Workers } from '../../engine/store/workers.js'
 import { escapedBytes, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
 import { archiveName, type CommandContext, loadMatcher } from '../context.js'
+import { checkpointsOf, listFilter, parseTimestampOption } from '../archive-options.js'
 import { warningCode, warningOfErrno } from '../exit.js'
 import { ArchiveProgressLine, syncListener } from '../output/progress.js'
 import { archiveJson, cacheJson, printJson, repositoryJson, statsBlock, unsyncedStats } from '../output/summary.js'
@@ -35,7 +36,6 @@ export const create: Command = async context => {
   if (typed.length === 0 && (fromCommand || pathsFromCommand)) throw context.complaint('No command given.')
   if (typed.length === 0 && !pathsFromStdin) throw context.complaint('Need at least one PATH argument.')
   const input = fromCommand ? 'content' : pathsFromCommand || pathsFromStdin ? 'paths' : 'roots'
-  const interval = context.number('checkpoint-interval')!
   const params = parseChunkerParams(context.text('chunker-params')!)
   const codec = parseCompression(context.text('compression')!)
   const mode = parseFilesCacheMode(context.text('files-cache')!)
@@ -89,10 +89,7 @@ export const create: Command = async context => {
   const { stop, now } = context.signals.orderly()
   const stored = await createArchive({
     opened, workers, codec, chunker, signal: now, cache: { client: cache, ...(filesCache.remembers ? { files: filesCache } : {}) },
-    checkpoints: {
-      intervalMs: interval * 1000, stop,
-      told: state => log.message('info', 'borg.archive', state === 'starting' ? 'checkpoint requested: starting checkpoint creation...' : 'checkpoint requested: finished checkpoint creation!'),
-    },
+    checkpoints: checkpointsOf(context, stop),
   }, name, {
     comment: escapedBytes(comment), cmdline: context.argv.map(escapedBytes), chunkerParams: params, ...(timestampMicros === undefined ? {} : { timestampMicros }),
   }, options, filesCache, listener)
@@ -105,7 +102,7 @@ export const create: Command = async context => {
     return
   }
   const { collectStatistics } = await import('../../engine/operations/statistics.js')
-  const statistics = await collectStatistics(opened, workers, stored.info, { parts: context.flag('consider-part-files') })
+  const statistics = await collectStatistics(opened, workers, stored.info)
   if (json) {
     printJson({
       ...repositoryJson(opened), ...cacheJson(cache.folder, statistics),
@@ -121,15 +118,9 @@ export const create: Command = async context => {
 
 function listenerOf(context: CommandContext, progress: ArchiveProgressLine | undefined): CreateListener {
   const { log } = context
-  const list = context.flag('list')
-  const filter = context.text('filter')
-  if (list) log.always('borg.output.list')
+  const status = listFilter(context)
   return {
-    ...(list ? { status: (letter, path) => {
-      if (filter !== undefined && !filter.includes(letter)) return
-      if (log.json) log.object({ type: 'file_status', status: letter, path: shownText(path) })
-      else log.message('info', 'borg.output.list', `${letter} ${shownText(path)}`)
-    } } : {}),
+    ...(status ? { status } : {}),
     warning: (path, operation, error) => {
       const name = shownText(path).split('/').pop()!
       log.message('warning', 'borg.archiver', `${shownText(path)}: ${operation ? `${operation}: ` : ''}${errorText(error)}: '${name}'`)
@@ -180,22 +171,3 @@ function unescaped(text: string): string {
     return single[code] ?? whole
   })
 }
-
-/** --timestamp in microseconds: one of the UTC forms, or the mtime of a path (commands.md §8). */
-function parseTimestampOption(context: CommandContext): number | undefined {
-  const text = context.text('timestamp')
-  if (text === undefined) return undefined
-  const match = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?(?:Z|\+00:00)?)?$/.exec(text)
-  if (match) {
-    const [, year, month, day, hour = '0', minute = '0', second = '0'] = match
-    return Date.UTC(Number(year), Number(month) - 1, Number(day), Number(hour), Number(minute), Number(second)) * 1000
-  }
-  const ordinal = /^(\d{4})-(\d{3})$/.exec(text)
-  if (ordinal) return Date.UTC(Number(ordinal[1]), 0, Number(ordinal[2])) * 1000
-  try {
-    return Math.floor(statSync(text).mtimeMs / 1000) * 1e6
-  } catch {
-    throw context.usage(`argument --timestamp: invalid timestamp value: '${text}'`)
-  }
-}
-

@@ -11,7 +11,6 @@ import { archiveJson, archiveTime, cacheJson, durationOf, encryptedText, printJs
 import { formatDuration } from '../output/units.js'
 
 export const info: Command = async context => {
-  const parts = { parts: context.flag('consider-part-files') }
   const location = context.location('either')
   const opened = await context.open(location, 'shared', 'read')
   const folder = await ensureCacheFolder(context.places, opened.repository.id, context.log, context.lockWaitMs, context.env)
@@ -23,7 +22,7 @@ export const info: Command = async context => {
   else if (filtered) wanted = await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: false })
 
   if (wanted === undefined) {
-    const statistics = await collectStatistics(opened, workers, undefined, parts)
+    const statistics = await collectStatistics(opened, workers)
     if (context.flag('json')) {
       const json = { ...repositoryJson(opened), ...cacheJson(folder, statistics), security_dir: opened.security.path }
       printJson(json)
@@ -37,9 +36,9 @@ export const info: Command = async context => {
     print(`${lines.join('\n')}\n`)
     return
   }
-  const all = await collectForArchives(opened, workers, wanted, parts)
+  const all = await collectForArchives(opened, workers, wanted)
   if (context.flag('json')) {
-    const statistics = all[0] ?? (await collectStatistics(opened, workers, undefined, parts))
+    const statistics = all[0] ?? (await collectStatistics(opened, workers))
     printJson({ ...repositoryJson(opened), ...cacheJson(folder, statistics), archives: wanted.map((archive, index) => archiveJson(archive, all[index]!.archive!, context, { full: true })) })
     return
   }

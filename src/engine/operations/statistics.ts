@@ -2,11 +2,10 @@
  * Sizes of archives and of the repository (archive.md §9): counted over all references of all archives. Costs a pass over every
  * archive's items; memory: 44 bytes for each distinct chunk.
  */
-import { type ArchiveMetadata, type ArchiveStats, noStats } from '../archive/archive-metadata.js'
+import { type ArchiveMetadata, type ArchiveStats } from '../archive/archive-metadata.js'
 import { ArchiveReader } from '../archive/archive-reader.js'
 import type { Item } from '../archive/item.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
-import { maxObjectBytes } from '../constants.js'
 import { HashTable } from '../hashindex/hash-table.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import { ChunkReader } from '../store/chunk-reader.js'
@@ -34,21 +33,17 @@ export interface Statistics {
   readonly archive: ArchiveNumbers | undefined
 }
 
+const maxMetadataBytes = 20971479
 const refcount = 0, sizeWord = 1, csizeWord = 2
 
-export interface StatisticsOptions {
-  /** What the parts of checkpoints refer to counts as well (--consider-part-files). */
-  readonly parts?: boolean
-}
-
 /** Counts everything; `only` is the archive whose own share is wanted. */
-export async function collectStatistics(opened: OpenedRepository<LocalRepository>, workers: Workers, only?: ArchiveInfo, options: StatisticsOptions = {}): Promise<Statistics> {
-  const [several] = await collectForArchives(opened, workers, only ? [only] : [], options)
-  return several ?? (await collectForArchives(opened, workers, [undefined], options))[0]!
+export async function collectStatistics(opened: OpenedRepository<LocalRepository>, workers: Workers, only?: ArchiveInfo): Promise<Statistics> {
+  const [several] = await collectForArchives(opened, workers, only ? [only] : [])
+  return several ?? (await collectForArchives(opened, workers, [undefined]))[0]!
 }
 
 /** The same for several archives with one pass over the repository. */
-export async function collectForArchives(opened: OpenedRepository<LocalRepository>, workers: Workers, wanted: readonly (ArchiveInfo | undefined)[], options: StatisticsOptions = {}): Promise<Statistics[]> {
+export async function collectForArchives(opened: OpenedRepository<LocalRepository>, workers: Workers, wanted: readonly (ArchiveInfo | undefined)[]): Promise<Statistics[]> {
   if (wanted.length === 0) return []
   const { repository, manifest, objects } = opened
   const reader = new ChunkReader(repository, workers)
@@ -82,11 +77,9 @@ export async function collectForArchives(opened: OpenedRepository<LocalRepositor
         }
       }
     }
-    const files = archive.metadata.stats ?? { size, csize, nfiles }
-    const parts = (options.parts && archive.metadata.partStats) || noStats
-    const stats = { size: files.size + parts.size, csize: files.csize + parts.csize, nfiles: files.nfiles + parts.nfiles }
-    totalSize += stats.size
-    totalCsize += stats.csize
+    const stats = archive.metadata.stats ?? { size, csize, nfiles }
+    totalSize += stats.size + (archive.metadata.partStats?.size ?? 0)
+    totalCsize += stats.csize + (archive.metadata.partStats?.csize ?? 0)
     if (table) own.set(info, { table, reader: archive, sums: stats })
   }
   let uniqueSize = 0, uniqueCsize = 0
@@ -103,7 +96,7 @@ export async function collectForArchives(opened: OpenedRepository<LocalRepositor
     for (const { id, bucket } of table.entries()) {
       if (all.value(all.find(id), refcount) === table.value(bucket, refcount)) deduplicatedSize += table.value(bucket, csizeWord)
     }
-    return { ...base, archive: { metadata: archive.metadata, stats: sums, deduplicatedSize, utilization: (repository.storedSize(foundInfo.id) ?? 0) / maxObjectBytes } }
+    return { ...base, archive: { metadata: archive.metadata, stats: sums, deduplicatedSize, utilization: (repository.storedSize(foundInfo.id) ?? 0) / maxMetadataBytes } }
   })
 }
 

@@ -41,6 +41,8 @@ export interface ArchiveEntry {
   /** Without chunks and size where there is content. Absent: only `done` is called, in order. */
   readonly item?: Item
   readonly content?: Content
+  /** What becomes of the chunks when they are stored, before the item is written. */
+  readonly revise?: (chunks: ChunkList) => Promise<ChunkList>
   /** Called in the order of the entries, when the item was written or could not be. */
   readonly done?: (outcome: Outcome) => void
 }
@@ -201,6 +203,7 @@ class Pipeline {
         let content: PendingEntry['content']
         if (entry.content) {
           content = this.#read(entry.content, entry.item)
+          if (entry.revise) content = this.#revised(content, entry.revise)
           if (content instanceof Promise) {
             // Awaited in order below; until then a failure is not unhandled.
             content.catch(() => undefined)
@@ -291,6 +294,11 @@ class Pipeline {
       case 'source': return this.#cut(content.source, item, content.size)
       case 'file': return this.#isSmall(content) ? this.#readSmall(content) : this.#readLarge(content, item)
     }
+  }
+
+  async #revised(content: Promise<ContentResult> | ContentResult, revise: NonNullable<ArchiveEntry['revise']>): Promise<ContentResult> {
+    const result = await content
+    return result.kind === 'chunks' ? { ...result, chunks: await revise(result.chunks) } : result
   }
 
   async #store(bytes: Buffer): Promise<ContentResult> {

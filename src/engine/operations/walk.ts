@@ -48,8 +48,8 @@ interface Node {
 
 /** Directories of one parent that are read in advance. */
 const listingsAhead = 4
-const cacheTagName = 'CACHEDIR.TAG'
-const cacheTagContent = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55')
+export const cacheTagName = 'CACHEDIR.TAG'
+export const cacheTagContent = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55')
 
 export async function* walk(roots: readonly Buffer[], options: WalkOptions): AsyncGenerator<WalkStep> {
   // Roots that were walked are not visited again, neither as roots nor inside a later one.
