@@ -148,9 +148,14 @@ class Source {
     const now = BigInt(Math.floor(Date.now() / 1000)) * 1_000_000_000n
     const item: Item = {
       path: stdin.name, mode: (stdin.mode & 0o7777) | typeFile, uid: stdin.uid, gid: stdin.gid, user: stdin.user, group: stdin.group,
-      mtimeNs: now, ctimeNs: now, atimeNs: now, hardlinkMaster: false,
+      mtimeNs: now, ctimeNs: now, atimeNs: now,
     }
-    return { item, content: { kind: 'source', source: stdin.source }, done: outcome => this.#tell(outcome, 'i', stdin.name) }
+    // Part items of checkpoints are without it, as Borg's.
+    const revise = (chunks: ChunkList): Promise<ChunkList> => {
+      item.hardlinkMaster = false
+      return Promise.resolve(chunks)
+    }
+    return { item, content: { kind: 'source', source: stdin.source }, revise, done: outcome => this.#tell(outcome, 'i', stdin.name) }
   }
 
   #objectEntry(path: Buffer, stat: FileStat, packed: Buffer | undefined): ArchiveEntry | undefined {
