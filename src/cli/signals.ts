@@ -51,11 +51,17 @@ export class Signals {
       this.#now.abort(error)
       this.#first.abort(error)
       // Should the work in hand be stuck, the locks of a dead process are no obstacle to the next one.
-      setTimeout(() => process.exit(error.exitCode), patienceMs).unref()
+      setTimeout(() => this.#die(name), patienceMs).unref()
       return
     }
-    if (this.#first.signal.aborted) process.exit(error.exitCode)
+    if (this.#first.signal.aborted) this.#die(name)
     this.#first.abort(error)
+  }
+
+  /** By the signal itself: process.exit would wait for a thread that may be reading from a pipe for ever. */
+  #die(name: Ending): void {
+    this.uninstall()
+    process.kill(process.pid, name)
   }
 
   uninstall(): void {
