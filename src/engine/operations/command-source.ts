@@ -6,14 +6,27 @@ import { BorgError, errnoOf } from '../errors.js'
 
 export class CommandSource implements ByteSource {
   readonly #name: string
-  readonly #chunks: AsyncIterator<Buffer>
+  readonly #output: Readable
   readonly #ended: Promise<number>
   #rest: Buffer = Buffer.alloc(0)
+  #atEnd = false
+  #problem: Error | undefined
+  #wake: (() => void) | undefined
 
   private constructor(name: string, output: Readable, ended: Promise<number>) {
     this.#name = name
-    this.#chunks = output[Symbol.asyncIterator]() as AsyncIterator<Buffer>
+    this.#output = output
     this.#ended = ended
+    // Listened to from the start: what nobody listens to is thrown away by Node when the program ends.
+    output.on('readable', () => this.#wake?.())
+    output.on('end', () => {
+      this.#atEnd = true
+      this.#wake?.()
+    })
+    output.on('error', error => {
+      this.#problem = error
+      this.#wake?.()
+    })
   }
 
   /** Starts the program. It has a process group of its own: a Ctrl-C at the terminal is a wish to us, and none to it. BorgError if there is no such program. */
@@ -21,18 +34,21 @@ export class CommandSource implements ByteSource {
     const [name = '', ...args] = words
     const child = spawn(name, args, { stdio: ['inherit', 'pipe', 'inherit'], detached: true })
     const ended = new Promise<number>(resolve => child.once('close', (code, signal) => resolve(code ?? -(signalNumbers[signal!] ?? 1))))
+    const source = new CommandSource(name, child.stdout, ended)
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve)
       child.once('error', error => reject(new BorgError('Error', `Failed to execute command: ${reasonOf(error)}: '${name}'`)))
     })
-    return new CommandSource(name, child.stdout, ended)
+    return source
   }
 
   async read(into: Uint8Array): Promise<number> {
-    if (this.#rest.length === 0) {
-      const { value, done } = await this.#chunks.next()
-      if (done) return 0
-      this.#rest = value
+    while (this.#rest.length === 0) {
+      const bytes = this.#output.read() as Buffer | null
+      if (bytes) this.#rest = bytes
+      else if (this.#problem) throw this.#problem
+      else if (this.#atEnd) return 0
+      else await new Promise<void>(resolve => (this.#wake = resolve))
     }
     const count = Math.min(into.length, this.#rest.length)
     into.set(this.#rest.subarray(0, count))
