@@ -15,6 +15,7 @@ import { type ParsedArgs, UsageError } from './args.js'
 import { ExitStatus } from './exit.js'
 import { StderrLog } from './output/log.js'
 import { TerminalPrompt } from './prompt.js'
+import type { Signals } from './signals.js'
 
 export class CommandContext {
   readonly args: ParsedArgs
@@ -29,15 +30,17 @@ export class CommandContext {
   readonly places: Places
   /** Aborted by the first SIGINT, SIGTERM or SIGHUP; the reason is a SignalError. */
   readonly signal: AbortSignal
+  readonly signals: Signals
   readonly #closing: (() => Promise<void> | void)[] = []
 
-  constructor(options: { args: ParsedArgs; program: string; argv: readonly string[]; env: NodeJS.ProcessEnv; log: StderrLog; signal: AbortSignal }) {
+  constructor(options: { args: ParsedArgs; program: string; argv: readonly string[]; env: NodeJS.ProcessEnv; log: StderrLog; signals: Signals }) {
     this.args = options.args
     this.program = options.program
     this.argv = options.argv
     this.env = options.env
     this.log = options.log
-    this.signal = options.signal
+    this.signals = options.signals
+    this.signal = options.signals.first
     this.exit = new ExitStatus(options.env)
     this.prompt = new TerminalPrompt(options.log, options.env)
     this.places = placesOf(options.env)

@@ -34,6 +34,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   list: async () => (await import('./list.js')).list,
   mount: async () => (await import('./mount.js')).mount,
   prune: async () => (await import('./prune.js')).prune,
+  recreate: async () => (await import('./recreate.js')).recreate,
   rename: async () => (await import('./rename.js')).rename,
   umount: async () => (await import('./umount.js')).umount,
   upgrade: async () => (await import('./upgrade.js')).upgrade,

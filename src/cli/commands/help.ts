@@ -11,6 +11,7 @@ const summaries: Record<string, string> = {
   check: 'find damage in a repository and its archives, and repair it', upgrade: 'demand an authenticated manifest, or no longer',
   create: 'make an archive of files and folders', extract: 'restore files of an archive into the current folder', info: 'sizes and facts of a repository or an archive',
   init: 'make a repository', list: 'archives of a repository, or files of an archive', mount: 'show a repository as a folder; copy into its incoming/ to make archives',
+  recreate: 'write archives anew: leave out files, compress or cut otherwise',
   umount: 'save what was copied in, and unmount', version: 'versions of borgfs and of its parts', help: 'this help',
 }
 

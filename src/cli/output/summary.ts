@@ -1,9 +1,11 @@
 /** What info and --stats say of repositories and archives, as text and as JSON (output.md §4, §5). */
+import { maxObjectBytes } from '../../engine/constants.js'
 import type { ArchiveInfo } from '../../engine/archive/manifest.js'
 import { parseTimestamp } from '../../engine/archive/timestamps.js'
 import { keyTypeOf } from '../../engine/crypto/key-types.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { ArchiveNumbers, Statistics } from '../../engine/operations/statistics.js'
+import type { StoredArchive } from '../../engine/operations/store-archive.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import type { CommandContext } from '../context.js'
@@ -77,19 +79,24 @@ export function statsRow(context: CommandContext, label: string, ...bytes: numbe
   return row(label, ...bytes.map(value => formatSize(value, { iec: context.iec })))
 }
 
-export function tableLines(context: CommandContext, statistics: Statistics, archiveRow: { size: number; csize: number; deduplicated: number } | undefined): string[] {
+/** Of a repository whose other archives are not known. */
+export type PartialStatistics = Pick<Statistics, 'uniqueChunks'>
+
+export function tableLines(context: CommandContext, statistics: Statistics | PartialStatistics, archiveRow: { size: number; csize: number; deduplicated: number } | undefined): string[] {
+  const unknown = 'unknown'
+  const complete = 'totalSize' in statistics
   return [
     dashes,
     '                       Original size      Compressed size    Deduplicated size',
     ...(archiveRow ? [statsRow(context, 'This archive:', archiveRow.size, archiveRow.csize, archiveRow.deduplicated)] : []),
-    statsRow(context, 'All archives:', statistics.totalSize, statistics.totalCsize, statistics.uniqueCsize),
+    complete ? statsRow(context, 'All archives:', statistics.totalSize, statistics.totalCsize, statistics.uniqueCsize) : row('All archives:', unknown, unknown, unknown),
     '',
     '                       Unique chunks         Total chunks',
-    row('Chunk index:', String(statistics.uniqueChunks), String(statistics.totalChunks)),
+    row('Chunk index:', String(statistics.uniqueChunks), complete ? String(statistics.totalChunks) : unknown),
   ]
 }
 
-export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statistics, numbers: ArchiveNumbers, context: CommandContext, duration: number): string[] {
+export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statistics | PartialStatistics, numbers: ArchiveNumbers, context: CommandContext, duration: number): string[] {
   const { metadata, utilization, stats, deduplicatedSize } = numbers
   return [
     dashes,

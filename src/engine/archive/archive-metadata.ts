@@ -128,16 +128,25 @@ export interface ArchiveFacts {
   readonly time: string
   readonly timeEnd: string
   readonly chunkerParams: ChunkerParams
+  /** Of an archive that was made from another one: the command line that did so. */
+  readonly recreateCmdline?: readonly Buffer[]
+  /** Further entries, kept as they were. */
+  readonly further?: ReadonlyMap<string, MsgValue>
 }
 
-/** Plaintext of the metadata object, with a fresh TAM. */
-export function encodeMetadata(name: string, facts: ArchiveFacts, statistics: ArchiveStats, items: readonly ChunkId[], key: Key): Buffer {
+export const noStats: ArchiveStats = { size: 0, csize: 0, nfiles: 0 }
+
+/** Plaintext of the metadata object, with a fresh TAM. `parts`: what part items refer to once more. */
+export function encodeMetadata(name: string, facts: ArchiveFacts, statistics: ArchiveStats, items: readonly ChunkId[], key: Key, parts: ArchiveStats = noStats): Buffer {
   const [word, ...numbers] = facts.chunkerParams
   return packWithTam(new Map<string, MsgValue>([
     ['version', 1], ['name', bytesOf(name)], ['comment', facts.comment], ['items', [...items]], ['cmdline', [...facts.cmdline]],
     ['hostname', facts.hostname], ['username', facts.username], ['time', Buffer.from(facts.time)], ['time_end', Buffer.from(facts.timeEnd)],
     ['chunker_params', [Buffer.from(word), ...numbers]],
-    ['size', statistics.size], ['csize', statistics.csize], ['nfiles', statistics.nfiles], ['size_parts', 0], ['csize_parts', 0], ['nfiles_parts', 0],
+    ['size', statistics.size], ['csize', statistics.csize], ['nfiles', statistics.nfiles],
+    ['size_parts', parts.size], ['csize_parts', parts.csize], ['nfiles_parts', parts.nfiles],
+    ...(facts.recreateCmdline ? [['recreate_cmdline', [...facts.recreateCmdline]] satisfies [string, MsgValue]] : []),
+    ...(facts.further ?? []),
   ]), key, 'archive')
 }
 
