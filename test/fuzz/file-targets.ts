@@ -339,5 +339,5 @@ export const fileTargets: readonly Target[] = [
     },
   },
   { name: 'requests of the kernel', count: 600, samples: fuseSamples, run: input => useRequests(input) },
-  { name: 'requests of the kernel to the drop box', count: 500, samples: dropSamples, run: input => useRequests(input, true) },
+  { name: 'requests of the kernel to the drop box', count: 200, samples: dropSamples, run: input => useRequests(input, true) },
 ]
