@@ -7,6 +7,7 @@ import { defaultChunkerParams } from '../engine/constants.js'
 import { BorgError, CommandError, messageOf } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
 import type { Log, LogLevel } from '../engine/log.js'
+import { ClientCache } from '../engine/cache/client-cache.js'
 import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
 import { Lock } from '../engine/repository/lock.js'
 import { Workers } from '../engine/store/workers.js'
@@ -16,7 +17,6 @@ import { stripped } from '../engine/operations/extract.js'
 import type { CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
-import { markName } from '../fs/incoming/frozen.js'
 import type { IncomingOptions } from '../fs/incoming/incoming.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
@@ -75,18 +75,20 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   }
   const incoming = narrowed || drive.mount.readOnly ? undefined : await incomingOptions(context, drive, view, cacheFolder, opened, driveLog, mountpoint)
   const chunker = chunkerFor(defaultChunkerParams, opened.key.chunkSeed)
-  const commit = async (request: CommitRequest) => {
+  const commit = async (request: CommitRequest, progress: (percent: number) => void) => {
     const current = source.opened
-    const info = await commitStaged({ opened: current, workers, codec, chunker }, request, {
-      nameTemplate: drive.archiveName, comment: Buffer.alloc(0), cmdline: context.argv.map(escapedBytes), log: driveLog,
+    const { info, numbers } = await commitStaged({ opened: current, workers, codec, chunker }, request, {
+      nameTemplate: drive.archiveName, comment: Buffer.alloc(0), cmdline: context.argv.map(escapedBytes), log: driveLog, progress: throttled(progress),
+      openCache: () => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env }),
     })
     source.listAgain()
     driveLog.write('info', 'borg.fuse', `made archive ${escapedText(Buffer.from(info.name, 'latin1'))}`)
-    return { archive: source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n } }
+    const archive = source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
+    return { archive, numbers }
   }
   log.message('info', 'borg.archiver', 'Mounting filesystem')
   const sessionOptions: SessionOptions = {
-    mount: { ...drive.mount, readOnly: incoming === undefined }, view, incoming, log: driveLog,
+    mount: { ...drive.mount, readOnly: incoming === undefined }, view, parts: { incoming, report: narrowed ? undefined : { repository: location.text } }, log: driveLog,
     onlyUid: drive.mount.access === 'root' ? process.geteuid!() : undefined,
     service: {
       source,
@@ -137,13 +139,23 @@ async function incomingOptions(context: CommandContext, drive: DriveOptions, vie
     return undefined
   }
   context.atEnd(() => lock.release())
-  const finished = finishedBefore(folder, opened.manifest)
-  context.atEnd(() => rmSync(join(folder, markName), { force: true }))
   const now = view.mountTimeNs
   return {
     folder, maxBytes: drive.stagingMax, settleMs: drive.settleMs, lingerMs: drive.lingerMs,
     rootFacts: { mode: 0o040755, uid: view.uid, gid: view.gid, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
-    ...(finished ? { alreadyCommitted: finished.tree } : {}),
+    archiveIds: new Set([...opened.manifest.archives.values()].map(({ id }) => idHex(id))), finished: finishedBefore(folder, opened.manifest),
+  }
+}
+
+/** What is told for each item is passed on only when it says something new, a few times a second. */
+function throttled(progress: (percent: number) => void): (percent: number) => void {
+  let last = -1, untilMs = 0
+  return percent => {
+    const nowMs = performance.now()
+    if (percent === last || nowMs < untilMs) return
+    last = percent
+    untilMs = nowMs + 250
+    progress(percent)
   }
 }
 

@@ -23,6 +23,7 @@ const accessMode = 3, truncate = 0o1000
 /** Cookies of readdir: 1 after `.`, 2 after `..`, then the row + 2 of the entry that was given last. */
 const firstCookie = 2
 const attributePrefix = 'user.borgfs.'
+const deduplicatedSizeXattr = 'user.borgfs.archive.deduplicated_size'
 
 export interface ArchiveFilesContext {
   readonly client: EngineClient
@@ -181,6 +182,7 @@ export class ArchiveFiles implements Subtree {
     const row = this.#row(ino)
     const text = name.toString('latin1')
     if (row === 0 && text.startsWith(attributePrefix)) {
+      if (text === deduplicatedSizeXattr) return this.#deduplicatedSize(call)
       if (this.#head) return this.#archiveFact(text)
       const answer = call.defer()
       this.#whenHead((error) => answer(error ?? this.#archiveFact(text)))
@@ -306,6 +308,13 @@ export class ArchiveFiles implements Subtree {
   #failed(error: WireError): Errno {
     this.#context.client.write('error', 'borg.fuse', `Archive ${shownText(this.info.name)} cannot be read: ${error.message}`)
     return errnoByCode(error.code)
+  }
+
+  /** Asked for so seldom, and so dear, that nothing of it is kept here. */
+  #deduplicatedSize(call: Call<Uint8Array>): Answer<Uint8Array> {
+    const answer = call.defer()
+    this.#context.client.request({ kind: 'deduplicated-size', archive: this.info.id }, (error, size) => answer(error ? this.#failed(error) : Buffer.from(String(size))))
+    return LATER
   }
 
   /** The hidden xattrs of an archive's directory (incoming.md §5). */

@@ -92,14 +92,32 @@ export interface CommitRequest {
   readonly kind: 'commit'
   readonly staged: unknown
   readonly exactName?: Uint8Array
+  /** Archive made of an earlier state of the tree: deleted in the same transaction. Ignored if it is not there any more. */
+  readonly replaces?: {
+    /** ArchiveInfo.id. */
+    readonly id: string
+    /** Without exactName the new archive takes over the name. */
+    readonly keepName: boolean
+  }
+  /** Somebody waits for the result: the lock is waited for as long as --lock-wait says, else only for a moment. */
+  readonly patient: boolean
 }
 export interface CommitReply {
   readonly archive: ArchiveInfo
   /** The complete list with it; added by MountService. */
   readonly archives?: readonly ArchiveInfo[]
-  /** Further facts for incoming/, such as what was new. */
-  readonly result?: unknown
+  readonly numbers: CommitNumbers
 }
+export interface CommitNumbers {
+  readonly fileCount: number
+  readonly originalSize: number
+  /** Bytes that the repository grew by. */
+  readonly newBytes: number
+}
+/** How far a commit is. `holder`: HOST@PID of who has the lock, where that is known. */
+export type CommitProgress =
+  | { readonly kind: 'waiting'; readonly holder: string | undefined }
+  | { readonly kind: 'committing'; readonly percent: number }
 
 export type EngineRequest =
   /** First of all; hands over the slab that decoded chunks are written to. */
@@ -107,6 +125,8 @@ export type EngineRequest =
   /** `archive` is ArchiveInfo.id. */
   | { readonly kind: 'head'; readonly archive: string }
   | { readonly kind: 'tree'; readonly archive: string }
+  /** Stored bytes that only this archive refers to; costs a pass over all archives. */
+  | { readonly kind: 'deduplicated-size'; readonly archive: string }
   | ChunksRequest
   | CommitRequest
   | { readonly kind: 'statfs' }
@@ -117,6 +137,7 @@ export interface EngineReplies {
   start: undefined
   head: ArchiveHead
   tree: ArchiveTreeData
+  'deduplicated-size': number
   chunks: ChunksReply
   commit: CommitReply
   statfs: StatFs
@@ -141,6 +162,8 @@ export type ToEngine =
 export type ToFuse =
   | { readonly type: 'reply'; readonly id: number; readonly value: unknown }
   | { readonly type: 'error'; readonly id: number; readonly error: WireError }
+  /** Any number of them before the reply to a commit. */
+  | { readonly type: 'progress'; readonly id: number; readonly progress: CommitProgress }
   /** The list changed: the complete new one. */
   | { readonly type: 'archives'; readonly archives: readonly ArchiveInfo[] }
   /** Unmounting was asked for (umount, a signal): commit what is staged, then say `finished`. */

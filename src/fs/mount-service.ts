@@ -6,7 +6,7 @@ import { fdatasync } from 'node:fs'
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
 import type {
-  ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
+  ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitProgress, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
 } from './engine-port.js'
 import { wireError } from './errno.js'
 import { type LockableRepository, RepositoryLease } from './repository-lease.js'
@@ -21,10 +21,14 @@ export interface MountSource {
   reload(): Promise<void>
   head(archive: string): Promise<ArchiveHead>
   tree(archive: string): Promise<ArchiveTreeData>
+  deduplicatedSize(archive: string): Promise<number>
   /** Never rejects for single chunks: those are failures in the reply. */
   chunks(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply>
   statfs(): Promise<StatFs>
 }
+
+/** For commits that are tried again anyway: the staged tree cannot be changed meanwhile. */
+const shortWaitMs = 1000
 
 export interface MountServiceOptions {
   readonly source: MountSource
@@ -38,7 +42,8 @@ export interface MountServiceOptions {
   readonly channel: EngineChannel<ToFuse>
   readonly log: Log
   /** Makes an archive of a staged tree; holds the exclusive lock meanwhile. Absent where nothing can be written. */
-  readonly commit?: (request: CommitRequest) => Promise<CommitReply>
+  readonly commit?: (request: CommitRequest, progress: (percent: number) => void) => Promise<CommitReply>
+  /** How long somebody who waits for a commit is let wait for the lock. */
   readonly lockWaitMs: number
 }
 
@@ -105,7 +110,7 @@ export class MountService {
   async #answer(id: number, request: EngineRequest): Promise<void> {
     const { channel } = this.#options
     try {
-      const value = await this.#value(request)
+      const value = await this.#value(request, progress => this.#closed || channel.post({ type: 'progress', id, progress }))
       if (this.#closed) return
       const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : undefined
       channel.post({ type: 'reply', id, value: request.kind === 'commit' ? this.#withArchives(value as CommitReply) : value }, transfer)
@@ -114,7 +119,7 @@ export class MountService {
     }
   }
 
-  #value(request: EngineRequest): Promise<unknown> | unknown {
+  #value(request: EngineRequest, progress: (progress: CommitProgress) => void): Promise<unknown> | unknown {
     const { source, commit, lockWaitMs } = this.#options
     switch (request.kind) {
       case 'start':
@@ -122,6 +127,7 @@ export class MountService {
         return undefined
       case 'head': return this.lease.reading(() => source.head(request.archive))
       case 'tree': return this.lease.reading(() => source.tree(request.archive))
+      case 'deduplicated-size': return this.lease.reading(() => source.deduplicatedSize(request.archive))
       case 'chunks': {
         const slab = this.#slab
         if (!slab) throw new Error('chunks were asked for before the slab was handed over')
@@ -131,7 +137,10 @@ export class MountService {
       case 'sync': return makeDurable(request.fds)
       case 'commit':
         if (!commit) throw new Error('this mount is read-only')
-        return this.lease.exclusively(lockWaitMs, () => commit(request))
+        return this.lease.exclusively(request.patient ? lockWaitMs : Math.min(lockWaitMs, shortWaitMs), () => {
+          progress({ kind: 'committing', percent: 0 })
+          return commit(request, percent => progress({ kind: 'committing', percent }))
+        }, holder => progress({ kind: 'waiting', holder }))
     }
   }
 

@@ -12,6 +12,7 @@ import { IntegrityError } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
 import type { Log } from '../engine/log.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
+import { collectForArchives } from '../engine/operations/statistics.js'
 import { aclBinary } from '../engine/platform/acl.js'
 import { groupIdOf, userIdOf } from '../engine/platform/owner.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
@@ -43,6 +44,7 @@ const maxReaders = 8
 export class RepositorySource implements MountSource {
   #opened: OpenedRepository<LocalRepository>
   readonly #options: SourceOptions
+  readonly #workers: Workers
   readonly #reader: ChunkReader
   readonly #loads: ChunkLoads
   #archives: ArchiveInfo[] = []
@@ -54,6 +56,7 @@ export class RepositorySource implements MountSource {
   constructor(opened: OpenedRepository<LocalRepository>, workers: Workers, options: SourceOptions, lookAgain: () => Promise<void>) {
     this.#opened = opened
     this.#options = options
+    this.#workers = workers
     this.#reader = new ChunkReader(opened.repository, workers)
     this.#loads = new ChunkLoads(opened.repository, workers, lookAgain)
     this.#list()
@@ -112,6 +115,24 @@ export class RepositorySource implements MountSource {
     for await (const item of reader.items({ parts: showParts, ...ahead })) builder.add(item)
     return builder.finish()
   }
+
+  async deduplicatedSize(archive: string): Promise<number> {
+    const info = this.#byId.get(archive)
+    if (!info) throw new FsError(Errno.ESTALE, `archive ${archive} is not in the repository any more`)
+    // It changes with every transaction, whichever archive that is about.
+    const transaction = await this.#opened.repository.lastTransaction()
+    if (transaction !== this.#sizesOf) this.#sizes.clear()
+    this.#sizesOf = transaction
+    let size = this.#sizes.get(archive)
+    if (size === undefined) {
+      const [statistics] = await collectForArchives(this.#opened, this.#workers, [info])
+      size = statistics!.archive!.deduplicatedSize
+      this.#sizes.set(archive, size)
+    }
+    return size
+  }
+  readonly #sizes = new Map<string, number>()
+  #sizesOf = -1
 
   chunks(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply> {
     return this.#loads.load(request, slab)

@@ -6,6 +6,7 @@
  * `link`, `rename` and `copyFileRange` are called only when both ends lie in this subtree; across subtrees VirtualFs
  * answers EXDEV, with one exception: a rename into the root is offered to `renameToRoot`.
  */
+import type { ShownArchive } from './archives-dir.js'
 import type { Answer, AttrReply, Call, DirSink, FsCore } from './core.js'
 import type { Entry, Ino } from './types.js'
 
@@ -27,5 +28,7 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   syncfs?(call: Call<void>): Answer<void>
   /** Called by the loop now and then (at least every second) and after every request from the engine. */
   tick?(nowMs: number): void
+  /** The root shows these now, in this order. */
+  archivesChanged?(archives: Iterable<ShownArchive>): void
   destroy?(): void
 }

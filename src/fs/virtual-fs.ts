@@ -63,6 +63,7 @@ export class VirtualFs implements FsCore {
       this.#single = new ArchiveFiles(view.archives[0]!, rootIno, rootIno, { ...context, treeLoaded() {} })
     } else {
       this.#archives.replace(view.archives)
+      this.#tellParts()
       client.onArchives = (archives) => this.#replaceArchives(archives)
     }
     client.request({ kind: 'start', slab: this.cache.slab }, () => {})
@@ -70,7 +71,7 @@ export class VirtualFs implements FsCore {
 
   /** Archives are never written, so it is the other parts that decide. */
   get killsPrivileges(): boolean {
-    return [...this.#parts.values()].every((part) => part.killsPrivileges === true)
+    return [...this.#parts.values()].every((part) => !part.write || part.killsPrivileges === true)
   }
 
   /** For the loop: every now and then, and after messages of the engine. */
@@ -314,10 +315,15 @@ export class VirtualFs implements FsCore {
   #replaceArchives(archives: readonly ArchiveInfo[]): void {
     const changed = this.#archives.replace(archives)
     if (changed.length === 0) return
+    this.#tellParts()
     this.#rootTimeNs = BigInt(Date.now()) * 1_000_000n
     // Also for new names: a rename to the root left the kernel with the staged directory under that name.
     for (const name of changed) this.#notices.invalidateEntry(rootIno, name)
     this.#notices.invalidateInode(rootIno)
+  }
+
+  #tellParts(): void {
+    for (const part of this.#parts.values()) part.archivesChanged?.(this.#archives.archives)
   }
 
   /**

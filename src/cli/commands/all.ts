@@ -3,6 +3,7 @@ import type { Command } from '../command.js'
 import type { ExtraCommands } from '../args.js'
 
 export const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  commit: async () => (await import('./commit.js')).commit,
   create: async () => (await import('./create.js')).create,
   extract: async () => (await import('./extract.js')).extract,
   help: async () => (await import('./help.js')).help,
@@ -16,5 +17,6 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
 
 /** Commands and options that Borg does not have. */
 export const ownCommands: ExtraCommands = {
+  commit: { positionals: [{ name: 'mountpoint', nargs: 1, metavar: 'MOUNTPOINT' }, { name: 'name', nargs: '?', metavar: 'NAME' }] },
   version: { positionals: [] },
 }

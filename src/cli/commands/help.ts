@@ -6,6 +6,7 @@ import { print } from '../output/stdout.js'
 import { commands, ownCommands } from './all.js'
 
 const summaries: Record<string, string> = {
+  commit: 'save what was copied into a mounted drive, now',
   create: 'make an archive of files and folders', extract: 'restore files of an archive into the current folder', info: 'sizes and facts of a repository or an archive',
   init: 'make a repository', list: 'archives of a repository, or files of an archive', mount: 'show a repository as a folder; copy into its incoming/ to make archives',
   umount: 'save what was copied in, and unmount', version: 'versions of borgfs and of its parts', help: 'this help',

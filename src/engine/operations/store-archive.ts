@@ -8,11 +8,12 @@ import { ArchiveWriter, ensureNewName } from '../archive/archive-writer.js'
 import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
+import type { ChunkIndex } from '../cache/chunk-index.js'
 import type { ClientCache, SavedFile } from '../cache/client-cache.js'
 import type { ByteSource, Chunker } from '../chunker/chunker.js'
 import type { Codec } from '../codec/codec.js'
 import { errnoOf } from '../errors.js'
-import { type ChunkId, idKey } from '../ids.js'
+import { type ChunkId, chunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceSequential, native } from '../native.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
@@ -48,6 +49,8 @@ export interface StoreContext {
   readonly signal?: AbortSignal
   /** Kept current: its files cache always, its chunks index if that was loaded. Its lock is held. */
   readonly cache?: { readonly client: ClientCache; readonly files?: SavedFile }
+  /** Deleted in the same transaction; the new archive may have its name. Needs `cache` with its index loaded. `references`: all that it refers to. */
+  readonly replaces?: { readonly info: ArchiveInfo; readonly references: ChunkIndex }
 }
 
 export interface StoreListener {
@@ -72,17 +75,20 @@ const maxPending = 2048
  */
 export async function storeArchive(context: StoreContext, name: string, entries: AsyncIterable<ArchiveEntry> | Iterable<ArchiveEntry>, facts: () => ArchiveFacts, listener: StoreListener = {}): Promise<StoredArchive> {
   const { repository, manifest, objects, key, security } = context.opened
-  ensureNewName(manifest, name)
+  const { cache, replaces } = context
+  if (replaces?.info.name !== name) ensureNewName(manifest, name)
   objects.codec = context.codec
   const before = new Map(manifest.archives)
-  const { cache } = context
   let stored: StoredArchive
   try {
+    if (replaces) manifest.archives.delete(replaces.info.name)
     stored = await repository.transaction(async tx => {
       const pipeline = new Pipeline(context, tx, listener)
       await pipeline.run(entries)
       const info = await pipeline.archive.save(name, facts(), tx, manifest)
       await pipeline.removeOrphans(tx)
+      // After everything new was counted: what both refer to stays.
+      if (replaces) await releaseReferences(context.opened.repository, tx, cache!.client.index!, replaces.references)
       await manifest.write(tx, objects)
       return { info, stats: pipeline.archive.stats, newBytes: pipeline.writer.newBytes, newChunks: pipeline.writer.newCount }
     })
@@ -95,6 +101,21 @@ export async function storeArchive(context: StoreContext, name: string, entries:
   security.save(repository.location, key, manifest)
   cache?.client.commit(cache.files)
   return stored
+}
+
+/** Takes away an archive's references, and the objects that nothing else refers to. Nothing is deleted where counts do not fit. */
+async function releaseReferences(repository: LocalRepository, tx: Transaction, index: ChunkIndex, references: ChunkIndex): Promise<void> {
+  const { table } = references
+  for (const bucket of table.buckets()) {
+    const id = chunkId(Buffer.from(table.idAt(bucket)))
+    const count = references.refcount(id)
+    if (index.refcount(id) < count) continue
+    let left = 0
+    for (let released = 0; released < count; released++) left = index.release(id)
+    if (left > 0) continue
+    index.remove(id)
+    if (repository.has(id)) await tx.delete(id)
+  }
 }
 
 interface PendingEntry {

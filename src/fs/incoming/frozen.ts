@@ -22,8 +22,17 @@ export interface FrozenTree {
   /** Byte string; undefined for what lies directly in incoming/. */
   readonly name: string | undefined
   readonly items: readonly FrozenItem[]
+  /** Of all files. */
+  readonly bytes: number
   /** Where the mark of a commit under way is written. */
   readonly stagingFolder: string
+}
+
+/** A tree whose archive was made when an earlier process ended, before that process could note it in the journal. */
+export interface FinishedTree {
+  readonly tree: string | undefined
+  /** Hex of its id. */
+  readonly archive: string
 }
 
 /** The name that loose files' archives are made of. */

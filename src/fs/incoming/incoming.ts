@@ -14,8 +14,9 @@ import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, t
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
+import type { WireError } from '../engine-port.js'
 import { Staging, type StagingOptions } from './staging.js'
-import { Trees } from './trees.js'
+import { type TreeListener, Trees } from './trees.js'
 
 export interface IncomingOptions extends StagingOptions, PolicyOptions {}
 
@@ -23,10 +24,13 @@ const ttlMs = 3_600_000
 const writeFlags = 3, truncateFlag = 0o1000, appendFlag = 0o2000
 const noReplace = 1, exchange = 2
 const xattrCreate = 1, xattrReplace = 2
-const stateXattr = 'user.borgfs.state', commitXattr = 'user.borgfs.commit'
+/** State of a tree; why the last commit that was asked for was refused; what asks for one. On incoming/ itself: the loose files. */
+const stateXattr = 'user.borgfs.state', problemXattr = 'user.borgfs.problem', commitXattr = 'user.borgfs.commit'
+/** Value of commitXattr on incoming/ that means the loose files only, not all trees. */
+const onlyLoose = 'loose'
 const maxNameBytes = 255, maxXattrBytes = 65536
 /** File managers would gather what is deleted on other disks here. */
-const trashName = /^\.Trash(-|$)/
+export const trashName = /^\.Trash(-|$)/
 
 interface Handle {
   readonly node: StagedNode
@@ -48,12 +52,12 @@ export class Incoming implements Subtree {
   readonly #listings = new Map<number, { names: [string, number][] }>()
   #nextHandle = 1
 
-  constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices) {
+  constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener) {
     this.#staging = new Staging(options)
     this.#nodes = this.#staging.nodes
     this.#client = client
     this.#notices = notices
-    this.trees = new Trees(this.#nodes, this.#staging.spool, client, { settleMs: options.settleMs, lingerMs: options.lingerMs, stagingFolder: options.folder }, tree => this.#leave(tree))
+    this.trees = new Trees(this.#staging, client, { settleMs: options.settleMs, lingerMs: options.lingerMs }, listener, tree => this.#leave(tree))
     if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from incoming/.`)
   }
 
@@ -93,7 +97,6 @@ export class Incoming implements Subtree {
   }
 
   mkdir(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
-    if (parent === this.root && trashName.test(byteString(name))) return Errno.EPERM
     return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeDirectory, rdev: 0, target: undefined }), node => this.#entry(node))
   }
 
@@ -112,6 +115,7 @@ export class Incoming implements Subtree {
     if (!directory.children) return Errno.ENOTDIR
     const key = byteString(name)
     if (name.length > maxNameBytes) return Errno.ENAMETOOLONG
+    if (parent === this.root && trashName.test(key)) return Errno.EPERM
     const { uid, gid } = call
     const tree = this.#treeOfName(directory, key, (facts().mode & typeMask) === typeDirectory)
     return this.#changing(tree, call, () => {
@@ -186,7 +190,7 @@ export class Incoming implements Subtree {
     const [key, newKey] = [byteString(name), byteString(newName)]
     const moving = this.#nodes.child(from, key)
     if (!moving) return Errno.ENOENT
-    if (newParent === this.root && isDirectory(moving) && trashName.test(newKey)) return Errno.EPERM
+    if (newParent === this.root && trashName.test(newKey)) return Errno.EPERM
     const target = this.#treeOfName(to, newKey, isDirectory(moving))
     return this.#changing(target, call, later => this.#changing(this.#treeOfName(from, key, isDirectory(moving)), later, () => this.#rename(from, key, to, newKey, flags)))
   }
@@ -233,15 +237,20 @@ export class Incoming implements Subtree {
     const node = parent === this.root ? this.#nodes.child(this.#nodes.get(rootId)!, key) : undefined
     if (!node) return parent === this.root ? Errno.ENOENT : Errno.EXDEV
     if (!node.children) return Errno.EXDEV
+    if (trashName.test(byteString(newName))) return Errno.EPERM
     const tree = this.trees.of(key)
     const exactName = Buffer.from(newName)
-    return this.#changing(tree, call, later => {
-      if (tree.writers > 0) return Errno.EBUSY
+    return this.#whenThawed(tree, call, later => {
+      const refusal = this.trees.refusal(tree)
+      if (refusal !== undefined) {
+        this.trees.refused(tree, refusal)
+        return Errno.EBUSY
+      }
       const answer = later.defer()
-      this.trees.commit(tree, exactName, error => {
+      this.trees.commit(tree, { exactName, patient: true }, error => {
         if (error) {
           tree.state = { kind: 'writing' }
-          this.trees.changed(tree)
+          tree.changedAtMs = performance.now()
           answer(errnoByCode(error.code))
           return
         }
@@ -288,9 +297,11 @@ export class Incoming implements Subtree {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
     const key = byteString(name)
-    if (key === stateXattr && node.parent === rootId && node.children && node.id !== rootId) {
-      const tree = this.trees.ofNode(node) ?? this.#treeNamed(node)
-      if (tree) return Buffer.from(describe(tree, performance.now(), this.trees.options))
+    if (key === stateXattr || key === problemXattr) {
+      const tree = node.id === rootId ? this.trees.find(undefined) : node.parent === rootId && node.children ? this.#treeNamed(node) : undefined
+      if (!tree || (tree.name === undefined && tree.empty && tree.state.kind !== 'committed')) return Errno.ENODATA
+      if (key === stateXattr) return Buffer.from(describe(tree, performance.now(), this.trees.options))
+      return tree.problem === undefined ? Errno.ENODATA : Buffer.from(tree.problem)
     }
     return node.xattrs?.get(key) ?? Errno.ENODATA
   }
@@ -304,7 +315,8 @@ export class Incoming implements Subtree {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
     const key = byteString(name)
-    if (key === commitXattr) return this.#commitNow(node, call)
+    if (key === commitXattr) return this.#commitNow(node, byteString(value), call)
+    if (key === stateXattr || key === problemXattr) return Errno.EPERM
     if (value.length > maxXattrBytes) return Errno.E2BIG
     const kept = Buffer.from(value)
     return this.#changing(this.#treeOf(node), call, () => {
@@ -344,23 +356,28 @@ export class Incoming implements Subtree {
     this.#staging.journal.xattr(node.id, key, value)
   }
 
-  /** setfattr -n user.borgfs.commit: commits the tree and waits; on incoming/ itself all of them. */
-  #commitNow(node: StagedNode, call: Call<void>): Answer<void> {
-    const answer = call.defer()
-    if (node.id === rootId) {
+  /** setfattr -n user.borgfs.commit: commits the tree and waits; on incoming/ itself all of them, or the loose files only. */
+  #commitNow(node: StagedNode, value: string, call: Call<void>): Answer<void> {
+    const loose = node.id === rootId && value === onlyLoose
+    if (node.id === rootId && !loose) {
+      const answer = call.defer()
       this.trees.commitAll(failures => answer(failures.length === 0 ? undefined : Errno.EAGAIN))
       return LATER
     }
-    const tree = this.#treeNamed(node)
-    const start = (): void => {
-      if (!tree || node.parent !== rootId || !node.children) return answer(Errno.EINVAL)
-      if (tree.writers > 0) return answer(Errno.EBUSY)
-      if (tree.state.kind === 'committed' || node.children.size === 0) return answer(undefined)
-      this.trees.commit(tree, undefined, error => answer(error ? errnoByCode(error.code) : undefined))
-    }
-    if (tree && this.trees.isFrozen(tree)) this.trees.whenThawed(tree, start)
-    else start()
-    return LATER
+    if (!loose && (node.parent !== rootId || !node.children)) return Errno.EINVAL
+    const tree = loose ? this.trees.of(undefined) : this.#treeNamed(node)
+    if (!tree) return Errno.EINVAL
+    return this.#whenThawed(tree, call, later => {
+      if (tree.state.kind === 'committed' || this.trees.isEmpty(tree)) return undefined
+      const refusal = this.trees.refusal(tree)
+      if (refusal !== undefined) {
+        this.trees.refused(tree, refusal)
+        return Errno.EBUSY
+      }
+      const answer = later.defer()
+      this.trees.commit(tree, { patient: true }, (error: WireError | undefined) => answer(error ? errnoByCode(error.code) : undefined))
+      return LATER
+    })
   }
 
   // --- contents ---
@@ -598,15 +615,22 @@ export class Incoming implements Subtree {
    * given: the kernel's own may stand for another request by then.
    */
   #changing<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
-    if (!this.trees.isFrozen(tree)) {
-      const answer = work(call)
+    return this.#whenThawed(tree, call, later => {
+      // Before anything is written: a process that ends in between must not leave a changed tree that passes for its archive.
+      this.trees.changing(tree)
+      const answer = work(later)
       if (!(answer instanceof Errno)) this.trees.changed(tree)
       return answer
-    }
+    })
+  }
+
+  /** The same for what changes nothing. */
+  #whenThawed<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    if (!this.trees.isFrozen(tree)) return work(call)
     const { uid, gid, pid } = call
     const answer = call.defer()
     this.trees.whenThawed(tree!, () => {
-      const late = this.#changing(tree, { uid, gid, pid, defer: () => answer }, work)
+      const late = this.#whenThawed(tree, { uid, gid, pid, defer: () => answer }, work)
       if (late !== LATER) answer(late)
     })
     return LATER

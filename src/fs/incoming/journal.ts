@@ -7,15 +7,20 @@
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { type MsgValue, MsgWriter, unpack } from '../../engine/msgpack.js'
+import { files } from '../../engine/platform/files.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf } from '../../engine/text.js'
-import { type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import type { MadeArchive } from './policy.js'
+import { type NodeFacts, Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 
 const headerBytes = 8
 const maxRecordBytes = 16 << 20
 
 /** Kinds of records. */
-const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8
+const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11
+
+/** What a journal says of the archives made of trees, by the tree's name (undefined: loose files). */
+export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed: boolean }>
 
 export class Journal {
   readonly #path: string
@@ -72,13 +77,41 @@ export class Journal {
     this.#append([kindDrop, parent, bytesOf(name)])
   }
 
+  /** A tree is an archive as it stands. */
+  committed(tree: string | undefined, made: MadeArchive): void {
+    this.#append([kindCommitted, tree === undefined ? null : bytesOf(tree), bytesOf(made.name), Buffer.from(made.id, 'hex'), made.tree === undefined ? null : bytesOf(made.tree)])
+  }
+
+  /** It is not any more: comes before the first change. */
+  changed(tree: string | undefined): void {
+    this.#append([kindChanged, tree === undefined ? null : bytesOf(tree)])
+  }
+
+  /** It left the box, or lost its name. */
+  forgotten(tree: string | undefined): void {
+    this.#append([kindForgotten, tree === undefined ? null : bytesOf(tree)])
+  }
+
+  /** Nothing is staged: the records cancel each other out. Until this is durable, the old ones say the same. */
+  empty(): void {
+    files.truncateOpen(this.#fd, 0)
+    this.#length = 0
+  }
+
+  /** Bytes of it. */
+  get length(): number {
+    return this.#length
+  }
+  #length = 0
+
   #append(fields: readonly MsgValue[]): void {
     const record = encode(this.#writer, fields)
+    this.#length += record.length
     for (let done = 0; done < record.length; ) done += writeSync(this.#fd, record, done)
   }
 
   /** Replaces the journal by what is needed to make the nodes as they are. */
-  rewrite(nodes: Nodes): void {
+  rewrite(nodes: Nodes, archives: MadeArchives = new Map()): void {
     const records: Buffer[] = []
     const writer = new MsgWriter(1024)
     const seen = new Set<number>()
@@ -100,6 +133,12 @@ export class Journal {
       }
     }
     visit(nodes.get(rootId)!)
+    for (const [tree, { made, changed }] of archives) {
+      const name = tree === undefined ? null : bytesOf(tree)
+      add([kindCommitted, name, bytesOf(made.name), Buffer.from(made.id, 'hex'), made.tree === undefined ? null : bytesOf(made.tree)])
+      if (changed) add([kindChanged, name])
+    }
+    this.#length = records.reduce((sum, { length }) => sum + length, 0)
     closeSync(this.#fd)
     try {
       saveFile(this.#path, Buffer.concat(records), { mode: 0o600 })
@@ -128,9 +167,9 @@ const zeroHeader = Buffer.alloc(headerBytes)
 
 /**
  * Applies a journal to empty nodes. Damaged records cost what they said and no more; a torn end is normal. Returns how many
- * records could not be used.
+ * records could not be used. `archives` receives which trees are archives already.
  */
-export function replay(path: string, nodes: Nodes): number {
+export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map()): number {
   if (!existsSync(path)) return 0
   const bytes = readFileSync(path)
   let lost = 0
@@ -146,7 +185,7 @@ export function replay(path: string, nodes: Nodes): number {
       continue
     }
     try {
-      if (!apply(unpack(Buffer.from(payload)), nodes)) lost++
+      if (!apply(unpack(Buffer.from(payload)), nodes, archives)) lost++
     } catch {
       lost++
     }
@@ -165,8 +204,13 @@ function nextRecord(bytes: Buffer, from: number): number {
 }
 
 /** False if the record speaks of something that is not there, because the record that made it was lost. */
-function apply(record: MsgValue, nodes: Nodes): boolean {
+function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean {
   if (!Array.isArray(record)) return false
+  const optionalName = (index: number): string | undefined => (record[index] === null ? undefined : byteString(record[index] as Buffer))
+  /** A tree whose name is gone or another's is nobody's archive. */
+  const forgetTree = (parent: StagedNode | undefined, index: number): void => {
+    if (parent?.id === rootId) archives.delete(name(index))
+  }
   const number = (index: number): number => Number(record[index])
   const time = (index: number): bigint => BigInt(record[index] as number | bigint)
   const name = (index: number): string => byteString(record[index] as Buffer)
@@ -183,6 +227,11 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
         target: Buffer.isBuffer(record[11]) ? record[11] : undefined,
       }
       nodes.add(parent, name(3), facts, number(1))
+      if (parent.id === rootId) {
+        // Whatever else was lost: what is new is in no archive.
+        if ((facts.mode & typeMask) === typeDirectory) archives.delete(name(3))
+        else if (archives.has(undefined)) archives.get(undefined)!.changed = true
+      }
       return true
     }
     case kindLink: {
@@ -193,6 +242,7 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
     }
     case kindUnlink: {
       const parent = directory(1)
+      forgetTree(parent, 2)
       const node = parent && nodes.unlink(parent, name(2))
       if (node && node.nlink === 0) nodes.forget(node.id)
       return node !== undefined
@@ -206,12 +256,19 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
         if (over.nlink === 0) nodes.forget(over.id)
       }
       nodes.move(parent, name(2), newParent, name(4))
+      const moved = parent.id === rootId ? archives.get(name(2)) : undefined
+      forgetTree(parent, 2)
+      forgetTree(newParent, 4)
+      // Under another name it makes another archive, but still in the place of the former one.
+      if (moved && newParent.id === rootId) archives.set(name(4), { ...moved, changed: true })
       return true
     }
     case kindExchange: {
       const [parent, other] = [directory(1), directory(3)]
       if (!parent || !other || !nodes.child(parent, name(2)) || !nodes.child(other, name(4))) return false
       nodes.exchange(parent, name(2), other, name(4))
+      forgetTree(parent, 2)
+      forgetTree(other, 4)
       return true
     }
     case kindAttributes: {
@@ -232,8 +289,20 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
       const node = parent && nodes.child(parent, name(2))
       if (!node) return false
       dropTree(nodes, parent, name(2))
+      forgetTree(parent, 2)
       return true
     }
+    case kindCommitted:
+      archives.set(optionalName(1), { made: { name: name(2), id: (record[3] as Buffer).toString('hex'), tree: optionalName(4) }, changed: false })
+      return true
+    case kindChanged: {
+      const known = archives.get(optionalName(1))
+      if (known) known.changed = true
+      return known !== undefined
+    }
+    case kindForgotten:
+      archives.delete(optionalName(1))
+      return true
   }
   return false
 }

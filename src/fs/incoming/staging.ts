@@ -4,7 +4,9 @@
  */
 import { mkdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
-import { dropTree, Journal, replay } from './journal.js'
+import { files } from '../../engine/platform/files.js'
+import { type FinishedTree, markName } from './frozen.js'
+import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import { Spool } from './spool.js'
 
@@ -13,8 +15,10 @@ export interface StagingOptions {
   /** Bytes that may be staged; undefined: as the disk allows. */
   readonly maxBytes: number | undefined
   readonly rootFacts: NodeFacts
-  /** A tree whose archive was committed just before an earlier process ended: a name, or null for loose files. */
-  readonly alreadyCommitted?: string | null | undefined
+  /** Ids of all archives in the repository: what was staged for one of them is safe there. */
+  readonly archiveIds: ReadonlySet<string>
+  /** A tree whose archive was committed just before an earlier process ended. */
+  readonly finished?: FinishedTree | undefined
 }
 
 export class Staging {
@@ -22,6 +26,8 @@ export class Staging {
   readonly nodes: Nodes
   readonly journal: Journal
   readonly spool: Spool
+  /** What earlier processes made of trees that changed since. */
+  readonly made: MadeArchives = new Map()
   /** Journal records that could not be used. */
   readonly lostRecords: number
   readonly #maxBytes: number
@@ -34,12 +40,30 @@ export class Staging {
     this.nodes = new Nodes(options.rootFacts)
     this.spool = new Spool(options.folder)
     const path = join(options.folder, 'journal')
-    this.lostRecords = replay(path, this.nodes)
+    this.lostRecords = replay(path, this.nodes, this.made)
     this.#adoptSizes()
     this.journal = Journal.open(path)
-    if (options.alreadyCommitted !== undefined) this.drop(options.alreadyCommitted ?? undefined)
-    this.journal.rewrite(this.nodes)
+    this.#dropArchived(options)
+    this.journal.rewrite(this.nodes, this.made)
+    this.forgetMark()
     this.spool.removeOrphans(id => isFile(this.nodes.get(id) ?? nobody))
+  }
+
+  /**
+   * Trees that an archive holds as they are. The mark of a commit under way counts only if the journal does not know of that
+   * archive: what happened to the tree after it did is in the journal.
+   */
+  #dropArchived({ finished, archiveIds }: StagingOptions): void {
+    if (finished && this.made.get(finished.tree)?.made.id !== finished.archive) this.drop(finished.tree)
+    for (const [tree, { made, changed }] of [...this.made]) {
+      if (!archiveIds.has(made.id)) this.made.delete(tree)
+      else if (!changed) this.drop(tree)
+    }
+  }
+
+  /** The journal has what the mark said. */
+  forgetMark(): void {
+    files.removeIfThere(join(this.folder, markName))
   }
 
   /** The spool knows best how much was written, and when, if the process ended before the journal heard of it. */
@@ -60,6 +84,10 @@ export class Staging {
       this.journal.dropped(rootId, gone)
       for (const id of dropTree(this.nodes, root, gone)) this.spool.remove(id)
     }
+    this.journal.forgotten(name)
+    this.made.delete(name)
+    // The journal of an empty box says nothing, at whatever length.
+    if (root.children!.size === 0 && this.journal.length > maxEmptyJournalBytes) this.journal.empty()
     return names
   }
 
@@ -93,4 +121,5 @@ export class Staging {
   }
 }
 
+const maxEmptyJournalBytes = 1 << 20
 const nobody = { mode: 0 } as StagedNode

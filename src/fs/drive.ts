@@ -1,0 +1,35 @@
+/** What a mount shows beside its archives, put together for whichever transport serves it. */
+import type { KernelNotices } from './core.js'
+import type { EngineClient } from './engine-client.js'
+import type { MountView } from './engine-port.js'
+import { Incoming, type IncomingOptions } from './incoming/incoming.js'
+import { shownPath } from './incoming/trees.js'
+import { Events } from './status/events.js'
+import { Report, type ReportFacts } from './status/report.js'
+import { eventsName, StatusDir } from './status/status-dir.js'
+import type { Subtree } from './subtree.js'
+import { VirtualFs } from './virtual-fs.js'
+
+export interface DriveParts {
+  /** Absent where nothing can be written. */
+  readonly incoming: IncomingOptions | undefined
+  /** Absent for a narrowed view, which is exactly Borg's. */
+  readonly report: ReportFacts | undefined
+}
+
+/** The filesystem, and its answer to the end: `client.onFinish` commits what is staged. */
+export function makeDrive(view: MountView, { incoming: options, report: facts }: DriveParts, client: EngineClient, notices: KernelNotices): VirtualFs {
+  const parts = new Map<string, Subtree>()
+  const events = new Events()
+  const incoming = options && new Incoming(options, client, notices, { state: (tree, text) => events.add(`${shownPath(tree)}: ${text}`) })
+  if (incoming) parts.set('incoming', incoming)
+  if (facts) {
+    const report = new Report(facts, incoming?.trees, () => fs.cache)
+    parts.set('.borgfs', new StatusDir({ uid: view.uid, gid: view.gid, timeNs: view.mountTimeNs }, [
+      { name: 'status', content: () => report.text() }, { name: 'status.json', content: () => report.json() }, { name: eventsName, content: () => events.content },
+    ]))
+  }
+  const fs = new VirtualFs({ view, client, notices, parts })
+  client.onFinish = () => (incoming ? incoming.trees.commitAll(failures => client.finished(failures)) : client.finished([]))
+  return fs
+}
