@@ -134,8 +134,9 @@ run('while another client has the repository a tree waits, says for whom, and is
   try {
     sandbox.borg(['init', '-e', 'none', 'repo'])
     const mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=0.5'] })
+    // After a commit the lock that the mount was opened with is let go at once.
+    sandbox.sh('mkdir mnt/incoming/first; echo x > mnt/incoming/first/f; mv mnt/incoming/first mnt/first')
     const holder = sandbox.start('borg', ['--lock-wait', '60', 'with-lock', 'repo', 'sleep', '100'])
-    // Not before the mount has let go of the lock that it was opened with.
     await eventually('the lock is held', () => sandbox.run('pgrep', ['-P', String(holder.pid)], { ok: 'any' }).stdout !== '')
     sandbox.sh('mkdir mnt/incoming/tree; echo x > mnt/incoming/tree/f')
     const state = await eventually('it waits', () => /^waiting for lock of .+@(\d+)$/.exec(attribute(sandbox, 'mnt/incoming/tree', 'state')) ?? undefined)
