@@ -6,7 +6,9 @@ import type { StderrLog } from './output/log.js'
 import { writeFully } from './output/stdout.js'
 
 const yes = new Set(['Yes', 'YES', 'yes', 'Y', 'y', '1'])
-const no = new Set(['No', 'NO', 'no', 'N', 'n', '0', 'Default', 'DEFAULT', 'default', 'D', 'd', ''])
+const no = new Set(['No', 'NO', 'no', 'N', 'n', '0'])
+/** The default is no, without a word. */
+const byDefault = new Set(['Default', 'DEFAULT', 'default', 'D', 'd', ''])
 
 export class TerminalPrompt implements PassphrasePrompt {
   readonly #log: StderrLog
@@ -36,8 +38,8 @@ export class TerminalPrompt implements PassphrasePrompt {
     return process.stdin.isTTY ? readHidden(process.stdin as ReadStream, prompt, 2) : undefined
   }
 
-  /** An environment variable answers, or a line of stdin; anything unclear is no. */
-  confirm(question: string, variable: string): Promise<boolean> {
+  /** An environment variable answers, or a line of stdin; anything unclear is no. `onlyYes`: nothing but `YES` is yes. */
+  confirm(question: string, variable: string, options: { onlyYes?: boolean } = {}): Promise<boolean> {
     const tell = (type: string, message: string, extra: Record<string, unknown> = {}): void => {
       if (this.#log.json) this.#log.object({ ...extra, type, msgid: variable, message })
       else if (message) writeFully(2, Buffer.from(type === 'question_prompt' ? message : `${message}\n`))
@@ -47,12 +49,12 @@ export class TerminalPrompt implements PassphrasePrompt {
     let answer = given
     if (given !== undefined) tell('question_env_answer', `${given} (from ${variable})`, { env_var: variable })
     else answer = readLine()
+    if (answer !== undefined && byDefault.has(answer)) return Promise.resolve(false)
     if (answer === undefined || no.has(answer)) {
-      if (given === undefined && !this.#log.json) writeFully(2, Buffer.from('\n'))
       tell('question_accepted_false', 'Aborting.')
       return Promise.resolve(false)
     }
-    if (yes.has(answer)) {
+    if (options.onlyYes ? answer === 'YES' : yes.has(answer)) {
       tell('question_accepted_true', '')
       return Promise.resolve(true)
     }

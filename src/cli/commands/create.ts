@@ -83,20 +83,17 @@ export const create: Command = async context => {
   }
   progress?.finish()
   if (!context.flag('stats') && !json) return
-  const { collectStatistics } = await import('../../engine/operations/statistics.js')
-  const statistics = await collectStatistics(opened, workers, stored.info)
+  const [{ collectStatistics, utilizationOf }, { ArchiveReader }] = await Promise.all([import('../../engine/operations/statistics.js'), import('../../engine/archive/archive-reader.js')])
+  const statistics = await collectStatistics({ opened, workers, cache, considerParts: context.flag('consider-part-files') })
+  const { metadata } = await ArchiveReader.open(stored.info, opened.repository, opened.objects)
+  const numbers = { metadata, stats: stored.stats, deduplicatedSize: stored.newBytes, utilization: utilizationOf(stored.info, opened.repository) }
   const duration = (Date.now() - started) / 1000
   if (json) {
-    printJson({
-      ...repositoryJson(opened), ...cacheJson(cache.folder, statistics),
-      archive: archiveJson(stored.info, statistics.archive!, context, { duration }),
-    })
+    printJson({ ...repositoryJson(opened), ...cacheJson(cache.folder, statistics), archive: archiveJson(stored.info, numbers, context, { duration }) })
     return
   }
   log.always('borg.output.stats')
-  for (const line of statsBlock(opened, stored.info, statistics, context, { duration, size: stored.stats.size, csize: stored.stats.csize, newBytes: stored.newBytes })) {
-    log.message('info', 'borg.output.stats', line)
-  }
+  for (const line of statsBlock(opened, stored.info, statistics, numbers, context, duration)) log.message('info', 'borg.output.stats', line)
 }
 
 function listenerOf(context: CommandContext, progress: ArchiveProgressLine | undefined): CreateListener {

@@ -73,22 +73,24 @@ function row(label: string, ...values: string[]): string {
   return label.padEnd(15) + values.map(value => ` ${value.padStart(20)}`).join('')
 }
 
+export function statsRow(context: CommandContext, label: string, ...bytes: number[]): string {
+  return row(label, ...bytes.map(value => formatSize(value, { iec: context.iec })))
+}
+
 export function tableLines(context: CommandContext, statistics: Statistics, archiveRow: { size: number; csize: number; deduplicated: number } | undefined): string[] {
-  const size = (bytes: number): string => formatSize(bytes, { iec: context.iec })
   return [
     dashes,
     '                       Original size      Compressed size    Deduplicated size',
-    ...(archiveRow ? [row('This archive:', size(archiveRow.size), size(archiveRow.csize), size(archiveRow.deduplicated))] : []),
-    row('All archives:', size(statistics.totalSize), size(statistics.totalCsize), size(statistics.uniqueCsize)),
+    ...(archiveRow ? [statsRow(context, 'This archive:', archiveRow.size, archiveRow.csize, archiveRow.deduplicated)] : []),
+    statsRow(context, 'All archives:', statistics.totalSize, statistics.totalCsize, statistics.uniqueCsize),
     '',
     '                       Unique chunks         Total chunks',
     row('Chunk index:', String(statistics.uniqueChunks), String(statistics.totalChunks)),
   ]
 }
 
-export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statistics, context: CommandContext,
-  run: { duration: number; size: number; csize: number; newBytes: number }): string[] {
-  const { metadata, utilization, stats } = statistics.archive!
+export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statistics, numbers: ArchiveNumbers, context: CommandContext, duration: number): string[] {
+  const { metadata, utilization, stats, deduplicatedSize } = numbers
   return [
     dashes,
     `Repository: ${opened.repository.location}`,
@@ -96,12 +98,17 @@ export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statis
     `Archive fingerprint: ${info.id.toString('hex')}`,
     `Time (start): ${archiveTime(metadata.time)}`,
     `Time (end):   ${archiveTime(metadata.timeEnd)}`,
-    `Duration: ${formatDuration(run.duration)}`,
+    `Duration: ${formatDuration(duration)}`,
     `Number of files: ${stats.nfiles}`,
     `Utilization of max. archive size: ${Math.round(utilization * 100)}%`,
-    ...tableLines(context, statistics, { size: run.size, csize: run.csize, deduplicated: run.newBytes }),
+    ...tableLines(context, statistics, { size: stats.size, csize: stats.csize, deduplicated: deduplicatedSize }),
     dashes,
   ]
+}
+
+/** Name, time and id of an archive as delete and prune list it. */
+export function archiveLine(info: ArchiveInfo): string {
+  return `${shownText(bytesOf(info.name)).padEnd(36)} ${archiveTime(info.time)} [${info.id.toString('hex')}]`
 }
 
 export function archiveTime(stored: string): string {

@@ -60,7 +60,7 @@ export class Manifest {
   }
 
   /** Decodes and authenticates it. TAM errors, UnsupportedManifest, IntegrityError. */
-  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass): Promise<Manifest> {
+  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass | undefined): Promise<Manifest> {
     const { key } = objects
     const plain = await objects.parse(manifestId, object)
     if (plain.subarray(0, 4).equals(futureMarker)) throw new UnsupportedManifest()
@@ -80,7 +80,7 @@ export class Manifest {
       Buffer.isBuffer(timestamp) ? timestamp.toString('latin1') : '',
       key.idHash(plain),
     )
-    manifest.#refuseUnknownFeatures(operation)
+    if (operation) manifest.#refuseUnknownFeatures(operation)
     return manifest
   }
 
@@ -147,4 +147,11 @@ function readArchives(value: MsgValue | undefined): Map<string, ArchiveInfo> {
 /** Whether a name can be stored so that every Borg can read it (archive.md §2). */
 export function isValidArchiveName(name: Uint8Array): boolean {
   return name.length > 0 && name.length <= maxNameBytes && !name.includes(0x2f) && !name.includes(0)
+}
+
+/** What unfinished archives have behind the name that they were to have (archive.md §8). */
+export const checkpointSuffix = /\.checkpoint(?:\.\d+)?$/
+
+export function isCheckpointName(name: string): boolean {
+  return checkpointSuffix.test(name)
 }

@@ -31,6 +31,7 @@ import { CacheConfig } from './cache-config.js'
 import { completeCacheFolder, ensureCacheFolder } from './cache-folder.js'
 import { ChunkIndex } from './chunk-index.js'
 import { EncryptionMethodMismatch } from './errors.js'
+import { OldArchiveSums } from './old-sums.js'
 import { readTable, writeTable } from './table-file.js'
 
 /** What the cache is about. */
@@ -70,6 +71,8 @@ export class ClientCache {
   readonly #lock: Lock
   readonly #config: CacheConfig
   readonly #archives: ArchiveIndexes
+  /** Sums that archives made before Borg 1.2 do not say themselves. */
+  readonly oldSums: OldArchiveSums
   /** For the manifest that it was synced to, with the changes made since. */
   #index: ChunkIndex | undefined
 
@@ -79,6 +82,7 @@ export class ClientCache {
     this.#lock = lock
     this.#config = config
     this.#archives = archives
+    this.oldSums = new OldArchiveSums(join(folder, 'pre12-meta'))
     this.#log = log
   }
 
@@ -161,7 +165,8 @@ export class ClientCache {
     const { repository, manifest } = this.#opened
     const say = (message: string): void => this.#log.write('info', topic, message)
     say('Synchronizing chunks cache...')
-    const archives = [...manifest.archives.values()]
+    // Two names of one archive count once, as with Borg: deleting one of them takes no reference away.
+    const archives = [...new Map([...manifest.archives.values()].map(info => [idHex(info.id), info])).values()]
     const wanted = new Set(archives.map(({ id }) => idHex(id)))
     const known = this.#archives.ids()
     const outdated = [...known].filter(id => !wanted.has(id))
@@ -258,6 +263,14 @@ export class ClientCache {
   /** The repository's transaction failed: what was counted in it is forgotten. */
   rollback(): void {
     this.#index = undefined
+  }
+
+  /** The chunks index proved wrong: neither program believes it again. */
+  discard(): void {
+    this.#index = undefined
+    this.#config.setManifest('')
+    this.#config.setDigests('chunks', undefined)
+    this.#config.save()
   }
 
   /** Lets go of the lock. What was not committed is lost. */

@@ -1,7 +1,7 @@
 /** The chunk references of an item stream, without making items of it. */
 import { itemKeys } from '../archive/item-keys.js'
+import { type ChunkId, chunkId } from '../ids.js'
 import { KnownKeys, MsgpackError, MsgReader } from '../msgpack.js'
-import type { ChunkIndex } from './chunk-index.js'
 
 const knownKeys = new KnownKeys(itemKeys)
 
@@ -12,8 +12,11 @@ export interface ItemSums {
   nfiles: number
 }
 
+/** Told of each reference in the order of the stream. `id` is a view that is valid until the next one. */
+export type ReferenceSink = (id: ChunkId, size: number, csize: number, isPart: boolean) => void
+
 export class ItemReferences {
-  readonly #index: ChunkIndex
+  readonly #sink: ReferenceSink
   /** Sums of whole files, and of the parts that checkpoints made. */
   readonly files: ItemSums = { size: 0, csize: 0, nfiles: 0 }
   readonly parts: ItemSums = { size: 0, csize: 0, nfiles: 0 }
@@ -22,8 +25,8 @@ export class ItemReferences {
   /** Not worth trying again before there are so many bytes: an item may go on over many chunks of the stream. */
   #wanted = 0
 
-  constructor(index: ChunkIndex) {
-    this.#index = index
+  constructor(sink: ReferenceSink) {
+    this.#sink = sink
   }
 
   /** The next chunk of the stream; its memory may be kept for a while. */
@@ -78,7 +81,7 @@ export class ItemReferences {
       const id = chunks.raw()
       if (id.length !== 32) throw new MsgpackError(`a chunk id of ${id.length} bytes`)
       const [size, csize] = [chunks.number(), chunks.number()]
-      this.#index.add(id, size, csize)
+      this.#sink(chunkId(id), size, csize, isPart)
       sums.size += size
       sums.csize += csize
     }

@@ -18,7 +18,10 @@ export interface OpenRepositoryOptions {
   readonly places: Places
   readonly passphrases: Passphrases
   readonly questions: SecurityQuestions
-  readonly operation: OperationClass
+  /** undefined: nothing that features could forbid, such as deleting the whole. */
+  readonly operation: OperationClass | undefined
+  /** False: neither asks whether this repository may be used nor remembers it. */
+  readonly checkSecurity?: boolean
 }
 
 export interface OpenedRepository<R extends Repository = Repository> {
@@ -41,6 +44,7 @@ export async function openRepository<R extends Repository>(repository: R, option
   const nonces = new NonceSource(repository, security, bound)
   const objects = new RepoObjects(key, nonces, lz4)
   const manifest = await Manifest.load(object, objects, repository.location, options.operation)
+  if (options.checkSecurity === false) return { repository, key, keyfile, manifest, objects, nonces, security }
   security.setTamRequired(manifest.config.get('tam_required') === true)
   await security.check(repository.location, key, manifest, options.questions)
   return { repository, key, keyfile, manifest, objects, nonces, security }

@@ -44,6 +44,13 @@ export class SegmentError extends IntegrityError {
   }
 }
 
+/** Borg has no class for it and shows a traceback that begins like this. */
+export class AppendOnly extends BorgError {
+  constructor(location: string) {
+    super('ValueError', `${location} is in append-only mode. Nothing was deleted. To delete it, end that mode first: "borg config ${location} append_only 0".`)
+  }
+}
+
 export class LockTimeout extends BorgError {
   constructor(path: string) {
     super('LockTimeout', `Failed to create/acquire the lock ${path} (timeout).`, 73)

@@ -8,11 +8,12 @@ import { formatNonce, parseNonce } from '../crypto/nonces.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import type { Log } from '../log.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
-import { saveFile } from '../platform/save-file.js'
+import { files, removeTree } from '../platform/files.js'
+import { saveFile, syncDirectory } from '../platform/save-file.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
-  AlreadyExists, AtticRepository, DoesNotExist, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
+  AlreadyExists, AppendOnly, AtticRepository, DoesNotExist, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
 import { Lock, type LockKind } from './lock.js'
@@ -300,6 +301,20 @@ export class LocalRepository implements Repository {
     this.#lock.release()
     return Promise.resolve()
   }
+
+  /**
+   * Removes the whole repository; the exclusive lock is held and gone afterwards. AppendOnly. The config goes first: what a
+   * crash leaves behind is no repository to anybody any more.
+   */
+  destroy(): void {
+    if (this.#lock.held !== 'exclusive') throw new Error('deleting a repository needs the exclusive lock')
+    if (this.config.appendOnly) throw new AppendOnly(this.location)
+    this.#segments.close()
+    files.remove(join(this.path, 'config'))
+    syncDirectory(this.path)
+    this.#lock.release()
+    removeTree(this.path)
+  }
 }
 
 class LocalTransaction implements Transaction {
@@ -363,7 +378,6 @@ class LocalTransaction implements Transaction {
     this.changed = true
     const bucket = index.find(id)
     const [segment, offset] = [index.value(bucket, 0), index.value(bucket, 1)]
-    this.#segments.flush()
     const size = this.#segments.entryLength(segment, offset)
     index.delete(id)
     hints.addShadow(id, segment)

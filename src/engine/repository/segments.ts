@@ -122,9 +122,15 @@ export class Segments {
     const window = this.#window
     let at = offset - window.start
     if (window.segment !== segment || at < 0 || at + headerBytes > window.length) {
+      window.segment = -1
+      try {
+        window.length = readSync(this.descriptor(segment), window.bytes, 0, window.bytes.length, offset)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+        throw new SegmentError('Segment is missing', segment, offset)
+      }
       window.segment = segment
       window.start = offset
-      window.length = readSync(this.descriptor(segment), window.bytes, 0, window.bytes.length, offset)
       at = 0
       if (window.length < headerBytes) {
         window.segment = -1
