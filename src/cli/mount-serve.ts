@@ -14,7 +14,8 @@ import { Workers } from '../engine/store/workers.js'
 import { escapedBytes, escapedText } from '../engine/text.js'
 import type { ArchiveInfo as ManifestEntry } from '../engine/archive/manifest.js'
 import { stripped } from '../engine/operations/extract.js'
-import type { CommitRequest, MountView } from '../fs/engine-port.js'
+import { changeArchive } from '../fs/archive-changes.js'
+import type { ArchiveChangeRequest, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
 import type { IncomingOptions } from '../fs/incoming/incoming.js'
@@ -54,6 +55,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const mountTimeNs = BigInt(Date.now()) * 1_000_000n
   const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
   const isCheckpoint = ({ name }: ManifestEntry): boolean => /\.checkpoint(\.\d+)?$/.test(name)
+  const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
   const source: RepositorySource = new RepositorySource(opened, workers, {
     log: driveLog, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'),
     choose: found => {
@@ -66,7 +68,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       select: ({ path }) => (matcher.includesEverything || matcher.decide(escapedText(path)).included ? stripped(path, strip) : undefined),
       sourcePath: path => stripped(path, strip) ?? path,
     }),
-  }, () => session?.lookAgain() ?? Promise.resolve())
+  }, () => session?.lookAgain() ?? Promise.resolve(), openCache)
   let session: RunningMount | undefined
 
   const view: MountView = {
@@ -79,21 +81,26 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     const current = source.opened
     const { info, numbers } = await commitStaged({ opened: current, workers, codec, chunker }, request, {
       nameTemplate: drive.archiveName, comment: Buffer.alloc(0), cmdline: context.argv.map(escapedBytes), log: driveLog, progress: throttled(progress),
-      openCache: () => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env }),
+      openCache: () => openCache(current),
     })
     source.listAgain()
     driveLog.write('info', 'borg.fuse', `made archive ${escapedText(Buffer.from(info.name, 'latin1'))}`)
     const archive = source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
     return { archive, numbers }
   }
+  const change = async (request: ArchiveChangeRequest): Promise<void> => {
+    const current = source.opened
+    await changeArchive({ opened: current, workers, openCache: () => openCache(current) }, request)
+    source.listAgain()
+  }
   log.message('info', 'borg.archiver', 'Mounting filesystem')
   const sessionOptions: SessionOptions = {
-    mount: { ...drive.mount, readOnly: incoming === undefined }, view, parts: { incoming, report: narrowed ? undefined : { repository: location.text } }, log: driveLog,
+    mount: { ...drive.mount, readOnly: incoming === undefined }, view, parts: { incoming, changes: incoming && { allowDelete: drive.allowDelete }, report: narrowed ? undefined : { repository: location.text } }, log: driveLog,
     onlyUid: drive.mount.access === 'root' ? process.geteuid!() : undefined,
     service: {
       source,
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
-      ...(incoming ? { commit } : {}),
+      ...(incoming ? { commit, changeArchive: change } : {}),
     },
   }
   session = thread ? await MountSession.start(thread, sessionOptions) : await (await import('../fs/native-session.js')).NativeSession.start(sessionOptions)

@@ -8,17 +8,19 @@ import { Events } from './status/events.js'
 import { Report, type ReportFacts } from './status/report.js'
 import { eventsName, StatusDir } from './status/status-dir.js'
 import type { Subtree } from './subtree.js'
-import { VirtualFs } from './virtual-fs.js'
+import { type ArchiveChanges, VirtualFs } from './virtual-fs.js'
 
 export interface DriveParts {
   /** Absent where nothing can be written. */
   readonly incoming: IncomingOptions | undefined
+  /** Whether archives can be changed as directories. Absent where nothing can be written. */
+  readonly changes: ArchiveChanges | undefined
   /** Absent for a narrowed view, which is exactly Borg's. */
   readonly report: ReportFacts | undefined
 }
 
 /** The filesystem, and its answer to the end: `client.onFinish` commits what is staged. */
-export function makeDrive(view: MountView, { incoming: options, report: facts }: DriveParts, client: EngineClient, notices: KernelNotices): VirtualFs {
+export function makeDrive(view: MountView, { incoming: options, changes, report: facts }: DriveParts, client: EngineClient, notices: KernelNotices): VirtualFs {
   const parts = new Map<string, Subtree>()
   const events = new Events()
   const incoming = options && new Incoming(options, client, notices, { state: (tree, text) => events.add(`${shownPath(tree)}: ${text}`) })
@@ -29,7 +31,7 @@ export function makeDrive(view: MountView, { incoming: options, report: facts }:
       { name: 'status', content: () => report.text() }, { name: 'status.json', content: () => report.json() }, { name: eventsName, content: () => events.content },
     ]))
   }
-  const fs = new VirtualFs({ view, client, notices, parts })
+  const fs = new VirtualFs({ view, client, notices, parts, changes })
   client.onFinish = () => (incoming ? incoming.trees.commitAll(failures => client.finished(failures)) : client.finished([]))
   return fs
 }

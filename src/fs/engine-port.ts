@@ -119,12 +119,28 @@ export type CommitProgress =
   | { readonly kind: 'waiting'; readonly holder: string | undefined }
   | { readonly kind: 'committing'; readonly percent: number }
 
+/** An archive renamed, deleted, or given a comment, in a transaction of its own (incoming.md §6). `archive` is ArchiveInfo.id. */
+export interface ArchiveChangeRequest {
+  readonly kind: 'change-archive'
+  readonly archive: string
+  readonly change: ArchiveChange
+}
+export type ArchiveChange =
+  | { readonly kind: 'rename'; readonly name: Uint8Array }
+  | { readonly kind: 'comment'; readonly comment: Uint8Array }
+  | { readonly kind: 'delete' }
+export interface ArchiveChangeReply {
+  /** The complete list after it; added by MountService. */
+  readonly archives?: readonly ArchiveInfo[]
+}
+
 export type EngineRequest =
   /** First of all; hands over the slab that decoded chunks are written to. */
   | { readonly kind: 'start'; readonly slab: SharedArrayBuffer }
   /** `archive` is ArchiveInfo.id. */
   | { readonly kind: 'head'; readonly archive: string }
   | { readonly kind: 'tree'; readonly archive: string }
+  | ArchiveChangeRequest
   /** Stored bytes that only this archive refers to; costs a pass over all archives. */
   | { readonly kind: 'deduplicated-size'; readonly archive: string }
   | ChunksRequest
@@ -137,6 +153,7 @@ export interface EngineReplies {
   start: undefined
   head: ArchiveHead
   tree: ArchiveTreeData
+  'change-archive': ArchiveChangeReply
   'deduplicated-size': number
   chunks: ChunksReply
   commit: CommitReply

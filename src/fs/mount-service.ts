@@ -6,7 +6,7 @@ import { fdatasync } from 'node:fs'
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
 import type {
-  ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitProgress, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
+  ArchiveChangeReply, ArchiveChangeRequest, ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitProgress, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
 } from './engine-port.js'
 import { wireError } from './errno.js'
 import { type LockableRepository, RepositoryLease } from './repository-lease.js'
@@ -43,6 +43,8 @@ export interface MountServiceOptions {
   readonly log: Log
   /** Makes an archive of a staged tree; holds the exclusive lock meanwhile. Absent where nothing can be written. */
   readonly commit?: (request: CommitRequest, progress: (percent: number) => void) => Promise<CommitReply>
+  /** Absent where nothing can be written. */
+  readonly changeArchive?: (request: ArchiveChangeRequest) => Promise<void>
   /** How long somebody who waits for a commit is let wait for the lock. */
   readonly lockWaitMs: number
 }
@@ -113,14 +115,14 @@ export class MountService {
       const value = await this.#value(request, progress => this.#closed || channel.post({ type: 'progress', id, progress }))
       if (this.#closed) return
       const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : undefined
-      channel.post({ type: 'reply', id, value: request.kind === 'commit' ? this.#withArchives(value as CommitReply) : value }, transfer)
+      channel.post({ type: 'reply', id, value: request.kind === 'commit' || request.kind === 'change-archive' ? this.#withArchives(value as CommitReply | ArchiveChangeReply) : value }, transfer)
     } catch (error) {
       if (!this.#closed) channel.post({ type: 'error', id, error: wireError(error) })
     }
   }
 
   #value(request: EngineRequest, progress: (progress: CommitProgress) => void): Promise<unknown> | unknown {
-    const { source, commit, lockWaitMs } = this.#options
+    const { source, commit, changeArchive, lockWaitMs } = this.#options
     switch (request.kind) {
       case 'start':
         this.#slab = request.slab
@@ -135,6 +137,12 @@ export class MountService {
       }
       case 'statfs': return source.statfs()
       case 'sync': return makeDurable(request.fds)
+      case 'change-archive':
+        if (!changeArchive) throw new Error('this mount is read-only')
+        return this.lease.exclusively(lockWaitMs, async () => {
+          await changeArchive(request)
+          return {}
+        })
       case 'commit':
         if (!commit) throw new Error('this mount is read-only')
         return this.lease.exclusively(request.patient ? lockWaitMs : Math.min(lockWaitMs, shortWaitMs), () => {
@@ -145,7 +153,7 @@ export class MountService {
   }
 
   /** The list goes with the reply: the FUSE thread must have it before it hears from the kernel again. */
-  #withArchives(reply: CommitReply): CommitReply {
+  #withArchives<T extends CommitReply | ArchiveChangeReply>(reply: T): T {
     const archives = this.#options.source.archives()
     this.#shown = listKey(archives)
     return { ...reply, archives }

@@ -12,7 +12,8 @@ import { IntegrityError } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
 import type { Log } from '../engine/log.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
-import { collectForArchives } from '../engine/operations/statistics.js'
+import { collectArchiveNumbers } from '../engine/operations/statistics.js'
+import type { ClientCache } from '../engine/cache/client-cache.js'
 import { aclBinary } from '../engine/platform/acl.js'
 import { groupIdOf, userIdOf } from '../engine/platform/owner.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
@@ -36,6 +37,9 @@ export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select'
   readonly log: Log
 }
 
+/** Opens the client's cache of a repository; whoever asks closes it. */
+export type CacheOpener = (opened: OpenedRepository<LocalRepository>) => Promise<ClientCache>
+
 /** Shorter item streams are decoded sooner here than worker threads are asked. */
 const chunksWorthWorkers = 32
 /** Archives whose metadata is kept, so that head and tree read it once. */
@@ -45,6 +49,7 @@ export class RepositorySource implements MountSource {
   #opened: OpenedRepository<LocalRepository>
   readonly #options: SourceOptions
   readonly #workers: Workers
+  readonly #openCache: CacheOpener
   readonly #reader: ChunkReader
   readonly #loads: ChunkLoads
   #archives: ArchiveInfo[] = []
@@ -53,8 +58,9 @@ export class RepositorySource implements MountSource {
   readonly #readers = new Map<string, ArchiveReader>()
 
   /** `lookAgain`: see ChunkLoads. */
-  constructor(opened: OpenedRepository<LocalRepository>, workers: Workers, options: SourceOptions, lookAgain: () => Promise<void>) {
+  constructor(opened: OpenedRepository<LocalRepository>, workers: Workers, options: SourceOptions, lookAgain: () => Promise<void>, openCache: CacheOpener) {
     this.#opened = opened
+    this.#openCache = openCache
     this.#options = options
     this.#workers = workers
     this.#reader = new ChunkReader(opened.repository, workers)
@@ -125,11 +131,21 @@ export class RepositorySource implements MountSource {
     this.#sizesOf = transaction
     let size = this.#sizes.get(archive)
     if (size === undefined) {
-      const [statistics] = await collectForArchives(this.#opened, this.#workers, [info])
-      size = statistics!.archive!.deduplicatedSize
+      size = await this.#countDeduplicated(info)
       this.#sizes.set(archive, size)
     }
     return size
+  }
+
+  async #countDeduplicated(info: ManifestEntry): Promise<number> {
+    const cache = await this.#openCache(this.#opened)
+    try {
+      await cache.sync(this.#workers)
+      for await (const [, numbers] of collectArchiveNumbers([info], { opened: this.#opened, workers: this.#workers, cache, considerParts: false })) return numbers.deduplicatedSize
+      throw new Error('no numbers of an archive')
+    } finally {
+      cache.close()
+    }
   }
   readonly #sizes = new Map<string, number>()
   #sizesOf = -1

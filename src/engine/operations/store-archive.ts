@@ -88,7 +88,8 @@ export async function storeArchive(context: StoreContext, name: string, entries:
       const info = await pipeline.archive.save(name, facts(), tx, manifest)
       await pipeline.removeOrphans(tx)
       // After everything new was counted: what both refer to stays.
-      if (replaces) await releaseReferences(context.opened.repository, tx, cache!.client.index!, replaces.references)
+      // Borg counts an archive that has two names once: the other name keeps it.
+      if (replaces && ![...manifest.archives.values()].some(({ id }) => id.equals(replaces.info.id))) await releaseReferences(context.opened.repository, tx, cache!.client.index!, replaces.references)
       await manifest.write(tx, objects)
       return { info, stats: pipeline.archive.stats, newBytes: pipeline.writer.newBytes, newChunks: pipeline.writer.newCount }
     })
