@@ -15,7 +15,7 @@ import { escapedBytes, escapedText } from '../engine/text.js'
 import type { ArchiveInfo as ManifestEntry } from '../engine/archive/manifest.js'
 import { stripped } from '../engine/operations/extract.js'
 import { changeArchive } from '../fs/archive-changes.js'
-import type { ArchiveChangeRequest, CommitRequest, MountView } from '../fs/engine-port.js'
+import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
 import type { IncomingOptions } from '../fs/incoming/incoming.js'
@@ -77,6 +77,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   }
   const incoming = narrowed || drive.mount.readOnly ? undefined : await incomingOptions(context, drive, view, cacheFolder, opened, driveLog, mountpoint)
   const chunker = chunkerFor(defaultChunkerParams, opened.key.chunkSeed)
+  const shown = (info: ManifestEntry): ArchiveInfo => source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
   const commit = async (request: CommitRequest, progress: (percent: number) => void) => {
     const current = source.opened
     const { info, numbers } = await commitStaged({ opened: current, workers, codec, chunker }, request, {
@@ -85,13 +86,13 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     })
     source.listAgain()
     driveLog.write('info', 'borg.fuse', `made archive ${escapedText(Buffer.from(info.name, 'latin1'))}`)
-    const archive = source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
-    return { archive, numbers }
+    return { archive: shown(info), numbers }
   }
-  const change = async (request: ArchiveChangeRequest): Promise<void> => {
+  const change = async (request: ArchiveChangeRequest): Promise<ArchiveInfo | undefined> => {
     const current = source.opened
-    await changeArchive({ opened: current, workers, openCache: () => openCache(current) }, request)
+    const info = await changeArchive({ opened: current, workers, openCache: () => openCache(current) }, request)
     source.listAgain()
+    return info && shown(info)
   }
   log.message('info', 'borg.archiver', 'Mounting filesystem')
   const sessionOptions: SessionOptions = {

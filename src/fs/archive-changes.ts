@@ -1,4 +1,5 @@
 /** The engine thread's half of changing archives as directories: rename, comment, deletion, each a transaction (incoming.md §6). */
+import type { ArchiveInfo as ManifestEntry } from '../engine/archive/manifest.js'
 import type { ClientCache } from '../engine/cache/client-cache.js'
 import { deleteArchives } from '../engine/operations/delete.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
@@ -18,23 +19,19 @@ export interface ChangeContext {
   openCache(): Promise<ClientCache>
 }
 
-/** The exclusive lock is held. On any throw nothing changed. */
-export async function changeArchive({ opened, workers, openCache }: ChangeContext, { archive, change }: ArchiveChangeRequest): Promise<void> {
+/** The archive as it is now, undefined if it was deleted. The exclusive lock is held. On any throw nothing changed. */
+export async function changeArchive({ opened, workers, openCache }: ChangeContext, { archive, change }: ArchiveChangeRequest): Promise<ManifestEntry | undefined> {
   const info = [...opened.manifest.archives.values()].find(({ id }) => idHex(id) === archive)
   if (!info) throw new FsError(Errno.ENOENT, `archive ${archive} is not in the repository any more`)
   const cache = await openCache()
   try {
     await cache.sync(workers)
     switch (change.kind) {
-      case 'rename':
-        await renameArchive(opened, cache, info.name, byteString(change.name))
-        break
-      case 'comment':
-        await setComment(opened, cache, info.name, Buffer.from(change.comment))
-        break
+      case 'rename': return await renameArchive(opened, cache, info.name, byteString(change.name))
+      case 'comment': return await setComment(opened, cache, info.name, Buffer.from(change.comment))
       case 'delete':
         await deleteArchives({ opened, workers, cache }, [info], { force: false, checkpointIntervalMs: 0, considerParts: false }, {}, deletion => deletion.delete(info))
-        break
+        return undefined
     }
   } finally {
     cache.close()

@@ -38,7 +38,7 @@ export interface ArchiveFilesContext {
 export class ArchiveFiles implements Subtree {
   readonly range: number
   readonly root: Ino
-  readonly info: ArchiveInfo
+  #info: ArchiveInfo
   /** Counts entries, for choosing what to drop. */
   lastUse = 0
   readonly #context: ArchiveFilesContext
@@ -53,11 +53,21 @@ export class ArchiveFiles implements Subtree {
 
   /** `parentIno` is the directory above the archive's root: the mount's root, or the archive's root itself. */
   constructor(info: ArchiveInfo, root: Ino, parentIno: Ino, context: ArchiveFilesContext) {
-    this.info = info
+    this.#info = info
     this.root = root
     this.range = rangeOf(root)
     this.#parentIno = parentIno
     this.#context = context
+  }
+
+  get info(): ArchiveInfo {
+    return this.#info
+  }
+
+  /** The same files as another archive: it was renamed or got another comment. */
+  become(info: ArchiveInfo): void {
+    this.#info = info
+    this.#head = undefined
   }
 
   /** Memory of the tree, 0 while there is none. */

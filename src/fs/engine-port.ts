@@ -130,6 +130,8 @@ export type ArchiveChange =
   | { readonly kind: 'comment'; readonly comment: Uint8Array }
   | { readonly kind: 'delete' }
 export interface ArchiveChangeReply {
+  /** What it is now; its id is another one. Absent if it was deleted. */
+  readonly archive?: ArchiveInfo | undefined
   /** The complete list after it; added by MountService. */
   readonly archives?: readonly ArchiveInfo[]
 }

@@ -44,7 +44,7 @@ export interface MountServiceOptions {
   /** Makes an archive of a staged tree; holds the exclusive lock meanwhile. Absent where nothing can be written. */
   readonly commit?: (request: CommitRequest, progress: (percent: number) => void) => Promise<CommitReply>
   /** Absent where nothing can be written. */
-  readonly changeArchive?: (request: ArchiveChangeRequest) => Promise<void>
+  readonly changeArchive?: (request: ArchiveChangeRequest) => Promise<ArchiveInfo | undefined>
   /** How long somebody who waits for a commit is let wait for the lock. */
   readonly lockWaitMs: number
 }
@@ -139,10 +139,7 @@ export class MountService {
       case 'sync': return makeDurable(request.fds)
       case 'change-archive':
         if (!changeArchive) throw new Error('this mount is read-only')
-        return this.lease.exclusively(lockWaitMs, async () => {
-          await changeArchive(request)
-          return {}
-        })
+        return this.lease.exclusively(lockWaitMs, async () => ({ archive: await changeArchive(request) }))
       case 'commit':
         if (!commit) throw new Error('this mount is read-only')
         return this.lease.exclusively(request.patient ? lockWaitMs : Math.min(lockWaitMs, shortWaitMs), () => {

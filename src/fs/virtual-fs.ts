@@ -363,6 +363,7 @@ export class VirtualFs implements FsCore {
         this.#client.write('warning', 'borg.fuse', `Archive ${shownText(archive.info.name)} was not changed: ${error.message}`)
         return answer(errnoByCode(error.code))
       }
+      if (reply.archive) archive.become(reply.archive)
       answer(undefined)
       // Afterwards: a notice may wait for what the kernel holds until it has the answer.
       if (reply.archives) this.#replaceArchives(reply.archives)
