@@ -23,7 +23,7 @@ export interface DriveParts {
 export function makeDrive(view: MountView, { incoming: options, changes, report: facts }: DriveParts, client: EngineClient, notices: KernelNotices): VirtualFs {
   const parts = new Map<string, Subtree>()
   const events = new Events()
-  const incoming = options && new Incoming(options, client, notices, { state: (tree, text) => events.add(`${shownPath(tree)}: ${text}`) })
+  const incoming = options && new Incoming(options, client, notices, { state: (tree, text) => events.add(`${shownPath(tree)}: ${text}`) }, () => fs.cache)
   if (incoming) parts.set('incoming', incoming)
   if (facts) {
     const report = new Report(facts, incoming?.trees, () => fs.cache)

@@ -143,7 +143,12 @@ export class VirtualFs implements FsCore {
   link(ino: Ino, newParent: Ino, newName: Buffer, call: Call<Entry>): Answer<Entry> {
     const owner = this.#owner(newParent)
     if (!owner?.link) return Errno.EROFS
-    return this.#owner(ino) === owner ? owner.link(ino, newParent, newName, call) : Errno.EXDEV
+    const source = this.#owner(ino)
+    if (source === owner) return owner.link(ino, newParent, newName, call)
+    if (!source?.withLikeness || !owner.addLikeness) return Errno.EXDEV
+    // The name is borrowed, and the source may have to be loaded first.
+    const name = Buffer.from(newName)
+    return source.withLikeness(ino, call, (likeness, later) => owner.addLikeness!(likeness, newParent, name, later))
   }
 
   unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
@@ -217,10 +222,11 @@ export class VirtualFs implements FsCore {
 
   copyFileRange(ino: Ino, fh: number, offset: number, outIno: Ino, outFh: number, outOffset: number, length: number,
     call: Call<number>): Answer<number> {
-    const owner = this.#owner(outIno)
-    // EXDEV and EOPNOTSUPP make the kernel copy by itself.
-    if (this.#owner(ino) !== owner) return Errno.EXDEV
-    return owner?.copyFileRange ? owner.copyFileRange(ino, fh, offset, outIno, outFh, outOffset, length, call) : Errno.EOPNOTSUPP
+    const source = this.#owner(ino), owner = this.#owner(outIno)
+    // EOPNOTSUPP makes the kernel copy by itself.
+    if (!source?.sharedRange || !owner?.cloneInto) return Errno.EOPNOTSUPP
+    const range = source.sharedRange(fh, offset, length)
+    return range instanceof Errno ? range : range.length === 0 ? 0 : owner.cloneInto(outIno, outFh, outOffset, range, call)
   }
 
   opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {

@@ -28,6 +28,8 @@ export type Content =
   | { readonly kind: 'file'; readonly path: Buffer; readonly size: number; readonly ino: bigint; readonly special?: boolean }
   | { readonly kind: 'source'; readonly source: ByteSource }
   | { readonly kind: 'chunks'; readonly chunks: ChunkList }
+  /** One after the other: chunks that are in the repository, and sources that are cut on their own. */
+  | { readonly kind: 'parts'; readonly parts: readonly (ChunkList | ByteSource)[] }
 
 export type Outcome =
   | { readonly kind: 'stored'; readonly changed: boolean }
@@ -214,8 +216,19 @@ class Pipeline {
 
   #read(content: Content): Promise<ContentResult> | ContentResult {
     if (content.kind === 'chunks') return { kind: 'chunks', chunks: content.chunks, changed: false }
+    if (content.kind === 'parts') return this.#join(content.parts)
     if (content.kind === 'source') return this.#cut(content.source)
     return this.#isSmall(content) ? this.#readSmall(content) : this.#readLarge(content)
+  }
+
+  async #join(parts: readonly (ChunkList | ByteSource)[]): Promise<ContentResult> {
+    const chunks = new ChunkList(Math.max(1, parts.length))
+    for (const part of parts) {
+      const result = part instanceof ChunkList ? { kind: 'chunks' as const, chunks: part } : await this.#cut(part)
+      if (result.kind === 'failed') return result
+      for (const { id, size, csize } of result.chunks) chunks.add(id, size, csize)
+    }
+    return { kind: 'chunks', chunks, changed: false }
   }
 
   async #readSmall(content: Extract<Content, { kind: 'file' }>): Promise<ContentResult> {

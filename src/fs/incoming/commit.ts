@@ -12,7 +12,8 @@ import { idHex } from '../../engine/ids.js'
 import type { Log } from '../../engine/log.js'
 import { archiveFacts } from '../../engine/operations/create.js'
 import { addAcls, clampTime } from '../../engine/operations/file-item.js'
-import { type ArchiveEntry, storeArchive, type StoreContext } from '../../engine/operations/store-archive.js'
+import type { OpenedRepository } from '../../engine/operations/open.js'
+import { type ArchiveEntry, type Outcome, storeArchive, type StoreContext } from '../../engine/operations/store-archive.js'
 import { expandPlaceholders } from '../../engine/placeholders.js'
 import { accessAclName, defaultAclName } from '../../engine/platform/acl.js'
 import { typeBlockDevice, typeCharDevice, typeFile, typeMask, typeSocket } from '../../engine/platform/attributes.js'
@@ -20,6 +21,8 @@ import { groupNameOf, userNameOf } from '../../engine/platform/owner.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf, escapedBytes, escapedText, shownText } from '../../engine/text.js'
 import type { CommitNumbers, CommitRequest } from '../engine-port.js'
+import type { LocalRepository } from '../../engine/repository/local-repository.js'
+import { clonedContent } from './cloned-content.js'
 import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, looseName, markName } from './frozen.js'
 
 export interface CommitOptions {
@@ -60,7 +63,7 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   try {
     const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }
     const store = { ...context, ...replacing }
-    const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, options.log), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
+    const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, context.opened, options.log), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
       progress: ({ stats: { size } }) => options.progress(tree.bytes === 0 ? 0 : Math.min(99, Math.floor((size / tree.bytes) * 100))),
     })
     return { info, numbers: { fileCount: stats.nfiles, originalSize: stats.size, newBytes } }
@@ -102,7 +105,7 @@ function freeName(manifest: Manifest, tree: string | undefined, template: string
   }
 }
 
-function* entries(tree: FrozenTree, log: Log): Generator<ArchiveEntry> {
+function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, log: Log): Generator<ArchiveEntry> {
   const firstNames = new Map<number, Buffer>()
   for (const frozen of tree.items) {
     const type = frozen.mode & typeMask
@@ -124,18 +127,21 @@ function* entries(tree: FrozenTree, log: Log): Generator<ArchiveEntry> {
     } else if (type !== 0o040000 && !frozen.target) item.hardlinkMaster = false
     if (type !== typeFile) yield { item }
     else if (frozen.spool === undefined) yield { item, content: { kind: 'chunks', chunks: new ChunkList() } }
+    else if (frozen.extents) yield { item, content: clonedContent(frozen, opened), done: outcome => mustBeStored(path, outcome) }
     else {
       const spool = Buffer.from(frozen.spool)
       const { size, ino } = lstatSync(spool, { bigint: true })
       yield {
         item, content: { kind: 'file', path: spool, size: Number(size), ino },
-        done: outcome => {
-          // A staged file must not be missing from its archive without a word: the tree stays staged.
-          if (outcome.kind === 'failed') throw Object.assign(new Error(`${shownText(path)} cannot be read back from the staging folder`), { code: outcome.error.code })
-        },
+        done: outcome => mustBeStored(path, outcome),
       }
     }
   }
+}
+
+/** A staged file must not be missing from its archive without a word: the tree stays staged. */
+function mustBeStored(path: Buffer, outcome: Outcome): void {
+  if (outcome.kind === 'failed') throw Object.assign(new Error(`${shownText(path)} cannot be read back from the staging folder`), { code: outcome.error.code })
 }
 
 function itemOf(frozen: FrozenItem, path: Buffer): Item {

@@ -14,8 +14,11 @@ export interface FrozenItem {
   readonly xattrs: ReadonlyMap<string, Uint8Array> | undefined
   /** Further names of the same file come with the same id. */
   readonly nlink: number
+  readonly size: number
   /** Spool file; undefined for anything without contents. */
   readonly spool: string | undefined
+  /** What lies over the spool file, as Extents packs it. */
+  readonly extents: Uint8Array | undefined
 }
 
 export interface FrozenTree {

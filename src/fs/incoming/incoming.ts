@@ -5,16 +5,20 @@
 import { errnoOf } from '../../engine/errors.js'
 import { native } from '../../engine/native.js'
 import { byteString, bytesOf } from '../../engine/text.js'
-import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer } from '../core.js'
+import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
+import type { ChunkCache } from '../chunk-cache.js'
 import type { EngineClient } from '../engine-client.js'
 import { errnoByCode } from '../errno.js'
 import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
-import type { Subtree } from '../subtree.js'
+import { SequentialRead } from '../read-ahead.js'
+import type { Likeness, SharedRange, Subtree } from '../subtree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../types.js'
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
 import type { WireError } from '../engine-port.js'
+import { ExtentReader } from './extent-reader.js'
+import { Extents } from './extents.js'
 import { Staging, type StagingOptions } from './staging.js'
 import { type TreeListener, Trees } from './trees.js'
 
@@ -22,6 +26,8 @@ export interface IncomingOptions extends StagingOptions, PolicyOptions {}
 
 const ttlMs = 3_600_000
 const writeFlags = 3, truncateFlag = 0o1000, appendFlag = 0o2000
+const keepSize = 1, punchHole = 2, zeroRange = 16
+const seekData = 3, seekHole = 4
 const noReplace = 1, exchange = 2
 const xattrCreate = 1, xattrReplace = 2
 /** State of a tree; why the last commit that was asked for was refused; what asks for one. On incoming/ itself: the loose files. */
@@ -33,6 +39,7 @@ const maxNameBytes = 255, maxXattrBytes = 65536
 export const trashName = /^\.Trash(-|$)/
 
 interface Handle {
+  readonly sequence: SequentialRead
   readonly node: StagedNode
   readonly writes: boolean
   readonly append: boolean
@@ -47,12 +54,17 @@ export class Incoming implements Subtree {
   readonly #nodes: Nodes
   readonly #client: EngineClient
   readonly #notices: KernelNotices
+  readonly #reader: ExtentReader
   readonly #handles = new Map<number, Handle>()
+  /** By tree: files of archives that were linked into it, and what they became. */
+  readonly #links = new WeakMap<StagedTree, Map<Ino, { readonly id: number; readonly ctimeNs: bigint }>>()
   /** Listings as they were when the reader began. */
   readonly #listings = new Map<number, { names: [string, number][] }>()
   #nextHandle = 1
 
-  constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener) {
+  /** `chunks`: asked for only when the mount is served. */
+  constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener, chunks: () => ChunkCache) {
+    this.#reader = new ExtentReader(chunks, client)
     this.#staging = new Staging(options)
     this.#nodes = this.#staging.nodes
     this.#client = client
@@ -109,7 +121,7 @@ export class Incoming implements Subtree {
     return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeFile, rdev: 0, target: undefined }), node => ({ entry: this.#entry(node), opened: this.#openNode(node, flags) }))
   }
 
-  #make<T>(parent: Ino, name: Buffer, call: Call<T>, facts: () => Pick<NodeFacts, 'mode' | 'rdev' | 'target'>, answer: (node: StagedNode) => T): Answer<T> {
+  #make<T>(parent: Ino, name: Buffer, call: Call<T>, facts: () => Pick<NodeFacts, 'mode' | 'rdev' | 'target'>, answer: (node: StagedNode) => T | Errno): Answer<T> {
     const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
     if (!directory.children) return Errno.ENOTDIR
@@ -151,6 +163,53 @@ export class Incoming implements Subtree {
       this.#touch(directory, node.ctimeNs)
       return this.#entry(node)
     })
+  }
+
+  /** `link` from an archive: a file of its own that is the same in all but its contents' place. */
+  addLikeness(likeness: Likeness, parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
+    const { attr, target, xattrs, extents } = likeness
+    const linked = this.#linkedBefore(likeness, parent, name, call)
+    if (linked !== undefined) return linked
+    return this.#make(parent, name, call, () => ({ mode: attr.mode, rdev: attr.rdev, target }), node => {
+      const { uid, gid, atimeNs, mtimeNs } = attr
+      Object.assign(node, { mode: attr.mode, uid, gid, atimeNs, mtimeNs, ctimeNs: nowNs() })
+      // Not what the directory's default ACL says of new files.
+      for (const known of node.xattrs?.keys() ?? []) this.#setXattr(node, known, undefined)
+      for (const [attribute, value] of xattrs ?? []) this.#setXattr(node, attribute, value)
+      this.#staging.journal.attributes(node)
+      const failed = extents && this.#clone(node, 0, attr.size, extents)
+      if (failed) {
+        this.#nodes.unlink(this.#node(parent)!, byteString(name))
+        this.#staging.journal.unlinked(localOf(parent), byteString(name))
+        this.#letGo(node)
+        return failed
+      }
+      if (attr.nlink > 1) this.#noteLink(attr.ino, node)
+      return this.#entry(node)
+    })
+  }
+
+  /**
+   * A file that has several names in its archive is linked once for each of them: in one tree these are names of one file again, as long
+   * as that was not changed since.
+   */
+  #linkedBefore({ attr }: Likeness, parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> | undefined {
+    const directory = this.#node(parent)
+    const tree = directory && this.#treeOfName(directory, byteString(name), false)
+    const known = attr.nlink > 1 && tree ? this.#links.get(tree)?.get(attr.ino) : undefined
+    const node = known && this.#nodes.get(known.id)
+    if (!node || node.nlink === 0 || node.ctimeNs !== known.ctimeNs || this.trees.ofNode(node) !== tree) return undefined
+    const answer = this.link(inoOf(this.range, node.id), parent, name, call)
+    if (answer !== LATER && !(answer instanceof Errno)) this.#noteLink(attr.ino, node)
+    return answer
+  }
+
+  #noteLink(source: Ino, node: StagedNode): void {
+    const tree = this.trees.ofNode(node)
+    if (!tree) return
+    let links = this.#links.get(tree)
+    if (!links) this.#links.set(tree, links = new Map())
+    links.set(source, { id: node.id, ctimeNs: node.ctimeNs })
   }
 
   unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
@@ -270,10 +329,8 @@ export class Incoming implements Subtree {
       const now = nowNs()
       if (change.size !== undefined) {
         if (!isFile(node)) return node.children ? Errno.EISDIR : Errno.EINVAL
-        const failed = this.#host(() => this.#staging.spool.truncate(node.id, change.size!))
+        const failed = this.#truncate(node, change.size)
         if (failed) return failed
-        this.#staging.grew(change.size - node.size)
-        node.size = change.size
         node.mtimeNs = now
         if (node.opens === 0) this.#staging.spool.close(node.id)
       }
@@ -389,10 +446,8 @@ export class Incoming implements Subtree {
     if ((flags & writeFlags) === 0 && !(flags & truncateFlag)) return this.#openNode(node, flags)
     return this.#changing(this.#treeOf(node), call, () => {
       if (flags & truncateFlag) {
-        const failed = this.#host(() => this.#staging.spool.truncate(node.id, 0))
+        const failed = this.#truncate(node, 0)
         if (failed) return failed
-        this.#staging.grew(-node.size)
-        node.size = 0
         node.mtimeNs = node.ctimeNs = nowNs()
         this.#staging.journal.attributes(node)
       }
@@ -404,7 +459,7 @@ export class Incoming implements Subtree {
     const fh = this.#nextHandle++
     const writes = (flags & writeFlags) !== 0
     const tree = this.#treeOf(node)
-    this.#handles.set(fh, { node, writes, append: (flags & appendFlag) !== 0, tree })
+    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, append: (flags & appendFlag) !== 0, tree })
     node.opens++
     if (writes) {
       node.writers++
@@ -413,13 +468,81 @@ export class Incoming implements Subtree {
     return { fh, keepCache: true }
   }
 
-  read(_ino: Ino, fh: number, offset: number, into: Buffer): Answer<ReadAnswer> {
+  read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
+    const { node: { id, extents, size } } = handle
     let count = 0
-    return this.#host(() => {
-      count = this.#staging.spool.read(handle.node.id, into, offset)
-    }) ?? count
+    const failed = this.#host(() => {
+      count = this.#staging.spool.read(id, into, offset)
+    })
+    if (failed || !extents?.overlaps(offset, offset + into.length)) return failed ?? count
+    return this.#reader.read(extents, handle.sequence, offset, into.subarray(0, Math.min(into.length, size - offset)), call)
+  }
+
+  /** What of a file are chunks, up to the first byte that is not. EOPNOTSUPP where it begins with one: the kernel copies then. */
+  sharedRange(fh: number, offset: number, length: number): SharedRange | Errno {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    const { size, extents } = handle.node
+    if (offset >= size) return { length: 0, extents: new Extents() }
+    const end = Math.min(extents?.coveredFrom(offset) ?? offset, offset + length)
+    return end > offset ? { length: end - offset, extents: extents!.slice(offset, end, 0) } : Errno.EOPNOTSUPP
+  }
+
+  cloneInto(_ino: Ino, fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    return this.#changing(handle.tree, call, () => {
+      const { node } = handle
+      const failed = this.#clone(node, offset, range.length, range.extents)
+      if (failed) return failed
+      node.mtimeNs = node.ctimeNs = nowNs()
+      node.dirty = true
+      return range.length
+    })
+  }
+
+  /**
+   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file. The spool file beneath has the size, and in time
+   * what is written. Its size comes first: extents beyond it would be cut off if this process ended in between.
+   */
+  #clone(node: StagedNode, offset: number, length: number, extents: Extents): Errno | undefined {
+    const end = offset + length
+    const failed = this.#host(() => {
+      if (end > node.size) this.#staging.spool.truncate(node.id, end)
+    })
+    if (failed) return failed
+    if (node.opens === 0) this.#staging.spool.close(node.id)
+    const before = node.extents?.bytes ?? 0
+    const moved = offset === 0 ? extents : extents.slice(0, length, offset)
+    node.extents ??= new Extents()
+    node.extents.put(moved)
+    this.#staging.journal.cloned(node.id, moved)
+    // Only what lies in the spool counts as staged.
+    this.#staging.grew(Math.max(0, end - node.size) - (node.extents.bytes - before))
+    node.size = Math.max(node.size, end)
+    return undefined
+  }
+
+  /** [start, end) was written to the spool, or is gone: only now, so that whoever is killed in between finds what was there before. */
+  #cut(node: StagedNode, start: number, end: number): void {
+    if (!node.extents?.overlaps(start, end)) return
+    const before = node.extents.bytes
+    node.extents.remove(start, end)
+    this.#staging.journal.cut(node.id, start, end)
+    this.#staging.grew(before - node.extents.bytes)
+    if (node.extents.count === 0) node.extents = undefined
+  }
+
+  #truncate(node: StagedNode, size: number): Errno | undefined {
+    // A file that shrinks and grows again has zeros there: the extents go first.
+    this.#cut(node, size, Number.MAX_SAFE_INTEGER)
+    const failed = this.#host(() => this.#staging.spool.truncate(node.id, size))
+    if (failed) return failed
+    this.#staging.grew(size - node.size)
+    node.size = size
+    return undefined
   }
 
   write(_ino: Ino, fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number> {
@@ -431,7 +554,9 @@ export class Incoming implements Subtree {
       const { node } = handle
       const at = handle.append ? node.size : offset
       const growth = Math.max(0, at + kept.length - node.size)
-      if (growth > 0 && !this.#staging.mayGrow(growth)) return Errno.ENOSPC
+      // What lay over the spool file comes into it.
+      const replaced = node.extents?.overlaps(at, at + kept.length) ? node.extents.slice(at, at + kept.length, 0).bytes : 0
+      if (growth + replaced > 0 && !this.#staging.mayGrow(growth + replaced)) return Errno.ENOSPC
       const failed = this.#host(() => this.#staging.spool.write(node.id, kept, at))
       if (failed) {
         // Some of it may have been written.
@@ -440,6 +565,7 @@ export class Incoming implements Subtree {
       }
       this.#staging.grew(growth)
       node.size += growth
+      this.#cut(node, at, at + kept.length)
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
       return kept.length
@@ -512,8 +638,11 @@ export class Incoming implements Subtree {
     if (!handle) return Errno.EBADF
     return this.#changing(handle.tree, call, () => {
       const { node } = handle
+      // Ranges that move would move without what lies over them.
+      if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
       const failed = this.#host(() => native().fallocate(this.#staging.spool.descriptor(node.id, true)!, mode, offset, length))
       if (failed) return failed
+      if (mode & (punchHole | zeroRange)) this.#cut(node, offset, offset + length)
       const { size } = this.#staging.spool.stat(node.id)
       this.#staging.grew(size - node.size)
       node.size = size
@@ -526,11 +655,29 @@ export class Incoming implements Subtree {
   lseek(_ino: Ino, fh: number, offset: number, whence: number): Answer<number> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    if (offset >= handle.node.size) return Errno.ENXIO
+    const { node: { id, size, extents } } = handle
+    if (offset >= size) return Errno.ENXIO
     let found = -1
     const failed = this.#host(() => {
-      const fd = this.#staging.spool.descriptor(handle.node.id, false)
-      found = fd === undefined ? -1 : native().seekHole(fd, offset, whence)
+      const fd = this.#staging.spool.descriptor(id, false)
+      const seek = (from: number, kind: number): number => (fd === undefined || from >= size ? -1 : native().seekHole(fd, from, kind))
+      if (!extents) found = seek(offset, whence)
+      else if (whence === seekData) {
+        const index = extents.find(offset)
+        const cloned = index < extents.count ? Math.max(offset, extents.get(index).at) : Infinity
+        const spooled = seek(offset, seekData)
+        found = Math.min(cloned, spooled < 0 ? Infinity : spooled)
+        if (found >= size) found = -1
+      } else {
+        // From one stretch of data to the next, as long as they touch.
+        for (found = offset; found < size; ) {
+          const covered = extents.coveredFrom(found)
+          const next = covered > found ? covered : seek(found, seekData) === found ? seek(found, seekHole) : found
+          if (next <= found) break
+          found = next
+        }
+        found = Math.min(found, size)
+      }
     })
     return failed ?? (found < 0 ? Errno.ENXIO : found)
   }
@@ -590,7 +737,8 @@ export class Incoming implements Subtree {
 
   #attr(node: StagedNode): Attr {
     const { id, mode, uid, gid, rdev, nlink, size, atimeNs, mtimeNs, ctimeNs } = node
-    const blocks = isFile(node) && size > 0 ? this.#staging.spool.stat(id).blocks : 0
+    const cloned = node.extents ? Math.ceil(node.extents.bytes / 512) : 0
+    const blocks = isFile(node) && size > 0 ? this.#staging.spool.stat(id).blocks + cloned : 0
     return { ino: inoOf(this.range, id), size, blocks, mode, nlink, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, blksize: 4096 }
   }
 

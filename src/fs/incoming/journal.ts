@@ -10,6 +10,7 @@ import { type MsgValue, MsgWriter, unpack } from '../../engine/msgpack.js'
 import { files } from '../../engine/platform/files.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf } from '../../engine/text.js'
+import { extentBytes, Extents } from './extents.js'
 import type { MadeArchive } from './policy.js'
 import { type NodeFacts, Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 
@@ -17,7 +18,9 @@ const headerBytes = 8
 const maxRecordBytes = 16 << 20
 
 /** Kinds of records. */
-const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11
+const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13
+/** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
+const maxRowsPerRecord = 1000
 
 /** What a journal says of the archives made of trees, by the tree's name (undefined: loose files). */
 export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed: boolean }>
@@ -70,6 +73,16 @@ export class Journal {
 
   xattr(id: number, name: string, value: Buffer | undefined): void {
     this.#append([kindXattr, id, bytesOf(name), value ?? null])
+  }
+
+  /** Parts of a file are chunks of the repository: over what was there. */
+  cloned(id: number, extents: Extents): void {
+    for (const rows of recordsOf(extents)) this.#append([kindExtents, id, rows])
+  }
+
+  /** A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. */
+  cut(id: number, start: number, end: number): void {
+    this.#append([kindCut, id, start, end])
   }
 
   /** A directory with all below it is gone: it became an archive. */
@@ -127,6 +140,7 @@ export class Journal {
         seen.add(id)
         add([kindNew, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null])
         for (const [attribute, value] of node.xattrs ?? []) add([kindXattr, id, bytesOf(attribute), value])
+        if (node.extents) for (const rows of recordsOf(node.extents)) add([kindExtents, id, rows])
         if (node.children) visit(node)
         // What happened in a directory changed its times.
         if (node.children) add([kindAttributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs])
@@ -161,6 +175,11 @@ function encode(writer: MsgWriter, fields: readonly MsgValue[]): Buffer {
   record.writeUInt32LE(record.length - headerBytes, 0)
   record.writeUInt32LE(crc32(record.subarray(headerBytes)), 4)
   return record
+}
+
+function* recordsOf(extents: Extents): Generator<Buffer> {
+  const { rows } = extents
+  for (let at = 0; at < rows.length; at += maxRowsPerRecord * extentBytes) yield rows.subarray(at, at + maxRowsPerRecord * extentBytes)
 }
 
 const zeroHeader = Buffer.alloc(headerBytes)
@@ -282,6 +301,18 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
       if (!node) return false
       if (Buffer.isBuffer(record[3])) (node.xattrs ??= new Map()).set(name(2), record[3])
       else node.xattrs?.delete(name(2))
+      return true
+    }
+    case kindExtents: {
+      const node = nodes.get(number(1))
+      if (!node || node.children) return false
+      ;(node.extents ??= new Extents()).put(new Extents(record[2] as Buffer))
+      return true
+    }
+    case kindCut: {
+      const node = nodes.get(number(1))
+      if (!node) return false
+      node.extents?.remove(number(2), number(3))
       return true
     }
     case kindDrop: {

@@ -70,8 +70,12 @@ export class Staging {
   #adoptSizes(): void {
     for (const node of this.nodes.all()) {
       if (!isFile(node)) continue
-      node.size = this.spool.stat(node.id).size
-      this.#bytes += node.size
+      const { size } = this.spool.stat(node.id)
+      node.size = size
+      // Beyond the spool's size nothing was ever promised.
+      node.extents?.remove(size, Infinity)
+      if (node.extents?.count === 0) node.extents = undefined
+      this.#bytes += size - (node.extents?.bytes ?? 0)
     }
   }
 
@@ -104,7 +108,7 @@ export class Staging {
   forget(node: StagedNode): void {
     this.nodes.forget(node.id)
     if (isFile(node)) {
-      this.#bytes -= node.size
+      this.#bytes -= node.size - (node.extents?.bytes ?? 0)
       this.spool.remove(node.id)
     }
   }

@@ -353,7 +353,8 @@ export class Trees {
     for (const { node, path } of this.#walk(tree)) {
       const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink } = node
       if (isFile(node)) bytes += node.size
-      items.push({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, spool: isFile(node) && node.size > 0 ? this.#staging.spool.path(id) : undefined })
+      const spool = isFile(node) && node.size > 0 ? this.#staging.spool.path(id) : undefined
+      items.push({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, spool, extents: node.extents && new Uint8Array(node.extents.rows) })
     }
     return { name: tree.name, items, bytes, stagingFolder: this.#staging.folder }
   }
