@@ -46,6 +46,11 @@ export class Extents {
     return total
   }
 
+  /** Offset behind the last one. */
+  get end(): number {
+    return this.#count === 0 ? 0 : this.#at(this.#count - 1) + this.#length(this.#count - 1)
+  }
+
   get(index: number): Extent {
     const row = index * extentBytes
     return {

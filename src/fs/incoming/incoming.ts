@@ -471,13 +471,16 @@ export class Incoming implements Subtree {
   read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    const { node: { id, extents, size } } = handle
+    const { node: { id, extents, size, bare } } = handle
     let count = 0
-    const failed = this.#host(() => {
+    const failed = bare ? undefined : this.#host(() => {
       count = this.#staging.spool.read(id, into, offset)
     })
     if (failed || !extents?.overlaps(offset, offset + into.length)) return failed ?? count
-    return this.#reader.read(extents, handle.sequence, offset, into.subarray(0, Math.min(into.length, size - offset)), call)
+    const wanted = into.subarray(0, Math.min(into.length, size - offset))
+    // The memory of the reply holds what it held before.
+    if (count < wanted.length) wanted.fill(0, count)
+    return this.#reader.read(extents, handle.sequence, offset, wanted, call)
   }
 
   /** What of a file are chunks, up to the first byte that is not. EOPNOTSUPP where it begins with one: the kernel copies then. */
@@ -504,16 +507,18 @@ export class Incoming implements Subtree {
   }
 
   /**
-   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file. The spool file beneath has the size, and in time
-   * what is written. Its size comes first: extents beyond it would be cut off if this process ended in between.
+   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file. A file that is nothing else needs no spool file.
+   * Where there is one it has the size, and that comes first: extents beyond it would be cut off if this process ended in between.
    */
   #clone(node: StagedNode, offset: number, length: number, extents: Extents): Errno | undefined {
     const end = offset + length
-    const failed = this.#host(() => {
+    const bare = offset <= node.size && (node.bare || (node.size === 0 && !this.#staging.spool.exists(node.id)))
+    const failed = bare ? undefined : this.#materialize(node) ?? this.#host(() => {
       if (end > node.size) this.#staging.spool.truncate(node.id, end)
+      if (node.opens === 0) this.#staging.spool.close(node.id)
     })
     if (failed) return failed
-    if (node.opens === 0) this.#staging.spool.close(node.id)
+    node.bare = bare
     const before = node.extents?.bytes ?? 0
     const moved = offset === 0 ? extents : extents.slice(0, length, offset)
     node.extents ??= new Extents()
@@ -536,13 +541,23 @@ export class Incoming implements Subtree {
   }
 
   #truncate(node: StagedNode, size: number): Errno | undefined {
-    // A file that shrinks and grows again has zeros there: the extents go first.
+    if (!node.bare || size > node.size) {
+      const failed = this.#materialize(node) ?? this.#host(() => this.#staging.spool.truncate(node.id, size))
+      if (failed) return failed
+    }
     this.#cut(node, size, Number.MAX_SAFE_INTEGER)
-    const failed = this.#host(() => this.#staging.spool.truncate(node.id, size))
-    if (failed) return failed
     this.#staging.grew(size - node.size)
     node.size = size
+    node.bare &&= node.extents !== undefined
     return undefined
+  }
+
+  /** Gives a file that is all extents the spool file that writes need. */
+  #materialize(node: StagedNode): Errno | undefined {
+    if (!node.bare) return undefined
+    const failed = this.#host(() => this.#staging.spool.truncate(node.id, node.size))
+    node.bare = failed !== undefined
+    return failed
   }
 
   write(_ino: Ino, fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number> {
@@ -557,10 +572,14 @@ export class Incoming implements Subtree {
       // What lay over the spool file comes into it.
       const replaced = node.extents?.overlaps(at, at + kept.length) ? node.extents.slice(at, at + kept.length, 0).bytes : 0
       if (growth + replaced > 0 && !this.#staging.mayGrow(growth + replaced)) return Errno.ENOSPC
-      const failed = this.#host(() => this.#staging.spool.write(node.id, kept, at))
+      const failed = this.#materialize(node) ?? this.#host(() => this.#staging.spool.write(node.id, kept, at))
       if (failed) {
         // Some of it may have been written.
-        node.size = this.#staging.spool.stat(node.id).size
+        if (!node.bare) {
+          const { size } = this.#staging.spool.stat(node.id)
+          this.#staging.grew(size - node.size)
+          node.size = size
+        }
         return failed
       }
       this.#staging.grew(growth)
@@ -640,7 +659,7 @@ export class Incoming implements Subtree {
       const { node } = handle
       // Ranges that move would move without what lies over them.
       if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
-      const failed = this.#host(() => native().fallocate(this.#staging.spool.descriptor(node.id, true)!, mode, offset, length))
+      const failed = this.#materialize(node) ?? this.#host(() => native().fallocate(this.#staging.spool.descriptor(node.id, true)!, mode, offset, length))
       if (failed) return failed
       if (mode & (punchHole | zeroRange)) this.#cut(node, offset, offset + length)
       const { size } = this.#staging.spool.stat(node.id)
@@ -655,11 +674,11 @@ export class Incoming implements Subtree {
   lseek(_ino: Ino, fh: number, offset: number, whence: number): Answer<number> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    const { node: { id, size, extents } } = handle
+    const { node: { id, size, extents, bare } } = handle
     if (offset >= size) return Errno.ENXIO
     let found = -1
     const failed = this.#host(() => {
-      const fd = this.#staging.spool.descriptor(id, false)
+      const fd = bare ? undefined : this.#staging.spool.descriptor(id, false)
       const seek = (from: number, kind: number): number => (fd === undefined || from >= size ? -1 : native().seekHole(fd, from, kind))
       if (!extents) found = seek(offset, whence)
       else if (whence === seekData) {
@@ -738,7 +757,7 @@ export class Incoming implements Subtree {
   #attr(node: StagedNode): Attr {
     const { id, mode, uid, gid, rdev, nlink, size, atimeNs, mtimeNs, ctimeNs } = node
     const cloned = node.extents ? Math.ceil(node.extents.bytes / 512) : 0
-    const blocks = isFile(node) && size > 0 ? this.#staging.spool.stat(id).blocks + cloned : 0
+    const blocks = isFile(node) && size > 0 ? (node.bare ? 0 : this.#staging.spool.stat(id).blocks) + cloned : 0
     return { ino: inoOf(this.range, id), size, blocks, mode, nlink, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, blksize: 4096 }
   }
 

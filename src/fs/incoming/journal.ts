@@ -338,15 +338,15 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
   return false
 }
 
-/** Forgets a name with all below it. Returns the ids of files whose last name that was. */
-export function dropTree(nodes: Nodes, parent: StagedNode, name: string): number[] {
-  const gone: number[] = []
+/** Forgets a name with all below it. Returns the files whose last name that was. */
+export function dropTree(nodes: Nodes, parent: StagedNode, name: string): StagedNode[] {
+  const gone: StagedNode[] = []
   const node = nodes.unlink(parent, name)
   if (!node) return gone
   for (const child of [...(node.children?.keys() ?? [])]) gone.push(...dropTree(nodes, node, child))
   if (node.children || node.nlink === 0) {
     nodes.forget(node.id)
-    if (!node.children) gone.push(node.id)
+    if (!node.children) gone.push(node)
   }
   return gone
 }

@@ -30,6 +30,8 @@ export interface StagedNode {
   writers: number
   /** Files: what of it are chunks of the repository; undefined if nothing. */
   extents: Extents | undefined
+  /** The extents hold the whole file, and there is no spool file beneath them. */
+  bare: boolean
   /** Data was written since its attributes were journalled. */
   dirty: boolean
 }
@@ -161,6 +163,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, dirty: false,
+    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, dirty: false,
   }
 }

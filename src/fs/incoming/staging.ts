@@ -70,11 +70,12 @@ export class Staging {
   #adoptSizes(): void {
     for (const node of this.nodes.all()) {
       if (!isFile(node)) continue
-      const { size } = this.spool.stat(node.id)
-      node.size = size
+      node.bare = node.extents !== undefined && !this.spool.exists(node.id)
+      node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
       // Beyond the spool's size nothing was ever promised.
-      node.extents?.remove(size, Infinity)
+      node.extents?.remove(node.size, Infinity)
       if (node.extents?.count === 0) node.extents = undefined
+      const { size } = node
       this.#bytes += size - (node.extents?.bytes ?? 0)
     }
   }
@@ -86,7 +87,7 @@ export class Staging {
     for (const gone of names) {
       if (!this.nodes.child(root, gone)) continue
       this.journal.dropped(rootId, gone)
-      for (const id of dropTree(this.nodes, root, gone)) this.spool.remove(id)
+      for (const node of dropTree(this.nodes, root, gone)) this.#removeContents(node)
     }
     this.journal.forgotten(name)
     this.made.delete(name)
@@ -107,10 +108,13 @@ export class Staging {
   /** A node without names and handles. */
   forget(node: StagedNode): void {
     this.nodes.forget(node.id)
-    if (isFile(node)) {
-      this.#bytes -= node.size - (node.extents?.bytes ?? 0)
-      this.spool.remove(node.id)
-    }
+    this.#removeContents(node)
+  }
+
+  #removeContents(node: StagedNode): void {
+    if (!isFile(node)) return
+    this.#bytes -= node.size - (node.extents?.bytes ?? 0)
+    if (!node.bare) this.spool.remove(node.id)
   }
 
   statfs(): { blocks: number; bfree: number; bavail: number; files: number; ffree: number; bsize: number } {
