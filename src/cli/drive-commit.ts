@@ -15,7 +15,12 @@ export interface TreeOutcome {
   readonly archive?: string
   /** Why it is in none. */
   readonly problem?: string
+  /** It was saved before, and stays where it is: live/ only. */
+  readonly unchanged?: boolean
 }
+
+/** Folders of the drive whose folders become archives. */
+export const places = ['incoming', 'live'] as const
 
 /** True for a mountpoint that borg or borgfs serves. */
 export function isOurs(mountpoint: string): boolean {
@@ -29,32 +34,39 @@ export function servingProcess(mountpoint: string): number | undefined {
   return Number.isInteger(pid) && pid > 1 ? pid : undefined
 }
 
-/** Saves one tree after the other and waits for each. Without `only` (byte string) all of them, and the loose files. Empty where there is no incoming/. */
-export function commitTrees(mountpoint: string, only?: string): TreeOutcome[] {
-  const incoming = Buffer.from(join(mountpoint, 'incoming'))
+/** Saves one tree after the other and waits for each. Without `only` all of them, and the loose files. Empty where nothing can be copied in. */
+export function commitTrees(mountpoint: string, only?: { readonly place: string | undefined; readonly name: string }): TreeOutcome[] {
+  return places.filter(place => only?.place === undefined || only.place === place).flatMap(place => commitPlace(mountpoint, place, only?.name))
+}
+
+function commitPlace(mountpoint: string, place: string, only: string | undefined): TreeOutcome[] {
+  const folder = Buffer.from(join(mountpoint, place))
   let names: Buffer[]
   try {
-    names = readdirSync(incoming, { withFileTypes: true, encoding: 'buffer' }).filter(entry => entry.isDirectory()).map(entry => entry.name as unknown as Buffer)
+    names = readdirSync(folder, { withFileTypes: true, encoding: 'buffer' }).filter(entry => entry.isDirectory()).map(entry => entry.name as unknown as Buffer)
   } catch {
     return []
   }
   const outcomes: TreeOutcome[] = []
   for (const name of names) {
     if (only !== undefined && byteString(name) !== only) continue
-    outcomes.push(...commitTree(Buffer.concat([incoming, Buffer.from('/'), name]), `incoming/${shownText(name)}`, Buffer.alloc(0)))
+    outcomes.push(...commitTree(Buffer.concat([folder, Buffer.from('/'), name]), `${place}/${shownText(name)}`, Buffer.alloc(0)))
   }
-  if (only === undefined && attribute(incoming, 'user.borgfs.state') !== undefined) outcomes.push(...commitTree(incoming, 'incoming', loose))
+  if (only === undefined && attribute(folder, 'user.borgfs.state') !== undefined) outcomes.push(...commitTree(folder, place, loose))
   return outcomes
 }
 
 /** Nothing for a folder without contents: there is nothing to save. */
 function commitTree(object: Buffer, path: string, value: Buffer): TreeOutcome[] {
+  const archiveOf = (): string | undefined => /^committed (.*)$/s.exec(attribute(object, 'user.borgfs.state') ?? '')?.[1]
+  const before = path.startsWith('live/') ? archiveOf() : undefined
+  if (before !== undefined) return [{ path, archive: before, unchanged: true }]
   try {
     native().setxattrat(atWorkingDirectory, object, Buffer.from('user.borgfs.commit'), value)
   } catch (error) {
     return [{ path, problem: attribute(object, 'user.borgfs.problem') ?? (errnoOf(error) === 'EBUSY' ? 'files in it are still open for writing' : messageOf(error)) }]
   }
-  const archive = /^committed (.*)$/s.exec(attribute(object, 'user.borgfs.state') ?? '')?.[1]
+  const archive = archiveOf()
   return archive === undefined ? [] : [{ path, archive }]
 }
 

@@ -18,7 +18,7 @@ import { changeArchive } from '../fs/archive-changes.js'
 import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
-import type { IncomingOptions } from '../fs/incoming/incoming.js'
+import type { DriveParts } from '../fs/drive.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
 import { becomeReady } from './background.js'
@@ -75,7 +75,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     kind: archive ? 'archive' : 'repository', archives: source.archives(), ...owner, umask: drive.umask,
     mountTimeNs, cacheBytes: drive.cacheBytes, allowDamagedFiles: drive.allowDamagedFiles,
   }
-  const incoming = narrowed || drive.mount.readOnly ? undefined : await incomingOptions(context, drive, view, cacheFolder, opened, driveLog, mountpoint)
+  const staging = narrowed || drive.mount.readOnly ? undefined : await stagingOptions(context, drive, view, cacheFolder, opened, driveLog, mountpoint)
   const chunker = chunkerFor(defaultChunkerParams, opened.key.chunkSeed)
   const shown = (info: ManifestEntry): ArchiveInfo => source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
   const commit = async (request: CommitRequest, progress: (percent: number) => void) => {
@@ -96,12 +96,12 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   }
   log.message('info', 'borg.archiver', 'Mounting filesystem')
   const sessionOptions: SessionOptions = {
-    mount: { ...drive.mount, readOnly: incoming === undefined }, view, parts: { incoming, changes: incoming && { allowDelete: drive.allowDelete }, report: narrowed ? undefined : { repository: location.text } }, log: driveLog,
+    mount: { ...drive.mount, readOnly: staging === undefined }, view, parts: { incoming: staging?.incoming, live: staging?.live, changes: staging && { allowDelete: drive.allowDelete }, report: narrowed ? undefined : { repository: location.text } }, log: driveLog,
     onlyUid: drive.mount.access === 'root' ? process.geteuid!() : undefined,
     service: {
       source,
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
-      ...(incoming ? { commit, changeArchive: change } : {}),
+      ...(staging ? { commit, changeArchive: change } : {}),
     },
   }
   session = thread ? await MountSession.start(thread, sessionOptions) : await (await import('../fs/native-session.js')).NativeSession.start(sessionOptions)
@@ -127,7 +127,8 @@ async function untilEnded(session: RunningMount, signal: AbortSignal, log: Drive
   for (const sentence of kept) log.write('warning', 'borg.fuse', sentence)
 }
 
-async function incomingOptions(context: CommandContext, drive: DriveOptions, view: MountView, cacheFolder: string, opened: Awaited<ReturnType<CommandContext['open']>>, log: Log, mountpoint: string): Promise<IncomingOptions | undefined> {
+/** incoming/ and live/, where they can be. */
+async function stagingOptions(context: CommandContext, drive: DriveOptions, view: MountView, cacheFolder: string, opened: Awaited<ReturnType<CommandContext['open']>>, log: Log, mountpoint: string): Promise<Pick<DriveParts, 'incoming' | 'live'> | undefined> {
   const folder = drive.stagingFolder ?? join(cacheFolder, 'staging')
   refuseOverlap(mountpoint, folder, 'its staging folder')
   try {
@@ -148,11 +149,19 @@ async function incomingOptions(context: CommandContext, drive: DriveOptions, vie
   }
   context.atEnd(() => lock.release())
   const now = view.mountTimeNs
-  return {
-    folder, maxBytes: drive.stagingMax, settleMs: drive.settleMs, lingerMs: drive.lingerMs,
+  const common = {
+    maxBytes: drive.stagingMax, settleMs: drive.settleMs, lingerMs: drive.lingerMs,
     rootFacts: { mode: 0o040755, uid: view.uid, gid: view.gid, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
-    archiveIds: new Set([...opened.manifest.archives.values()].map(({ id }) => idHex(id))), finished: finishedBefore(folder, opened.manifest),
+    archiveIds: new Set([...opened.manifest.archives.values()].map(({ id }) => idHex(id))),
   }
+  const incoming = { ...common, folder, place: 'incoming' as const, finished: finishedBefore(folder, opened.manifest) }
+  // What is shown with another owner or mode than it is stored with would be stored so.
+  if (drive.uid !== undefined || drive.gid !== undefined || drive.umask !== 0) {
+    if (drive.live.length > 0) log.write('warning', 'borg.fuse', 'There is no live/ with -o uid, gid or umask: archives made of it would get these owners and modes.')
+    return { incoming, live: undefined }
+  }
+  const liveFolder = join(folder, 'live')
+  return { incoming, live: { ...common, folder: liveFolder, place: 'live' as const, finished: finishedBefore(liveFolder, opened.manifest), open: drive.live.map(archiveName) } }
 }
 
 /** What is told for each item is passed on only when it says something new, a few times a second. */

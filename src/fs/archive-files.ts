@@ -71,6 +71,11 @@ export class ArchiveFiles implements Subtree {
     this.#head = undefined
   }
 
+  /** Runs `work` with the tree, now or when it is loaded. */
+  withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
+    return this.#withTree(call, work)
+  }
+
   /** Memory of the tree, 0 while there is none. */
   get treeBytes(): number {
     return this.#tree?.byteLength ?? 0
@@ -388,7 +393,7 @@ const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 const maxXattrBytes = 65536
 
 /** [offset, end) of a file, moved to 0. Its chunk `index` begins at `sum`. */
-function extentsOf(tree: ArchiveTree, row: number, index: number, sum: number, offset: number, end: number): Extents {
+export function extentsOf(tree: ArchiveTree, row: number, index: number, sum: number, offset: number, end: number): Extents {
   const extents = new Extents()
   const first = tree.chunkStart(row)
   for (let at = sum; at < end && index < tree.chunkCount(row); index++) {

@@ -290,7 +290,20 @@ export class VirtualFs implements FsCore {
   }
 
   syncfs(call: Call<void>): Answer<void> {
-    for (const part of this.#parts.values()) if (part.syncfs) return part.syncfs(call)
+    const parts = [...this.#parts.values()].filter((part) => part.syncfs)
+    if (parts.length === 0) return undefined
+    const answer = call.defer()
+    const { uid, gid, pid } = call
+    let left = parts.length, failed: Errno | undefined
+    const settled = (result: void | Errno): void => {
+      if (result instanceof Errno) failed = result
+      if (--left === 0) answer(failed)
+    }
+    for (const part of parts) {
+      const done = part.syncfs!({ uid, gid, pid, defer: () => settled })
+      if (done !== LATER) settled(done)
+    }
+    return LATER
   }
 
   destroy(): void {

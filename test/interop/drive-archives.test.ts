@@ -32,7 +32,7 @@ run('mv renames an archive, setfattr comments it, rmdir deletes it where that is
       'rename mnt/renamed mnt/two/x', 'rename mnt/renamed mnt/.Trash-0', 'rmdir mnt/two', 'rmdir mnt/gone', 'rmdir mnt/incoming', 'unlink mnt/two/source/f', 'rmdir mnt/two/source',
       'setxattr mnt/renamed user.borgfs.archive.comment a new comment', 'setxattr mnt/renamed user.other x', 'setxattr mnt/renamed/source user.borgfs.archive.comment x', 'utime mnt/two'),
     ['done', 'ENOENT', 'EEXIST', 'EEXIST', 'EPERM', 'EROFS', 'EPERM', 'EPERM', 'ENOENT', 'EPERM', 'EROFS', 'EROFS', 'done', 'EROFS', 'EROFS', 'EROFS'])
-    t.deepEqual(readdirSync(mountpoint).sort(), ['.borgfs', 'incoming', 'renamed', 'two'])
+    t.deepEqual(readdirSync(mountpoint).sort(), ['.borgfs', 'incoming', 'live', 'renamed', 'two'])
     t.is(sandbox.sh('cat mnt/renamed/source/f; getfattr --only-values -n user.borgfs.archive.comment mnt/renamed').stdout, 'content\na new comment')
     sandbox.unmount(mountpoint)
     const after = JSON.parse(sandbox.borg(['info', '--json', 'repo::renamed']).stdout) as { archives: [Record<string, unknown>] }
@@ -43,7 +43,7 @@ run('mv renames an archive, setfattr comments it, rmdir deletes it where that is
 
     sandbox.mount('repo', { args: ['-o', 'allow_delete'] })
     t.deepEqual(tried(sandbox, 'rmdir mnt/two', 'listdir mnt/two', 'rmdir mnt/incoming'), ['done', 'ENOENT', 'EPERM'])
-    t.deepEqual(readdirSync(mountpoint).sort(), ['.borgfs', 'incoming', 'renamed'])
+    t.deepEqual(readdirSync(mountpoint).sort(), ['.borgfs', 'incoming', 'live', 'renamed'])
     sandbox.unmount(mountpoint)
     t.is(sandbox.borg(['list', '--short', 'repo']).stdout, 'renamed\n')
     t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)

@@ -10,7 +10,8 @@ const topic = 'borg.archiver'
 export const umount: Command = async context => {
   const mountpoint = resolve(context.positional('mountpoint')[0]!)
   if (isOurs(mountpoint)) {
-    for (const { path, archive, problem } of commitTrees(mountpoint)) {
+    for (const { path, archive, problem, unchanged } of commitTrees(mountpoint)) {
+      if (unchanged) continue
       if (problem === undefined) {
         print(`${path}: saved as ${archive!}\n`)
         continue

@@ -92,7 +92,7 @@ export function finishedBefore(stagingFolder: string, manifest: Manifest): Finis
   }
   const made = manifest.archives.get(Buffer.from(mark.archive, 'hex').toString('latin1'))
   const done = made !== undefined && made.time === mark.time
-  return done ? { tree: mark.tree === null ? undefined : Buffer.from(mark.tree, 'hex').toString('latin1'), archive: idHex(made.id) } : undefined
+  return done ? { tree: mark.tree === null ? undefined : Buffer.from(mark.tree, 'hex').toString('latin1'), archive: idHex(made.id), archiveName: made.name } : undefined
 }
 
 /** From the template; `.1`, `.2` … are put behind a name that is taken. */

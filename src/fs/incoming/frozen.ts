@@ -36,6 +36,8 @@ export interface FinishedTree {
   readonly tree: string | undefined
   /** Hex of its id. */
   readonly archive: string
+  /** Byte string. */
+  readonly archiveName: string
 }
 
 /** The name that loose files' archives are made of. */

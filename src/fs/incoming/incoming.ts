@@ -4,7 +4,7 @@
  */
 import { errnoOf } from '../../engine/errors.js'
 import { native } from '../../engine/native.js'
-import { byteString, bytesOf } from '../../engine/text.js'
+import { byteString, bytesOf, shownText } from '../../engine/text.js'
 import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
 import type { EngineClient } from '../engine-client.js'
@@ -17,12 +17,18 @@ import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } f
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
 import type { WireError } from '../engine-port.js'
+import type { ArchiveTree } from '../archive-tree.js'
+import type { ShownArchive } from '../archives-dir.js'
+import { newestOf, populate, stored } from './series.js'
 import { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
 import { Staging, type StagingOptions } from './staging.js'
 import { type TreeListener, Trees } from './trees.js'
 
-export interface IncomingOptions extends StagingOptions, PolicyOptions {}
+export interface IncomingOptions extends StagingOptions, PolicyOptions {
+  /** live: series to open at once. Byte strings. */
+  readonly open?: readonly string[]
+}
 
 const ttlMs = 3_600_000
 const writeFlags = 3, truncateFlag = 0o1000, appendFlag = 0o2000
@@ -47,13 +53,19 @@ interface Handle {
 }
 
 export class Incoming implements Subtree {
-  readonly range = inodeRange.incoming
-  readonly root = inoOf(inodeRange.incoming, rootId)
+  readonly range: number
+  readonly root: Ino
   readonly trees: Trees
   readonly #staging: Staging
   readonly #nodes: Nodes
   readonly #client: EngineClient
   readonly #notices: KernelNotices
+  readonly #live: boolean
+  #archives: readonly ShownArchive[] = []
+  /** Series that are being opened, and who waits for them. */
+  readonly #opening = new Map<string, (() => void)[]>()
+  /** live: trees whose archive is to take the place of their spool files, with their versions when it was made. */
+  readonly #toRelease = new Map<StagedTree, number>()
   readonly #reader: ExtentReader
   readonly #handles = new Map<number, Handle>()
   /** By tree: files of archives that were linked into it, and what they became. */
@@ -64,13 +76,20 @@ export class Incoming implements Subtree {
 
   /** `chunks`: asked for only when the mount is served. */
   constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener, chunks: () => ChunkCache) {
+    this.range = options.place === 'live' ? inodeRange.live : inodeRange.incoming
+    this.root = inoOf(this.range, rootId)
+    this.#live = options.place === 'live'
     this.#reader = new ExtentReader(chunks, client)
     this.#staging = new Staging(options)
     this.#nodes = this.#staging.nodes
     this.#client = client
     this.#notices = notices
-    this.trees = new Trees(this.#staging, client, { settleMs: options.settleMs, lingerMs: options.lingerMs }, listener, tree => this.#leave(tree))
-    if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from incoming/.`)
+    this.trees = new Trees(options.place, this.#staging, client, { settleMs: options.settleMs, lingerMs: this.#live ? Infinity : options.lingerMs }, {
+      state: (tree, text) => listener.state(tree, text),
+      committed: tree => this.#live && this.#toRelease.set(tree, tree.version),
+    }, tree => this.#leave(tree))
+    if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
+    for (const series of options.open ?? []) if (!this.#nodes.child(this.#nodes.get(rootId)!, series)) this.#staging.toOpen.add(series)
   }
 
   rootEntry(): Entry {
@@ -78,7 +97,108 @@ export class Incoming implements Subtree {
   }
 
   tick(nowMs: number): void {
+    for (const series of this.#staging.toOpen) this.#open(series)
     this.trees.tick(nowMs)
+    for (const [tree, version] of this.#toRelease) this.#releaseSpool(tree, version)
+  }
+
+  archivesChanged(archives: Iterable<ShownArchive>): void {
+    this.#archives = [...archives]
+  }
+
+  // --- series ---
+
+  /** Starts to open a series that was open before, or that an option names. */
+  #open(series: string): void {
+    this.#staging.toOpen.delete(series)
+    this.#opening.set(series, [])
+    const done = (answer: Answer<Entry>): void => {
+      if (answer instanceof Errno) this.#client.write('warning', 'borg.fuse', `live/${shownText(bytesOf(series))} could not be opened: ${answer.code}`)
+      const waiting = this.#opening.get(series)!
+      this.#opening.delete(series)
+      for (const work of waiting) work()
+    }
+    const { uid, gid } = this.#nodes.get(rootId)!
+    const answer = this.#openSeries(bytesOf(series), 0o755, { uid, gid, pid: 0, defer: () => done })
+    if (answer !== LATER) done(answer)
+  }
+
+  /** Runs `work` when a series, or all of them, are open. */
+  #whenOpen<T>(series: string | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    for (const name of this.#staging.toOpen) if (series === undefined || series === name) this.#open(name)
+    const name = series ?? this.#opening.keys().next().value
+    const waiting = name === undefined ? undefined : this.#opening.get(name)
+    if (!waiting) return work(call)
+    const answer = call.defer()
+    const { uid, gid, pid } = call
+    waiting.push(() => {
+      const late = this.#whenOpen(series, { uid, gid, pid, defer: () => answer }, work)
+      if (late !== LATER) answer(late)
+    })
+    return LATER
+  }
+
+  /** `mkdir live/NAME`: the newest archive of the series, or an empty directory. */
+  #openSeries(name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
+    const key = byteString(name)
+    const root = this.#nodes.get(rootId)!
+    const newest = newestOf(this.#archives.map(({ files }) => ({ name: files.info.name, timeNs: files.info.timeNs, files })), key)
+    const make = (later: Call<Entry>): Answer<Entry> => this.#make(this.root, Buffer.from(key, 'latin1'), later, () => ({ mode: (mode & 0o7777) | typeDirectory, rdev: 0, target: undefined }), node => this.#entry(node))
+    if (!newest || root.children!.has(key) || name.length > maxNameBytes || trashName.test(key)) return make(call)
+    return newest.files.withTree(call, tree => {
+      if (root.children!.has(key)) return Errno.EEXIST
+      const { info } = newest.files
+      const node = populate(this.#staging, key, tree)
+      this.trees.opened(key, info)
+      this.#touch(root, nowNs())
+      return this.#entry(node)
+    })
+  }
+
+  /** `rmdir live/NAME`: a series without changes is closed, however much is in it; its archives are the repository's. */
+  #closeSeries(key: string): boolean {
+    const tree = this.trees.find(key)
+    const open = [...this.#handles.values()].some(handle => handle.tree === tree)
+    if (tree?.state.kind !== 'committed' || open) return false
+    this.#dropTree(tree)
+    return true
+  }
+
+  /**
+   * After a commit of a live tree: its files are chunks of the archive, so the spool files can go. Extents are laid over them first, which
+   * changes nothing that anybody reads; the files go when the journal that says so is on disk.
+   */
+  #releaseSpool(tree: StagedTree, version: number): void {
+    const made = this.#archives.find(({ files }) => files.info.id === tree.made?.id)
+    const top = this.#nodes.child(this.#nodes.get(rootId)!, tree.name!)
+    const isStill = (): boolean => tree.version === version && tree.state.kind === 'committed' && this.trees.find(tree.name) === tree
+    if (!isStill()) this.#toRelease.delete(tree)
+    else if (made && top?.children) {
+      this.#toRelease.delete(tree)
+      const release = (archive: ArchiveTree): undefined => {
+        if (!isStill()) return undefined
+        const found = [...stored(this.#staging, top, archive)]
+        if (found.length === 0) return undefined
+        this.#staging.journal.together(() => {
+          for (const [node, extents] of found) {
+            const before = node.extents?.bytes ?? 0
+            ;(node.extents ??= new Extents()).put(extents)
+            this.#staging.journal.cloned(node.id, extents)
+            this.#staging.grew(before - node.extents.bytes)
+          }
+        })
+        this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
+          if (error) return
+          for (const [node] of found) {
+            if (this.#nodes.get(node.id) !== node || node.bare || !node.extents || node.extents.coveredFrom(0) < node.size) continue
+            node.bare = true
+            this.#staging.spool.remove(node.id)
+          }
+        })
+        return undefined
+      }
+      made.files.withTree<void>({ uid: 0, gid: 0, pid: 0, defer: () => () => undefined }, release)
+    }
   }
 
   destroy(): void {
@@ -87,12 +207,16 @@ export class Incoming implements Subtree {
 
   // --- names ---
 
-  lookup(parent: Ino, name: Buffer): Answer<Entry> {
+  lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
     const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
     if (!directory.children) return Errno.ENOTDIR
-    const node = this.#nodes.child(directory, byteString(name))
-    return node ? this.#entry(node) : Errno.ENOENT
+    const key = byteString(name)
+    const look = (): Answer<Entry> => {
+      const node = this.#nodes.child(directory, key)
+      return node ? this.#entry(node) : Errno.ENOENT
+    }
+    return directory.id === rootId ? this.#whenOpen(key, call, look) : look()
   }
 
   getattr(ino: Ino): Answer<AttrReply> {
@@ -109,6 +233,10 @@ export class Incoming implements Subtree {
   }
 
   mkdir(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
+    if (this.#live && parent === this.root) {
+      const kept = Buffer.from(name)
+      return this.#whenOpen(byteString(name), call, later => this.#openSeries(kept, mode, later))
+    }
     return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeDirectory, rdev: 0, target: undefined }), node => this.#entry(node))
   }
 
@@ -128,6 +256,8 @@ export class Incoming implements Subtree {
     const key = byteString(name)
     if (name.length > maxNameBytes) return Errno.ENAMETOOLONG
     if (parent === this.root && trashName.test(key)) return Errno.EPERM
+    // Directly in live/ there are series.
+    if (this.#live && parent === this.root && (facts().mode & typeMask) !== typeDirectory) return Errno.EPERM
     const { uid, gid } = call
     const tree = this.#treeOfName(directory, key, (facts().mode & typeMask) === typeDirectory)
     return this.#changing(tree, call, () => {
@@ -153,6 +283,7 @@ export class Incoming implements Subtree {
     if (!node || !directory?.children) return Errno.ESTALE
     const key = byteString(newName)
     if (newName.length > maxNameBytes) return Errno.ENAMETOOLONG
+    if (this.#live && newParent === this.root) return Errno.EPERM
     return this.#changing(this.#treeOfName(directory, key, false), call, () => {
       if (node.children) return Errno.EPERM
       if (node.nlink === 0) return Errno.ENOENT
@@ -217,6 +348,7 @@ export class Incoming implements Subtree {
   }
 
   rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
+    if (this.#live && parent === this.root && this.#closeSeries(byteString(name))) return undefined
     return this.#remove(parent, name, call, node => (!node.children ? Errno.ENOTDIR : node.children.size > 0 ? Errno.ENOTEMPTY : undefined))
   }
 
@@ -250,6 +382,7 @@ export class Incoming implements Subtree {
     const moving = this.#nodes.child(from, key)
     if (!moving) return Errno.ENOENT
     if (newParent === this.root && trashName.test(newKey)) return Errno.EPERM
+    if (this.#live && (parent === this.root || newParent === this.root)) return Errno.EPERM
     const target = this.#treeOfName(to, newKey, isDirectory(moving))
     return this.#changing(target, call, later => this.#changing(this.#treeOfName(from, key, isDirectory(moving)), later, () => this.#rename(from, key, to, newKey, flags)))
   }
@@ -325,6 +458,7 @@ export class Incoming implements Subtree {
   setattr(ino: Ino, change: AttrChange, call: Call<AttrReply>): Answer<AttrReply> {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
+    if (this.#live && saysNothingNew(node, change)) return { attr: this.#attr(node), attrTtlMs: ttlMs }
     return this.#changing(this.#treeOf(node), call, () => {
       const now = nowNs()
       if (change.size !== undefined) {
@@ -703,13 +837,16 @@ export class Incoming implements Subtree {
 
   // --- listings ---
 
-  opendir(ino: Ino): Answer<Opened> {
+  opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
     if (!node.children) return Errno.ENOTDIR
-    const fh = this.#nextHandle++
-    this.#listings.set(fh, { names: [...node.children] })
-    return { fh }
+    const open = (): Opened => {
+      const fh = this.#nextHandle++
+      this.#listings.set(fh, { names: [...node.children!] })
+      return { fh }
+    }
+    return node.id === rootId ? this.#whenOpen(undefined, call, open) : open()
   }
 
   readdir(ino: Ino, fh: number, cookie: number, sink: DirSink): Answer<void> {
@@ -837,6 +974,12 @@ export class Incoming implements Subtree {
       return errnoByCode(code)
     }
   }
+}
+
+/** For live/, where it must not count as a change: rsync and touch -d set what is set already. */
+function saysNothingNew(node: StagedNode, { size, mode, uid, gid, atimeNs, mtimeNs }: AttrChange): boolean {
+  return (size === undefined || size === node.size) && (mode === undefined || (mode & 0o7777) === (node.mode & 0o7777)) && (uid === undefined || uid === node.uid)
+    && (gid === undefined || gid === node.gid) && (mtimeNs === undefined || mtimeNs === node.mtimeNs) && (atimeNs === undefined || atimeNs === node.atimeNs || mtimeNs !== undefined)
 }
 
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')

@@ -15,15 +15,16 @@ import type { MadeArchive } from './policy.js'
 import { type NodeFacts, Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 
 const headerBytes = 8
+const maxGatheredBytes = 4 << 20
 const maxRecordBytes = 16 << 20
 
 /** Kinds of records. */
-const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13
+const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14
 /** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
 const maxRowsPerRecord = 1000
 
 /** What a journal says of the archives made of trees, by the tree's name (undefined: loose files). */
-export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed: boolean }>
+export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed: boolean; opening?: boolean }>
 
 export class Journal {
   readonly #path: string
@@ -100,6 +101,32 @@ export class Journal {
     this.#append([kindChanged, tree === undefined ? null : bytesOf(tree)])
   }
 
+  /** Its files are being taken from an archive; `committed` says that they are all there. */
+  opening(tree: string): void {
+    this.#append([kindOpening, bytesOf(tree)])
+  }
+
+  /** Records of `work` are written in large pieces. */
+  together(work: () => void): void {
+    this.#gathered = []
+    try {
+      work()
+      this.#flush()
+    } finally {
+      this.#gathered = undefined
+      this.#gatheredBytes = 0
+    }
+  }
+  #gathered: Buffer[] | undefined
+  #gatheredBytes = 0
+
+  #flush(): void {
+    const bytes = Buffer.concat(this.#gathered!)
+    this.#gathered = []
+    this.#gatheredBytes = 0
+    files.writeAll(this.#fd, bytes)
+  }
+
   /** It left the box, or lost its name. */
   forgotten(tree: string | undefined): void {
     this.#append([kindForgotten, tree === undefined ? null : bytesOf(tree)])
@@ -120,6 +147,12 @@ export class Journal {
   #append(fields: readonly MsgValue[]): void {
     const record = encode(this.#writer, fields)
     this.#length += record.length
+    if (this.#gathered) {
+      this.#gathered.push(Buffer.from(record))
+      this.#gatheredBytes += record.length
+      if (this.#gatheredBytes > maxGatheredBytes) this.#flush()
+      return
+    }
     for (let done = 0; done < record.length; ) done += writeSync(this.#fd, record, done)
   }
 
@@ -331,6 +364,9 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
       if (known) known.changed = true
       return known !== undefined
     }
+    case kindOpening:
+      archives.set(name(1), { made: { name: '', id: '', tree: undefined }, changed: true, opening: true })
+      return true
     case kindForgotten:
       archives.delete(optionalName(1))
       return true

@@ -10,6 +10,9 @@ export type TreeState =
   | { readonly kind: 'committed'; readonly archive: string; readonly atMs: number }
   | { readonly kind: 'failed'; readonly sentence: string; readonly retryAtMs: number; readonly attempts: number; readonly noRoom: boolean }
 
+/** `incoming`: a drop box. `live`: series of archives; a tree stays, and each of its commits is a further archive. */
+export type Place = 'incoming' | 'live'
+
 /** The archive that was made of a tree which has changed since: the next commit takes its place. */
 export interface MadeArchive {
   /** Byte string. */
@@ -21,6 +24,7 @@ export interface MadeArchive {
 }
 
 export interface StagedTree {
+  readonly place: Place
   /** Byte string; undefined for what lies directly in incoming/. */
   readonly name: string | undefined
   state: TreeState

@@ -8,6 +8,7 @@ import { files } from '../../engine/platform/files.js'
 import { type FinishedTree, markName } from './frozen.js'
 import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import type { Place } from './policy.js'
 import { Spool } from './spool.js'
 
 export interface StagingOptions {
@@ -19,6 +20,9 @@ export interface StagingOptions {
   readonly archiveIds: ReadonlySet<string>
   /** A tree whose archive was committed just before an earlier process ended. */
   readonly finished?: FinishedTree | undefined
+  readonly place: Place
+  /** live: id of the newest archive of a series. */
+  readonly newest?: ((series: string) => string | undefined) | undefined
 }
 
 export class Staging {
@@ -28,6 +32,8 @@ export class Staging {
   readonly spool: Spool
   /** What earlier processes made of trees that changed since. */
   readonly made: MadeArchives = new Map()
+  /** live: series that were open, whose files are to be taken from their newest archives. */
+  readonly toOpen = new Set<string>()
   /** Journal records that could not be used. */
   readonly lostRecords: number
   readonly #maxBytes: number
@@ -43,7 +49,8 @@ export class Staging {
     this.lostRecords = replay(path, this.nodes, this.made)
     this.#adoptSizes()
     this.journal = Journal.open(path)
-    this.#dropArchived(options)
+    if (options.place === 'live') this.#dropOutdated(options)
+    else this.#dropArchived(options)
     this.journal.rewrite(this.nodes, this.made)
     this.forgetMark()
     this.spool.removeOrphans(id => isFile(this.nodes.get(id) ?? nobody))
@@ -58,6 +65,22 @@ export class Staging {
     for (const [tree, { made, changed }] of [...this.made]) {
       if (!archiveIds.has(made.id)) this.made.delete(tree)
       else if (!changed) this.drop(tree)
+    }
+  }
+
+  /** Series that did not change and of which there is a newer archive, or that were being opened: they begin anew. */
+  #dropOutdated({ finished, newest }: StagingOptions): void {
+    if (finished?.tree !== undefined && this.made.get(finished.tree)?.made.id !== finished.archive) {
+      this.made.set(finished.tree, { made: { name: finished.archiveName, id: finished.archive, tree: finished.tree }, changed: false })
+    }
+    for (const [series, { made, changed, opening }] of [...this.made]) {
+      if (series === undefined) continue
+      const latest = newest?.(series)
+      // With a damaged journal nobody knows what is missing from it.
+      const whole = latest === undefined || (latest === made.id && this.lostRecords === 0)
+      if (!opening && (changed || whole)) continue
+      this.drop(series)
+      this.toOpen.add(series)
     }
   }
 

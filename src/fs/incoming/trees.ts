@@ -6,7 +6,7 @@ import type { CommitNumbers, CommitProgress, CommitReply, WireError } from '../e
 import { type FrozenItem, type FrozenTree } from './frozen.js'
 import type { Journal } from './journal.js'
 import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
-import { describe, due, failedState, type PolicyOptions, type StagedTree, waitingState } from './policy.js'
+import { describe, due, failedState, type Place, type PolicyOptions, type StagedTree, waitingState } from './policy.js'
 import type { Staging } from './staging.js'
 
 export type CommitDone = (error: WireError | undefined, reply: CommitReply | undefined) => void
@@ -22,6 +22,7 @@ export interface MadeCommit extends CommitNumbers {
 export interface TreeListener {
   /** `text` as in user.borgfs.state, `left` for a tree that left the box. */
   state(tree: StagedTree, text: string): void
+  committed?(tree: StagedTree): void
 }
 
 /** How often the host is asked whether there is room again. */
@@ -52,7 +53,10 @@ export class Trees {
   readonly #leave: (tree: StagedTree) => void
   #room: { freeBytes: number; atMs: number } | undefined
 
-  constructor(staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void) {
+  readonly #place: Place
+
+  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void) {
+    this.#place = place
     this.#nodes = staging.nodes
     this.#staging = staging
     this.#client = client
@@ -62,11 +66,12 @@ export class Trees {
     this.#leave = leave
     // What an earlier process left.
     for (const [name, id] of this.#nodes.get(rootId)!.children!) this.of(this.#nodes.get(id)!.children ? name : undefined)
-    for (const [name, { made }] of staging.made) {
+    for (const [name, { made, changed }] of staging.made) {
       const tree = this.#trees.get(name)
       if (!tree) continue
       tree.made = made
-      this.#changeNoted.add(tree)
+      if (changed) this.#changeNoted.add(tree)
+      else tree.state = { kind: 'committed', archive: made.name, atMs: performance.now() }
     }
   }
 
@@ -87,7 +92,7 @@ export class Trees {
     let tree = this.#trees.get(name)
     if (!tree) {
       tree = {
-        name, state: { kind: 'writing' }, frozen: false, made: undefined, problem: undefined, changedAtMs: performance.now(), version: 0, newBytes: undefined,
+        place: this.#place, name, state: { kind: 'writing' }, frozen: false, made: undefined, problem: undefined, changedAtMs: performance.now(), version: 0, newBytes: undefined,
         writers: 0, empty: true,
       }
       this.#trees.set(name, tree)
@@ -131,6 +136,16 @@ export class Trees {
     tree.made = before?.made
     if (tree.made) this.#changeNoted.add(tree)
     this.changed(tree)
+  }
+
+  /** A series was opened: its tree is as its newest archive. */
+  opened(name: string, archive: { readonly name: Uint8Array; readonly id: string }): void {
+    const tree = this.of(name)
+    tree.made = { name: byteString(archive.name), id: archive.id, tree: name }
+    this.#journal.committed(name, tree.made)
+    this.#changeNoted.delete(tree)
+    tree.state = { kind: 'committed', archive: tree.made.name, atMs: performance.now() }
+    tree.empty = this.isEmpty(tree)
   }
 
   /** To be called before a tree is changed: from now on the journal does not take it for its archive. */
@@ -248,7 +263,7 @@ export class Trees {
     }
     this.#client.request({
       kind: 'commit', staged: frozen, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
-      ...(made && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
+      ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
     }, (error, reply) => {
       tree.frozen = false
       if (error) this.#failed(tree, before, error, holder)
@@ -274,6 +289,7 @@ export class Trees {
     this.#journal.committed(tree.name, tree.made)
     this.#staging.forgetMark()
     tree.state = { kind: 'committed', archive, atMs: performance.now() }
+    this.#listener.committed?.(tree)
     this.commits.push({ archive, atMs: Date.now(), ...numbers })
     if (this.commits.length > maxCommitsKept) this.commits.shift()
   }
@@ -362,5 +378,5 @@ export class Trees {
 
 /** As a person would find it. */
 export function shownPath(tree: StagedTree): string {
-  return tree.name === undefined ? 'incoming' : `incoming/${shownText(bytesOf(tree.name))}`
+  return tree.name === undefined ? tree.place : `${tree.place}/${shownText(bytesOf(tree.name))}`
 }

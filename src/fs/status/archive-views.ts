@@ -6,7 +6,7 @@ import type { ShownArchive } from '../archives-dir.js'
 export type View = Map<string, Buffer | View>
 
 /** A date at the end of a name, with what joins it, and whatever follows: `laptop-2026-05-01T10:00:00`, `db_20260501.1`. */
-const dated = /^(.+?)[-_.@: ]*(?:\d{4}-\d\d-\d\d|\d{8}(?!\d)|\d{10}(?!\d)).*$/s
+const dated = /^(.+?)[-_.@: ]*(?<!\d)(?:\d{4}-\d\d-\d\d|\d{8}(?!\d)|\d{10}(?!\d)).*$/s
 
 /** What archives of one source have in common: the name up to its date, the whole name where there is none. Byte strings. */
 export function seriesOf(name: string): string {

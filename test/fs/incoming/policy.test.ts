@@ -4,7 +4,7 @@ import { describe, due, failedState, type StagedTree, type TreeState } from '../
 const options = { settleMs: 10_000, lingerMs: 60_000 }
 
 function tree(state: TreeState, changes: Partial<StagedTree> = {}): StagedTree {
-  return { name: 'laptop', state, frozen: false, made: undefined, problem: undefined, changedAtMs: 0, version: 0, newBytes: undefined, writers: 0, empty: false, ...changes }
+  return { place: 'incoming', name: 'laptop', state, frozen: false, made: undefined, problem: undefined, changedAtMs: 0, version: 0, newBytes: undefined, writers: 0, empty: false, ...changes }
 }
 
 const table: readonly (readonly [title: string, tree: StagedTree, nowMs: number, commit: boolean, leave: boolean])[] = [
