@@ -64,6 +64,8 @@ function commitTree(object: Buffer, path: string, value: Buffer): TreeOutcome[] 
   try {
     native().setxattrat(atWorkingDirectory, object, Buffer.from('user.borgfs.commit'), value)
   } catch (error) {
+    // A tree that was an archive already, and left the box just now.
+    if (errnoOf(error) === 'ENOENT') return []
     return [{ path, problem: attribute(object, 'user.borgfs.problem') ?? (errnoOf(error) === 'EBUSY' ? 'files in it are still open for writing' : messageOf(error)) }]
   }
   const archive = archiveOf()

@@ -46,7 +46,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
 
   const paths = context.positional('paths')
   const strip = context.number('strip-components') ?? 0
-  const narrowed = archive !== undefined || paths.length > 0 || context.args.ordered.length > 0 || strip > 0
+  if (drive.versions && archive) throw new BorgError('Error', 'Error: for versions view, do not specify a single archive, but always give the repository as location.')
+  const narrowed = archive !== undefined || drive.versions || paths.length > 0 || context.args.ordered.length > 0 || strip > 0
     || ['first', 'last', 'glob-archives', 'prefix'].some(name => context.text(name) !== undefined)
   const numericIds = context.flag('numeric-ids') || context.flag('numeric-owner')
   const [uid, gid] = [drive.uid, drive.gid]
@@ -57,9 +58,11 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const isCheckpoint = ({ name }: ManifestEntry): boolean => /\.checkpoint(\.\d+)?$/.test(name)
   const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
   const source: RepositorySource = new RepositorySource(opened, workers, {
-    log: driveLog, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'),
+    log: driveLog, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
     choose: found => {
       if (archive) return found.filter(({ id }) => id.equals(archive.id))
+      // Versions are numbered in this order.
+      if (drive.versions) return chosen.filter(kept => found.some(({ id }) => id.equals(kept.id)))
       // A narrowed view is what was chosen at the start, as Borg's; the whole repository shows what comes.
       if (narrowed) return found.filter(({ name }) => chosen.some(kept => kept.name === name))
       return context.flag('consider-checkpoints') ? found : found.filter(info => !isCheckpoint(info))
@@ -72,7 +75,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   let session: RunningMount | undefined
 
   const view: MountView = {
-    kind: archive ? 'archive' : 'repository', archives: source.archives(), ...owner, umask: drive.umask,
+    kind: archive || drive.versions ? 'archive' : 'repository', archives: source.archives(), ...owner, umask: drive.umask,
     mountTimeNs, cacheBytes: drive.cacheBytes, allowDamagedFiles: drive.allowDamagedFiles,
   }
   const staging = narrowed || drive.mount.readOnly ? undefined : await stagingOptions(context, drive, view, cacheFolder, opened, driveLog, mountpoint)

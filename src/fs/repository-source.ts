@@ -27,6 +27,7 @@ import { FsError } from './errno.js'
 import type { MountSource } from './mount-service.js'
 import { TreeBuilder, type TreeOptions } from './tree-builder.js'
 import type { ArchiveTreeData } from './tree-columns.js'
+import { VersionNames } from './versions.js'
 
 /** Options of the mount that decide what trees look like; the rest of TreeOptions follows from the archive. */
 export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select' | 'sourcePath' | 'owners' | 'aclXattr'> {
@@ -35,7 +36,12 @@ export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select'
   /** Which items and under which path, made anew for each archive because patterns may count. */
   readonly selection?: (() => Pick<TreeOptions, 'select' | 'sourcePath'>) | undefined
   readonly log: Log
+  /** Borg's versions view: one tree of all chosen archives, shown as if it were an archive. */
+  readonly versions?: boolean
 }
+
+/** What stands for the versions view where an archive's id is asked for. */
+const versionsId = 'versions'
 
 /** Opens the client's cache of a repository; whoever asks closes it. */
 export type CacheOpener = (opened: OpenedRepository<LocalRepository>) => Promise<ClientCache>
@@ -93,6 +99,7 @@ export class RepositorySource implements MountSource {
   }
 
   async head(archive: string): Promise<ArchiveHead> {
+    if (archive === versionsId) return { facts: { comment: noBytes, hostname: noBytes, username: noBytes }, root: undefined }
     const reader = await this.#open(archive)
     const { metadata } = reader
     let root: Item | undefined
@@ -114,12 +121,34 @@ export class RepositorySource implements MountSource {
   }
 
   async tree(archive: string): Promise<ArchiveTreeData> {
+    if (archive === versionsId) return this.#versionsTree()
     const reader = await this.#open(archive)
     const builder = this.#builder(reader.metadata)
+    await this.#addItems(builder, reader)
+    return builder.finish()
+  }
+
+  /** Archives in the order in which they were chosen, by which versions are numbered. */
+  async #versionsTree(): Promise<ArchiveTreeData> {
+    const { selection, ...options } = this.#options
+    const names = new VersionNames()
+    let current: Required<Pick<TreeOptions, 'select' | 'sourcePath'>> | undefined
+    const builder = new TreeBuilder({
+      ...options, rootTimeNs: options.timeNs, owners: { user: userIdOf, group: groupIdOf }, aclXattr: (text) => aclBinary(text, options.numericIds),
+      select: (item) => current!.select!(item), sourcePath: (source) => current!.sourcePath!(source),
+    })
+    for (const id of this.#byId.keys()) {
+      // Patterns may count, so each archive has its own.
+      current = names.over(selection?.()) as typeof current
+      await this.#addItems(builder, await this.#open(id))
+    }
+    return builder.finish()
+  }
+
+  async #addItems(builder: TreeBuilder, reader: ArchiveReader): Promise<void> {
     const { showParts } = this.#options
     const ahead = reader.metadata.items.length > chunksWorthWorkers ? { reader: this.#reader } : {}
     for await (const item of reader.items({ parts: showParts, ...ahead })) builder.add(item)
-    return builder.finish()
   }
 
   async deduplicatedSize(archive: string): Promise<number> {
@@ -183,9 +212,11 @@ export class RepositorySource implements MountSource {
     const sorted = this.#opened.manifest.sorted()
     const chosen = this.#options.choose ? this.#options.choose(sorted) : sorted
     this.#byId = new Map(chosen.map((info) => [idHex(info.id), info]))
-    this.#archives = chosen.map((info) => ({ name: bytesOf(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
+    this.#archives = this.#options.versions ? [{ name: Buffer.from(versionsId), id: versionsId, timeNs: this.#options.timeNs }] : chosen.map((info) => ({ name: bytesOf(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
   }
 }
+
+const noBytes = Buffer.alloc(0)
 
 function timeNs(text: string): bigint {
   return BigInt(parseTimestamp(text) ?? 0) * 1000n

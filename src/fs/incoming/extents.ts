@@ -169,7 +169,8 @@ export class Extents {
 
   #reserve(count: number): void {
     if (count * extentBytes <= this.#rows.length) return
-    const grown = Buffer.alloc(Math.max(count, Math.ceil(this.#count * 1.5), 4) * extentBytes)
+    // Most files are one chunk: theirs come from the shared pool, without a byte to spare.
+    const grown = Buffer.allocUnsafe(Math.max(count, Math.ceil(this.#count * 1.5)) * extentBytes)
     this.#rows.copy(grown, 0, 0, this.#count * extentBytes)
     this.#rows = grown
   }
