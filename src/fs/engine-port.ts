@@ -150,6 +150,8 @@ export type EngineRequest =
   | { readonly kind: 'statfs' }
   /** Makes descriptors durable (fdatasync), in this order. They stay the asker's and open until the answer. */
   | { readonly kind: 'sync'; readonly fds: readonly number[] }
+  /** Makes everything durable that was written to the file system of a folder. */
+  | { readonly kind: 'sync-folder'; readonly folder: string }
 
 export interface EngineReplies {
   start: undefined
@@ -161,6 +163,7 @@ export interface EngineReplies {
   commit: CommitReply
   statfs: StatFs
   sync: undefined
+  'sync-folder': undefined
 }
 
 /** An error on its way between threads: `code` is an errno's name as fs/errno.ts chose it. */

@@ -2,7 +2,9 @@
  * The engine thread's end of a mount: answers what the FUSE thread asks and tells it when the list of archives changes. It
  * owns when the repository is locked (RepositoryLease); what the answers are is the source's business.
  */
+import { execFile } from 'node:child_process'
 import { fdatasync } from 'node:fs'
+import { promisify } from 'node:util'
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
 import type {
@@ -137,6 +139,7 @@ export class MountService {
       }
       case 'statfs': return source.statfs()
       case 'sync': return makeDurable(request.fds)
+      case 'sync-folder': return syncFolder(request.folder)
       case 'change-archive':
         if (!changeArchive) throw new Error('this mount is read-only')
         return this.lease.exclusively(lockWaitMs, async () => ({ archive: await changeArchive(request) }))
@@ -174,6 +177,11 @@ export class MountService {
 /** On libuv's pool: the disk may take its time, and other requests go on. */
 async function makeDurable(fds: readonly number[]): Promise<void> {
   for (const fd of fds) await new Promise<void>((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve())))
+}
+
+/** syncfs(2), which Node does not have, by way of coreutils. */
+async function syncFolder(folder: string): Promise<void> {
+  await promisify(execFile)('sync', ['-f', folder])
 }
 
 function listKey(archives: readonly ArchiveInfo[]): string {

@@ -40,6 +40,8 @@ const xattrCreate = 1, xattrReplace = 2
 const stateXattr = 'user.borgfs.state', problemXattr = 'user.borgfs.problem', commitXattr = 'user.borgfs.commit'
 /** Value of commitXattr on incoming/ that means the loose files only, not all trees. */
 const onlyLoose = 'loose'
+/** After the first change since the last time. What the disk needs comes on top. */
+const syncAfterMs = 3000
 const maxNameBytes = 255, maxXattrBytes = 65536
 /** File managers would gather what is deleted on other disks here. */
 export const trashName = /^\.Trash(-|$)/
@@ -97,10 +99,27 @@ export class Incoming implements Subtree {
   }
 
   tick(nowMs: number): void {
+    this.#syncNow(nowMs)
     for (const series of this.#staging.toOpen) this.#open(series)
     this.trees.tick(nowMs)
     for (const [tree, version] of this.#toRelease) this.#releaseSpool(tree, version)
   }
+
+  /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
+  #syncNow(nowMs: number): void {
+    if (!this.#unsynced || this.#syncing || nowMs - this.#unsynced.sinceMs < syncAfterMs) return
+    this.#unsynced = undefined
+    this.#syncing = true
+    this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
+      this.#syncing = false
+      if (!error || this.#syncTold) return
+      this.#syncTold = true
+      this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
+    })
+  }
+  #unsynced: { readonly sinceMs: number } | undefined
+  #syncing = false
+  #syncTold = false
 
   archivesChanged(archives: Iterable<ShownArchive>): void {
     this.#archives = [...archives]
@@ -923,7 +942,10 @@ export class Incoming implements Subtree {
       // Before anything is written: a process that ends in between must not leave a changed tree that passes for its archive.
       this.trees.changing(tree)
       const answer = work(later)
-      if (!(answer instanceof Errno)) this.trees.changed(tree)
+      if (!(answer instanceof Errno)) {
+        this.trees.changed(tree)
+        this.#unsynced ??= { sinceMs: performance.now() }
+      }
       return answer
     })
   }
