@@ -12,6 +12,10 @@
         "native/files_binding.cc",
         "native/directory_binding.cc",
         "native/pages_binding.cc",
+        "native/items.c",
+        "native/items_binding.cc",
+        "native/tree.c",
+        "native/tree_binding.cc",
         "native/kernel_binding.cc"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],

@@ -130,6 +130,8 @@ NAPI_MODULE_INIT() {
   registerFiles(env, exports);
   registerDirectory(env, exports);
   registerPages(env, exports);
+  registerItems(env, exports);
+  registerTree(env, exports);
   registerKernel(env, exports);
   return exports;
 }

@@ -35,6 +35,9 @@ export interface DirectoryListing {
 
 declare const envelopeBrand: unique symbol
 /** Keys inside the addon; freed and wiped with the object. */
+declare const treeBrand: unique symbol
+/** A tree being built; freed when it is collected. */
+export type NativeTree = { readonly [treeBrand]: true }
 export type NativeEnvelope = { readonly [envelopeBrand]: true }
 
 export const adviceSequential = 2, adviceWillNeed = 3, adviceDontNeed = 4
@@ -68,6 +71,14 @@ export interface Native {
   envelopeSeal(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
   /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing of it is left there. */
   envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
+
+  // --- items.c (archive.md §4) ---
+  /**
+   * References of the whole items at the start of a stream: words status (0 all read, 1 an item is cut off, 2 malformed), bytes
+   * consumed, items with chunks that are whole files, and parts; then for each reference where its id lies, size, csize, and 1
+   * for a part.
+   */
+  itemReferences(stream: Uint8Array): Uint32Array
 
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
   readDirectory(path: Uint8Array, want: number): DirectoryListing
@@ -123,6 +134,11 @@ export interface Native {
   scatterPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, first: number, plain: Uint8Array): void
   /** Bytes [from, to) of the pages to `into` at `at`. */
   gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
+
+  // --- tree.c: items of an archive as columns; arguments as in native/tree_binding.cc, used by fs/tree-image.ts ---
+  makeTree(uid: number, gid: number, timeNs: bigint, rootTimeNs: bigint, forcedUid: number, forcedGid: number, umask: number, numericIds: boolean, showParts: boolean): NativeTree
+  treeAdd(tree: NativeTree, bytes: Uint8Array, owner: (isGroup: boolean, name: Buffer) => number | undefined, acl: (text: Buffer) => Buffer | undefined, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
+  treeFinish(tree: NativeTree, layout: Float64Array): ArrayBuffer
 
   // --- kernel.c: the FUSE device ---
   eventFd(): number

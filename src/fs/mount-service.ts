@@ -116,7 +116,7 @@ export class MountService {
     try {
       const value = await this.#value(request, progress => this.#closed || channel.post({ type: 'progress', id, progress }))
       if (this.#closed) return
-      const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : undefined
+      const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : request.kind === 'tree' ? treeMemory(value as ArchiveTreeData) : undefined
       channel.post({ type: 'reply', id, value: request.kind === 'commit' || request.kind === 'change-archive' ? this.#withArchives(value as CommitReply | ArchiveChangeReply) : value }, transfer)
     } catch (error) {
       if (!this.#closed) channel.post({ type: 'error', id, error: wireError(error) })
@@ -186,6 +186,11 @@ async function syncFolder(folder: string): Promise<void> {
 
 function listKey(archives: readonly ArchiveInfo[]): string {
   return archives.map((info) => `${info.id} ${Buffer.from(info.name).toString('latin1')}`).join('\n')
+}
+
+/** A tree in one piece changes hands; one in shared memory need not. */
+function treeMemory({ names: { buffer } }: ArchiveTreeData): ArrayBuffer[] | undefined {
+  return buffer instanceof ArrayBuffer ? [buffer] : undefined
 }
 
 /** The memory of a reply if it is its own and can change hands. */

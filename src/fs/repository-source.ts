@@ -27,6 +27,7 @@ import { FsError } from './errno.js'
 import type { MountSource } from './mount-service.js'
 import { TreeBuilder, type TreeOptions } from './tree-builder.js'
 import type { ArchiveTreeData } from './tree-columns.js'
+import { buildTree } from './tree-image.js'
 import { VersionNames } from './versions.js'
 
 /** Options of the mount that decide what trees look like; the rest of TreeOptions follows from the archive. */
@@ -47,7 +48,7 @@ const versionsId = 'versions'
 export type CacheOpener = (opened: OpenedRepository<LocalRepository>) => Promise<ClientCache>
 
 /** Shorter item streams are decoded sooner here than worker threads are asked. */
-const chunksWorthWorkers = 32
+const chunksWorthWorkers = 256
 /** Archives whose metadata is kept, so that head and tree read it once. */
 const maxReaders = 8
 
@@ -113,7 +114,7 @@ export class RepositorySource implements MountSource {
     }
     if (!root) return { facts, root: undefined }
     // Through a tree of this one item, so that owners, umask and selection are applied as they will be in the whole one.
-    const tree = this.#builder(metadata)
+    const tree = new TreeBuilder(this.#treeOptions(metadata))
     tree.add(root)
     const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = tree.finish()
     const mtime = mtimeNs[0]!
@@ -123,7 +124,9 @@ export class RepositorySource implements MountSource {
   async tree(archive: string): Promise<ArchiveTreeData> {
     if (archive === versionsId) return this.#versionsTree()
     const reader = await this.#open(archive)
-    const builder = this.#builder(reader.metadata)
+    const { select, ...options } = this.#treeOptions(reader.metadata)
+    if (!select) return buildTree(reader.stream(this.#readAhead(reader)), options)
+    const builder = new TreeBuilder({ select, ...options })
     await this.#addItems(builder, reader)
     return builder.finish()
   }
@@ -146,9 +149,12 @@ export class RepositorySource implements MountSource {
   }
 
   async #addItems(builder: TreeBuilder, reader: ArchiveReader): Promise<void> {
-    const { showParts } = this.#options
-    const ahead = reader.metadata.items.length > chunksWorthWorkers ? { reader: this.#reader } : {}
-    for await (const item of reader.items({ parts: showParts, ...ahead })) builder.add(item)
+    const ahead = this.#readAhead(reader)
+    for await (const item of reader.items({ parts: this.#options.showParts, ...(ahead && { reader: ahead }) })) builder.add(item)
+  }
+
+  #readAhead(reader: ArchiveReader): ChunkReader | undefined {
+    return reader.metadata.items.length > chunksWorthWorkers ? this.#reader : undefined
   }
 
   async deduplicatedSize(archive: string): Promise<number> {
@@ -188,13 +194,13 @@ export class RepositorySource implements MountSource {
     return { blocks, bfree, bavail, files, ffree, bsize, frsize: bsize, namelen: 255 }
   }
 
-  #builder(metadata: ArchiveMetadata): TreeBuilder {
+  #treeOptions(metadata: ArchiveMetadata): TreeOptions {
     const { selection, ...options } = this.#options
-    return new TreeBuilder({
+    return {
       ...options, ...selection?.(), rootTimeNs: timeNs(metadata.time),
       owners: { user: userIdOf, group: groupIdOf },
       aclXattr: (text) => aclBinary(text, options.numericIds),
-    })
+    }
   }
 
   async #open(archive: string): Promise<ArchiveReader> {

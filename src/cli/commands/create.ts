@@ -83,10 +83,10 @@ export const create: Command = async context => {
   }
   progress?.finish()
   if (!context.flag('stats') && !json) return
-  const [{ collectStatistics, utilizationOf }, { ArchiveReader }] = await Promise.all([import('../../engine/operations/statistics.js'), import('../../engine/archive/archive-reader.js')])
-  const statistics = await collectStatistics({ opened, workers, cache, considerParts: context.flag('consider-part-files') })
-  const { metadata } = await ArchiveReader.open(stored.info, opened.repository, opened.objects)
-  const numbers = { metadata, stats: stored.stats, deduplicatedSize: stored.newBytes, utilization: utilizationOf(stored.info, opened.repository) }
+  const { collectStatistics, creationNumbers } = await import('../../engine/operations/statistics.js')
+  const source = { opened, workers, cache, considerParts: context.flag('consider-part-files') }
+  const statistics = await collectStatistics(source)
+  const numbers = await creationNumbers(stored, source)
   const duration = (Date.now() - started) / 1000
   if (json) {
     printJson({ ...repositoryJson(opened), ...cacheJson(cache.folder, statistics), archive: archiveJson(stored.info, numbers, context, { duration }) })

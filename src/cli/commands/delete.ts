@@ -37,9 +37,9 @@ export const deleteCommand: Command = async context => {
     return
   }
   const { workers, cache } = await context.openCache(opened)
-  await cache.sync(workers, syncListener(context))
   const doomed = [...new Set(chosen)].flatMap(name => manifest.archives.get(name) ?? [])
   const options = { force: (context.number('force') ?? 0) > 0, checkpointIntervalMs: context.number('checkpoint-interval')! * 1000, considerParts: context.flag('consider-part-files') }
+  await cache.sync(workers, syncListener(context), options.force ? doomed : [])
   let interrupted = false
   const sums = await deleteArchives({ opened, workers, cache }, doomed, options, deletionListener(context, context.flag('progress')), async deletion => {
     for (const name of chosen) {
@@ -68,11 +68,13 @@ class DeleteSteps {
 
   /** Says what happens to the next name; the archive if there is one. */
   tell(name: string, words = this.#context.flag('dry-run') ? 'Would delete archive:' : 'Deleting archive:'): ArchiveInfo | undefined {
-    const { log } = this.#context
+    const { log, exit } = this.#context
     const count = `(${++this.#told}/${this.#names.length})`
     const info = this.#manifest.archives.get(name)
-    if (!info) log.message('warning', topic, `Archive ${shownText(bytesOf(name))} not found ${count}.`)
-    else if (this.#context.flag('list')) log.message('info', 'borg.output.list', `${words} ${archiveLine(info)} ${count}`)
+    if (!info) {
+      log.message('warning', topic, `Archive ${shownText(bytesOf(name))} not found ${count}.`)
+      exit.warnModern(1)
+    } else if (this.#context.flag('list')) log.message('info', 'borg.output.list', `${words} ${archiveLine(info)} ${count}`)
     return info
   }
 

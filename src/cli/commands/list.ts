@@ -46,7 +46,7 @@ async function listArchives(context: CommandContext, opened: OpenedRepository<Lo
   const needsMetadata = [...format.keys].some(key => metadataKeys.has(key))
   const rows: Record<string, unknown>[] = []
   const found = visible(context, await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: false }))
-  for await (const [info, metadata] of needsMetadata ? withMetadata(context, found, opened) : found.map(info => [info, undefined] as const)) {
+  for await (const [info, metadata] of needsMetadata ? withMetadata(context, found, opened, format.keys.has('tam')) : found.map(info => [info, undefined] as const)) {
     const name = shownText(bytesOf(info.name))
     const value = (key: string): FormatValue => {
       switch (key) {
@@ -74,12 +74,12 @@ async function listArchives(context: CommandContext, opened: OpenedRepository<Lo
   if (context.flag('json')) printJson({ archives: rows, ...repositoryJson(opened) })
 }
 
-async function* withMetadata(context: CommandContext, infos: readonly ArchiveInfo[], opened: OpenedRepository<LocalRepository>): AsyncGenerator<readonly [ArchiveInfo, ArchiveMetadata]> {
+async function* withMetadata(context: CommandContext, infos: readonly ArchiveInfo[], opened: OpenedRepository<LocalRepository>, tam: boolean): AsyncGenerator<readonly [ArchiveInfo, ArchiveMetadata]> {
   const workers = new Workers({ key: opened.key })
   context.atEnd(() => workers.close())
   for await (const [info, plain] of readMetadataObjects(infos, opened, workers)) {
     if (plain instanceof BorgError) throw plain
-    yield [info, decodeMetadata(plain, opened.key, info.name)]
+    yield [info, decodeMetadata(plain, opened.key, info.name, { tam })]
   }
 }
 

@@ -41,8 +41,8 @@ export const prune: Command = async context => {
     return
   }
   const { workers, cache } = await context.openCache(opened)
-  await cache.sync(workers, syncListener(context))
   const options = { force: context.flag('force'), checkpointIntervalMs: context.number('checkpoint-interval')! * 1000, considerParts: context.flag('consider-part-files') }
+  await cache.sync(workers, syncListener(context), options.force ? doomed : [])
   const line = context.flag('progress') ? new PercentLine(log, 'prune', 5) : undefined
   let interrupted = false
   const sums = await deleteArchives({ opened, workers, cache }, doomed, options, deletionListener(context, false), async deletion => {

@@ -4,7 +4,7 @@ import { chunkerParamsFrom } from '../chunker/params.js'
 import type { Key } from '../crypto/key.js'
 import { packWithTam, type TamState, unpackWithTam } from '../crypto/tam.js'
 import { type ChunkId, chunkId } from '../ids.js'
-import { KnownKeys, MsgpackError, MsgReader, type MsgValue } from '../msgpack.js'
+import { KnownKeys, MsgpackError, MsgReader, type MsgValue, unpackMap } from '../msgpack.js'
 import { shownText, bytesOf } from '../text.js'
 import { ArchiveDamaged } from './errors.js'
 
@@ -34,12 +34,15 @@ export interface ArchiveMetadata {
   readonly map: ReadonlyMap<string, MsgValue>
 }
 
-/** ArchiveDamaged if a needed entry is missing or of the wrong kind. `name`: byte string, for messages. */
-export function decodeMetadata(plain: Buffer, key: Key, name: string): ArchiveMetadata {
+/**
+ * ArchiveDamaged if a needed entry is missing or of the wrong kind. `name`: byte string, for messages. `tam: false`: nobody asks what
+ * the tag is worth, and it counts as absent (the object itself was authenticated when it was opened).
+ */
+export function decodeMetadata(plain: Buffer, key: Key, name: string, options: { tam: boolean } = { tam: true }): ArchiveMetadata {
   const damaged = (detail: string): never => {
     throw new ArchiveDamaged(shownText(bytesOf(name)), detail)
   }
-  const { map, tam } = unpackWithTam(plain, key, 'archive')
+  const { map, tam } = options.tam ? unpackWithTam(plain, key, 'archive') : { map: unpackMap(plain), tam: 'absent' as const }
   if (map.get('version') !== 1) damaged('its version is unknown')
   const raw = (field: string): Buffer | undefined => {
     const value = map.get(field)

@@ -4,7 +4,7 @@ import { TamInvalid, TamRequired, TamUnsupportedSuite } from '../crypto/errors.j
 import { packWithTam, unpackWithTam } from '../crypto/tam.js'
 import { IntegrityError } from '../errors.js'
 import { type ChunkId, chunkId, manifestId } from '../ids.js'
-import type { MsgValue } from '../msgpack.js'
+import { KnownKeys, MsgpackError, type MsgReader, type MsgValue } from '../msgpack.js'
 import type { Repository, Transaction } from '../repository/repository.js'
 import { ObjectNotFound } from '../repository/errors.js'
 import type { RepoObjects } from '../store/repo-objects.js'
@@ -64,7 +64,8 @@ export class Manifest {
     const { key } = objects
     const plain = await objects.parse(manifestId, object)
     if (plain.subarray(0, 4).equals(futureMarker)) throw new UnsupportedManifest()
-    const { map, tam, suite } = unpackWithTam(plain, key, 'manifest')
+    let archives: Map<string, ArchiveInfo> | undefined
+    const { map, tam, suite } = unpackWithTam(plain, key, 'manifest', { archives: reader => (archives = readArchives(reader)) })
     if (tam === 'wrong') throw new TamInvalid('manifest')
     if (tam === 'absent' && key.tamRequired) throw new TamRequired(location)
     if (tam === 'unsupported' && key.tamRequired) throw new TamUnsupportedSuite(suite ?? '')
@@ -73,8 +74,9 @@ export class Manifest {
     const timestamp = map.get('timestamp')
     const config = map.get('config')
     const keys = map.get('item_keys')
+    if (!archives) throw new IntegrityError('Manifest: the list of archives is missing')
     const manifest = new Manifest(
-      readArchives(map.get('archives')),
+      archives,
       config instanceof Map ? config : new Map(),
       [...itemKeys, ...(Array.isArray(keys) ? keys.filter(Buffer.isBuffer).map(value => value.toString('latin1')) : [])],
       Buffer.isBuffer(timestamp) ? timestamp.toString('latin1') : '',
@@ -133,13 +135,27 @@ export class Manifest {
   }
 }
 
-function readArchives(value: MsgValue | undefined): Map<string, ArchiveInfo> {
+const entryKeys = new KnownKeys(['id', 'time'])
+
+/** There may be hundreds of thousands. Ids are views of the manifest's bytes. */
+function readArchives(reader: MsgReader): Map<string, ArchiveInfo> {
   const archives = new Map<string, ArchiveInfo>()
-  if (!(value instanceof Map)) throw new IntegrityError('Manifest: the list of archives is missing')
-  for (const [name, entry] of value) {
-    const [id, time] = entry instanceof Map ? [entry.get('id'), entry.get('time')] : []
-    if (!Buffer.isBuffer(id) || id.length !== 32 || !Buffer.isBuffer(time)) throw new IntegrityError(`Manifest: the entry of archive ${shownText(bytesOf(name))} is malformed`)
-    archives.set(name, { name, id: chunkId(Buffer.from(id)), time: time.toString('latin1') })
+  for (let left = reader.mapHeader(); left > 0; left--) {
+    const name = reader.rawByteString()
+    let id: Buffer | undefined, time: string | undefined
+    try {
+      for (let count = reader.mapHeader(); count > 0; count--) {
+        const key = reader.key(entryKeys)
+        if (key === 'id') id = reader.raw()
+        else if (key === 'time') time = reader.rawByteString()
+        else reader.skip()
+      }
+    } catch (error) {
+      if (!(error instanceof MsgpackError)) throw error
+      id = undefined
+    }
+    if (id?.length !== 32 || time === undefined) throw new IntegrityError(`Manifest: the entry of archive ${shownText(bytesOf(name))} is malformed`)
+    archives.set(name, { name, id: chunkId(id), time })
   }
   return archives
 }

@@ -5,20 +5,20 @@
  * Killed before the COMMIT, nothing happened; killed after it, the cache is outdated, which costs its next user time.
  */
 import type { ArchiveOutline } from '../archive/archive-metadata.js'
-import { ArchiveDoesNotExist } from '../archive/errors.js'
+import { ArchiveDoesNotExist, damagedArchive } from '../archive/errors.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
 import type { ChunkIndex } from '../cache/chunk-index.js'
 import type { ClientCache } from '../cache/client-cache.js'
 import { ItemReferences } from '../cache/item-references.js'
-import { BorgError, IntegrityError } from '../errors.js'
-import { type ChunkId, idHex, idKey } from '../ids.js'
+import { idBytes } from '../constants.js'
+import { BorgError } from '../errors.js'
+import { type ChunkId, chunkId, idHex, idKey } from '../ids.js'
 import { ObjectNotFound } from '../repository/errors.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
-import { ChunkReader } from '../store/chunk-reader.js'
 import type { Workers } from '../store/workers.js'
 import { bytesOf, shownText } from '../text.js'
-import { readOutlines } from './archive-outlines.js'
+import { readObjects, readOutlines } from './archive-outlines.js'
 import type { OpenedRepository } from './open.js'
 
 export interface DeletionContext {
@@ -133,15 +133,21 @@ export class ArchiveDeletion {
   }
 
   async #releaseArchive({ info, outline, chunks }: DoomedArchive): Promise<void> {
+    // Nothing of it was counted, nothing is to be released.
+    if (this.#context.cache.isUncounted(info.id)) {
+      this.#releaseMetadata(info.id)
+      this.#listener.damaged?.(info)
+      return
+    }
     let problem: BorgError | undefined
-    const references = new ItemReferences((id, _size, _csize, isPart) => this.#release(id, isPart))
+    const references = new ItemReferences((bytes, offset, _size, _csize, isPart) => this.#release(bytes, offset, isPart))
     let done = 0
     try {
       if (outline instanceof BorgError) throw outline
       for await (const [id, plain] of chunks()) {
         this.#listener.progress?.(done++, outline.items.length)
         if (plain instanceof BorgError) throw plain
-        this.#release(id, false)
+        this.#release(id, 0, false)
         references.feed(plain)
       }
       references.end()
@@ -151,8 +157,8 @@ export class ArchiveDeletion {
       problem = error
     }
     this.#listener.finished?.()
-    if (problem && !this.#options.force) throw asDamage(info, problem)
-    if (!(outline instanceof BorgError)) this.#release(info.id, false)
+    if (problem && !this.#options.force) throw damagedArchive(shownText(bytesOf(info.name)), problem, ', nothing was deleted. Run "borg check --repair" on the repository, or delete the archive with --force.')
+    if (!(outline instanceof BorgError)) this.#release(info.id, 0, false)
     else this.#releaseMetadata(info.id)
     if (problem) this.#listener.damaged?.(info)
   }
@@ -161,21 +167,23 @@ export class ArchiveDeletion {
   #releaseMetadata(id: ChunkId): void {
     if (this.#index.refcount(id) === 0) {
       if (this.#context.opened.repository.has(id)) void this.#tx.delete(id)
-    } else this.#release(id, false)
+    } else this.#release(id, 0, false)
   }
 
-  #release(id: ChunkId, isPart: boolean): void {
-    const chunk = this.#index.get(id)
-    if (!chunk) throw new ChunksIndexError(id)
-    const left = this.#index.release(id)
+  #release(bytes: Buffer, offset: number, isPart: boolean): void {
+    const index = this.#index
+    const bucket = index.releaseAt(bytes, offset)
+    if (bucket < 0) throw new ChunksIndexError(bytes.subarray(offset, offset + idBytes))
+    const csize = index.csizeIn(bucket)
     const counted = !isPart || this.#options.considerParts
     if (counted) {
-      this.#sums.size += chunk.size
-      this.#sums.csize += chunk.csize
+      this.#sums.size += index.sizeIn(bucket)
+      this.#sums.csize += csize
     }
-    if (left > 0) return
-    if (counted) this.#sums.uniqueCsize += chunk.csize
-    this.#index.remove(id)
+    if (index.remaining(bucket) > 0) return
+    if (counted) this.#sums.uniqueCsize += csize
+    const id = chunkId(Buffer.from(bytes.subarray(offset, offset + idBytes)))
+    index.remove(id)
     // Gone already: strange, but it was to go.
     if (!this.#context.opened.repository.has(id)) {
       if (this.#options.force) return
@@ -230,12 +238,6 @@ class ReleaseError extends ObjectNotFound {
   }
 }
 
-/** Borg's sentence, with the remedy. */
-function asDamage(info: ArchiveInfo, problem: BorgError): BorgError {
-  const remedy = `Archive ${shownText(bytesOf(info.name))} is damaged, nothing was deleted. Run "borg check --repair" on the repository, or delete the archive with --force.`
-  return Object.assign(new BorgError(problem instanceof IntegrityError ? 'IntegrityError' : problem.msgid, '', problem.exitCode, { cause: problem }), { message: `${problem.message} ${remedy}` })
-}
-
 interface DoomedArchive {
   readonly info: ArchiveInfo
   readonly outline: ArchiveOutline | BorgError
@@ -248,31 +250,30 @@ const archivesPerGo = 128
 const itemChunksPerGo = 4096
 
 /**
- * The archives in order. Their metadata and items are read by the workers ahead of what is asked, across the borders of
- * archives: most item streams are a chunk or two.
+ * The archives in order. Their metadata and items are read ahead of what is asked, across the borders of archives: most item streams
+ * are a chunk or two.
  */
 async function* doomedArchives(infos: readonly ArchiveInfo[], opened: OpenedRepository<LocalRepository>, workers: Workers): AsyncGenerator<DoomedArchive> {
-  const reader = new ChunkReader(opened.repository, workers)
   let group: (readonly [ArchiveInfo, ArchiveOutline | BorgError])[] = []
   let itemChunks = 0
   for await (const entry of readOutlines(infos, opened, workers, { items: true })) {
     group.push(entry)
     if (!(entry[1] instanceof BorgError)) itemChunks += entry[1].items.length
     if (group.length < archivesPerGo && itemChunks < itemChunksPerGo) continue
-    yield* withStreams(group, reader)
+    yield* withStreams(group, opened, workers)
     group = []
     itemChunks = 0
   }
-  yield* withStreams(group, reader)
+  yield* withStreams(group, opened, workers)
 }
 
-async function* withStreams(group: readonly (readonly [ArchiveInfo, ArchiveOutline | BorgError])[], reader: ChunkReader): AsyncGenerator<DoomedArchive> {
+async function* withStreams(group: readonly (readonly [ArchiveInfo, ArchiveOutline | BorgError])[], opened: OpenedRepository<LocalRepository>, workers: Workers): AsyncGenerator<DoomedArchive> {
   const ids = group.flatMap(([, outline]) => (outline instanceof BorgError ? [] : outline.items))
-  const plains = reader.getEach(ids)
+  const plains = readObjects(ids, opened, workers)
   try {
     for (const [info, outline] of group) {
-      let left = outline instanceof BorgError ? 0 : outline.items.length
       const items = outline instanceof BorgError ? [] : outline.items
+      let left = items.length
       yield {
         info, outline,
         async *chunks() {

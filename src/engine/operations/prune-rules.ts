@@ -3,7 +3,7 @@
  * local time.
  */
 import { checkpointSuffix, isCheckpointName } from '../archive/manifest.js'
-import { civilTime, strftime } from '../strftime.js'
+import { type CivilTime, civilTime, strftime } from '../strftime.js'
 
 /** In the order in which they choose. */
 export const periodRules = ['secondly', 'minutely', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const
@@ -37,9 +37,9 @@ export function matchesWithCheckpoints(name: string, matches: (name: string) => 
 
 /**
  * All candidates, newest first (the same moment: name descending), each with its verdict. `candidates` are those that -a or -P
- * chose; others neither count nor are touched.
+ * chose; others neither count nor are touched. `civil` applies the zone whose days are meant.
  */
-export function applyPruneRules<C extends PruneCandidate>(candidates: Iterable<C>, rules: PruneRules, nowMicros: number): [C, Verdict][] {
+export function applyPruneRules<C extends PruneCandidate>(candidates: Iterable<C>, rules: PruneRules, nowMicros: number, civil: (micros: number) => CivilTime = localTime): [C, Verdict][] {
   const sorted = [...candidates].sort((a, b) => b.micros - a.micros || (a.name < b.name ? 1 : -1))
   const archives = sorted.filter(({ name }) => !isCheckpointName(name))
   const kept = new Map<C, Verdict>()
@@ -47,19 +47,23 @@ export function applyPruneRules<C extends PruneCandidate>(candidates: Iterable<C
     const limit = nowMicros - rules.withinHours * 3600e6
     for (const archive of archives) if (archive.micros > limit) kept.set(archive, { keep: true, rule: 'within', number: kept.size + 1 })
   }
-  for (const rule of periodRules) keepByPeriod(archives, rule, rules.counts[rule] ?? 0, kept)
+  for (const rule of periodRules) keepByPeriod(archives, rule, rules.counts[rule] ?? 0, kept, civil)
   const newest = sorted[0]
   if (newest && isCheckpointName(newest.name)) kept.set(newest, { keep: true, rule: 'checkpoint' })
   return sorted.map(archive => [archive, kept.get(archive) ?? { keep: false }])
 }
 
+function localTime(micros: number): CivilTime {
+  return civilTime(micros, 'local')
+}
+
 /** Each newest archive of a period opens it, and is kept unless it is already: then the period is used up all the same. */
-function keepByPeriod<C extends PruneCandidate>(archives: readonly C[], rule: PeriodRule, wanted: number, kept: Map<C, Verdict>): void {
+function keepByPeriod<C extends PruneCandidate>(archives: readonly C[], rule: PeriodRule, wanted: number, kept: Map<C, Verdict>, civil: (micros: number) => CivilTime): void {
   if (wanted === 0) return
   let number = 0
   let last: string | undefined
   for (const archive of archives) {
-    const period = strftime(periods[rule], civilTime(archive.micros, 'local'))
+    const period = strftime(periods[rule], civil(archive.micros))
     if (period === last) continue
     last = period
     if (kept.has(archive)) continue

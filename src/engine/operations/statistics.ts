@@ -4,14 +4,17 @@
  */
 import type { ArchiveMetadata, ArchiveStats } from '../archive/archive-metadata.js'
 import { decodeMetadata } from '../archive/archive-metadata.js'
+import { damagedArchive } from '../archive/errors.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
+import type { ArchiveSums } from '../cache/archive-sums.js'
 import { collectReferences } from '../cache/archive-references.js'
 import type { ClientCache } from '../cache/client-cache.js'
 import { BorgError } from '../errors.js'
-import { idHex } from '../ids.js'
+import { idFromKey, idKey } from '../ids.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import { ChunkReader } from '../store/chunk-reader.js'
 import type { Workers } from '../store/workers.js'
+import { bytesOf, shownText } from '../text.js'
 import { readOutlines } from './archive-outlines.js'
 import type { OpenedRepository } from './open.js'
 
@@ -46,16 +49,21 @@ export interface StatisticsContext {
 const maxMetadataBytes = 20971479
 const noStats: ArchiveStats = { size: 0, csize: 0, nfiles: 0 }
 
-/** Reads the metadata object of each archive; of those made before Borg 1.2 also the items, once in a cache's life. */
+/** Reads the metadata objects of archives that the cache does not know yet; of those made before Borg 1.2 also the items. */
 export async function collectStatistics(context: StatisticsContext): Promise<Statistics> {
   const { opened, workers, cache, considerParts } = context
   const infos = [...opened.manifest.archives.values()]
+  const unknown = infos.filter(({ id }) => !cache.sums.get(id))
+  for await (const [info, outline] of readOutlines(unknown, opened, workers, { items: false })) {
+    if (outline instanceof BorgError) throw damagedArchive(shownText(bytesOf(info.name)), outline, '. Run "borg check --repair" on the repository.')
+    cache.sums.set(info.id, outline.stats ? { files: outline.stats, parts: outline.partStats ?? noStats } : await countedSums(info, context))
+  }
+  cache.sums.save(infos.map(({ id }) => id))
   let totalSize = 0, totalCsize = 0
-  for await (const [info, outline] of readOutlines(infos, opened, workers, { items: false })) {
-    if (outline instanceof BorgError) throw outline
-    const stats = outline.stats ? sumOf(outline.stats, considerParts ? outline.partStats : undefined) : await oldStats(info, context)
-    totalSize += stats.size
-    totalCsize += stats.csize
+  for (const { id } of infos) {
+    const { size, csize } = shown(cache.sums.get(id)!, considerParts)
+    totalSize += size
+    totalCsize += csize
   }
   const { uniqueSize, uniqueCsize, totalChunks, uniqueChunks } = cache.index!.summary()
   return { totalSize, totalCsize, uniqueSize, uniqueCsize, totalChunks, uniqueChunks }
@@ -67,28 +75,42 @@ export async function* collectArchiveNumbers(infos: readonly ArchiveInfo[], cont
   const { repository, objects } = opened
   for (const info of infos) {
     const metadata = decodeMetadata(await objects.parse(info.id, await repository.get(info.id)), objects.key, info.name)
-    const stats = metadata.stats ? sumOf(metadata.stats, considerParts ? metadata.partStats : undefined) : await oldStats(info, context)
+    const sums = metadata.stats ? { files: metadata.stats, parts: metadata.partStats ?? noStats } : cache.sums.get(info.id) ?? (await countedSums(info, context))
+    const stats = shown(sums, considerParts)
     const own = await cache.references(info, workers)
     yield [info, { metadata, stats, deduplicatedSize: own.uniqueWithin(cache.index!).csize, utilization: utilizationOf(info, repository) }]
   }
 }
 
-export function utilizationOf(info: ArchiveInfo, repository: LocalRepository): number {
+/**
+ * What `create` says of the archive it made, which is not what `info` says (output.md §4): sizes with the metadata object, and what
+ * came in new without the item stream.
+ */
+export async function creationNumbers(stored: { readonly info: ArchiveInfo; readonly stats: ArchiveStats; readonly newBytes: number }, { opened, cache }: StatisticsContext): Promise<ArchiveNumbers> {
+  const { repository, objects } = opened
+  const { info, stats } = stored
+  const object = await repository.get(info.id)
+  const plain = await objects.parse(info.id, object)
+  const metadata = decodeMetadata(plain, objects.key, info.name)
+  let deduplicatedSize = stored.newBytes + object.length
+  const counts = new Map<string, number>()
+  for (const id of metadata.items) counts.set(idKey(id), (counts.get(idKey(id)) ?? 0) + 1)
+  for (const [key, count] of counts) {
+    const chunk = cache.index!.get(idFromKey(key))
+    if (chunk?.refcount === count) deduplicatedSize -= chunk.csize
+  }
+  return { metadata, stats: { ...stats, size: stats.size + plain.length, csize: stats.csize + object.length }, deduplicatedSize, utilization: utilizationOf(info, repository) }
+}
+
+function utilizationOf(info: ArchiveInfo, repository: LocalRepository): number {
   return (repository.storedSize(info.id) ?? 0) / maxMetadataBytes
 }
 
-function sumOf(stats: ArchiveStats, parts: ArchiveStats = noStats): ArchiveStats {
-  return { size: stats.size + parts.size, csize: stats.csize + parts.csize, nfiles: stats.nfiles + parts.nfiles }
+function shown({ files, parts }: ArchiveSums, considerParts: boolean): ArchiveStats {
+  return considerParts ? { size: files.size + parts.size, csize: files.csize + parts.csize, nfiles: files.nfiles + parts.nfiles } : files
 }
 
-/** What an archive made before Borg 1.2 does not say itself: remembered in the cache, else counted. */
-async function oldStats(info: ArchiveInfo, { opened, workers, cache, considerParts }: StatisticsContext): Promise<ArchiveStats> {
-  const id = idHex(info.id)
-  let sums = cache.oldSums.get(id)
-  if (!sums) {
-    const { files, parts } = await collectReferences(info, opened, new ChunkReader(opened.repository, workers))
-    sums = { files: { ...files }, parts: { ...parts } }
-    cache.oldSums.set(id, sums)
-  }
-  return sumOf(sums.files, considerParts ? sums.parts : undefined)
+/** What an archive made before Borg 1.2 does not say itself. */
+async function countedSums(info: ArchiveInfo, { opened, workers }: StatisticsContext): Promise<ArchiveSums> {
+  return collectReferences(info, opened, new ChunkReader(opened.repository, workers))
 }
