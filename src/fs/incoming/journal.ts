@@ -7,6 +7,7 @@
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { type MsgValue, MsgWriter, unpack } from '../../engine/msgpack.js'
+import { IntegrityError } from '../../engine/errors.js'
 import { files } from '../../engine/platform/files.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf } from '../../engine/text.js'
@@ -258,14 +259,26 @@ function nextRecord(bytes: Buffer, from: number): number {
 /** False if the record speaks of something that is not there, because the record that made it was lost. */
 function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean {
   if (!Array.isArray(record)) return false
-  const optionalName = (index: number): string | undefined => (record[index] === null ? undefined : byteString(record[index] as Buffer))
+  const number = (index: number): number => {
+    const value = record[index]
+    if (typeof value !== 'number') throw new IntegrityError('a record of the journal lacks a number')
+    return value
+  }
+  const time = (index: number): bigint => {
+    const value = record[index]
+    return typeof value === 'bigint' ? value : BigInt(number(index))
+  }
+  const bytes = (index: number): Buffer => {
+    const value = record[index]
+    if (!Buffer.isBuffer(value)) throw new IntegrityError('a record of the journal lacks a name')
+    return value
+  }
+  const name = (index: number): string => byteString(bytes(index))
+  const optionalName = (index: number): string | undefined => (record[index] === null ? undefined : name(index))
   /** A tree whose name is gone or another's is nobody's archive. */
   const forgetTree = (parent: StagedNode | undefined, index: number): void => {
     if (parent?.id === rootId) archives.delete(name(index))
   }
-  const number = (index: number): number => Number(record[index])
-  const time = (index: number): bigint => BigInt(record[index] as number | bigint)
-  const name = (index: number): string => byteString(record[index] as Buffer)
   const directory = (index: number): StagedNode | undefined => {
     const node = nodes.get(number(index))
     return node?.children ? node : undefined
@@ -339,7 +352,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
     case kindExtents: {
       const node = nodes.get(number(1))
       if (!node || node.children) return false
-      ;(node.extents ??= new Extents()).put(new Extents(record[2] as Buffer))
+      ;(node.extents ??= new Extents()).put(new Extents(bytes(2)))
       return true
     }
     case kindCut: {
@@ -357,7 +370,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
       return true
     }
     case kindCommitted:
-      archives.set(optionalName(1), { made: { name: name(2), id: (record[3] as Buffer).toString('hex'), tree: optionalName(4) }, changed: false })
+      archives.set(optionalName(1), { made: { name: name(2), id: bytes(3).toString('hex'), tree: optionalName(4) }, changed: false })
       return true
     case kindChanged: {
       const known = archives.get(optionalName(1))
