@@ -46,6 +46,17 @@ export class Extents {
     return total
   }
 
+  /** Whether these are rows as this class makes them: what was read from a file may be anything. */
+  get isSound(): boolean {
+    let end = 0
+    for (let index = 0; index < this.#count; index++) {
+      const { at, length, from, size } = this.get(index)
+      if (!Number.isSafeInteger(at) || at < end || length === 0 || from + length > size) return false
+      end = at + length
+    }
+    return Number.isSafeInteger(end)
+  }
+
   /** Offset behind the last one. */
   get end(): number {
     return this.#count === 0 ? 0 : this.#at(this.#count - 1) + this.#length(this.#count - 1)

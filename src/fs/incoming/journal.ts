@@ -247,10 +247,15 @@ export function replay(path: string, nodes: Nodes, archives: MadeArchives = new 
   return lost
 }
 
+/** Bytes that are looked through for the checksum of a record before the rest is given up: what is left of a journal is not worth minutes. */
+const maxSearchedBytes = 1 << 30
+
 function nextRecord(bytes: Buffer, from: number): number {
+  let searched = 0
   for (let at = from; at + headerBytes < bytes.length; at++) {
     const length = bytes.readUInt32LE(at)
     if (length === 0 || length > 65536 || at + headerBytes + length > bytes.length) continue
+    if ((searched += length) > maxSearchedBytes) return -1
     if (crc32(bytes.subarray(at + headerBytes, at + headerBytes + length)) === bytes.readUInt32LE(at + 4)) return at
   }
   return -1
@@ -286,7 +291,8 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
   switch (record[0]) {
     case kindNew: {
       const parent = directory(2)
-      if (!parent || parent.children!.has(name(3))) return false
+      // The root is nobody's child, and an id is given once.
+      if (!parent || parent.children!.has(name(3)) || number(1) <= rootId || nodes.get(number(1))) return false
       const facts: NodeFacts = {
         mode: number(4), uid: number(5), gid: number(6), rdev: number(7), atimeNs: time(8), mtimeNs: time(9), ctimeNs: time(10),
         target: Buffer.isBuffer(record[11]) ? record[11] : undefined,
@@ -301,7 +307,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
     }
     case kindLink: {
       const [node, parent] = [nodes.get(number(1)), directory(2)]
-      if (!node || !parent || node.children) return false
+      if (!node || !parent || node.children || parent.children!.has(name(3))) return false
       nodes.link(node, parent, name(3))
       return true
     }
@@ -315,7 +321,11 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
     case kindMove: {
       const [parent, newParent] = [directory(1), directory(3)]
       if (!parent || !newParent || !nodes.child(parent, name(2))) return false
+      // A directory below itself would be a tree without end.
+      const moving = nodes.child(parent, name(2))!
+      if (moving.children && nodes.isWithin(newParent, moving)) return false
       const over = nodes.child(newParent, name(4))
+      if (over?.children && (over.children.size > 0 || nodes.isWithin(parent, over))) return false
       if (over && over !== nodes.child(parent, name(2))) {
         nodes.unlink(newParent, name(4))
         if (over.nlink === 0) nodes.forget(over.id)
@@ -331,6 +341,8 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
     case kindExchange: {
       const [parent, other] = [directory(1), directory(3)]
       if (!parent || !other || !nodes.child(parent, name(2)) || !nodes.child(other, name(4))) return false
+      const [a, b] = [nodes.child(parent, name(2))!, nodes.child(other, name(4))!]
+      if ((a.children && nodes.isWithin(other, a)) || (b.children && nodes.isWithin(parent, b))) return false
       nodes.exchange(parent, name(2), other, name(4))
       forgetTree(parent, 2)
       forgetTree(other, 4)
@@ -339,6 +351,8 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
     case kindAttributes: {
       const node = nodes.get(number(1))
       if (!node) return false
+      // What it is does not change, or a file would be a directory without entries.
+      if ((number(2) & typeMask) !== (node.mode & typeMask)) return false
       Object.assign(node, { mode: number(2), uid: number(3), gid: number(4), atimeNs: time(5), mtimeNs: time(6), ctimeNs: time(7) })
       return true
     }
@@ -351,8 +365,9 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
     }
     case kindExtents: {
       const node = nodes.get(number(1))
-      if (!node || node.children) return false
-      ;(node.extents ??= new Extents()).put(new Extents(bytes(2)))
+      const extents = new Extents(bytes(2))
+      if (!node || node.children || !extents.isSound) return false
+      ;(node.extents ??= new Extents()).put(extents)
       return true
     }
     case kindCut: {
