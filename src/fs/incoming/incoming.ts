@@ -4,7 +4,7 @@
  */
 import { errnoOf } from '../../engine/errors.js'
 import { native } from '../../engine/native.js'
-import { byteString, bytesOf, shownText } from '../../engine/text.js'
+import { byteString, bytesOf } from '../../engine/text.js'
 import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
 import type { EngineClient } from '../engine-client.js'
@@ -17,9 +17,8 @@ import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } f
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
 import type { WireError } from '../engine-port.js'
-import type { ArchiveTree } from '../archive-tree.js'
 import type { ShownArchive } from '../archives-dir.js'
-import { newestOf, populate, stored } from './series.js'
+import { LiveSeries } from './live-series.js'
 import { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
 import { Staging, type StagingOptions } from './staging.js'
@@ -62,12 +61,8 @@ export class Incoming implements Subtree {
   readonly #nodes: Nodes
   readonly #client: EngineClient
   readonly #notices: KernelNotices
-  readonly #live: boolean
-  #archives: readonly ShownArchive[] = []
-  /** Series that are being opened, and who waits for them. */
-  readonly #opening = new Map<string, (() => void)[]>()
-  /** live: trees whose archive is to take the place of their spool files, with their versions when it was made. */
-  readonly #toRelease = new Map<StagedTree, number>()
+  /** What makes this live/ instead of incoming/. */
+  readonly #live: LiveSeries | undefined
   readonly #reader: ExtentReader
   readonly #handles = new Map<number, Handle>()
   /** By tree: files of archives that were linked into it, and what they became. */
@@ -80,18 +75,25 @@ export class Incoming implements Subtree {
   constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener, chunks: () => ChunkCache) {
     this.range = options.place === 'live' ? inodeRange.live : inodeRange.incoming
     this.root = inoOf(this.range, rootId)
-    this.#live = options.place === 'live'
     this.#reader = new ExtentReader(chunks, client)
     this.#staging = new Staging(options)
     this.#nodes = this.#staging.nodes
     this.#client = client
     this.#notices = notices
-    this.trees = new Trees(options.place, this.#staging, client, { settleMs: options.settleMs, lingerMs: this.#live ? Infinity : options.lingerMs }, {
+    this.trees = new Trees(options.place, this.#staging, client, { settleMs: options.settleMs, lingerMs: options.place === 'live' ? Infinity : options.lingerMs }, {
       state: (tree, text) => listener.state(tree, text),
-      committed: tree => this.#live && this.#toRelease.set(tree, tree.version),
+      committed: tree => this.#live?.committed(tree),
     }, tree => this.#leave(tree))
     if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
-    for (const series of options.open ?? []) if (!this.#nodes.child(this.#nodes.get(rootId)!, series)) this.#staging.toOpen.add(series)
+    if (options.place !== 'live') return
+    this.#live = new LiveSeries(this.#staging, this.trees, client, {
+      entry: node => this.#entry(node),
+      makeDirectory: (name, mode, call) => this.#makeDirectory(this.root, bytesOf(name), mode, call),
+      refuses: name => name.length > maxNameBytes || trashName.test(name),
+      drop: tree => this.#dropTree(tree),
+      touch: () => this.#touch(this.#nodes.get(rootId)!, nowNs()),
+      isInUse: tree => [...this.#handles.values()].some(handle => handle.tree === tree),
+    }, options.open ?? [])
   }
 
   rootEntry(): Entry {
@@ -100,9 +102,8 @@ export class Incoming implements Subtree {
 
   tick(nowMs: number): void {
     this.#syncNow(nowMs)
-    for (const series of this.#staging.toOpen) this.#open(series)
+    this.#live?.tick()
     this.trees.tick(nowMs)
-    for (const [tree, version] of this.#toRelease) this.#releaseSpool(tree, version)
   }
 
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
@@ -122,102 +123,7 @@ export class Incoming implements Subtree {
   #syncTold = false
 
   archivesChanged(archives: Iterable<ShownArchive>): void {
-    this.#archives = [...archives]
-  }
-
-  // --- series ---
-
-  /** Starts to open a series that was open before, or that an option names. */
-  #open(series: string): void {
-    this.#staging.toOpen.delete(series)
-    this.#opening.set(series, [])
-    const done = (answer: Answer<Entry>): void => {
-      if (answer instanceof Errno) this.#client.write('warning', 'borg.fuse', `live/${shownText(bytesOf(series))} could not be opened: ${answer.code}`)
-      const waiting = this.#opening.get(series)!
-      this.#opening.delete(series)
-      for (const work of waiting) work()
-    }
-    const { uid, gid } = this.#nodes.get(rootId)!
-    const answer = this.#openSeries(bytesOf(series), 0o755, { uid, gid, pid: 0, defer: () => done })
-    if (answer !== LATER) done(answer)
-  }
-
-  /** Runs `work` when a series, or all of them, are open. */
-  #whenOpen<T>(series: string | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
-    for (const name of this.#staging.toOpen) if (series === undefined || series === name) this.#open(name)
-    const name = series ?? this.#opening.keys().next().value
-    const waiting = name === undefined ? undefined : this.#opening.get(name)
-    if (!waiting) return work(call)
-    const answer = call.defer()
-    const { uid, gid, pid } = call
-    waiting.push(() => {
-      const late = this.#whenOpen(series, { uid, gid, pid, defer: () => answer }, work)
-      if (late !== LATER) answer(late)
-    })
-    return LATER
-  }
-
-  /** `mkdir live/NAME`: the newest archive of the series, or an empty directory. */
-  #openSeries(name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
-    const key = byteString(name)
-    const root = this.#nodes.get(rootId)!
-    const newest = newestOf(this.#archives.map(({ files }) => ({ name: files.info.name, timeNs: files.info.timeNs, files })), key)
-    const make = (later: Call<Entry>): Answer<Entry> => this.#make(this.root, Buffer.from(key, 'latin1'), later, () => ({ mode: (mode & 0o7777) | typeDirectory, rdev: 0, target: undefined }), node => this.#entry(node))
-    if (!newest || root.children!.has(key) || name.length > maxNameBytes || trashName.test(key)) return make(call)
-    return newest.files.withTree(call, tree => {
-      if (root.children!.has(key)) return Errno.EEXIST
-      const { info } = newest.files
-      const node = populate(this.#staging, key, tree)
-      this.trees.opened(key, info)
-      this.#touch(root, nowNs())
-      return this.#entry(node)
-    })
-  }
-
-  /** `rmdir live/NAME`: a series without changes is closed, however much is in it; its archives are the repository's. */
-  #closeSeries(key: string): boolean {
-    const tree = this.trees.find(key)
-    const open = [...this.#handles.values()].some(handle => handle.tree === tree)
-    if (tree?.state.kind !== 'committed' || open) return false
-    this.#dropTree(tree)
-    return true
-  }
-
-  /**
-   * After a commit of a live tree: its files are chunks of the archive, so the spool files can go. Extents are laid over them first, which
-   * changes nothing that anybody reads; the files go when the journal that says so is on disk.
-   */
-  #releaseSpool(tree: StagedTree, version: number): void {
-    const made = this.#archives.find(({ files }) => files.info.id === tree.made?.id)
-    const top = this.#nodes.child(this.#nodes.get(rootId)!, tree.name!)
-    const isStill = (): boolean => tree.version === version && tree.state.kind === 'committed' && this.trees.find(tree.name) === tree
-    if (!isStill()) this.#toRelease.delete(tree)
-    else if (made && top?.children) {
-      this.#toRelease.delete(tree)
-      const release = (archive: ArchiveTree): undefined => {
-        if (!isStill()) return undefined
-        const found = [...stored(this.#staging, top, archive)]
-        if (found.length === 0) return undefined
-        this.#staging.journal.together(() => {
-          for (const [node, extents] of found) {
-            const before = node.extents?.bytes ?? 0
-            ;(node.extents ??= new Extents()).put(extents)
-            this.#staging.journal.cloned(node.id, extents)
-            this.#staging.grew(before - node.extents.bytes)
-          }
-        })
-        this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
-          if (error) return
-          for (const [node] of found) {
-            if (this.#nodes.get(node.id) !== node || node.bare || !node.extents || node.extents.coveredFrom(0) < node.size) continue
-            node.bare = true
-            this.#staging.spool.remove(node.id)
-          }
-        })
-        return undefined
-      }
-      made.files.withTree<void>({ uid: 0, gid: 0, pid: 0, defer: () => () => undefined }, release)
-    }
+    if (this.#live) this.#live.archives = archives
   }
 
   destroy(): void {
@@ -235,7 +141,7 @@ export class Incoming implements Subtree {
       const node = this.#nodes.child(directory, key)
       return node ? this.#entry(node) : Errno.ENOENT
     }
-    return directory.id === rootId ? this.#whenOpen(key, call, look) : look()
+    return directory.id === rootId && this.#live ? this.#live.whenOpen(key, call, look) : look()
   }
 
   getattr(ino: Ino): Answer<AttrReply> {
@@ -252,10 +158,13 @@ export class Incoming implements Subtree {
   }
 
   mkdir(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
-    if (this.#live && parent === this.root) {
-      const kept = Buffer.from(name)
-      return this.#whenOpen(byteString(name), call, later => this.#openSeries(kept, mode, later))
-    }
+    const live = parent === this.root ? this.#live : undefined
+    if (!live) return this.#makeDirectory(parent, name, mode, call)
+    const series = byteString(name)
+    return live.whenOpen(series, call, later => live.open(series, mode, later))
+  }
+
+  #makeDirectory(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
     return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeDirectory, rdev: 0, target: undefined }), node => this.#entry(node))
   }
 
@@ -367,7 +276,7 @@ export class Incoming implements Subtree {
   }
 
   rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
-    if (this.#live && parent === this.root && this.#closeSeries(byteString(name))) return undefined
+    if (parent === this.root && this.#live?.close(byteString(name))) return undefined
     return this.#remove(parent, name, call, node => (!node.children ? Errno.ENOTDIR : node.children.size > 0 ? Errno.ENOTEMPTY : undefined))
   }
 
@@ -865,7 +774,7 @@ export class Incoming implements Subtree {
       this.#listings.set(fh, { names: [...node.children!] })
       return { fh }
     }
-    return node.id === rootId ? this.#whenOpen(undefined, call, open) : open()
+    return node.id === rootId && this.#live ? this.#live.whenOpen(undefined, call, open) : open()
   }
 
   readdir(ino: Ino, fh: number, cookie: number, sink: DirSink): Answer<void> {
