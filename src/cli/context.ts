@@ -102,15 +102,7 @@ export class CommandContext {
 
   /** Opens the repository of a location; closed at the end of the command, in reverse order. */
   async open(location: Location, lock: 'shared' | 'exclusive', operation: OperationClass): Promise<OpenedRepository<LocalRepository>> {
-    return this.unlock(await this.openStore(location, lock), operation)
-  }
-
-  /** The repository without key and manifest. */
-  async openStore(location: Location, lock: 'shared' | 'exclusive'): Promise<LocalRepository> {
-    const { LocalRepository } = await import('../engine/repository/local-repository.js')
-    const repository = await LocalRepository.open(this.localPath(location), { lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log })
-    this.atEnd(() => repository.close())
-    return repository
+    return this.unlock(await this.openLocal(location, lock), operation)
   }
 
   async unlock(repository: LocalRepository, operation: OperationClass | undefined, options: { checkSecurity?: boolean } = {}): Promise<OpenedRepository<LocalRepository>> {
@@ -118,6 +110,14 @@ export class CommandContext {
     const opened = await openRepository(repository, { places: this.places, passphrases: new Passphrases(this.env, this.prompt), questions: this.prompt, operation, ...options })
     this.atEnd(() => opened.key.wipe())
     return opened
+  }
+
+  /** The same without key and manifest. */
+  async openLocal(location: Location, lock: 'shared' | 'exclusive' | 'none'): Promise<LocalRepository> {
+    const { LocalRepository } = await import('../engine/repository/local-repository.js')
+    const repository = await LocalRepository.open(this.localPath(location), { lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log })
+    this.atEnd(() => repository.close())
+    return repository
   }
 
   /** The byte workers and the client cache with its lock, until the end of the command. The chunks index is not loaded yet. */

@@ -38,8 +38,8 @@ export class TerminalPrompt implements PassphrasePrompt {
     return process.stdin.isTTY ? readHidden(process.stdin as ReadStream, prompt, 2) : undefined
   }
 
-  /** An environment variable answers, or a line of stdin; anything unclear is no. `onlyYes`: nothing but `YES` is yes. */
-  confirm(question: string, variable: string, options: { onlyYes?: boolean } = {}): Promise<boolean> {
+  /** An environment variable answers, or a line of stdin; anything unclear is no. `only`: the one answer that counts as yes. */
+  confirm(question: string, variable: string, options: { only?: string } = {}): Promise<boolean> {
     const tell = (type: string, message: string, extra: Record<string, unknown> = {}): void => {
       if (this.#log.json) this.#log.object({ ...extra, type, msgid: variable, message })
       else if (message) writeFully(2, Buffer.from(type === 'question_prompt' ? message : `${message}\n`))
@@ -54,16 +54,24 @@ export class TerminalPrompt implements PassphrasePrompt {
       tell('question_accepted_false', 'Aborting.')
       return Promise.resolve(false)
     }
-    if (options.onlyYes ? answer === 'YES' : yes.has(answer)) {
-      tell('question_accepted_true', '')
-      return Promise.resolve(true)
-    }
+    if (options.only === undefined ? yes.has(answer) : answer === options.only) return Promise.resolve(true)
     tell('question_invalid_answer', 'Invalid answer, aborting.')
     return Promise.resolve(false)
   }
+
+  /** A question within a dialogue that no variable answers: read on until the answer is clear; the default is no. */
+  confirmTyped(question: string): boolean {
+    writeFully(2, Buffer.from(question))
+    for (;;) {
+      const answer = readLine()
+      if (answer === undefined || no.has(answer)) return false
+      if (yes.has(answer)) return true
+    }
+  }
 }
 
-function readLine(): string | undefined {
+/** One line of stdin without its end; undefined at the end of input. */
+export function readLine(): string | undefined {
   const bytes: number[] = []
   const one = Buffer.alloc(1)
   for (;;) {

@@ -107,7 +107,7 @@ async function deleteRepository(context: CommandContext, location: Location): Pr
   const { log } = context
   const dryRun = context.flag('dry-run'), keepSecurity = context.flag('keep-security-info')
   const say = (message: string): void => log.message('info', topic, message)
-  const repository = await context.openStore(location, 'exclusive')
+  const repository = await context.openLocal(location, 'exclusive')
   const id = repository.id.toString('hex')
   if (!context.flag('cache-only')) {
     if ((context.number('force') ?? 0) === 0 && !(await confirmed(context, location, repository))) {
@@ -137,7 +137,7 @@ async function deleteRepository(context: CommandContext, location: Location): Pr
   say('Cache deleted.')
 }
 
-async function confirmed(context: CommandContext, location: Location, repository: Awaited<ReturnType<CommandContext['openStore']>>): Promise<boolean> {
+async function confirmed(context: CommandContext, location: Location, repository: Awaited<ReturnType<CommandContext['openLocal']>>): Promise<boolean> {
   let archives: ArchiveInfo[] | undefined
   try {
     archives = (await context.unlock(repository, undefined, { checkSecurity: false })).manifest.sorted()
@@ -155,5 +155,5 @@ async function confirmed(context: CommandContext, location: Location, repository
     else lines.push(...archives.map(archiveLine))
   }
   lines.push(dashes, "Type 'YES' if you understand this and want to continue: ")
-  return context.prompt.confirm(lines.join('\n'), 'BORG_DELETE_I_KNOW_WHAT_I_AM_DOING', { onlyYes: true })
+  return context.prompt.confirm(lines.join('\n'), 'BORG_DELETE_I_KNOW_WHAT_I_AM_DOING', { only: 'YES' })
 }
