@@ -12,7 +12,10 @@
         "native/files_binding.cc",
         "native/directory_binding.cc",
         "native/pages_binding.cc",
+        "native/crc32.c",
+        "native/crc32_binding.cc",
         "native/items.c",
+        "native/items_binding.cc",
         "native/tree.c",
         "native/tree_binding.cc",
         "native/kernel_binding.cc"

@@ -9,13 +9,19 @@ export type MsgValue = null | boolean | number | bigint | Buffer | MsgValue[] | 
 
 /** Bytes that are no valid MessagePack, or not of the expected kind. */
 export class MsgpackError extends IntegrityError {
-  constructor(detail: string) {
+  /** The bytes end too soon: more of them could make it valid. */
+  readonly endsEarly: boolean
+
+  constructor(detail: string, endsEarly = false) {
     super(`invalid msgpack: ${detail}`)
+    this.endsEarly = endsEarly
   }
 }
 
 /** Values nest at most so deep; deeper input is hostile. */
 const maxDepth = 64
+/** Arrays and maps built by one reader hold at most so many values: each takes some 50 bytes of memory for one byte of input. */
+const maxValues = 1 << 22
 
 /** A growing buffer with one method per kind of value. The caller keeps map keys sorted. */
 export class MsgWriter {
@@ -195,6 +201,7 @@ export class MsgReader {
   readonly bytes: Buffer
   readonly end: number
   position: number
+  #values = 0
 
   constructor(bytes: Buffer, start = 0, end = bytes.length) {
     this.bytes = bytes
@@ -208,7 +215,7 @@ export class MsgReader {
 
   #need(count: number): number {
     const at = this.position
-    if (at + count > this.end) throw new MsgpackError(`${at + count - this.end} bytes are missing at offset ${at}`)
+    if (at + count > this.end) throw new MsgpackError(`${at + count - this.end} bytes are missing at offset ${at}`, true)
     this.position = at + count
     return at
   }
@@ -219,7 +226,8 @@ export class MsgReader {
   }
 
   #wrong(expected: string): never {
-    throw new MsgpackError(`${expected} expected at offset ${this.position}, found 0x${this.peek().toString(16)}`)
+    const endsEarly = this.done
+    throw new MsgpackError(`${expected} expected at offset ${this.position}, found ${endsEarly ? 'the end' : `0x${this.peek().toString(16)}`}`, endsEarly)
   }
 
   #length(fix: number, fixMask: number, lead8: number, lead16: number, lead32: number, expected: string): number {
@@ -248,6 +256,16 @@ export class MsgReader {
     const length = lead >= 0xc4 && lead <= 0xc6 ? this.#binLength(lead) : this.#length(0xa0, 0x1f, 0xd9, 0xda, 0xdb, 'a raw')
     const at = this.#need(length)
     return this.bytes.subarray(at, at + length)
+  }
+
+  /** Steps over a raw that must have this length; where its bytes lie. */
+  skipRaw(length: number): number {
+    const { bytes, position } = this
+    // As everybody writes it.
+    if (position + 3 <= this.end && bytes[position] === 0xda && bytes[position + 1] === length >> 8 && bytes[position + 2] === (length & 0xff)) return this.#need(3 + length) + 3
+    const found = this.raw()
+    if (found.length !== length) throw new MsgpackError(`a raw of ${found.length} bytes instead of ${length}`)
+    return this.position - length
   }
 
   #binLength(lead: number): number {
@@ -361,7 +379,9 @@ export class MsgReader {
 
   /** Each element takes a byte at least: a count beyond that cannot be true, and must not make us allocate. */
   #plausible(count: number): void {
-    if (count > this.end - this.position) throw new MsgpackError(`${count} elements announced, ${this.end - this.position} bytes left`)
+    if (count > this.end - this.position) throw new MsgpackError(`${count} elements announced, ${this.end - this.position} bytes left`, true)
+    this.#values += count
+    if (this.#values > maxValues) throw new MsgpackError(`more than ${maxValues} values`)
   }
 
   /** Steps over one value of any kind without building it. */
@@ -380,7 +400,7 @@ export class MsgReader {
       else if (lead <= 0x8f || lead === 0xde || lead === 0xdf) pending += 2 * this.mapHeader()
       else if (lead <= 0x9f || lead === 0xdc || lead === 0xdd) pending += this.arrayHeader()
       else this.#wrong('a value of the old msgpack')
-      if (pending > this.end - this.position) throw new MsgpackError(`${pending} elements announced, ${this.end - this.position} bytes left`)
+      if (pending > this.end - this.position) throw new MsgpackError(`${pending} elements announced, ${this.end - this.position} bytes left`, true)
     }
   }
 }
@@ -402,4 +422,21 @@ export function unpackMap(bytes: Uint8Array): Map<string, MsgValue> {
   const value = unpack(bytes)
   if (!(value instanceof Map)) throw new MsgpackError('a map expected')
   return value
+}
+
+/**
+ * unpackMap whose values under some keys are read by functions: for large values that would only be taken apart again. Such a key
+ * is not in the result.
+ */
+export function unpackMapWith(bytes: Buffer, special: Readonly<Record<string, (reader: MsgReader) => void>>): Map<string, MsgValue> {
+  const reader = new MsgReader(bytes)
+  const map = new Map<string, MsgValue>()
+  for (let count = reader.mapHeader(); count > 0; count--) {
+    const key = reader.rawByteString()
+    const read = Object.hasOwn(special, key) ? special[key] : undefined
+    if (read) read(reader)
+    else map.set(key, reader.value())
+  }
+  if (!reader.done) throw new MsgpackError(`${reader.end - reader.position} bytes follow the value`)
+  return map
 }

@@ -59,6 +59,10 @@ export interface Native {
   /** True if every byte is zero. */
   isZero(data: Uint8Array): boolean
 
+  // --- crc32.c ---
+  /** As zlib's; missing on processors for which it would be no faster. */
+  crc32?(data: Uint8Array, crc: number): number
+
   // --- envelope.c (crypto.md §3): what crypto/keys.ts does through node:crypto, in one pass over the bytes ---
   /**
    * AES-256-CTR and HMAC-SHA-256 with these keys (encKey empty: only hashing), for this thread. Keys are copied. Undefined where
@@ -71,6 +75,14 @@ export interface Native {
   envelopeSeal(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
   /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing of it is left there. */
   envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
+
+  // --- items.c (archive.md §4) ---
+  /**
+   * References of the whole items at the start of a stream: words status (0 all read, 1 an item is cut off, 2 malformed), bytes
+   * consumed, items with chunks that are whole files, and parts; then for each reference where its id lies, size, csize, and 1
+   * for a part.
+   */
+  itemReferences(stream: Uint8Array): Uint32Array
 
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
   readDirectory(path: Uint8Array, want: number): DirectoryListing

@@ -80,7 +80,7 @@ export const create: Command = async context => {
   const known = cache.inSync || !context.flag('no-cache-sync')
   if (!known) log.message('warning', 'borg.cache', 'Note: --no-cache-sync is an experimental feature.')
   // A cache that was current stays so; one that was not is nobody's need but for the numbers.
-  if ((counted && known) || opened.manifest.archives.size === 0) await cache.sync(workers, syncListener(context))
+  if ((counted && (known || json)) || opened.manifest.archives.size === 0) await cache.sync(workers, syncListener(context))
   else cache.load()
   const filesCache = await FilesCache.load(cache, mode, log, context.env)
   const started = Date.now()
@@ -96,24 +96,21 @@ export const create: Command = async context => {
   progress?.finish()
   if (!context.flag('stats') && !json) return
   const duration = (Date.now() - started) / 1000
+  const { collectStatistics, creationNumbers } = await import('../../engine/operations/statistics.js')
+  const source = { opened, workers, cache, considerParts: context.flag('consider-part-files') }
+  const numbers = await creationNumbers(stored, source)
   if (!known && !json) {
     log.always('borg.output.stats')
-    for (const line of await unsyncedStats(opened, stored, context, duration)) log.message('info', 'borg.output.stats', line)
+    for (const line of unsyncedStats(opened, stored.info, numbers, context, duration)) log.message('info', 'borg.output.stats', line)
     return
   }
-  const { collectStatistics } = await import('../../engine/operations/statistics.js')
-  const statistics = await collectStatistics(opened, workers, stored.info)
+  const statistics = await collectStatistics(source)
   if (json) {
-    printJson({
-      ...repositoryJson(opened), ...cacheJson(cache.folder, statistics),
-      archive: archiveJson(stored.info, statistics.archive!, context, { duration }),
-    })
+    printJson({ ...repositoryJson(opened), ...cacheJson(cache.folder, statistics), archive: archiveJson(stored.info, numbers, context, { duration }) })
     return
   }
   log.always('borg.output.stats')
-  for (const line of statsBlock(opened, stored.info, statistics, context, { duration, size: stored.stats.size, csize: stored.stats.csize, newBytes: stored.newBytes })) {
-    log.message('info', 'borg.output.stats', line)
-  }
+  for (const line of statsBlock(opened, stored.info, statistics, numbers, context, duration)) log.message('info', 'borg.output.stats', line)
 }
 
 function listenerOf(context: CommandContext, progress: ArchiveProgressLine | undefined): CreateListener {

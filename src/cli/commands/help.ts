@@ -6,6 +6,9 @@ import { print } from '../output/stdout.js'
 import { commands, ownCommands } from './all.js'
 
 const summaries: Record<string, string> = {
+  'break-lock': 'remove the locks of a repository and its cache, whoever holds them', compact: 'free the space of what was deleted',
+  config: 'list, print, set or delete values of a repository\'s config', 'with-lock': 'run a program while the repository is locked',
+  check: 'find damage in a repository and its archives, and repair it', upgrade: 'demand an authenticated manifest, or no longer',
   create: 'make an archive of files and folders', extract: 'restore files of an archive into the current folder', info: 'sizes and facts of a repository or an archive',
   init: 'make a repository', list: 'archives of a repository, or files of an archive', mount: 'show a repository as a folder; copy into its incoming/ to make archives',
   recreate: 'write archives anew: leave out files, compress or cut otherwise',
@@ -28,7 +31,7 @@ export const help: Command = context => {
   if (topic === undefined) print(overview(context.program))
   else if (topics[topic]) print(`${topics[topic]}\n`)
   else {
-    const spec = commandSpecs[topic] ?? ownCommands[topic]
+    const spec = ownCommands[topic] ?? commandSpecs[topic]
     if (!spec) throw context.complaint(`No help available on ${topic}.\nCommands: ${Object.keys(commandSpecs).join(', ')}\nTopics: ${Object.keys(topics).join(', ')}`)
     print(commandHelp(context.program, topic, spec))
   }

@@ -16,6 +16,8 @@ import { ArchiveProgressLine, syncListener } from '../output/progress.js'
 import { flushOutput, print } from '../output/stdout.js'
 import { statsBlock } from '../output/summary.js'
 
+type Opened = Awaited<ReturnType<CommandContext['open']>>
+
 export const recreate: Command = async context => {
   const { log } = context
   const location = context.location('either')
@@ -49,7 +51,7 @@ export const recreate: Command = async context => {
     const done = await recreater.recreate(name, target === undefined ? undefined : archiveName(expandPlaceholders(target)))
     if (done === undefined) return false
     progress?.finish()
-    if (done !== 'dry' && context.flag('stats') && (log.threshold === 'info' || log.threshold === 'debug')) await tellStatistics(context, opened, workers, done, start)
+    if (done !== 'dry' && context.flag('stats') && (log.threshold === 'info' || log.threshold === 'debug')) await tellStatistics(context, opened, workers, cache!, done, start)
     return true
   }
   if (location.archive !== undefined) {
@@ -83,12 +85,13 @@ function listenerOf(context: CommandContext, progress: ArchiveProgressLine | und
 }
 
 /** The times are those of this run. */
-async function tellStatistics(context: CommandContext, opened: Awaited<ReturnType<CommandContext['open']>>, workers: Workers, { info, stats, newBytes }: StoredArchive, start: number): Promise<void> {
-  const { collectStatistics } = await import('../../engine/operations/statistics.js')
-  const statistics = await collectStatistics(opened, workers, info)
+async function tellStatistics(context: CommandContext, opened: Opened, workers: Workers, cache: ClientCache, stored: StoredArchive, start: number): Promise<void> {
+  const { collectStatistics, creationNumbers } = await import('../../engine/operations/statistics.js')
+  const source = { opened, workers, cache, considerParts: context.flag('consider-part-files') }
+  const statistics = await collectStatistics(source)
+  const numbers = await creationNumbers(stored, source)
   const end = nowMicros()
-  const archive = statistics.archive!
-  const metadata = { ...archive.metadata, time: formatTimestamp(start), timeEnd: formatTimestamp(end) }
-  const lines = statsBlock(opened, info, { ...statistics, archive: { ...archive, metadata } }, context, { duration: (end - start) / 1e6, size: stats.size, csize: stats.csize, newBytes })
+  const metadata = { ...numbers.metadata, time: formatTimestamp(start), timeEnd: formatTimestamp(end) }
+  const lines = statsBlock(opened, stored.info, statistics, { ...numbers, metadata }, context, (end - start) / 1e6)
   for (const line of lines) if (!line.includes('Original size')) context.log.message('info', 'borg.archive', line)
 }

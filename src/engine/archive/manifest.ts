@@ -4,7 +4,7 @@ import { TamInvalid, TamRequired, TamUnsupportedSuite } from '../crypto/errors.j
 import { packWithTam, unpackWithTam } from '../crypto/tam.js'
 import { IntegrityError } from '../errors.js'
 import { type ChunkId, chunkId, manifestId } from '../ids.js'
-import type { MsgValue } from '../msgpack.js'
+import { KnownKeys, MsgpackError, type MsgReader, type MsgValue } from '../msgpack.js'
 import type { Repository, Transaction } from '../repository/repository.js'
 import { ObjectNotFound } from '../repository/errors.js'
 import type { RepoObjects } from '../store/repo-objects.js'
@@ -21,8 +21,8 @@ export interface ArchiveInfo {
   readonly time: string
 }
 
-/** What an operation does to the repository: feature flags may forbid it. */
-export type OperationClass = 'read' | 'check' | 'write' | 'delete'
+/** What an operation does to the repository: feature flags may forbid it, except for `unchecked` ones, which only look. */
+export type OperationClass = 'read' | 'check' | 'write' | 'delete' | 'unchecked'
 
 const futureMarker = Buffer.from('c1c1c1c1', 'hex')
 const maxNameBytes = 255
@@ -33,6 +33,8 @@ export class Manifest {
   readonly config: Map<string, MsgValue>
   #itemKeys: Set<string>
   timestamp: string
+  /** It was read, and its TAM is right. */
+  tamVerified = false
   /** Id of the manifest's plaintext: another one means that somebody wrote meanwhile. */
   id: ChunkId
 
@@ -59,32 +61,36 @@ export class Manifest {
     }
   }
 
-  /** Decodes and authenticates it. TAM errors, UnsupportedManifest, IntegrityError. */
-  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass): Promise<Manifest> {
+  /** Decodes and authenticates it. `tamRequired`: whether one without TAM is refused. TAM errors, UnsupportedManifest, IntegrityError. */
+  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass | undefined, tamRequired = objects.key.tamRequired): Promise<Manifest> {
     const { key } = objects
     const plain = await objects.parse(manifestId, object)
     if (plain.subarray(0, 4).equals(futureMarker)) throw new UnsupportedManifest()
-    const { map, tam, suite } = unpackWithTam(plain, key, 'manifest')
+    let archives: Map<string, ArchiveInfo> | undefined
+    const { map, tam, suite } = unpackWithTam(plain, key, 'manifest', { archives: reader => (archives = readArchives(reader)) })
     if (tam === 'wrong') throw new TamInvalid('manifest')
-    if (tam === 'absent' && key.tamRequired) throw new TamRequired(location)
-    if (tam === 'unsupported' && key.tamRequired) throw new TamUnsupportedSuite(suite ?? '')
+    if (tam === 'absent' && tamRequired) throw new TamRequired(location)
+    if (tam === 'unsupported' && tamRequired) throw new TamUnsupportedSuite(suite ?? '')
     const version = map.get('version')
     if (version !== 1 && version !== 2) throw new IntegrityError(`Manifest: version ${String(version)} is not supported`)
     const timestamp = map.get('timestamp')
     const config = map.get('config')
     const keys = map.get('item_keys')
+    if (!archives) throw new IntegrityError('Manifest: the list of archives is missing')
     const manifest = new Manifest(
-      readArchives(map.get('archives')),
+      archives,
       config instanceof Map ? config : new Map(),
       [...itemKeys, ...(Array.isArray(keys) ? keys.filter(Buffer.isBuffer).map(value => value.toString('latin1')) : [])],
       Buffer.isBuffer(timestamp) ? timestamp.toString('latin1') : '',
       key.idHash(plain),
     )
-    manifest.#refuseUnknownFeatures(operation)
+    manifest.tamVerified = tam === 'valid'
+    if (operation) manifest.#refuseUnknownFeatures(operation)
     return manifest
   }
 
   #refuseUnknownFeatures(operation: OperationClass): void {
+    if (operation === 'unchecked') return
     const flags = this.config.get('feature_flags')
     const flagsOfClass = flags instanceof Map ? flags.get(operation) : undefined
     const mandatory = flagsOfClass instanceof Map ? flagsOfClass.get('mandatory') : undefined
@@ -101,6 +107,11 @@ export class Manifest {
       if (Array.isArray(mandatory)) names.push(...mandatory.filter(Buffer.isBuffer).map(shownText))
     }
     return names
+  }
+
+  /** Keys that items of this repository may have, as byte strings. */
+  get itemKeys(): ReadonlySet<string> {
+    return this.#itemKeys
   }
 
   /** ArchiveDoesNotExist. `name` is a byte string. */
@@ -133,13 +144,27 @@ export class Manifest {
   }
 }
 
-function readArchives(value: MsgValue | undefined): Map<string, ArchiveInfo> {
+const entryKeys = new KnownKeys(['id', 'time'])
+
+/** There may be hundreds of thousands. Ids are views of the manifest's bytes. */
+function readArchives(reader: MsgReader): Map<string, ArchiveInfo> {
   const archives = new Map<string, ArchiveInfo>()
-  if (!(value instanceof Map)) throw new IntegrityError('Manifest: the list of archives is missing')
-  for (const [name, entry] of value) {
-    const [id, time] = entry instanceof Map ? [entry.get('id'), entry.get('time')] : []
-    if (!Buffer.isBuffer(id) || id.length !== 32 || !Buffer.isBuffer(time)) throw new IntegrityError(`Manifest: the entry of archive ${shownText(bytesOf(name))} is malformed`)
-    archives.set(name, { name, id: chunkId(Buffer.from(id)), time: time.toString('latin1') })
+  for (let left = reader.mapHeader(); left > 0; left--) {
+    const name = reader.rawByteString()
+    let id: Buffer | undefined, time: string | undefined
+    try {
+      for (let count = reader.mapHeader(); count > 0; count--) {
+        const key = reader.key(entryKeys)
+        if (key === 'id') id = reader.raw()
+        else if (key === 'time') time = reader.rawByteString()
+        else reader.skip()
+      }
+    } catch (error) {
+      if (!(error instanceof MsgpackError)) throw error
+      id = undefined
+    }
+    if (id?.length !== 32 || time === undefined) throw new IntegrityError(`Manifest: the entry of archive ${shownText(bytesOf(name))} is malformed`)
+    archives.set(name, { name, id: chunkId(id), time })
   }
   return archives
 }
@@ -147,4 +172,11 @@ function readArchives(value: MsgValue | undefined): Map<string, ArchiveInfo> {
 /** Whether a name can be stored so that every Borg can read it (archive.md §2). */
 export function isValidArchiveName(name: Uint8Array): boolean {
   return name.length > 0 && name.length <= maxNameBytes && !name.includes(0x2f) && !name.includes(0)
+}
+
+/** What unfinished archives have behind the name that they were to have (archive.md §8). */
+export const checkpointSuffix = /\.checkpoint(?:\.\d+)?$/
+
+export function isCheckpointName(name: string): boolean {
+  return checkpointSuffix.test(name)
 }

@@ -5,6 +5,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { idBytes } from '../constants.js'
 import { HashTable } from '../hashindex/hash-table.js'
 import { type ChunkId, chunkId } from '../ids.js'
 import type { Log } from '../log.js'
@@ -113,9 +114,13 @@ export class FilesCache {
       if (expected !== undefined && digest.digests.final !== expected) throw new Error('its digest does not fit')
       const reader = new MsgReader(bytes)
       while (!reader.done) {
-        reader.arrayHeader()
+        if (reader.arrayHeader() !== 2) throw new IntegrityError('an entry is no pair')
         const hash = reader.rawByteString()
         const start = reader.position
+        // Enough for write(), which comes after the commit and must not fail over what others wrote.
+        const fields = new MsgReader(bytes, start)
+        if (fields.arrayHeader() !== 5) throw new IntegrityError('an entry has not five fields')
+        fields.number()
         reader.skip()
         this.#entries.set(hash, { packed: bytes.subarray(start, reader.position), seen: false, cmtimeNs: 0n })
       }
@@ -128,6 +133,17 @@ export class FilesCache {
 
   /** What is known of a file. `pathHash`: id hash of its absolute path. */
   lookup(pathHash: ChunkId, file: SeenFile): Lookup {
+    try {
+      return this.#lookup(pathHash, file)
+    } catch (error) {
+      // Not as it should be: the file is read, as if nothing were known of it.
+      if (!(error instanceof IntegrityError)) throw error
+      this.#entries.delete(pathHash.toString('latin1'))
+      return { state: 'unknown' }
+    }
+  }
+
+  #lookup(pathHash: ChunkId, file: SeenFile): Lookup {
     if (!this.#mode.lookup) return { state: 'unknown' }
     const entry = this.#entries.get(pathHash.toString('latin1'))
     if (!entry) return { state: 'unknown' }
@@ -142,7 +158,9 @@ export class FilesCache {
     const count = reader.arrayHeader()
     const ids: ChunkId[] = [], sizes: number[] = []
     for (let index = 0; index < count; index++) {
-      const id = chunkId(reader.raw())
+      const raw = reader.raw()
+      if (raw.length !== idBytes) throw new IntegrityError(`an id of ${raw.length} bytes`)
+      const id = chunkId(raw)
       const chunkSize = count === 1 ? size : this.#sizeOf(id)
       // Without the sizes the chunks cannot be referred to: the file is read, and all its chunks are found.
       if (chunkSize === undefined) return { state: 'changed' }

@@ -149,6 +149,12 @@ export class HashTable {
     return search(this.#words, this.#key, this.#buckets, this.#stride)
   }
 
+  /** find for an id that lies in other bytes, without a view of it. */
+  findAt(bytes: Uint8Array, offset: number): number {
+    for (let index = 0; index < idBytes; index++) this.#keyBytes[index] = bytes[offset + index]!
+    return search(this.#words, this.#key, this.#buckets, this.#stride)
+  }
+
   has(id: Uint8Array): boolean {
     return this.find(id) >= 0
   }
@@ -167,6 +173,21 @@ export class HashTable {
     if (bucket < 0) bucket = this.#insert(id)
     const at = bucket * this.#stride + keyWords
     for (let word = this.valueWords - 1; word >= 0; word--) this.#words[at + word] = values[word]!
+  }
+
+  /**
+   * Inserts or replaces the key in words[at, at + 8) with two values, for tables that have two. Returns the first value it had
+   * before, -1 if it is new. One search, for loops over millions of keys.
+   */
+  exchange(words: Uint32Array, at: number, first: number, second: number): number {
+    for (let word = 0; word < keyWords; word++) this.#key[word] = words[at + word]!
+    let bucket = search(this.#words, this.#key, this.#buckets, this.#stride)
+    const older = bucket < 0 ? -1 : this.#words[bucket * this.#stride + keyWords]!
+    if (bucket < 0) bucket = this.#insertKey()
+    const to = bucket * this.#stride + keyWords
+    this.#words[to + 1] = second
+    this.#words[to] = first
+    return older
   }
 
   #insert(id: Uint8Array): number {
@@ -240,6 +261,19 @@ export class HashTable {
     }
   }
 
+  /** Enters every id of another table, of whatever value size, with all values 0. Ids that are here already keep theirs. */
+  addIds(other: SharedTable): void {
+    const from = new Uint32Array(other.buffer)
+    const [fromStride, stride] = [keyWords + other.valueWords, this.#stride]
+    for (let at = 0; at < from.length; at += fromStride) {
+      if (from[at + keyWords]! >= deletedMark) continue
+      for (let word = 0; word < keyWords; word++) this.#key[word] = from[at + word]!
+      if (search(this.#words, this.#key, this.#buckets, stride) >= 0) continue
+      const to = this.#insertKey() * stride + keyWords
+      for (let word = this.valueWords - 1; word >= 0; word--) this.#words[to + word] = 0
+    }
+  }
+
   /** The used buckets one after the other, as a file holds them that is only read through. */
   compact(): { readonly header: Buffer; readonly bytes: Uint8Array } {
     const bytes = new Uint8Array(this.#entries * this.#stride * 4)
@@ -253,6 +287,19 @@ export class HashTable {
     const header = this.header()
     header.writeInt32LE(this.#entries, 12)
     return { header, bytes }
+  }
+
+  /** Buckets of this table whose key `other` lacks (-1) or holds with another value (its bucket there). No change meanwhile. */
+  *differences(other: HashTable): Generator<{ bucket: number; otherBucket: number }> {
+    const [words, theirs, stride] = [this.#words, other.#words, this.#stride]
+    for (let at = 0; at < words.length; at += stride) {
+      if (words[at + keyWords]! >= deletedMark) continue
+      for (let word = 0; word < keyWords; word++) this.#key[word] = words[at + word]!
+      const otherBucket = search(theirs, this.#key, other.#buckets, stride)
+      let word = keyWords
+      if (otherBucket >= 0) while (word < stride && words[at + word] === theirs[otherBucket * stride + word]) word++
+      if (word < stride) yield { bucket: at / stride, otherBucket }
+    }
   }
 
   #markAllEmpty(): void {

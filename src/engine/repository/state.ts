@@ -9,10 +9,10 @@ import { HashTable, headerBytes } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
 import { syncDirectory } from '../platform/save-file.js'
-import { tagDelete, tagPut } from './entry.js'
 import { CheckNeeded } from './errors.js'
 import { Hints } from './hints.js'
 import { FileDigest, finalDigest, loadIntegrity, packIntegrity, unpackIntegrity } from './integrity.js'
+import { replay } from './replay.js'
 import type { Segments } from './segments.js'
 
 const topic = 'borg.repository'
@@ -61,12 +61,18 @@ function readFiles(folder: string, transaction: number, log: Log): { index: Hash
     // Missing: an older Borg wrote none. Damaged: nothing to verify by, and the files are checked by their own structure.
     if (error instanceof IntegrityError) log.write('warning', topic, `Repository integrity data is damaged: ${messageOf(error)}`)
   }
-  try {
-    return { index: readIndex(folder, transaction, digests.get('index')), hints: readHints(folder, transaction, digests.get('hints')) }
-  } catch (error) {
-    log.write('warning', topic, `Repository index missing or corrupted, trying to recover from: ${messageOf(error)}`)
-    return undefined
+  // Either without the other is of no use: hints of a newer state, or an index that counts differently.
+  const read = <T>(what: string, load: () => T): T | undefined => {
+    try {
+      return load()
+    } catch (error) {
+      log.write('warning', topic, `Repository ${what} missing or corrupted, trying to recover${what === 'index' ? ' from' : ''}: ${messageOf(error)}`)
+      return undefined
+    }
   }
+  const index = read('index', () => readIndex(folder, transaction, digests.get('index')))
+  const hints = index && read('hints file', () => readHints(folder, transaction, digests.get('hints')))
+  return index && hints ? { index, hints } : undefined
 }
 
 function readIndex(folder: string, transaction: number, integrity: string | undefined): HashTable {
@@ -110,41 +116,6 @@ function readHints(folder: string, transaction: number, integrity: string | unde
 function verify(name: string, digest: FileDigest, integrity: string | undefined): void {
   const expected = finalDigest(integrity)
   if (expected !== undefined && expected !== digest.digests.final) throw new IntegrityError(`the digest of ${name} does not fit`)
-}
-
-/** Applies the committed segments in (from, to] to index and hints, as Borg replays them. */
-function replay(segments: Segments, into: { index: HashTable; hints: Hints }, from: number, to: number): void {
-  const { index, hints } = into
-  for (const segment of segments.numbers()) {
-    if (segment <= from || segment > to) continue
-    if (!hints.segments.has(segment)) hints.segments.set(segment, 0)
-    for (const entry of segments.scan(segment)) {
-      if (!entry.id) continue
-      const bucket = index.find(entry.id)
-      const older = bucket < 0 ? undefined : { segment: index.value(bucket, 0), offset: index.value(bucket, 1) }
-      if (entry.tag === tagPut) {
-        if (older) {
-          hints.addFreeable(older.segment, entry.size)
-          hints.addLive(older.segment, -1)
-          hints.addShadow(entry.id, older.segment)
-        }
-        index.set(entry.id, segment, entry.offset)
-        hints.addLive(segment, 1)
-        hints.quotaUse += entry.size
-      } else if (entry.tag === tagDelete && older) {
-        index.delete(entry.id)
-        // A compaction may have removed the file since; then it is counted no more.
-        if (segments.size(older.segment) > 0) {
-          const size = segments.read(older.segment, older.offset, 9).readUInt32LE(4)
-          hints.addLive(older.segment, -1)
-          hints.addFreeable(older.segment, size)
-          hints.addShadow(entry.id, older.segment)
-          hints.quotaUse -= size
-        }
-      }
-    }
-    if (hints.segments.get(segment) === 0) hints.compact.set(segment, segments.size(segment))
-  }
 }
 
 /** Writes the three files of a transaction and removes all others. */

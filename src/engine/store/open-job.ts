@@ -6,6 +6,7 @@ import { BorgError, IntegrityError, messageOf } from '../errors.js'
 import { type ChunkId, chunkId } from '../ids.js'
 import { native } from '../native.js'
 import { valueOf } from '../repository/entry.js'
+import { looksLikeArchive } from './archive-look.js'
 import { type FileError, type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
 import { verifyId } from './repo-objects.js'
 import type { WorkerState } from './worker-state.js'
@@ -48,13 +49,15 @@ export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult
     }
     first = end
   }
-  return { kind: 'opened', job: job.job, data: sink.data?.() ?? new Uint8Array(0), lengths, failures }
+  return { kind: 'opened', job: job.job, data: sink.data?.() ?? new Uint8Array(0), lengths, failures, ...(sink.kept && { kept: sink.kept }) }
 }
 
 /** Where plaintexts go. Their memory may be scratch memory. */
 interface Sink {
   take(plain: Buffer, index: number): FileError | undefined
   data?(): Uint8Array
+  /** Entries that are in data(), where those are not all. */
+  readonly kept?: number[]
 }
 
 function sinkOf(job: OpenJob): Sink {
@@ -73,17 +76,21 @@ function sinkOf(job: OpenJob): Sink {
     }
   }
   const plains: Buffer[] = []
+  const kept: number[] = []
   return {
-    take(plain) {
+    take(plain, index) {
+      if (job.keep === 'none' || (job.keep === 'archives' && !looksLikeArchive(plain))) return undefined
       plains.push(plain.buffer === scratch.buffer || plain.buffer === payloadScratch.buffer ? Buffer.from(plain) : plain)
+      if (job.keep) kept.push(index)
       return undefined
     },
     data: () => joined(plains),
+    ...(job.keep && { kept }),
   }
 }
 
 /** What tells where entries lie. */
-export type Entries = Pick<OpenJob, 'fds' | 'offsets' | 'entryLengths' | 'ids' | 'sizes'>
+export type Entries = Pick<OpenJob, 'fds' | 'offsets' | 'entryLengths' | 'ids' | 'sizes'> & { readonly checkCrc?: boolean }
 
 /** End of the run of entries that follow each other in one file. */
 export function runEnd(job: Entries, first: number): number {
@@ -117,7 +124,7 @@ async function openOne(state: WorkerState, job: OpenJob, index: number, entry: B
 export function payloadOf(state: WorkerState, job: Entries, index: number, entry: Buffer): { id: ChunkId; payload: Buffer } {
   const id = chunkId(Buffer.from(job.ids.buffer, job.ids.byteOffset + index * idBytes, idBytes))
   // MAC or id verification covers all that the CRC covers.
-  const object = valueOf(entry, id, 0, job.offsets[index]!, { checkCrc: false })
+  const object = valueOf(entry, id, 0, job.offsets[index]!, { checkCrc: job.checkCrc ?? false })
   if (payloadScratch.length < object.length) payloadScratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, object.length))
   return { id, payload: state.key!.open(object, id, payloadScratch) }
 }

@@ -46,6 +46,11 @@ export class Workers {
     return this.#count
   }
 
+  /** Whether threads are there: what begins with few bytes need not start them. */
+  get started(): boolean {
+    return this.#members.length > 0
+  }
+
   /** Starts the threads now, so that they are ready when the first job comes. */
   start(): void {
     while (this.#members.length < this.#count) this.#members.push(this.#begin())
