@@ -96,7 +96,7 @@ export async function creationNumbers(stored: { readonly info: ArchiveInfo; read
   const counts = new Map<string, number>()
   for (const id of metadata.items) counts.set(idKey(id), (counts.get(idKey(id)) ?? 0) + 1)
   for (const [key, count] of counts) {
-    const chunk = cache.index!.get(idFromKey(key))
+    const chunk = cache.index?.get(idFromKey(key))
     if (chunk?.refcount === count) deduplicatedSize -= chunk.csize
   }
   return { metadata, stats: { ...stats, size: stats.size + plain.length, csize: stats.csize + object.length }, deduplicatedSize, utilization: utilizationOf(info, repository) }
