@@ -21,7 +21,7 @@ import { archiveName, type CommandContext, loadMatcher } from '../context.js'
 import { checkpointsOf, listFilter, parseTimestampOption } from '../archive-options.js'
 import { warningCode, warningOfErrno } from '../exit.js'
 import { ArchiveProgressLine, syncListener } from '../output/progress.js'
-import { archiveJson, cacheJson, printJson, repositoryJson, statsBlock, unsyncedStats } from '../output/summary.js'
+import { archiveJson, cacheJson, printJson, repositoryJson, statsBlock } from '../output/summary.js'
 import { formatSize } from '../output/units.js'
 import { errorText } from '../output/errno-text.js'
 
@@ -77,10 +77,11 @@ export const create: Command = async context => {
   const cache = await ClientCache.open(opened, { places: context.places, log, lockWaitMs: context.lockWaitMs, env: context.env })
   context.atEnd(() => cache.close())
   const counted = context.flag('stats') || json
-  const known = cache.inSync || !context.flag('no-cache-sync')
+  // JSON has no word for unknown numbers.
+  const known = cache.inSync || json || !context.flag('no-cache-sync')
   if (!known) log.message('warning', 'borg.cache', 'Note: --no-cache-sync is an experimental feature.')
   // A cache that was current stays so; one that was not is nobody's need but for the numbers.
-  if ((counted && (known || json)) || opened.manifest.archives.size === 0) await cache.sync(workers, syncListener(context))
+  if ((counted && known) || opened.manifest.archives.size === 0) await cache.sync(workers, syncListener(context))
   else cache.load()
   const filesCache = await FilesCache.load(cache, mode, log, context.env)
   const started = Date.now()
@@ -95,17 +96,13 @@ export const create: Command = async context => {
   }, options, filesCache, listener)
   progress?.finish()
   if (!context.flag('stats') && !json) return
-  const duration = (Date.now() - started) / 1000
   const { collectStatistics, creationNumbers } = await import('../../engine/operations/statistics.js')
   const source = { opened, workers, cache, considerParts: context.flag('consider-part-files') }
+  // The manifest is no chunk.
+  const statistics = known ? await collectStatistics(source) : { uniqueChunks: opened.repository.objectCount - 1 }
   const numbers = await creationNumbers(stored, source)
-  if (!known && !json) {
-    log.always('borg.output.stats')
-    for (const line of unsyncedStats(opened, stored.info, numbers, context, duration)) log.message('info', 'borg.output.stats', line)
-    return
-  }
-  const statistics = await collectStatistics(source)
-  if (json) {
+  const duration = (Date.now() - started) / 1000
+  if (json && 'totalSize' in statistics) {
     printJson({ ...repositoryJson(opened), ...cacheJson(cache.folder, statistics), archive: archiveJson(stored.info, numbers, context, { duration }) })
     return
   }

@@ -14,9 +14,8 @@ import { archiveName, type CommandContext, loadMatcher, selectArchives } from '.
 import { checkpointsOf, listFilter, parseTimestampOption } from '../archive-options.js'
 import { ArchiveProgressLine, syncListener } from '../output/progress.js'
 import { flushOutput, print } from '../output/stdout.js'
+import type { StatisticsContext } from '../../engine/operations/statistics.js'
 import { statsBlock } from '../output/summary.js'
-
-type Opened = Awaited<ReturnType<CommandContext['open']>>
 
 export const recreate: Command = async context => {
   const { log } = context
@@ -51,7 +50,7 @@ export const recreate: Command = async context => {
     const done = await recreater.recreate(name, target === undefined ? undefined : archiveName(expandPlaceholders(target)))
     if (done === undefined) return false
     progress?.finish()
-    if (done !== 'dry' && context.flag('stats') && (log.threshold === 'info' || log.threshold === 'debug')) await tellStatistics(context, opened, workers, cache!, done, start)
+    if (done !== 'dry' && context.flag('stats') && (log.threshold === 'info' || log.threshold === 'debug')) await tellStatistics(context, { opened, workers, cache: cache!, considerParts: false }, done, start)
     return true
   }
   if (location.archive !== undefined) {
@@ -85,13 +84,12 @@ function listenerOf(context: CommandContext, progress: ArchiveProgressLine | und
 }
 
 /** The times are those of this run. */
-async function tellStatistics(context: CommandContext, opened: Opened, workers: Workers, cache: ClientCache, stored: StoredArchive, start: number): Promise<void> {
+async function tellStatistics(context: CommandContext, source: StatisticsContext, stored: StoredArchive, start: number): Promise<void> {
   const { collectStatistics, creationNumbers } = await import('../../engine/operations/statistics.js')
-  const source = { opened, workers, cache, considerParts: context.flag('consider-part-files') }
   const statistics = await collectStatistics(source)
   const numbers = await creationNumbers(stored, source)
   const end = nowMicros()
   const metadata = { ...numbers.metadata, time: formatTimestamp(start), timeEnd: formatTimestamp(end) }
-  const lines = statsBlock(opened, stored.info, statistics, { ...numbers, metadata }, context, (end - start) / 1e6)
+  const lines = statsBlock(source.opened, stored.info, statistics, { ...numbers, metadata, stats: stored.stats, deduplicatedSize: stored.newBytes }, context, (end - start) / 1e6)
   for (const line of lines) if (!line.includes('Original size')) context.log.message('info', 'borg.archive', line)
 }

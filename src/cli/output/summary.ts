@@ -1,9 +1,11 @@
 /** What info and --stats say of repositories and archives, as text and as JSON (output.md §4, §5). */
+import { maxObjectBytes } from '../../engine/constants.js'
 import type { ArchiveInfo } from '../../engine/archive/manifest.js'
 import { parseTimestamp } from '../../engine/archive/timestamps.js'
 import { keyTypeOf } from '../../engine/crypto/key-types.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { ArchiveNumbers, Statistics } from '../../engine/operations/statistics.js'
+import type { StoredArchive } from '../../engine/operations/store-archive.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import type { CommandContext } from '../context.js'
@@ -77,19 +79,24 @@ export function statsRow(context: CommandContext, label: string, ...bytes: numbe
   return row(label, ...bytes.map(value => formatSize(value, { iec: context.iec })))
 }
 
-export function tableLines(context: CommandContext, statistics: Statistics, archiveRow: { size: number; csize: number; deduplicated: number } | undefined): string[] {
+/** Of a repository whose other archives are not known. */
+export type PartialStatistics = Pick<Statistics, 'uniqueChunks'>
+
+export function tableLines(context: CommandContext, statistics: Statistics | PartialStatistics, archiveRow: { size: number; csize: number; deduplicated: number } | undefined): string[] {
+  const unknown = 'unknown'
+  const complete = 'totalSize' in statistics
   return [
     dashes,
     '                       Original size      Compressed size    Deduplicated size',
     ...(archiveRow ? [statsRow(context, 'This archive:', archiveRow.size, archiveRow.csize, archiveRow.deduplicated)] : []),
-    statsRow(context, 'All archives:', statistics.totalSize, statistics.totalCsize, statistics.uniqueCsize),
+    complete ? statsRow(context, 'All archives:', statistics.totalSize, statistics.totalCsize, statistics.uniqueCsize) : row('All archives:', unknown, unknown, unknown),
     '',
     '                       Unique chunks         Total chunks',
-    row('Chunk index:', String(statistics.uniqueChunks), String(statistics.totalChunks)),
+    row('Chunk index:', String(statistics.uniqueChunks), complete ? String(statistics.totalChunks) : unknown),
   ]
 }
 
-export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statistics, numbers: ArchiveNumbers, context: CommandContext, duration: number): string[] {
+export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statistics | PartialStatistics, numbers: ArchiveNumbers, context: CommandContext, duration: number): string[] {
   const { metadata, utilization, stats, deduplicatedSize } = numbers
   return [
     dashes,
@@ -104,16 +111,6 @@ export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statis
     ...tableLines(context, statistics, { size: stats.size, csize: stats.csize, deduplicated: deduplicatedSize }),
     dashes,
   ]
-}
-
-/** The block of a `create --no-cache-sync` that does not know the other archives. */
-export function unsyncedStats(opened: Opened, info: ArchiveInfo, numbers: ArchiveNumbers, context: CommandContext, duration: number): string[] {
-  const nothing = { totalSize: 0, totalCsize: 0, uniqueSize: 0, uniqueCsize: 0, totalChunks: 0, uniqueChunks: 0 }
-  const unknown = 'unknown'
-  return statsBlock(opened, info, nothing, numbers, context, duration).map(line =>
-    line.startsWith('All archives:') ? row('All archives:', unknown, unknown, unknown)
-      // The manifest is no chunk.
-      : line.startsWith('Chunk index:') ? row('Chunk index:', String(opened.repository.objectCount - 1), unknown) : line)
 }
 
 /** Name, time and id of an archive as delete and prune list it. */

@@ -40,7 +40,7 @@ export interface ArchiveNumbers {
 export interface StatisticsContext {
   readonly opened: OpenedRepository<LocalRepository>
   readonly workers: Workers
-  /** Synced. */
+  /** Synced, but for creationNumbers. */
   readonly cache: ClientCache
   /** --consider-part-files: references by part items count as well. */
   readonly considerParts: boolean

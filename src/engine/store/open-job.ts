@@ -90,7 +90,7 @@ function sinkOf(job: OpenJob): Sink {
 }
 
 /** What tells where entries lie. */
-export type Entries = Pick<OpenJob, 'fds' | 'offsets' | 'entryLengths' | 'ids' | 'sizes'> & { readonly checkCrc?: boolean }
+export type Entries = Pick<OpenJob, 'fds' | 'offsets' | 'entryLengths' | 'ids' | 'sizes' | 'checkCrc'>
 
 /** End of the run of entries that follow each other in one file. */
 export function runEnd(job: Entries, first: number): number {
