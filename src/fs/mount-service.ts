@@ -2,9 +2,9 @@
  * The engine thread's end of a mount: answers what the FUSE thread asks and tells it when the list of archives changes. It
  * owns when the repository is locked (RepositoryLease); what the answers are is the source's business.
  */
-import { fdatasync } from 'node:fs'
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
+import { files } from '../engine/platform/files.js'
 import type {
   ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
 } from './engine-port.js'
@@ -157,9 +157,8 @@ export class MountService {
   }
 }
 
-/** On libuv's pool: the disk may take its time, and other requests go on. */
 async function makeDurable(fds: readonly number[]): Promise<void> {
-  for (const fd of fds) await new Promise<void>((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve())))
+  for (const fd of fds) await files.datasyncLater(fd)
 }
 
 function listKey(archives: readonly ArchiveInfo[]): string {

@@ -72,7 +72,7 @@ export const create: Command = async context => {
   let stored
   try {
     stored = await createArchive({
-      opened, workers, codec, chunker, signal: context.signal, cache: { client: cache, ...(filesCache.remembers ? { files: filesCache } : {}) },
+      opened, workers, codec, chunker, log, signal: context.signal, cache: { client: cache, ...(filesCache.remembers ? { files: filesCache } : {}) },
     }, name, {
       comment: escapedBytes(comment), cmdline: context.argv.map(escapedBytes), chunkerParams: params, ...(timestampMicros === undefined ? {} : { timestampMicros }),
     }, options, filesCache, listener)

@@ -11,9 +11,10 @@ import type { ArchiveInfo } from '../archive/manifest.js'
 import type { ClientCache, SavedFile } from '../cache/client-cache.js'
 import type { ByteSource, Chunker } from '../chunker/chunker.js'
 import type { Codec } from '../codec/codec.js'
-import { errnoOf } from '../errors.js'
+import { errnoOf, messageOf } from '../errors.js'
 import { type ChunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceSequential, native } from '../native.js'
+import type { Log } from '../log.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
 import { ChunkWriter, type StoredChunk } from '../store/chunk-writer.js'
@@ -46,6 +47,8 @@ export interface StoreContext {
   readonly codec: Codec
   readonly chunker: Chunker
   readonly signal?: AbortSignal
+  /** For what goes wrong after the COMMIT, when nothing may be called failed any more. */
+  readonly log?: Log
   /** Kept current: its files cache always, its chunks index if that was loaded. Its lock is held. */
   readonly cache?: { readonly client: ClientCache; readonly files?: SavedFile }
 }
@@ -92,7 +95,12 @@ export async function storeArchive(context: StoreContext, name: string, entries:
     for (const [kept, info] of before) manifest.archives.set(kept, info)
     throw error
   }
-  security.save(repository.location, key, manifest)
+  try {
+    security.save(repository.location, key, manifest)
+  } catch (error) {
+    if (errnoOf(error) === undefined || !context.log) throw error
+    context.log.write('warning', 'borg.archiver', `The archive is saved, but not what this client remembers of the repository: ${messageOf(error)}`)
+  }
   cache?.client.commit(cache.files)
   return stored
 }
