@@ -373,7 +373,8 @@ export class LocalRepository implements Repository {
   }
 
   saveKey(text: string): Promise<void> {
-    this.#lock.requireExclusive()
+    // Borg changes keys under the shared lock, or none.
+    this.#lock.refuseIfLost()
     this.config.set('key', text)
     this.config.save()
     return Promise.resolve()

@@ -85,7 +85,12 @@ export class Lock {
   /** Before anything that only the writer may do. LockLost if the exclusive lock was broken; throws for one never taken. */
   requireExclusive(): void {
     if (this.#held !== 'exclusive') throw new Error('this needs the exclusive lock')
-    if (!this.stillHeld()) throw new LockLost(this.#exclusivePath)
+    this.refuseIfLost()
+  }
+
+  /** LockLost if a lock was taken, of either kind, and somebody broke it. */
+  refuseIfLost(): void {
+    if (this.#held !== undefined && !this.stillHeld()) throw new LockLost(this.#held === 'exclusive' ? this.#exclusivePath : `${this.#path}.roster`)
   }
 
   get #entry(): Entry {

@@ -40,6 +40,8 @@ export class Segments {
   readonly #pending: Uint8Array[] = []
   #pendingBytes = 0
   readonly #durableFolders = new Set<string>()
+  /** Folders with removals that a power failure may undo. */
+  readonly #removedFrom = new Set<string>()
   /** Number of the next segment file to begin. */
   next = 0
   /** Asked before a file is begun; throws if nothing may be written. */
@@ -313,6 +315,7 @@ export class Segments {
   remove(segment: number): void {
     this.forget(segment)
     const path = this.path(segment)
+    this.#removedFrom.add(dirname(path))
     try {
       files.removeIfThere(path)
     } catch (error) {
@@ -331,6 +334,12 @@ export class Segments {
       this.remove(segment)
     }
     this.next = transaction + 1
+  }
+
+  /** What was removed so far stays removed. */
+  syncRemovals(): void {
+    for (const folder of this.#removedFrom) syncDirectory(folder)
+    this.#removedFrom.clear()
   }
 
   #unmake(segment: number): void {
