@@ -26,7 +26,7 @@ for (const mode of ['none', 'repokey']) {
   test(`${mode}: after any crash of create the repository is as before or as after, and create can be repeated`, async t => {
     const sandbox = new Sandbox('crash-create')
     try {
-      t.log(JSON.stringify(await crash(t, sandbox, create(mode), { states: 150, repeats: 8, checks: 4, kills: 6 })))
+      t.log(JSON.stringify(await crash(t, sandbox, create(mode), { states: 70, repeats: 4, checks: 2, kills: 3 })))
     } finally {
       sandbox.close()
     }
@@ -35,7 +35,7 @@ for (const mode of ['none', 'repokey']) {
   test(`${mode}: whichever call of create fails, nothing is lost and create can be repeated`, async t => {
     const sandbox = new Sandbox('fail-create')
     try {
-      t.log(`${await fail(t, sandbox, create(mode), { points: 14 })} calls failed`)
+      t.log(`${await fail(t, sandbox, create(mode), { points: 10 })} calls failed`)
     } finally {
       sandbox.close()
     }
