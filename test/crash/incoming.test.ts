@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { DiskModel, digestOf } from '../helpers/disk-model.js'
 import { crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
 import { canMount } from '../helpers/mount.js'
-import { haveBorg, Sandbox } from '../helpers/sandbox.js'
+import { eventually, haveBorg, Sandbox } from '../helpers/sandbox.js'
 
 const run = canMount ? test.serial : test.serial.skip
 if (!canMount) console.error('SKIPPED aloud: test/crash/incoming needs to mount')
@@ -27,6 +27,12 @@ os.close(fd)
 const names = Array.from({ length: 6 }, (_, index) => `f${index}`)
 const content = (name: string): string => `content ${name.slice(1)}\n`.repeat(1 + 1000 * Number(name.slice(1)))
 
+/** Until the process behind it is gone as well, which gives its locks back at the end. */
+async function unmount(sandbox: Sandbox, mountpoint: string): Promise<void> {
+  sandbox.unmount(mountpoint)
+  await eventually('the drive has ended', () => sandbox.processes().length === 0)
+}
+
 run('after any crash of a commit the archive is whole or absent, and every fsynced file is in it or in incoming/', async t => {
   const sandbox = new Sandbox('crash-incoming')
   try {
@@ -45,7 +51,7 @@ run('after any crash of a commit the archive is whole or absent, and every fsync
     const fsynced = readCalls(log).length
     sandbox.sh(`mv ${mountpoint}/incoming/tree ${mountpoint}/archive`)
     const renamed = readCalls(log).length
-    sandbox.unmount(mountpoint)
+    await unmount(sandbox, mountpoint)
     const calls = readCalls(log)
     t.true(calls.some(({ main }) => !main) && calls.some(({ main }) => main), 'both threads were watched')
     for (const call of calls) told.apply(call)
@@ -59,7 +65,7 @@ run('after any crash of a commit the archive is whole or absent, and every fsync
     const [mounted, checked] = [new Set(sample(states, 8, 2)), new Set(haveBorg ? sample(states, 2, 3) : [])]
     for (const state of states) {
       const label = `${state.calls} of ${calls.length} calls (fsynced at ${fsynced}, renamed at ${renamed}), lost: ${state.loss}`
-      world.restore(state.tree)
+      world.restoreUnlocked(state.tree)
       const found = await world.audit()
       t.deepEqual(found.problems, [], label)
       const made = found.archives.has('archive')
@@ -79,7 +85,7 @@ run('after any crash of a commit the archive is whole or absent, and every fsync
         sandbox.sh(`mv ${staged} ${archived}`)
         t.is(readFileSync(join(archived, 'f5'), 'utf8'), content('f5'), label)
       }
-      sandbox.unmount(mountpoint)
+      await unmount(sandbox, mountpoint)
       t.deepEqual((await world.audit()).problems, [], label)
     }
     t.log(`${calls.length} calls, ${states.length} states, ${mounted.size} mounted again, ${checked.size} checked by borg`)
