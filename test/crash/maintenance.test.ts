@@ -2,8 +2,9 @@
 import test from 'ava'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { commands } from '../../src/cli/commands/all.js'
 import { crash, fail, type Operation, type World } from '../helpers/faults.js'
-import { Sandbox } from '../helpers/sandbox.js'
+import { haveBorg, Sandbox } from '../helpers/sandbox.js'
 
 /** Three archives with chunks of their own and in common, the segments small, so that there is something to compact. */
 function threeArchives(world: World, mode: string): void {
@@ -17,10 +18,17 @@ function threeArchives(world: World, mode: string): void {
   }
 }
 
+function oneArchive(world: World, mode: string): void {
+  world.sandbox.sh('mkdir source; echo hello > source/hello')
+  world.borgfs(['init', '-e', mode, 'world/repo'])
+  world.borgfs(['create', 'world/repo::monday', 'source'])
+}
+
 /** As a client leaves it that has used the space well: sparse segments, deletes, old commits. */
 function sparse(world: World, mode: string): void {
   threeArchives(world, mode)
-  world.borgfs(['delete', 'world/repo::monday'])
+  // By whichever program can; compaction then begins from what either leaves.
+  world[haveBorg ? 'borg' : 'borgfs'](['delete', 'world/repo::monday'])
 }
 
 function damaged(world: World): void {
@@ -43,23 +51,28 @@ const operations: Operation[] = [
   { name: 'rename', repeatable: false, args: ['rename', 'world/repo::tuesday', 'mardi'], setUp: world => threeArchives(world, 'repokey') },
   { name: 'compact', repeatable: true, args: ['compact', '--threshold', '0', 'world/repo'], setUp: world => sparse(world, 'repokey') },
   { name: 'check --repair', repeatable: true, repairs: true, args: ['check', '--repair', 'world/repo'], setUp: damaged },
-  { name: 'config', repeatable: true, args: ['config', 'world/repo', 'additional_free_space', '1M'], setUp: world => threeArchives(world, 'repokey') },
+  { name: 'key change-passphrase of a repokey', repeatable: true, args: ['key', 'change-passphrase', 'world/repo'], setUp: world => oneArchive(world, 'repokey') },
+  { name: 'key change-passphrase of a key file', repeatable: true, args: ['key', 'change-passphrase', 'world/repo'], setUp: world => oneArchive(world, 'keyfile') },
+  { name: 'config', repeatable: true, args: ['config', 'world/repo', 'additional_free_space', '1M'], setUp: world => oneArchive(world, 'repokey') },
 ]
 
 for (const operation of operations) {
-  test(`after any crash of ${operation.name} the repository is as before or as after, and it can be repeated`, async t => {
+  const command = operation.args[0] === 'key' ? operation.args.slice(0, 2).join(' ') : operation.args[0]!
+  const run = command in commands ? test : test.skip
+  if (run !== test) console.error(`SKIPPED aloud: test/crash/maintenance has no command ${command}`)
+  run(`after any crash of ${operation.name} the repository is as before or as after, and it can be repeated`, async t => {
     const sandbox = new Sandbox('crash-maintenance')
     try {
-      t.log(JSON.stringify(await crash(t, sandbox, operation, { states: Number(process.env.STATES ?? 40), repeats: operation.repairs ? 10 : 3, checks: 2, kills: 2, randomChoices: Number(process.env.RANDOM_CHOICES ?? 2) })))
+      t.log(JSON.stringify(await crash(t, sandbox, operation, { states: 40, repeats: operation.repairs ? 10 : 3, checks: 2, kills: 2 })))
     } finally {
       sandbox.close()
     }
   })
 
-  test(`whichever call of ${operation.name} fails, nothing is lost and it can be repeated`, async t => {
+  run(`whichever call of ${operation.name} fails, nothing is lost and it can be repeated`, async t => {
     const sandbox = new Sandbox('fail-maintenance')
     try {
-      t.log(`${await fail(t, sandbox, operation, { points: 8 })} calls failed`)
+      t.log(`${await fail(t, sandbox, operation, { points: 6 })} calls failed`)
     } finally {
       sandbox.close()
     }
