@@ -141,6 +141,7 @@ NAPI_MODULE_INIT() {
   registerDirectory(env, exports);
   registerPages(env, exports);
   registerCrc32(env, exports);
+  registerItems(env, exports);
   registerTree(env, exports);
   registerKernel(env, exports);
   return exports;

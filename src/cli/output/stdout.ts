@@ -8,18 +8,30 @@ const flushChars = 1 << 16
 export class BrokenPipe extends Error {}
 
 let gathered: Buffer[] = []
+/** Text behind what is gathered. */
+let text = ''
 let length = 0
 
-export function print(text: string | Buffer): void {
-  const bytes = typeof text === 'string' ? Buffer.from(text) : text
-  gathered.push(bytes)
-  length += bytes.length
+export function print(more: string | Buffer): void {
+  if (typeof more === 'string') text += more
+  else {
+    takeText()
+    gathered.push(more)
+  }
+  length += more.length
   if (length >= flushChars) flushOutput()
 }
 
+function takeText(): void {
+  if (text === '') return
+  gathered.push(Buffer.from(text))
+  text = ''
+}
+
 export function flushOutput(): void {
-  if (length === 0) return
-  const bytes = Buffer.concat(gathered)
+  takeText()
+  if (gathered.length === 0) return
+  const bytes = gathered.length === 1 ? gathered[0]! : Buffer.concat(gathered)
   gathered = []
   length = 0
   writeFully(1, bytes)

@@ -5,8 +5,8 @@
  * here; replaceFiles is for tests within one process). Synchronous: the order of calls is the order on disk.
  */
 import {
-  closeSync, fdatasync, fdatasyncSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, renameSync, rmdirSync,
-  truncateSync, unlinkSync, writeSync, writevSync,
+  closeSync, fdatasync, fdatasyncSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, realpathSync, renameSync,
+  rmdirSync, truncateSync, unlinkSync, writeSync, writevSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { errnoOf } from '../errors.js'
@@ -136,4 +136,13 @@ export function replaceFiles(layer: Files): Files {
   const before = files
   files = layer
   return before
+}
+
+/**
+ * Removes a directory with all that is in it; symlinks are removed, never followed. What is gone already is no error. The
+ * directory itself may be a symlink: then what it points to goes, and the link stays.
+ */
+export function removeTree(folder: string): void {
+  for (const name of readdirSync(folder)) files.removeTree(join(folder, name))
+  files.removeDirectory(lstatSync(folder).isSymbolicLink() ? realpathSync(folder) : folder)
 }
