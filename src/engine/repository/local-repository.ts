@@ -1,5 +1,5 @@
 /** A repository in a directory of this machine: assembles log, state, lock and config (repository.md). */
-import { mkdirSync, readdirSync, readFileSync, statfsSync } from 'node:fs'
+import { readdirSync, readFileSync, statfsSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { putHeaderBytes, maxEntryBytes, maxObjectBytes } from '../constants.js'
@@ -14,7 +14,7 @@ import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
-  AlreadyExists, AppendOnly, AtticRepository, InsufficientFreeSpace, LockLost, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
+  AlreadyExists, AppendOnly, AtticRepository, ChangedMeanwhile, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
 import type { Hints } from './hints.js'
@@ -72,6 +72,7 @@ export class LocalRepository implements Repository {
     this.#loaded = state
     this.#readOnly = options.readOnly ?? false
     this.#log = options.log
+    segments.guard = () => lock.requireExclusive()
   }
 
   get #state(): RepositoryState {
@@ -88,15 +89,16 @@ export class LocalRepository implements Repository {
     const folder = resolve(path)
     refuseExisting(folder)
     try {
-      if (options.makeParentDirs) mkdirSync(dirname(folder), { recursive: true })
-      mkdirSync(folder)
+      if (options.makeParentDirs) files.ensureDirectory(dirname(folder))
+      files.makeDirectory(folder)
+      syncDirectory(dirname(folder))
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') throw new ParentPathDoesNotExist(folder)
       if (errnoOf(error) === 'EACCES') throw new PathPermissionDenied(folder)
       if (errnoOf(error) !== 'EEXIST') throw error
     }
     saveFile(join(folder, 'README'), Buffer.from('This is a Borg Backup repository.\nSee https://borgbackup.readthedocs.io/\n'))
-    mkdirSync(join(folder, 'data'))
+    files.makeDirectory(join(folder, 'data'))
     const values = new Map(configDefaults)
     if (options.appendOnly) values.set('append_only', '1')
     if (options.storageQuota) values.set('storage_quota', String(options.storageQuota))
@@ -240,7 +242,7 @@ export class LocalRepository implements Repository {
 
   async #load(): Promise<{ state: RepositoryState | undefined }> {
     const newest = newestIndex(this.path)
-    if (newest === this.#state.transaction && this.#segments.lastCommitted() === newest) return { state: undefined }
+    if (!(this.#loaded instanceof Error) && newest === this.#loaded.transaction && this.#segments.lastCommitted() === newest) return { state: undefined }
     this.#segments.closeReaders()
     return loadState(this.path, this.location, this.#segments, this.#log)
   }
@@ -258,8 +260,7 @@ export class LocalRepository implements Repository {
 
   /** Before anything that other clients will see or miss. LockLost if the exclusive lock was broken under us. */
   assertLocked(): void {
-    if (this.#lock.held !== 'exclusive') throw new Error('changing a repository needs the exclusive lock')
-    if (!this.#lock.stillHeld()) throw new LockLost(this.location)
+    this.#lock.requireExclusive()
   }
 
   /** Runs `work` as a transaction of its own kind, which commits by itself: what it did not commit is rolled back when it throws. */
@@ -272,12 +273,16 @@ export class LocalRepository implements Repository {
   async #exclusively<T>(work: () => Promise<T>): Promise<T> {
     if (this.#readOnly) throw new Error('a repository that was opened for reading only is not changed')
     this.assertLocked()
+    // Who held a lock that was broken meanwhile may not know of another client's transaction: it must not be swept away.
+    if (this.#segments.committedAbove(this.#state.transaction) !== undefined) throw new ChangedMeanwhile(this.location)
     this.#segments.removeAbove(this.#state.transaction)
     this.#tellQuota()
     try {
       return await work()
     } catch (error) {
-      await this.#rollBack()
+      const ours = this.#lock.stillHeld()
+      await this.#rollBack(ours)
+      if (!ours) this.#lock.requireExclusive()
       throw error
     }
   }
@@ -299,14 +304,14 @@ export class LocalRepository implements Repository {
   /** Takes over and saves the state of a transaction whose COMMIT is durable. */
   committed(state: RepositoryState): void {
     this.#state = state
-    // State files that cannot be written are made anew by the next client.
+    // It must not be called failed any more.
     try {
       if (this.appendOnly) this.#logTransaction(state.transaction)
-      saveState(this.path, state)
     } catch (error) {
-      if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error
-      this.#log.write('warning', 'borg.repository', `The disk is full: the index of ${this.location} was not saved and will be rebuilt when the repository is opened next.`)
+      if (errnoOf(error) === undefined) throw error
+      this.#log.write('warning', 'borg.repository', `The transaction is saved, but could not be noted in the file transactions of ${this.location}: ${messageOf(error)}`)
     }
+    trySaveState(this.path, this.location, state, this.#log)
   }
 
   /** Append-only repositories keep a list of their transactions, by which one finds the way back. */
@@ -348,18 +353,23 @@ export class LocalRepository implements Repository {
     if (available < required) throw new InsufficientFreeSpace(this.path, `(required: ${formatSize(required)}, available: ${formatSize(available)})`)
   }
 
-  async #rollBack(): Promise<void> {
+  /** `ours`: the lock is still held, so that what lies above the last COMMIT is nobody else's. */
+  async #rollBack(ours: boolean): Promise<void> {
     this.#segments.abandonEnd()
     this.#segments.closeReaders()
-    // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible.
-    const committed = this.#segments.lastCommitted()
     try {
-      // Without the lock they may be somebody else's by now.
-      if (this.#lock.stillHeld()) this.#segments.removeAbove(committed)
+      // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible. The last
+      // COMMIT may be newer than the state: compaction commits before it has finished.
+      if (ours) this.#segments.removeAbove(this.#segments.lastCommitted())
     } catch {
       // The next transaction removes it.
     }
-    this.#state = (await loadState(this.path, this.location, this.#segments, this.#log)).state
+    try {
+      this.#loaded = (await loadState(this.path, this.location, this.#segments, this.#log)).state
+    } catch (error) {
+      // What made the transaction fail is the news, not this; who goes on with the repository will hear of it.
+      this.#loaded = error instanceof Error ? error : new Error(messageOf(error))
+    }
   }
 
   // --- key and nonce ---
@@ -369,6 +379,8 @@ export class LocalRepository implements Repository {
   }
 
   saveKey(text: string): Promise<void> {
+    // Borg changes keys under the shared lock, or none.
+    this.#lock.refuseIfLost()
     this.config.set('key', text)
     this.config.save()
     return Promise.resolve()
@@ -425,7 +437,7 @@ export class LocalRepository implements Repository {
    * crash leaves behind is no repository to anybody any more.
    */
   destroy(): void {
-    if (this.#lock.held !== 'exclusive') throw new Error('deleting a repository needs the exclusive lock')
+    this.#lock.requireExclusive()
     if (this.config.appendOnly) throw new AppendOnly(this.location, 'Nothing was deleted.')
     this.#segments.close()
     files.remove(join(this.path, 'config'))
@@ -524,6 +536,17 @@ class LocalTransaction implements Transaction {
   checkpoint(): Promise<void> {
     this.#commit()
     return Promise.resolve()
+  }
+}
+
+/** The state files only save time: a disk that does not take them is worth a warning, and the next client makes them anew. */
+function trySaveState(folder: string, location: string, state: RepositoryState, log: Log): void {
+  try {
+    saveState(folder, state)
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error
+    const why = errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT' ? 'The disk is full' : messageOf(error)
+    log.write('warning', 'borg.repository', `${why}: the index of ${location} was not saved and will be rebuilt when the repository is opened next.`)
   }
 }
 
