@@ -30,12 +30,20 @@ const compressions = ['none', 'lz4', 'zstd,1', 'zlib,3', 'lzma,0', 'auto,zstd,1'
 const filesCacheModes = ['ctime,size,inode', 'mtime,size', 'ctime,size', 'mtime,size,inode', 'disabled', 'rechunk,ctime']
 const soundCheck = /Archive consistency check complete, no problems found/
 
+export interface AlternationOptions {
+  /** One cache, security folder and key folder for both tools, or one for each. */
+  readonly sharedHome: boolean
+  /** Told each line of the log at once. */
+  readonly follow?: (line: string) => void
+}
+
 export class Alternation {
   readonly #sandbox: Sandbox
   readonly #mode: EncryptionMode
   readonly #sharedHome: boolean
   readonly #random: Random
   readonly #seed: number
+  readonly #follow: ((line: string) => void) | undefined
   readonly #borg = new BorgServer()
   readonly #archives = new Map<string, Expected>()
   /** By tool; the same for both unless each has a key file of its own. */
@@ -49,13 +57,14 @@ export class Alternation {
   #serial = 0
   #day = 0
 
-  constructor(sandbox: Sandbox, mode: EncryptionMode, seed: number, options: { readonly sharedHome: boolean }) {
+  constructor(sandbox: Sandbox, mode: EncryptionMode, seed: number, options: AlternationOptions) {
+    this.#follow = options.follow
     this.#sandbox = sandbox
     this.#mode = mode
     this.#seed = seed
     this.#random = new Random(seed)
     this.#sharedHome = options.sharedHome
-    this.log.push(`# mode ${mode}, seed ${seed}, ${options.sharedHome ? 'one home' : 'two homes'}`)
+    this.#note(`# mode ${mode}, seed ${seed}, ${options.sharedHome ? 'one home' : 'two homes'}`)
   }
 
   /** How often each operation was done. */
@@ -69,7 +78,7 @@ export class Alternation {
       await this.#begin()
       for (let step = 1; step <= steps; step++) {
         const name = this.#choose()
-        this.log.push(`# ${step}: ${name}`)
+        this.#note(`# ${step}: ${name}`)
         const tool = this.#random.pick(tools)
         await this.#operations[name]!(tool)
         this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1)
@@ -190,15 +199,17 @@ export class Alternation {
       for (const each of tools) if (both || each === tool) this.#passphrases[each] = next
     },
     loseCache: async tool => {
+      // Borg ends with a traceback if its chunks index or its cache's config is missing alone.
+      const pieces = ['', '/files*', '/chunks.archive.d', ...(tool === 'borgfs' && !this.#sharedHome ? ['/chunks', '/config'] : [])]
       if (this.#random.below(2) === 0) await this.#run(tool, ['delete', '--cache-only', this.#repository])
-      else this.#shell(`rm -rf ${this.#home(tool)}/.cache/borg/*${this.#random.pick(['', '/chunks', '/files*', '/chunks.archive.d', '/config'])}`)
+      else this.#shell(`rm -rf ${this.#home(tool)}/.cache/borg/*${this.#random.pick(pieces)}`)
     },
     loseIndex: async () => {
       this.#shell(`rm -f ${this.#repository}/${this.#random.pick(['index.*', 'hints.*', 'integrity.*', '{index,hints,integrity}.*'])}`)
     },
     move: async tool => {
       const place = this.#repository === 'repo' ? 'moved' : 'repo'
-      this.log.push(`mv ${this.#repository} ${place}`)
+      this.#note(`mv ${this.#repository} ${place}`)
       renameSync(this.#sandbox.path(this.#repository), this.#sandbox.path(place))
       this.#repository = place
       await this.#run(tool, ['break-lock', place])
@@ -211,7 +222,7 @@ export class Alternation {
       await this.#mutate(this.#random.below(6))
       const name = this.#newName()
       const env = this.#env('borgfs')
-      this.log.push(`borgfs mount ${this.#repository}; cp -a tree/. mnt/incoming/x; mv mnt/incoming/x mnt/${name}`)
+      this.#note(`borgfs mount ${this.#repository}; cp -a tree/. mnt/incoming/x; mv mnt/incoming/x mnt/${name}`)
       this.#sandbox.mount(this.#repository, { env })
       this.#sandbox.sh(`cp -a tree/. mnt/incoming/x; mv mnt/incoming/x mnt/${name}`)
       this.#sandbox.unmount(this.#sandbox.path('mnt'), { env })
@@ -223,17 +234,24 @@ export class Alternation {
   async #predicted(tool: Tool, command: readonly string[], selection: readonly string[], line: RegExp): Promise<void> {
     const { stderr } = await this.#run(otherTool(tool), [...command, '--dry-run', '--list', ...selection, this.#repository])
     const names = stderr.split('\n').flatMap(text => line.exec(text)?.[1] ?? [])
-    this.log.push(`# expected to go: ${names.join(' ')}`)
+    this.#note(`# expected to go: ${names.join(' ')}`)
     await this.#run(tool, [...command, ...this.#perhaps('-s'), ...selection, this.#repository])
     for (const name of names) if (!this.#archives.delete(name)) throw new Error(`${name} was to be deleted, but there is no such archive`)
   }
 
-  /** A create with a checkpoint in the middle of what it reads. */
+  /** A create of what a command gives piece by piece until there was a checkpoint, and of one piece more; all of it is in `piped` then. */
   async #slowCreate(tool: Tool, name: string, rc: 0 | 3): Promise<void> {
-    const file = this.#sandbox.path('piped')
-    writeFileSync(file, this.#random.bytes(200_000))
-    const half = `head -c 100000 ${file}; sleep 1.3; tail -c 100000 ${file}; exit ${rc}`
-    await this.#run(tool, ['create', '-c', '1', '--chunker-params', 'fixed,20000', '--content-from-command', '--stdin-name', 'from/pipe', this.#archive(name), '--', 'sh', '-c', half], { ok: rc ? [2] : [0] })
+    const [store, piped] = [this.#sandbox.path('store'), this.#sandbox.path('piped')]
+    writeFileSync(store, this.#random.bytes(200_000))
+    writeFileSync(piped, '')
+    const giving = `
+      last() { ls ${this.#sandbox.path(this.#repository)} | sed -n 's/^index\\.//p' | sort -n | tail -n 1; }
+      give() { tail -c +$((count % 50 * 3777 + 1)) ${store} | head -c 20000 | tee -a ${piped}; count=$((count + 1)); }
+      count=0; before=$(last)
+      until [ "$(last)" -gt "$before" ] || [ $count -ge 300 ]; do give; sleep 0.2; done
+      give; exit ${rc}`
+    writeFileSync(this.#sandbox.path('give'), giving)
+    await this.#run(tool, ['create', '-c', '1', '--chunker-params', 'fixed,20000', '--content-from-command', '--stdin-name', 'from/pipe', this.#archive(name), '--', 'sh', this.#sandbox.path('give')], { ok: rc ? [2] : [0] })
   }
 
   /** What is in the checkpoint is what the command had written by then, in both tools' eyes. */
@@ -253,20 +271,20 @@ export class Alternation {
     const known = new Map(this.#digests)
     for (const tool of this.#sharedHome ? tools.slice(0, 1) : tools) {
       const { archives, problems, reusedNonces } = await audit(this.#sandbox.path(this.#repository), this.#sandbox.env(this.#env(tool)), this.#sandbox.path('replayed'), this.#reusedByBorg)
-      // Borg encrypts on from the nonce of whatever it decrypted last: its recreate --recompress and check --repair use nonces twice. borgfs must not.
+      // Borg's cipher goes on counting from whatever it decrypted last, so that its recreate --recompress uses nonces twice. That is Borg's fault; borgfs must not.
       const excused = how.by === 'borg' ? problems.filter(problem => !problem.startsWith('nonces are used twice')) : problems
       if (excused.length) throw new Error(`looked at from ${tool}'s home:\n${excused.slice(0, 20).join('\n')}`)
       for (const pair of reusedNonces) this.#reusedByBorg.add(pair)
       this.#digests = archives
+      if ([...archives.keys()].sort().join() !== names.join()) throw new Error(`there are the archives ${[...archives.keys()].join(' ')}; expected ${names.join(' ')}`)
     }
-    // A start of a program for each archive costs most: what was read just now as it was when it was last extracted is left to every fifth time, and to borg.
-    const unchanged = (tool: Tool, name: string): boolean => tool === 'borgfs' && !how.all && known.get(name) !== undefined && known.get(name) === this.#digests.get(name)
+    // Starts of programs cost most: names are listed by both, and what the audit read just now as it was when both extracted it last is extracted again, every fifth time.
+    const unchanged = (name: string): boolean => !how.all && known.get(name) !== undefined && known.get(name) === this.#digests.get(name)
     await Promise.all(tools.map(async tool => {
-      const { stdout } = await this.#run(tool, ['list', '--short', '--consider-checkpoints', '--lock-wait', '60', this.#repository], { quiet: true })
-      const listed = stdout.split('\n').filter(Boolean).sort()
+      const listed = how.all ? (await this.#run(tool, ['list', '--short', '--consider-checkpoints', '--lock-wait', '60', this.#repository], { quiet: true })).stdout.split('\n').filter(Boolean).sort() : names
       if (listed.join() !== names.join()) throw new Error(`${tool} lists ${listed.join(' ')}; expected ${names.join(' ')}`)
       for (const name of names) {
-        if (unchanged(tool, name)) continue
+        if (unchanged(name)) continue
         const difference = differenceOf(this.#archives.get(name)!, await this.#extract(tool, name))
         if (difference) throw new Error(`${tool} extracts something else from ${name}:\n${difference}`)
       }
@@ -318,15 +336,20 @@ export class Alternation {
   /** `args` as a command of the tool. An exit code that is not expected is an error that shows what was said. */
   async #run(tool: Tool, args: readonly string[], options: { readonly ok?: readonly number[]; readonly quiet?: boolean; readonly cwd?: string; readonly env?: Record<string, string> } = {}): Promise<Ran> {
     const said = `${tool} ${args.map(word => (/^[\w:,./=*-]+$/.test(word) ? word : `'${word}'`)).join(' ')}`
-    if (!options.quiet) this.log.push(said)
+    if (!options.quiet) this.#note(said)
     const where = { cwd: options.cwd ?? this.#sandbox.folder, env: this.#sandbox.env({ ...this.#env(tool), ...options.env }) }
     const ran = tool === 'borg' ? await this.#borg.run(args, where) : await runBorgfs(args, where)
     if (!(options.ok ?? [0]).includes(ran.rc)) throw new Error(`${said}: exit code ${ran.rc}\n${ran.stdout.slice(-2000)}\n${ran.stderr.slice(-4000)}`)
     return ran
   }
 
+  #note(line: string): void {
+    this.log.push(line)
+    this.#follow?.(line)
+  }
+
   #shell(script: string): void {
-    this.log.push(script)
+    this.#note(script)
     this.#sandbox.sh(script)
   }
 
