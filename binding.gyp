@@ -12,6 +12,8 @@
         "native/files_binding.cc",
         "native/directory_binding.cc",
         "native/pages_binding.cc",
+        "native/xxh64.c",
+        "native/index_binding.cc",
         "native/kernel_binding.cc"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],

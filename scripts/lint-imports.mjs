@@ -19,7 +19,6 @@ const packages = {
   'lzma-native': ['engine/codec/lzma.ts'],
   'zstd-napi': ['engine/codec/zstd.ts'],
   minimist: ['cli/args.ts'],
-  'xxhash-wasm': ['engine/repository/integrity.ts'],
 }
 const anywhere = new Set(['lru-cache'])
 

@@ -124,6 +124,18 @@ export interface Native {
   /** Bytes [from, to) of the pages to `into` at `at`. */
   gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
 
+  // --- xxh64.c, index_binding.cc: passes over index files (repository.md §5) ---
+  /** State of an XXH64 with seed 0; bytes of the caller. */
+  xxh64Begin(): Buffer
+  /** SharedArrayBuffer memory is allowed. */
+  xxh64Update(state: Buffer, data: Uint8Array): void
+  /** The hash of all that came so far; more may follow. */
+  xxh64Digest(state: Buffer): bigint
+  /**
+   * Counts whole buckets of `bucketBytes` by the uint32 at `markOffset` of each: below `deletedMark` it is used, above it empty.
+   */
+  countBuckets(buckets: Uint8Array, bucketBytes: number, markOffset: number, deletedMark: number): [used: number, empty: number]
+
   // --- kernel.c: the FUSE device ---
   eventFd(): number
   /** Wakes whoever waits on it; callable from any thread. */

@@ -9,13 +9,17 @@ import { files } from './files.js'
  * time only.
  */
 export function saveFile(path: string, content: Uint8Array | readonly Uint8Array[], options: { mode?: number; durable?: 'yes' | 'content' | 'no' } = {}): void {
+  replaceFile(path, fd => (content instanceof Uint8Array ? files.writeAll(fd, content) : files.writeAllOf(fd, content)), options)
+}
+
+/** The same for content that `write` puts into the open file piece by piece. */
+export function replaceFile(path: string, write: (fd: number) => void, options: { mode?: number; durable?: 'yes' | 'content' | 'no' } = {}): void {
   const durable = options.durable ?? 'yes'
   const temporary = `${path}-${randomBytes(4).toString('hex')}.tmp`
   const fd = files.open(temporary, 'wx', options.mode ?? 0o666)
   try {
     try {
-      if (content instanceof Uint8Array) files.writeAll(fd, content)
-      else files.writeAllOf(fd, content)
+      write(fd)
       if (durable !== 'no') files.datasync(fd)
     } finally {
       files.close(fd)

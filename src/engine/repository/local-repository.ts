@@ -3,11 +3,11 @@ import { appendFileSync, mkdirSync, readdirSync, readFileSync, statfsSync, statS
 import { randomBytes } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { putHeaderBytes, maxEntryBytes, maxObjectBytes } from '../constants.js'
-import { BorgError, errnoOf } from '../errors.js'
+import { BorgError, errnoOf, IntegrityError } from '../errors.js'
 import { formatNonce, parseNonce } from '../crypto/nonces.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import type { Log } from '../log.js'
-import type { SharedTable } from '../hashindex/hash-table.js'
+import type { HashTable, SharedTable } from '../hashindex/hash-table.js'
 import { saveFile } from '../platform/save-file.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
@@ -18,12 +18,14 @@ import {
 import { Lock, type LockKind } from './lock.js'
 import type { Repository, Transaction } from './repository.js'
 import { Segments } from './segments.js'
-import { indexFileBytes, loadState, newestIndex, type RepositoryState, saveState } from './state.js'
+import { indexFileBytes, loadState, type LoadOptions, newestIndex, type RepositoryState, saveState, tellDamage } from './state.js'
 
 export interface OpenOptions {
   readonly lock: LockKind | 'none'
   readonly lockWaitMs: number
   readonly log: Log
+  /** Largest index file that is read whole at once; a larger one is looked into where it lies. */
+  readonly smallIndexBytes?: number
 }
 
 export interface CreateOptions {
@@ -49,18 +51,23 @@ export class LocalRepository implements Repository {
   readonly #log: Log
   readonly #lock: Lock
   readonly #segments: Segments
+  readonly #smallIndexBytes: number | undefined
   #state: RepositoryState
+  /** Transaction that refresh() last told of, or that the repository was opened with. */
+  #toldTransaction: number
   /** Open or queued transactions, one after the other. */
   #queue: Promise<unknown> = Promise.resolve()
 
-  private constructor(path: string, config: RepositoryConfig, lock: Lock, segments: Segments, state: RepositoryState, log: Log) {
+  private constructor(path: string, config: RepositoryConfig, lock: Lock, segments: Segments, state: RepositoryState, options: OpenOptions) {
     this.path = path
     this.location = path
     this.config = config
     this.#lock = lock
     this.#segments = segments
     this.#state = state
-    this.#log = log
+    this.#toldTransaction = state.transaction
+    this.#smallIndexBytes = options.smallIndexBytes
+    this.#log = options.log
   }
 
   /** Makes an empty repository; the path may be an empty directory. */
@@ -100,9 +107,9 @@ export class LocalRepository implements Repository {
     try {
       const segments = new Segments(folder, { segmentsPerDir: config.segmentsPerDir, maxSegmentSize: config.maxSegmentSize })
       refuseAttic(folder, segments)
-      const { state, stale } = await loadState(folder, folder, segments, options.log)
+      const { state, stale } = loadState(folder, folder, segments, options.log, { trusting: options.lock !== 'exclusive', smallBytes: options.smallIndexBytes })
       if (stale && options.lock === 'exclusive') saveState(folder, state)
-      return new LocalRepository(folder, config, lock, segments, state, options.log)
+      return new LocalRepository(folder, config, lock, segments, state, options)
     } catch (error) {
       lock.release()
       throw error
@@ -144,7 +151,7 @@ export class LocalRepository implements Repository {
   // --- reading ---
 
   has(id: ChunkId): boolean {
-    return this.#state.index.has(id)
+    return this.#place(id) !== undefined
   }
 
   get(id: ChunkId): Promise<Buffer> {
@@ -152,9 +159,7 @@ export class LocalRepository implements Repository {
   }
 
   getSync(id: ChunkId): Buffer {
-    const bucket = this.#state.index.find(id)
-    if (bucket < 0) throw new ObjectNotFound(id, this.location)
-    const [segment, offset] = [this.#state.index.value(bucket, 0), this.#state.index.value(bucket, 1)]
+    const { segment, offset } = this.#placeOf(id)
     return valueOf(this.#segments.readEntry(segment, offset), id, segment, offset)
   }
 
@@ -164,20 +169,19 @@ export class LocalRepository implements Repository {
 
   /** ObjectNotFound; SegmentError if the entry's header is damaged. */
   locate(id: ChunkId): EntryLocation {
-    const bucket = this.#state.index.find(id)
-    if (bucket < 0) throw new ObjectNotFound(id, this.location)
-    const [segment, offset] = [this.#state.index.value(bucket, 0), this.#state.index.value(bucket, 1)]
+    const { segment, offset } = this.#placeOf(id)
     const length = this.#segments.entryLength(segment, offset)
     if (length < putHeaderBytes || length > maxEntryBytes) throw new SegmentError(`Invalid segment entry size ${length}`, segment, offset)
     return { fd: this.#segments.descriptor(segment), segment, offset, length }
   }
 
   storedSize(id: ChunkId): number | undefined {
-    const bucket = this.#state.index.find(id)
-    return bucket < 0 ? undefined : this.#segments.entryLength(this.#state.index.value(bucket, 0), this.#state.index.value(bucket, 1)) - putHeaderBytes
+    const place = this.#place(id)
+    return place && this.#segments.entryLength(place.segment, place.offset) - putHeaderBytes
   }
 
   list(after: ChunkId | undefined, limit: number): Promise<ChunkId[]> {
+    this.#completeState()
     const { index } = this.#state
     const start = after === undefined ? 0 : index.find(after) + 1
     const ids: ChunkId[] = []
@@ -188,22 +192,66 @@ export class LocalRepository implements Repository {
     return Promise.resolve(ids)
   }
 
+  #placeOf(id: ChunkId): { segment: number; offset: number } {
+    const place = this.#place(id)
+    if (!place) throw new ObjectNotFound(id, this.location)
+    return place
+  }
+
+  /**
+   * Where the index has an object, undefined for one that there is not. An index that was not verified is only believed where
+   * the entry that it points to is the one that was wanted; else it is verified now, and made anew if it is damaged.
+   */
+  #place(id: ChunkId): { segment: number; offset: number } | undefined {
+    if (this.#state.complete) {
+      try {
+        const place = placeIn(this.#state.index, id)
+        if (place && this.#segments.holds(place.segment, place.offset, id)) return place
+        this.#completeState()
+      } catch (error) {
+        if (!(error instanceof IntegrityError) && errnoOf(error) === undefined) throw error
+        this.#completeState()
+      }
+    }
+    return placeIn(this.#state.index, id)
+  }
+
+  /** Verifies an index that was not, and reads the hints. What is damaged is made anew from the segments. */
+  #completeState(): void {
+    const { complete, index, transaction } = this.#state
+    if (!complete) return
+    try {
+      this.#state = complete()
+    } catch (error) {
+      // Another client's new index may have taken this one's place, and the file have gone with it (network file systems).
+      const replaced = newestIndex(this.path) !== transaction
+      if (!replaced) tellDamage(this.#log, error)
+      this.#segments.closeReaders()
+      this.#state = this.#loadState({ rebuild: !replaced })
+      index.close()
+    }
+  }
+
+  #loadState(options: LoadOptions): RepositoryState {
+    return loadState(this.path, this.location, this.#segments, this.#log, { ...options, smallBytes: this.#smallIndexBytes }).state
+  }
+
   lastTransaction(): Promise<number> {
     return Promise.resolve(newestIndex(this.path))
   }
 
-  async refresh(): Promise<boolean> {
-    const { state } = await this.#load()
-    if (state === undefined) return false
-    this.#state = state
-    return true
-  }
-
-  async #load(): Promise<{ state: RepositoryState | undefined }> {
+  refresh(): Promise<boolean> {
+    const { transaction } = this.#state
     const newest = newestIndex(this.path)
-    if (newest === this.#state.transaction && this.#segments.lastCommitted() === newest) return { state: undefined }
-    this.#segments.closeReaders()
-    return loadState(this.path, this.location, this.#segments, this.#log)
+    if (newest !== transaction || this.#segments.lastCommitted(newest) !== newest) {
+      this.#segments.closeReaders()
+      const { index } = this.#state
+      this.#state = this.#loadState({ trusting: true })
+      index.close()
+    }
+    const changed = this.#state.transaction !== this.#toldTransaction
+    this.#toldTransaction = this.#state.transaction
+    return Promise.resolve(changed)
   }
 
   // --- writing ---
@@ -216,6 +264,7 @@ export class LocalRepository implements Repository {
 
   async #transact<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
     if (this.#lock.held !== 'exclusive') throw new Error('a transaction needs the exclusive lock')
+    this.#completeState()
     this.#segments.removeAbove(this.#state.transaction)
     const tx: LocalTransaction = new LocalTransaction(this.#segments, this.#state, this.config, this.location, () => this.#commit(tx))
     try {
@@ -223,7 +272,7 @@ export class LocalRepository implements Repository {
       this.#commit(tx)
       return result
     } catch (error) {
-      await this.#rollBack()
+      this.#rollBack()
       throw error
     }
   }
@@ -236,6 +285,7 @@ export class LocalRepository implements Repository {
     hints.segments.set(transaction, 0)
     hints.addFreeable(transaction, headerBytes)
     this.#state = { index, hints, transaction }
+    this.#toldTransaction = transaction
     // From here on the transaction is durable: state files that cannot be written are made anew by the next client.
     if (this.config.appendOnly) {
       appendFileSync(join(this.path, 'transactions'), `transaction ${transaction}, UTC time ${new Date().toISOString().replace(/\.(\d+)Z$/, '.$1000')}\n`)
@@ -249,7 +299,7 @@ export class LocalRepository implements Repository {
     tx.changed = false
   }
 
-  async #rollBack(): Promise<void> {
+  #rollBack(): void {
     this.#segments.abandonEnd()
     this.#segments.closeReaders()
     // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible.
@@ -259,7 +309,9 @@ export class LocalRepository implements Repository {
     } catch {
       // The next transaction removes it.
     }
-    this.#state = (await loadState(this.path, this.location, this.#segments, this.#log)).state
+    const { index } = this.#state
+    this.#state = this.#loadState({})
+    index.close()
   }
 
   // --- key and nonce ---
@@ -291,6 +343,7 @@ export class LocalRepository implements Repository {
   }
 
   close(): Promise<void> {
+    this.#state.index.close()
     this.#segments.close()
     this.#lock.release()
     return Promise.resolve()
@@ -395,6 +448,11 @@ class LocalTransaction implements Transaction {
   }
 }
 
+function placeIn(index: HashTable, id: ChunkId): { segment: number; offset: number } | undefined {
+  const bucket = index.find(id)
+  return bucket < 0 ? undefined : { segment: index.value(bucket, 0), offset: index.value(bucket, 1) }
+}
+
 function isManifest(id: ChunkId): boolean {
   return id.equals(manifestId)
 }
@@ -426,7 +484,7 @@ function looksLikeRepository(folder: string): boolean {
 }
 
 function refuseAttic(folder: string, segments: Segments): void {
-  const first = segments.numbers()[0]
+  const first = segments.first()
   if (first === undefined) return
   try {
     if (segments.read(first, 0, magic.length).toString('latin1') === 'ATTICSEG') throw new AtticRepository(folder)

@@ -6,7 +6,8 @@ import { LRUCache } from 'lru-cache'
 import { errnoOf } from '../errors.js'
 import { files } from '../platform/files.js'
 import { syncDirectory } from '../platform/save-file.js'
-import { commitEntry, headerBytes, keyAt, magic, readHeader, tagCommit, type EntryHeader } from './entry.js'
+import { idBytes, putHeaderBytes } from '../constants.js'
+import { commitEntry, headerBytes, keyAt, magic, readHeader, tagCommit, tagPut, type EntryHeader } from './entry.js'
 import { SegmentError } from './errors.js'
 import type { ChunkId } from '../ids.js'
 import { native } from '../native.js'
@@ -56,18 +57,31 @@ export class Segments {
     return join(this.#folder, String(Math.floor(segment / this.#perDirectory)), String(segment))
   }
 
-  /** Numbers of all non-empty segment files, ascending. */
-  numbers(): number[] {
-    return this.#files().filter(segment => this.size(segment) > 0)
-  }
-
-  /** Empty ones included: what a full disk leaves when not even the magic could be written. */
-  #files(): number[] {
+  /** Numbers of the non-empty segment files above `after`, ascending. */
+  numbers(after = -1): number[] {
     const found: number[] = []
     for (const name of directories(this.#folder)) {
-      for (const file of readdirSync(join(this.#folder, name))) if (/^\d+$/.test(file)) found.push(Number(file))
+      for (const segment of this.#filesIn(name)) if (segment > after) found.push(segment)
     }
-    return found.sort((a, b) => a - b)
+    return found.filter(segment => this.size(segment) > 0)
+  }
+
+  /**
+   * Numbers of all segment files, highest first, directory by directory: whoever only wants the end of the log looks at that.
+   * Empty ones included: what a full disk leaves when not even the magic could be written.
+   */
+  *#descending(): Generator<number> {
+    for (const name of directories(this.#folder).reverse()) yield* this.#filesIn(name).reverse()
+  }
+
+  #filesIn(directory: string): number[] {
+    return readdirSync(join(this.#folder, directory)).filter(name => /^\d+$/.test(name)).map(Number).sort((a, b) => a - b)
+  }
+
+  /** Number of the first non-empty segment file, undefined without one. */
+  first(): number | undefined {
+    for (const name of directories(this.#folder)) for (const segment of this.#filesIn(name)) if (this.size(segment) > 0) return segment
+    return undefined
   }
 
   /** Bytes of a segment file, 0 if it is missing. */
@@ -134,6 +148,17 @@ export class Segments {
     return window.bytes.readUInt32LE(at + 4)
   }
 
+  /** Whether a PUT of this id stands there; false as well if the file is missing or ends before. */
+  holds(segment: number, offset: number, id: Uint8Array): boolean {
+    try {
+      const header = this.read(segment, offset, putHeaderBytes)
+      return header[8] === tagPut && header.compare(id, 0, idBytes, headerBytes) === 0
+    } catch (error) {
+      if (error instanceof SegmentError) return false
+      throw error
+    }
+  }
+
   /** The whole entry at `offset`, its length taken from its header. */
   readEntry(segment: number, offset: number): Buffer {
     const header = readHeader(this.read(segment, offset, headerBytes), 0, segment, offset)
@@ -176,8 +201,7 @@ export class Segments {
   /** Whether the file ends with a COMMIT, is sound, and has nothing but COMMITs after the first one. */
   isCommitted(segment: number): boolean {
     try {
-      const bytes = this.size(segment)
-      if (bytes < magic.length + commitEntry.length || !this.read(segment, bytes - commitEntry.length, commitEntry.length).equals(commitEntry)) return false
+      if (!this.#endsWithCommit(segment)) return false
       let committed = false
       for (const entry of this.scan(segment)) {
         if (entry.tag === tagCommit) committed = true
@@ -190,10 +214,21 @@ export class Segments {
     }
   }
 
-  /** Number of the highest committed segment, -1 if there is none. */
-  lastCommitted(): number {
-    for (const segment of this.numbers().reverse()) if (this.isCommitted(segment)) return segment
+  /**
+   * Number of the highest committed segment, -1 if there is none. `known`: a transaction that had committed when its index was
+   * written, so that a long segment is not read through again.
+   */
+  lastCommitted(known = -1): number {
+    for (const segment of this.#descending()) {
+      const long = segment === known && this.size(segment) > scanBytes
+      if (long ? this.#endsWithCommit(segment) : this.isCommitted(segment)) return segment
+    }
     return -1
+  }
+
+  #endsWithCommit(segment: number): boolean {
+    const bytes = this.size(segment)
+    return bytes >= magic.length + commitEntry.length && this.read(segment, bytes - commitEntry.length, commitEntry.length).equals(commitEntry)
   }
 
   // --- writing ---
@@ -292,7 +327,7 @@ export class Segments {
 
   /** Removes what an aborted transaction left above `transaction`, highest first. */
   removeAbove(transaction: number): void {
-    for (const segment of this.#files().reverse()) {
+    for (const segment of this.#descending()) {
       if (segment <= transaction) break
       this.remove(segment)
     }
@@ -311,9 +346,10 @@ export class Segments {
   }
 }
 
+/** In the order of their numbers. */
 function directories(folder: string): string[] {
   try {
-    return readdirSync(folder).filter(name => /^\d+$/.test(name))
+    return readdirSync(folder).filter(name => /^\d+$/.test(name)).sort((a, b) => Number(a) - Number(b))
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return []
     throw error

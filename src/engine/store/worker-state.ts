@@ -15,5 +15,7 @@ export interface WorkerState {
 export function setUp(state: WorkerState, setup: WorkerSetup): void {
   if (setup.material) state.key = keyFromMaterial(setup.material)
   if (setup.codec) state.codec = parseCompression(setup.codec)
-  if (setup.index) state.index = new SharedTableReader(setup.index)
+  if (!setup.index) return
+  state.index?.close()
+  state.index = new SharedTableReader(setup.index)
 }

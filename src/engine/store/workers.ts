@@ -58,7 +58,8 @@ export class Workers {
 
   /** Where ids are looked up from now on. Jobs already given still use the older table, which only costs work. */
   setIndex(index: SharedTable): void {
-    if (this.#setup.index?.buffer === index.buffer) return
+    const { index: known } = this.#setup
+    if (known && known.buffer === index.buffer && known.path === index.path) return
     this.#setup.index = index
     this.#tell({ kind: 'setup', index })
   }
