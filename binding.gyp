@@ -12,6 +12,8 @@
         "native/files_binding.cc",
         "native/directory_binding.cc",
         "native/pages_binding.cc",
+        "native/chunk_rows.c",
+        "native/chunk_rows_binding.cc",
         "native/xxh64.c",
         "native/index_binding.cc",
         "native/kernel_binding.cc"

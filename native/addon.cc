@@ -130,6 +130,7 @@ NAPI_MODULE_INIT() {
   registerFiles(env, exports);
   registerDirectory(env, exports);
   registerPages(env, exports);
+  registerChunkRows(env, exports);
   registerIndex(env, exports);
   registerKernel(env, exports);
   return exports;

@@ -124,6 +124,13 @@ export interface Native {
   /** Bytes [from, to) of the pages to `into` at `at`. */
   gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
 
+  // --- chunk_rows.c (archive.md §4) ---
+  /**
+   * Reads `count` MessagePack entries [id, size, csize] at `position` into rows of 40 bytes (engine/archive/chunk-list.ts). Returns
+   * the position after them, -1 if they are not just such entries or end early.
+   */
+  unpackChunkRows(data: Uint8Array, position: number, count: number, rows: Uint8Array): number
+
   // --- xxh64.c, index_binding.cc: passes over index files (repository.md §5) ---
   /** State of an XXH64 with seed 0; bytes of the caller. */
   xxh64Begin(): Buffer

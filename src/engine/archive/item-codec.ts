@@ -1,7 +1,8 @@
 /** Items <-> their canonical msgpack (archive.md §1, §4). */
 import { IntegrityError } from '../errors.js'
 import { KnownKeys, type MsgReader, type MsgValue, MsgpackError, type MsgWriter } from '../msgpack.js'
-import { ChunkList } from './chunk-list.js'
+import { native } from '../native.js'
+import { ChunkList, rowBytes } from './chunk-list.js'
 import type { Item } from './item.js'
 import { itemKeys } from './item-keys.js'
 
@@ -134,10 +135,26 @@ function time(reader: MsgReader): bigint {
   return bytes.length > 0 && bytes.at(-1)! >= 128 ? value - (1n << BigInt(8 * bytes.length)) : value
 }
 
+/** Array of three, raw of 32, two small integers. */
+const minEntryBytes = 37
+/** From so many chunks on the call costs less than the loop. */
+const worthNative = 4
+
 function decodeChunks(reader: MsgReader): ChunkList | undefined {
   if (reader.nil()) return undefined
   const count = reader.arrayHeader()
-  const list = new ChunkList(Math.min(count, 1 << 16) || 1)
+  // Told before anything is made for them: a long list is often cut by the end of a chunk of the stream, and a hostile one never ends.
+  if (count * minEntryBytes > reader.end - reader.position) throw new MsgpackError(`the bytes of ${count} chunk entries are missing at offset ${reader.position}`)
+  if (count >= worthNative) {
+    const rows = Buffer.allocUnsafe(count * rowBytes)
+    const position = native().unpackChunkRows(reader.end === reader.bytes.length ? reader.bytes : reader.bytes.subarray(0, reader.end), reader.position, count, rows)
+    if (position >= 0) {
+      reader.position = position
+      return ChunkList.ofRows(rows)
+    }
+    // Unusual encodings, and damage: below it is either read or named.
+  }
+  const list = new ChunkList(count || 1)
   for (let index = 0; index < count; index++) {
     if (reader.arrayHeader() !== 3) throw new MsgpackError('a chunk entry without exactly three values')
     const id = reader.raw()
