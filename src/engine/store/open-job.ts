@@ -16,6 +16,9 @@ const maxRunBytes = 4 << 20
 /** Entries as read, and the payload of the one in hand. */
 let scratch = Buffer.alloc(0)
 let payloadScratch = Buffer.alloc(0)
+/** Plaintexts of the job in hand, where they go back by message. */
+let gathered = Buffer.alloc(0)
+const maxGatheredBytes = 64 << 20
 
 export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult> {
   const count = job.fds.length
@@ -72,13 +75,20 @@ function sinkOf(job: OpenJob): Sink {
       },
     }
   }
-  const plains: Buffer[] = []
+  let used = 0
   return {
     take(plain) {
-      plains.push(plain.buffer === scratch.buffer || plain.buffer === payloadScratch.buffer ? Buffer.from(plain) : plain)
+      if (gathered.length < used + plain.length) {
+        const grown = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, used + plain.length, Math.min(2 * gathered.length, maxGatheredBytes)))
+        gathered.copy(grown, 0, 0, used)
+        gathered = grown
+      }
+      gathered.set(plain, used)
+      used += plain.length
       return undefined
     },
-    data: () => joined(plains),
+    // One buffer that can be transferred.
+    data: () => new Uint8Array(gathered.buffer.slice(gathered.byteOffset, gathered.byteOffset + used)),
   }
 }
 
@@ -131,19 +141,6 @@ function toFile({ fd, positions, sparse }: NonNullable<OpenJob['file']>, index: 
     if (code === undefined || errno === undefined) throw error
     return { code, errno: Math.abs(errno), syscall: syscall ?? 'write' }
   }
-}
-
-/** One buffer that can be transferred. */
-function joined(plains: readonly Buffer[]): Uint8Array {
-  let length = 0
-  for (const plain of plains) length += plain.length
-  const data = new Uint8Array(new ArrayBuffer(length))
-  let at = 0
-  for (const plain of plains) {
-    data.set(plain, at)
-    at += plain.length
-  }
-  return data
 }
 
 function failureOf(index: number, error: unknown): OpenFailure {
