@@ -8,17 +8,29 @@ const flushChars = 1 << 16
 export class BrokenPipe extends Error {}
 
 let gathered: Buffer[] = []
+/** Text that was printed after what is gathered: rows are encoded together. */
+let text = ''
 let length = 0
 
-export function print(text: string | Buffer): void {
-  const bytes = typeof text === 'string' ? Buffer.from(text) : text
-  gathered.push(bytes)
-  length += bytes.length
+export function print(output: string | Buffer): void {
+  if (typeof output === 'string') text += output
+  else {
+    gatherText()
+    gathered.push(output)
+  }
+  length += output.length
   if (length >= flushChars) flushOutput()
+}
+
+function gatherText(): void {
+  if (text === '') return
+  gathered.push(Buffer.from(text))
+  text = ''
 }
 
 export function flushOutput(): void {
   if (length === 0) return
+  gatherText()
   const bytes = Buffer.concat(gathered)
   gathered = []
   length = 0
