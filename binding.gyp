@@ -16,6 +16,9 @@
         "native/chunk_rows_binding.cc",
         "native/xxh64.c",
         "native/index_binding.cc",
+        "native/items.c",
+        "native/tree.c",
+        "native/tree_binding.cc",
         "native/kernel_binding.cc"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],

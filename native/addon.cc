@@ -132,6 +132,7 @@ NAPI_MODULE_INIT() {
   registerPages(env, exports);
   registerChunkRows(env, exports);
   registerIndex(env, exports);
+  registerTree(env, exports);
   registerKernel(env, exports);
   return exports;
 }

@@ -57,6 +57,7 @@ void registerDirectory(napi_env env, napi_value exports);
 void registerPages(napi_env env, napi_value exports);
 void registerChunkRows(napi_env env, napi_value exports);
 void registerIndex(napi_env env, napi_value exports);
+void registerTree(napi_env env, napi_value exports);
 void registerKernel(napi_env env, napi_value exports);
 
 /*

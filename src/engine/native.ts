@@ -35,6 +35,9 @@ export interface DirectoryListing {
 
 declare const envelopeBrand: unique symbol
 /** Keys inside the addon; freed and wiped with the object. */
+declare const treeBrand: unique symbol
+/** A tree being built; freed when it is collected. */
+export type NativeTree = { readonly [treeBrand]: true }
 export type NativeEnvelope = { readonly [envelopeBrand]: true }
 
 export const adviceSequential = 2, adviceWillNeed = 3, adviceDontNeed = 4
@@ -142,6 +145,11 @@ export interface Native {
    * Counts whole buckets of `bucketBytes` by the uint32 at `markOffset` of each: below `deletedMark` it is used, above it empty.
    */
   countBuckets(buckets: Uint8Array, bucketBytes: number, markOffset: number, deletedMark: number): [used: number, empty: number]
+
+  // --- tree.c: items of an archive as columns; arguments as in native/tree_binding.cc, used by fs/tree-image.ts ---
+  makeTree(uid: number, gid: number, timeNs: bigint, rootTimeNs: bigint, forcedUid: number, forcedGid: number, umask: number, numericIds: boolean, showParts: boolean): NativeTree
+  treeAdd(tree: NativeTree, bytes: Uint8Array, owner: (isGroup: boolean, name: Buffer) => number | undefined, acl: (text: Buffer) => Buffer | undefined, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
+  treeFinish(tree: NativeTree, layout: Float64Array): ArrayBuffer
 
   // --- kernel.c: the FUSE device ---
   eventFd(): number

@@ -107,7 +107,7 @@ export class MountService {
     try {
       const value = await this.#value(request)
       if (this.#closed) return
-      const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : undefined
+      const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : request.kind === 'tree' ? treeMemory(value as ArchiveTreeData) : undefined
       channel.post({ type: 'reply', id, value: request.kind === 'commit' ? this.#withArchives(value as CommitReply) : value }, transfer)
     } catch (error) {
       if (!this.#closed) channel.post({ type: 'error', id, error: wireError(error) })
@@ -164,6 +164,11 @@ async function makeDurable(fds: readonly number[]): Promise<void> {
 
 function listKey(archives: readonly ArchiveInfo[]): string {
   return archives.map((info) => `${info.id} ${Buffer.from(info.name).toString('latin1')}`).join('\n')
+}
+
+/** A tree in one piece changes hands; one in shared memory need not. */
+function treeMemory({ names: { buffer } }: ArchiveTreeData): ArrayBuffer[] | undefined {
+  return buffer instanceof ArrayBuffer ? [buffer] : undefined
 }
 
 /** The memory of a reply if it is its own and can change hands. */

@@ -25,6 +25,7 @@ import { FsError } from './errno.js'
 import type { MountSource } from './mount-service.js'
 import { TreeBuilder, type TreeOptions } from './tree-builder.js'
 import type { ArchiveTreeData } from './tree-columns.js'
+import { buildTree } from './tree-image.js'
 
 /** Options of the mount that decide what trees look like; the rest of TreeOptions follows from the archive. */
 export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select' | 'sourcePath' | 'owners' | 'aclXattr'> {
@@ -36,7 +37,7 @@ export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select'
 }
 
 /** Shorter item streams are decoded sooner here than worker threads are asked. */
-const chunksWorthWorkers = 32
+const chunksWorthWorkers = 256
 /** Archives whose metadata is kept, so that head and tree read it once. */
 const maxReaders = 8
 
@@ -97,7 +98,7 @@ export class RepositorySource implements MountSource {
     }
     if (!root) return { facts, root: undefined }
     // Through a tree of this one item, so that owners, umask and selection are applied as they will be in the whole one.
-    const tree = this.#builder(metadata)
+    const tree = new TreeBuilder(this.#treeOptions(metadata))
     tree.add(root)
     const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = tree.finish()
     const mtime = mtimeNs[0]!
@@ -106,10 +107,11 @@ export class RepositorySource implements MountSource {
 
   async tree(archive: string): Promise<ArchiveTreeData> {
     const reader = await this.#open(archive)
-    const builder = this.#builder(reader.metadata)
-    const { showParts } = this.#options
-    const ahead = reader.metadata.items.length > chunksWorthWorkers ? { reader: this.#reader } : {}
-    for await (const item of reader.items({ parts: showParts, ...ahead })) builder.add(item)
+    const ahead = reader.metadata.items.length > chunksWorthWorkers ? this.#reader : undefined
+    const { select, ...options } = this.#treeOptions(reader.metadata)
+    if (!select) return buildTree(reader.stream(ahead), options)
+    const builder = new TreeBuilder({ select, ...options })
+    for await (const item of reader.items({ parts: options.showParts, ...(ahead && { reader: ahead }) })) builder.add(item)
     return builder.finish()
   }
 
@@ -122,13 +124,13 @@ export class RepositorySource implements MountSource {
     return { blocks, bfree, bavail, files, ffree, bsize, frsize: bsize, namelen: 255 }
   }
 
-  #builder(metadata: ArchiveMetadata): TreeBuilder {
+  #treeOptions(metadata: ArchiveMetadata): TreeOptions {
     const { selection, ...options } = this.#options
-    return new TreeBuilder({
+    return {
       ...options, ...selection?.(), rootTimeNs: timeNs(metadata.time),
       owners: { user: userIdOf, group: groupIdOf },
       aclXattr: (text) => aclBinary(text, options.numericIds),
-    })
+    }
   }
 
   async #open(archive: string): Promise<ArchiveReader> {

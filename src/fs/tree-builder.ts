@@ -258,8 +258,8 @@ export class TreeBuilder {
     this.#rdev[row] = item.rdev ?? 0
     this.#mtimeNs[row] = clamped(item.mtimeNs)
     this.#ctimeNs[row] = clamped(item.ctimeNs ?? item.mtimeNs)
-    if (item.atimeNs !== undefined && item.atimeNs !== item.mtimeNs) this.#anyAtime = true
     this.#atimeNs[row] = clamped(item.atimeNs ?? item.mtimeNs)
+    if (this.#atimeNs[row] !== this.#mtimeNs[row]) this.#anyAtime = true
     this.#flags[row] = item.chunksHealthy ? rowDamaged : 0
     if (type === regularType) this.#addContent(row, item, chunks)
     else if (type === symlinkType) {

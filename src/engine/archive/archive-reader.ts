@@ -35,11 +35,14 @@ export class ArchiveReader {
 
   /** All items in order, streaming. Each stays valid. */
   async *items(options: ItemsOptions = {}): AsyncGenerator<Item> {
-    const { items } = this.metadata
-    const chunks = options.reader ? options.reader.getMany(items.map(id => ({ id, size: undefined }))) : this.#chunks()
-    for await (const item of decodeItems(chunks)) {
+    for await (const item of decodeItems(this.stream(options.reader))) {
       if (item.part === undefined || options.parts) yield item
     }
+  }
+
+  /** The item stream as it is stored, chunk by chunk. */
+  stream(reader?: ChunkReader): AsyncGenerator<Buffer> {
+    return reader ? reader.getMany(this.metadata.items.map(id => ({ id, size: undefined }))) : this.#chunks()
   }
 
   async *#chunks(): AsyncGenerator<Buffer> {

@@ -1,0 +1,112 @@
+import test from 'ava'
+import fc from 'fast-check'
+import { ChunkList } from '../../src/engine/archive/chunk-list.js'
+import { decodeItem, encodeItem } from '../../src/engine/archive/item-codec.js'
+import type { Item } from '../../src/engine/archive/item.js'
+import { IntegrityError } from '../../src/engine/errors.js'
+import { MsgReader, MsgWriter } from '../../src/engine/msgpack.js'
+import { ArchiveTree } from '../../src/fs/archive-tree.js'
+import type { ArchiveTreeData } from '../../src/fs/tree-columns.js'
+import { buildTree } from '../../src/fs/tree-image.js'
+import { build, directoryMode, fileMode, item, linkMode, treeOptions } from '../helpers/mount-fixtures.js'
+
+function packed(items: Iterable<Item>): Buffer {
+  const writer = new MsgWriter()
+  for (const each of items) encodeItem(each, writer)
+  return writer.finish()
+}
+
+async function* pieces(bytes: Buffer, length: number): AsyncGenerator<Buffer> {
+  for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length)
+}
+
+const image = (bytes: Buffer, options = treeOptions(), length = 7) => buildTree(pieces(bytes, length), options)
+
+/** Everything but the hash table, whose size is each builder's own affair. */
+function shown({ slots: _, ...columns }: ArchiveTreeData): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(columns).map(([name, value]) => [name, ArrayBuffer.isView(value) ? [...value as Uint8Array] : value]))
+}
+
+const name = fc.constantFrom('a', 'b', 'c', '.', '..', '', 'long-name-of-a-file', 'n\0ul', '\xff\xfe')
+const path = fc.array(name, { minLength: 1, maxLength: 4 }).map((names) => Buffer.from(names.join('/'), 'latin1'))
+const ns = fc.bigInt({ min: -(2n ** 70n), max: 2n ** 70n })
+const chunks = fc.array(fc.tuple(fc.uint8Array({ minLength: 32, maxLength: 32 }), fc.nat(5_000_000), fc.nat(5_000_000)), { maxLength: 3 }).map((rows) => {
+  const list = new ChunkList()
+  for (const row of rows) list.add(...row)
+  return list
+})
+const optional = <T>(value: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> => fc.option(value, { nil: undefined })
+const bytes = fc.uint8Array({ maxLength: 12 }).map((value) => Buffer.from(value))
+const anyItem: fc.Arbitrary<Item> = fc.record({
+  path, mode: fc.constantFrom(fileMode, directoryMode, linkMode, 0o020600, 0o010644, fileMode, directoryMode), uid: fc.nat(2 ** 32 - 1), gid: fc.nat(70000),
+  user: fc.constantFrom(null, Buffer.from('known'), Buffer.from('stranger')), group: fc.constantFrom(null, Buffer.from('known'), Buffer.from('stranger')),
+  mtimeNs: ns, atimeNs: optional(ns), ctimeNs: optional(ns), chunks: optional(chunks), chunksHealthy: fc.option(chunks, { nil: undefined, freq: 8 }),
+  size: optional(fc.nat()), source: fc.option(path, { nil: undefined, freq: 3 }), rdev: optional(fc.nat()), part: fc.option(fc.nat(9), { nil: undefined, freq: 9 }),
+  xattrs: fc.option(fc.dictionary(fc.constantFrom('user.a', 'user.b'), fc.option(bytes)).map((entries) => new Map(Object.entries(entries))), { nil: undefined, freq: 4 }),
+  aclAccess: fc.option(fc.constantFrom(Buffer.alloc(40, 1), Buffer.alloc(28, 1), Buffer.from('odd')), { nil: undefined, freq: 5 }), aclDefault: fc.option(bytes, { nil: undefined, freq: 5 }),
+  bsdflags: optional(fc.nat(8)),
+}).map((record) => Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as unknown as Item)
+
+const options = () => treeOptions({
+  numericIds: false, umask: 0o022,
+  owners: { user: (text) => (Buffer.from(text).toString() === 'known' ? 77 : undefined), group: (text) => (Buffer.from(text).toString() === 'known' ? 88 : undefined) },
+  aclXattr: (text) => (text.toString() === 'odd' ? undefined : text),
+})
+
+test('gives the columns that the plain builder gives, whatever the items and wherever the stream is cut', async (t) => {
+  await fc.assert(fc.asyncProperty(fc.array(anyItem, { maxLength: 40 }), fc.integer({ min: 1, max: 300 }), fc.boolean(), async (items, length, showParts) => {
+    const bytes = packed(items)
+    const plain = { ...options(), showParts }, fast = { ...options(), showParts }
+    // From the bytes again: what an item holds after decoding is what both have to go by.
+    const decoded: Item[] = []
+    for (const reader = new MsgReader(bytes); !reader.done;) decoded.push(decodeItem(reader))
+    const wanted = build(decoded, plain), made = await image(bytes, fast, length)
+    t.deepEqual(shown(made), shown(wanted))
+    t.deepEqual(fast.log.lines, plain.log.lines)
+    const [a, b] = [new ArchiveTree(made, 0), new ArchiveTree(wanted, 0)]
+    for (let row = 1; row < a.rowCount; row++) t.is(a.lookup(a.parentOf(row), a.nameOf(row)), b.lookup(b.parentOf(row), b.nameOf(row)))
+  }), { numRuns: 300 })
+})
+
+test('forced owners, and thousands of files in one directory', async (t) => {
+  const items = Array.from({ length: 5000 }, (_, index) => item(`d/${index}`))
+  const forced = { forcedUid: 5, forcedGid: 6 }
+  const made = await image(packed(items), treeOptions(forced), 4096)
+  t.deepEqual(shown(made), shown(build(items, treeOptions(forced))))
+  const tree = new ArchiveTree(made, 0)
+  const directory = tree.lookup(0, Buffer.from('d'))
+  for (let index = 0; index < 5000; index += 7) t.is(tree.nameOf(tree.lookup(directory, Buffer.from(String(index)))).toString(), String(index))
+})
+
+test('more owners than are remembered are still right', async (t) => {
+  const asked: string[] = []
+  const items = Array.from({ length: 200 }, (_, index) => item(`f${index}`, { user: Buffer.from(`u${index % 50}`), uid: 1 }))
+  const made = await image(packed(items), treeOptions({ numericIds: false, owners: { user: (text) => { asked.push(Buffer.from(text).toString()); return Number(Buffer.from(text).toString().slice(1)) + 1000 }, group: () => undefined } }), 512)
+  t.deepEqual([...made.uid.subarray(1)], items.map((_, index) => 1000 + index % 50))
+  t.true(asked.length <= 200)
+})
+
+test('a stream that ends within an item or holds none is an integrity error, with what the plain decoder says', async (t) => {
+  const whole = packed([item('a'), item('b')])
+  await t.throwsAsync(image(whole.subarray(0, whole.length - 1)), { instanceOf: IntegrityError })
+  await t.throwsAsync(image(Buffer.concat([packed([item('a')]), Buffer.from([0xc1])])), { instanceOf: IntegrityError, message: /a map expected/ })
+  await t.throwsAsync(image(Buffer.from([0x80])), { instanceOf: IntegrityError, message: /no path/ })
+})
+
+test('mutated streams give a tree or an integrity error', async (t) => {
+  const bytes = packed([item('d', { mode: directoryMode }), item('d/f', { xattrs: new Map([['user.a', Buffer.from('x')]]) }), item('l', { mode: linkMode, source: Buffer.from('d') })])
+  await fc.assert(fc.asyncProperty(fc.array(fc.tuple(fc.nat(bytes.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }), async (changes) => {
+    const damaged = Buffer.from(bytes)
+    for (const [at, value] of changes) damaged[at] = value
+    try {
+      await image(damaged)
+    } catch (error) {
+      t.true(error instanceof IntegrityError, String(error))
+    }
+  }), { numRuns: 2000 })
+})
+
+test('an exception of a callback comes through', async (t) => {
+  const failing = treeOptions({ numericIds: false, owners: { user: () => { throw new Error('no users today') }, group: () => undefined } })
+  await t.throwsAsync(image(packed([item('a', { user: Buffer.from('x') })]), failing), { message: 'no users today' })
+})
