@@ -11,6 +11,10 @@ if (!borg) {
   console.error('npm run bench compares with the real borg: install it (Debian: apt-get install borgbackup).')
   process.exit(1)
 }
+// Real borg mounts through a Python binding that is no part of its package.
+if (spawnSync('python3', ['-c', 'import pyfuse3']).status !== 0 && spawnSync('python3', ['-c', 'import llfuse']).status !== 0) {
+  console.error('The mount cases of the real borg stay empty: they need pyfuse3 or llfuse (Debian: apt-get install python3-pyfuse3, or python3-llfuse).')
+}
 const bin = join(tmpdir(), `borgfs-bench-bin-${process.pid}`)
 mkdirSync(bin, { recursive: true })
 symlinkSync(join(here, '..', '..', 'bin', 'borgfs.js'), join(bin, 'borgfs'))
