@@ -109,6 +109,8 @@ export interface Native {
   seekHole(fd: number, offset: number, whence: number): number
   /** sync_file_range/posix_fadvise(DONTNEED) over a range just written or read; best effort, never throws. */
   dropCache(fd: number, offset: number, length: number): void
+  /** Has the kernel begin to write a range just written to the disk; best effort, never throws. It stays in memory. */
+  startWriteback(fd: number, offset: number, length: number): void
   /** posix_fadvise(2): SEQUENTIAL 2, WILLNEED 3, DONTNEED 4; length 0 is up to the end. Never throws: it is advice. */
   advise(fd: number, offset: number, length: number, advice: number): void
   /** passwd and group by number or name, undefined if unknown. Bytes. */

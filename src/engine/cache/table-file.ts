@@ -1,7 +1,6 @@
 /** Hash tables of the cache folder as files: header and buckets, guarded by a digest that is kept elsewhere (repository.md §5). */
 import type { HashTable } from '../hashindex/hash-table.js'
-import { files } from '../platform/files.js'
-import { replaceFile } from '../platform/save-file.js'
+import { replaceFile, writePieces } from '../platform/save-file.js'
 import { FileDigest } from '../repository/integrity.js'
 import { openTable, tableBytes } from '../repository/table-file.js'
 
@@ -16,9 +15,7 @@ export function readTable(path: string, name: string, valueWords: number, expect
 /** Replaces the file and returns the text of its digests. A table on file goes on in the new one. */
 export function writeTable(path: string, name: string, table: HashTable): string {
   const digest = new FileDigest(name)
-  replaceFile(path, fd => {
-    for (const bytes of tableBytes(table, digest)) files.writeAll(fd, bytes)
-  }, { mode: 0o600 })
+  replaceFile(path, fd => writePieces(fd, tableBytes(table, digest)), { mode: 0o600 })
   table.movedTo(path)
   return digest.json()
 }

@@ -8,7 +8,7 @@ import { IntegrityError, messageOf } from '../errors.js'
 import { HashTable, headerBytes } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
-import { syncDirectory } from '../platform/save-file.js'
+import { syncDirectory, writePieces } from '../platform/save-file.js'
 import { tagDelete, tagPut } from './entry.js'
 import { CheckNeeded } from './errors.js'
 import { Hints } from './hints.js'
@@ -157,7 +157,7 @@ export function saveState(folder: string, state: RepositoryState): void {
   const write = (name: string, parts: Iterable<Uint8Array>): void => {
     const fd = files.open(join(folder, `${name}.tmp`), 'w')
     try {
-      for (const part of parts) files.writeAll(fd, part)
+      writePieces(fd, parts)
       files.sync(fd)
     } finally {
       files.close(fd)
