@@ -1,0 +1,23 @@
+// Runs a bundle of dist/bundle with the code that V8 made of it when it was built (scripts/warm-code.cjs): compiling it anew takes
+// longer than most commands. Another Node than the one that built it does not take that code, and compiles as ever.
+'use strict'
+const { readFileSync } = require('node:fs')
+const Module = require('node:module')
+const { dirname } = require('node:path')
+const vm = require('node:vm')
+
+exports.load = file => {
+  const source = Module.wrap(readFileSync(file, 'utf8'))
+  let cachedData
+  try {
+    cachedData = readFileSync(`${file}.code`)
+  } catch {
+    // Never made: nothing but time is lost.
+  }
+  const script = new vm.Script(source, { filename: file, cachedData })
+  const module = new Module(file)
+  module.filename = file
+  module.paths = Module._nodeModulePaths(dirname(file))
+  script.runInThisContext()(module.exports, Module.createRequire(file), module, file, dirname(file))
+  return { script, exports: module.exports }
+}
