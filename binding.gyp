@@ -16,6 +16,8 @@
         "native/chunk_rows_binding.cc",
         "native/xxh64.c",
         "native/index_binding.cc",
+        "native/crc32.c",
+        "native/crc32_binding.cc",
         "native/items.c",
         "native/tree.c",
         "native/tree_binding.cc",

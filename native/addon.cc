@@ -1,6 +1,7 @@
 /* Registers the functions of each file, and holds what all bindings share. */
 #include "arguments.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <string.h>
 
@@ -25,6 +26,15 @@ Bytes Arguments::bytes(size_t index) {
   result.data = static_cast<uint8_t *>(data);
   result.length = length * width;
   return result;
+}
+
+std::string Arguments::text(size_t index) {
+  Bytes value = bytes(index);
+  if (!failed && value.length && memchr(value.data, 0, value.length)) {
+    failed = true;
+    throwErrno(env, EINVAL, "a name with a NUL byte");
+  }
+  return failed ? std::string() : value.text();
 }
 
 int64_t Arguments::integer(size_t index) {
@@ -132,6 +142,7 @@ NAPI_MODULE_INIT() {
   registerPages(env, exports);
   registerChunkRows(env, exports);
   registerIndex(env, exports);
+  registerCrc32(env, exports);
   registerTree(env, exports);
   registerKernel(env, exports);
   return exports;

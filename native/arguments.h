@@ -25,6 +25,8 @@ class Arguments {
     napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
   }
   Bytes bytes(size_t index);
+  /* A name or path for the system: one with a NUL byte would be cut short there, and is refused with EINVAL. */
+  std::string text(size_t index);
   int64_t integer(size_t index);
   int64_t bigint(size_t index);
   bool flag(size_t index);
@@ -57,6 +59,7 @@ void registerDirectory(napi_env env, napi_value exports);
 void registerPages(napi_env env, napi_value exports);
 void registerChunkRows(napi_env env, napi_value exports);
 void registerIndex(napi_env env, napi_value exports);
+void registerCrc32(napi_env env, napi_value exports);
 void registerTree(napi_env env, napi_value exports);
 void registerKernel(napi_env env, napi_value exports);
 

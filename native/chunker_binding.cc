@@ -2,31 +2,38 @@
 #include "arguments.h"
 #include "chunker.h"
 
+#include <string.h>
+
 #include <memory>
 
 namespace {
+
+/* Sums of sizes stay far from where they would wrap around. */
+const int64_t largest = int64_t{1} << 31;
 
 /* One call of buzhashCuts: its parameters, and after run() the lengths. */
 class Cuts : public Work {
  public:
   explicit Cuts(Arguments &arguments) {
     Bytes tableBytes = arguments.bytes(0);
-    size_t minSize = arguments.integer(1), maxSize = arguments.integer(2);
+    int64_t minSize = arguments.integer(1), maxSize = arguments.integer(2);
     uint32_t mask = static_cast<uint32_t>(arguments.integer(3));
-    size_t window = arguments.integer(4);
+    int64_t window = arguments.integer(4);
     Bytes data = arguments.bytes(5);
-    size_t start = arguments.integer(6), end = arguments.integer(7);
+    int64_t start = arguments.integer(6), end = arguments.integer(7);
     last = arguments.flag(8);
     if (arguments.failed) return;
-    if (tableBytes.length != 1024 || start > end || end > data.length || window < 1 || maxSize < minSize + window + 1) {
+    if (tableBytes.length != 1024 || start < 0 || start > end || static_cast<uint64_t>(end) > data.length || window < 1 || window > largest || minSize < 0 ||
+        minSize > largest || maxSize > largest || maxSize < minSize + window + 1) {
       napi_throw_range_error(arguments.env, nullptr, "chunker parameters out of range");
       arguments.failed = true;
       return;
     }
-    table.assign(reinterpret_cast<uint32_t *>(tableBytes.data), reinterpret_cast<uint32_t *>(tableBytes.data) + 256);
-    params = {table.data(), minSize, maxSize, mask, window};
+    table.resize(256);
+    memcpy(table.data(), tableBytes.data, 1024);
+    params = {table.data(), static_cast<size_t>(minSize), static_cast<size_t>(maxSize), mask, static_cast<size_t>(window)};
     begin = data.data + start;
-    length = end - start;
+    length = static_cast<size_t>(end - start);
   }
 
   void run() override {

@@ -101,20 +101,20 @@ class Directory : public Work {
 
 napi_value readDirectory(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
-  Bytes path = arguments.bytes(0);
+  std::string path = arguments.text(0);
   int want = static_cast<int>(arguments.integer(1));
   if (arguments.failed) return nullptr;
-  Directory directory(path.text(), want);
+  Directory directory(path, want);
   directory.run();
   return directory.error ? throwErrno(env, directory.error, directory.syscall) : directory.value(env);
 }
 
 napi_value readDirectoryAsync(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
-  Bytes path = arguments.bytes(0);
+  std::string path = arguments.text(0);
   int want = static_cast<int>(arguments.integer(1));
   if (arguments.failed) return nullptr;
-  return Work::start(env, new Directory(path.text(), want), nullptr, "borgfs:readDirectory");
+  return Work::start(env, new Directory(path, want), nullptr, "borgfs:readDirectory");
 }
 
 napi_value one(napi_env env, int dirFd, const char *name, int fd, const char *path, int want) {
@@ -137,10 +137,9 @@ napi_value one(napi_env env, int dirFd, const char *name, int fd, const char *pa
 
 napi_value readAttributes(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
-  Bytes bytes = arguments.bytes(0);
+  std::string path = arguments.text(0);
   int want = static_cast<int>(arguments.integer(1));
   if (arguments.failed) return nullptr;
-  std::string path = bytes.text();
   return one(env, AT_FDCWD, path.empty() ? "." : path.c_str(), -1, path.c_str(), want);
 }
 

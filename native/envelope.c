@@ -122,6 +122,7 @@ static int crypt(struct envelope *envelope, uint8_t *to, const uint8_t *from, si
 
 int envelope_seal(struct envelope *envelope, uint8_t type, uint64_t nonce, const uint8_t *head, size_t headLength, const uint8_t *data,
                   size_t length, uint8_t *object) {
+  if (!envelope->cipher || headLength > SLICE) return 0;
   object[0] = type;
   for (int i = 0; i < 8; i++) object[33 + i] = (uint8_t)(nonce >> (56 - 8 * i));
   if (!begin(envelope, object + 33)) return 0;
@@ -136,6 +137,7 @@ int envelope_seal(struct envelope *envelope, uint8_t type, uint64_t nonce, const
 }
 
 int envelope_open(struct envelope *envelope, const uint8_t *object, size_t length, uint8_t *payload) {
+  if (!envelope->cipher) return 0;
   const uint8_t *from = object + ENVELOPE_HEADER;
   length -= ENVELOPE_HEADER;
   if (!begin(envelope, object + 33)) return 0;

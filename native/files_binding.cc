@@ -41,7 +41,7 @@ struct timespec timeOf(int64_t ns) {
 
 napi_value openForReading(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
-  std::string path = a.bytes(0).text();
+  std::string path = a.text(0);
   if (a.failed) return nullptr;
   const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
   int fd = open(path.c_str(), flags | O_NOATIME);
@@ -105,7 +105,7 @@ napi_value openBeneath(napi_env env, napi_callback_info info) {
 napi_value fstatat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text();
+  std::string name = a.text(1);
   if (a.failed) return nullptr;
   void *data;
   napi_value buffer, array;
@@ -119,7 +119,7 @@ napi_value fstatat_(napi_env env, napi_callback_info info) {
 napi_value mkdirat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text();
+  std::string name = a.text(1);
   mode_t mode = static_cast<mode_t>(a.integer(2));
   return a.failed ? nullptr : finish(env, mkdirat(dirFd, name.c_str(), mode), "mkdirat");
 }
@@ -127,7 +127,7 @@ napi_value mkdirat_(napi_env env, napi_callback_info info) {
 napi_value mknodat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text();
+  std::string name = a.text(1);
   mode_t mode = static_cast<mode_t>(a.integer(2));
   dev_t device = static_cast<dev_t>(a.integer(3));
   return a.failed ? nullptr : finish(env, mknodat(dirFd, name.c_str(), mode, device), "mknodat");
@@ -135,25 +135,25 @@ napi_value mknodat_(napi_env env, napi_callback_info info) {
 
 napi_value symlinkat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
-  std::string target = a.bytes(0).text();
+  std::string target = a.text(0);
   int dirFd = a.descriptor(1);
-  std::string name = a.bytes(2).text();
+  std::string name = a.text(2);
   return a.failed ? nullptr : finish(env, symlinkat(target.c_str(), dirFd, name.c_str()), "symlinkat");
 }
 
 napi_value linkat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int oldFd = a.descriptor(0);
-  std::string oldName = a.bytes(1).text();
+  std::string oldName = a.text(1);
   int newFd = a.descriptor(2);
-  std::string newName = a.bytes(3).text();
+  std::string newName = a.text(3);
   return a.failed ? nullptr : finish(env, linkat(oldFd, oldName.c_str(), newFd, newName.c_str(), 0), "linkat");
 }
 
 napi_value unlinkat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text();
+  std::string name = a.text(1);
   bool directory = a.flag(2);
   return a.failed ? nullptr : finish(env, unlinkat(dirFd, name.c_str(), directory ? AT_REMOVEDIR : 0), "unlinkat");
 }
@@ -161,9 +161,9 @@ napi_value unlinkat_(napi_env env, napi_callback_info info) {
 napi_value renameat2_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int oldFd = a.descriptor(0);
-  std::string oldName = a.bytes(1).text();
+  std::string oldName = a.text(1);
   int newFd = a.descriptor(2);
-  std::string newName = a.bytes(3).text();
+  std::string newName = a.text(3);
   unsigned flags = static_cast<unsigned>(a.integer(4));
   return a.failed ? nullptr : finish(env, renameat2(oldFd, oldName.c_str(), newFd, newName.c_str(), flags), "renameat2");
 }
@@ -171,7 +171,7 @@ napi_value renameat2_(napi_env env, napi_callback_info info) {
 napi_value fchownat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text();
+  std::string name = a.text(1);
   uid_t uid = static_cast<uid_t>(a.integer(2));
   gid_t gid = static_cast<gid_t>(a.integer(3));
   return a.failed ? nullptr : finish(env, fchownat(dirFd, name.c_str(), uid, gid, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH), "fchownat");
@@ -180,7 +180,7 @@ napi_value fchownat_(napi_env env, napi_callback_info info) {
 napi_value fchmodat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text();
+  std::string name = a.text(1);
   mode_t mode = static_cast<mode_t>(a.integer(2));
   if (a.failed) return nullptr;
   if (name.empty()) {
@@ -207,7 +207,7 @@ napi_value fchmodat_(napi_env env, napi_callback_info info) {
 napi_value utimensat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text();
+  std::string name = a.text(1);
   struct timespec times[2] = {timeOf(a.bigint(2)), timeOf(a.bigint(3))};
   if (a.failed) return nullptr;
   int result = name.empty() ? futimens(dirFd, times) : utimensat(dirFd, name.c_str(), times, AT_SYMLINK_NOFOLLOW);
@@ -232,7 +232,7 @@ napi_value setFsFlags(napi_env env, napi_callback_info info) {
 napi_value setxattrat(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text(), attribute = a.bytes(2).text();
+  std::string name = a.text(1), attribute = a.text(2);
   Bytes value = a.bytes(3);
   if (a.failed) return nullptr;
   std::string path = pathOf(dirFd, name);
@@ -244,7 +244,7 @@ napi_value setxattrat(napi_env env, napi_callback_info info) {
 napi_value getxattrat(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text(), attribute = a.bytes(2).text();
+  std::string name = a.text(1), attribute = a.text(2);
   if (a.failed) return nullptr;
   std::string path = pathOf(dirFd, name);
   std::vector<uint8_t> value(65536);
@@ -256,7 +256,7 @@ napi_value getxattrat(napi_env env, napi_callback_info info) {
 napi_value listxattrat(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
-  std::string name = a.bytes(1).text();
+  std::string name = a.text(1);
   if (a.failed) return nullptr;
   std::string path = pathOf(dirFd, name);
   std::vector<char> names(65536);
@@ -345,7 +345,7 @@ napi_value groupName(napi_env env, napi_callback_info info) {
 
 napi_value userId(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
-  std::string name = a.bytes(0).text();
+  std::string name = a.text(0);
   if (a.failed) return nullptr;
   struct passwd entry;
   std::vector<char> memory;
@@ -355,7 +355,7 @@ napi_value userId(napi_env env, napi_callback_info info) {
 
 napi_value groupId(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
-  std::string name = a.bytes(0).text();
+  std::string name = a.text(0);
   if (a.failed) return nullptr;
   struct group entry;
   std::vector<char> memory;

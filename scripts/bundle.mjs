@@ -18,7 +18,10 @@ const common = {
 }
 await build({
   ...common,
-  entryPoints: { main: 'dist/src/cli/main.js', background: 'dist/src/cli/background.js', 'byte-worker': 'dist/src/engine/store/byte-worker.js' },
+  entryPoints: {
+    main: 'dist/src/cli/main.js', background: 'dist/src/cli/background.js', 'byte-worker': 'dist/src/engine/store/byte-worker.js',
+    'segment-worker': 'dist/src/engine/repository/segment-worker.js',
+  },
   outdir: folder,
   format: 'cjs',
   // Prepared code has no import().

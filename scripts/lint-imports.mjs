@@ -19,6 +19,7 @@ const packages = {
   'lzma-native': ['engine/codec/lzma.ts'],
   'zstd-napi': ['engine/codec/zstd.ts'],
   minimist: ['cli/args.ts'],
+  qr: ['cli/output/key-page.ts'],
 }
 const anywhere = new Set(['lru-cache'])
 

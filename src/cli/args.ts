@@ -100,8 +100,8 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
         options = [...(spec.options ?? []), ...commonOptions]
         // What follows the repository is somebody else's command line.
         if (spec.positionals?.some(positional => positional.nargs === '...')) {
-          const end = endOfOwnWords(words, at + 1)
-          rest.push(...words.slice(end))
+          const end = endOfOwnWords(words, at + 1, options)
+          rest.push(...words.slice(words[end] === '--' ? end + 1 : end))
           words = words.slice(0, end)
         }
       } else rest.push(word)
@@ -126,7 +126,8 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
   }
   for (const group of spec.exclusive ?? []) {
     const used = group.filter(flag => given.has(flag.replace(/^-+/, '')))
-    if (used.length > 1) throw new UsageError(where(), `argument ${used[1]}: not allowed with argument ${used[0]}`)
+    const shown = (flag: string): string => options.find(({ flags }) => flags.includes(flag))?.flags.join('/') ?? flag
+    if (used.length > 1) throw new UsageError(where(), `argument ${shown(used[1]!)}: not allowed with argument ${shown(used[0]!)}`)
   }
   for (const option of options) {
     if (option.required && !given.has(optionName(option))) throw new UsageError(where(), `the following arguments are required: ${option.flags.join('/')}`)
@@ -134,10 +135,14 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
   return { command: command ?? '', spec, values: collect(canonical, options), ordered, positionals: distribute(spec, rest, program, where()) }
 }
 
-/** Index of the first word behind the repository of `with-lock REPO COMMAND …`. */
-function endOfOwnWords(words: readonly string[], from: number): number {
+/** Index of the repository of `with-lock [options] REPO COMMAND …`; what follows is not ours to parse. */
+function endOfOwnWords(words: readonly string[], from: number, options: readonly OptionSpec[]): number {
   let at = from
-  while (at < words.length && words[at]!.startsWith('-')) at++
+  while (at < words.length && words[at]!.startsWith('-') && words[at] !== '--') {
+    const word = words[at++]!
+    const known = options.find(({ flags }) => flags.some(flag => (word.startsWith('--') ? flag.startsWith(word) : flag === word)))
+    if (known && known.kind !== 'flag' && known.kind !== 'count') at++
+  }
   return at
 }
 

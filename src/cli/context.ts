@@ -99,14 +99,19 @@ export class CommandContext {
 
   /** Opens the repository of a location; closed at the end of the command, in reverse order. */
   async open(location: Location, lock: 'shared' | 'exclusive', operation: OperationClass): Promise<OpenedRepository<LocalRepository>> {
-    const [{ LocalRepository }, { openRepository }, { Passphrases }] = await Promise.all([
-      import('../engine/repository/local-repository.js'), import('../engine/operations/open.js'), import('../engine/crypto/passphrase.js'),
-    ])
-    const repository = await LocalRepository.open(this.localPath(location), { lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log })
-    this.atEnd(() => repository.close())
+    const [{ openRepository }, { Passphrases }] = await Promise.all([import('../engine/operations/open.js'), import('../engine/crypto/passphrase.js')])
+    const repository = await this.openLocal(location, lock)
     const opened = await openRepository(repository, { places: this.places, passphrases: new Passphrases(this.env, this.prompt), questions: this.prompt, operation })
     this.atEnd(() => opened.key.wipe())
     return opened
+  }
+
+  /** The same without key and manifest. */
+  async openLocal(location: Location, lock: 'shared' | 'exclusive' | 'none'): Promise<LocalRepository> {
+    const { LocalRepository } = await import('../engine/repository/local-repository.js')
+    const repository = await LocalRepository.open(this.localPath(location), { lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log })
+    this.atEnd(() => repository.close())
+    return repository
   }
 
   localPath(location: Location): string {

@@ -6,7 +6,9 @@ import type { StderrLog } from './output/log.js'
 import { writeFully } from './output/stdout.js'
 
 const yes = new Set(['Yes', 'YES', 'yes', 'Y', 'y', '1'])
-const no = new Set(['No', 'NO', 'no', 'N', 'n', '0', 'Default', 'DEFAULT', 'default', 'D', 'd', ''])
+const no = new Set(['No', 'NO', 'no', 'N', 'n', '0'])
+/** Ask for the default, which is no, without a further word. */
+const byDefault = new Set(['Default', 'DEFAULT', 'default', 'D', 'd', ''])
 
 export class TerminalPrompt implements PassphrasePrompt {
   readonly #log: StderrLog
@@ -36,8 +38,8 @@ export class TerminalPrompt implements PassphrasePrompt {
     return process.stdin.isTTY ? readHidden(process.stdin as ReadStream, prompt, 2) : undefined
   }
 
-  /** An environment variable answers, or a line of stdin; anything unclear is no. */
-  confirm(question: string, variable: string): Promise<boolean> {
+  /** An environment variable answers, or a line of stdin; anything unclear is no. `only`: the one answer that counts as yes. */
+  confirm(question: string, variable: string, options: { only?: string } = {}): Promise<boolean> {
     const tell = (type: string, message: string, extra: Record<string, unknown> = {}): void => {
       if (this.#log.json) this.#log.object({ ...extra, type, msgid: variable, message })
       else if (message) writeFully(2, Buffer.from(type === 'question_prompt' ? message : `${message}\n`))
@@ -47,21 +49,30 @@ export class TerminalPrompt implements PassphrasePrompt {
     let answer = given
     if (given !== undefined) tell('question_env_answer', `${given} (from ${variable})`, { env_var: variable })
     else answer = readLine()
+    if (answer !== undefined && byDefault.has(answer)) return Promise.resolve(false)
     if (answer === undefined || no.has(answer)) {
       if (given === undefined && !this.#log.json) writeFully(2, Buffer.from('\n'))
       tell('question_accepted_false', 'Aborting.')
       return Promise.resolve(false)
     }
-    if (yes.has(answer)) {
-      tell('question_accepted_true', '')
-      return Promise.resolve(true)
-    }
+    if (options.only === undefined ? yes.has(answer) : answer === options.only) return Promise.resolve(true)
     tell('question_invalid_answer', 'Invalid answer, aborting.')
     return Promise.resolve(false)
   }
+
+  /** A question within a dialogue that no variable answers: read on until the answer is clear; the default is no. */
+  confirmTyped(question: string): boolean {
+    writeFully(2, Buffer.from(question))
+    for (;;) {
+      const answer = readLine()
+      if (answer === undefined || no.has(answer)) return false
+      if (yes.has(answer)) return true
+    }
+  }
 }
 
-function readLine(): string | undefined {
+/** One line of stdin without its end; undefined at the end of input. */
+export function readLine(): string | undefined {
   const bytes: number[] = []
   const one = Buffer.alloc(1)
   for (;;) {

@@ -9,13 +9,19 @@ export type MsgValue = null | boolean | number | bigint | Buffer | MsgValue[] | 
 
 /** Bytes that are no valid MessagePack, or not of the expected kind. */
 export class MsgpackError extends IntegrityError {
-  constructor(detail: string) {
+  /** The bytes end too soon: more of them could make it valid. */
+  readonly endsEarly: boolean
+
+  constructor(detail: string, endsEarly = false) {
     super(`invalid msgpack: ${detail}`)
+    this.endsEarly = endsEarly
   }
 }
 
 /** Values nest at most so deep; deeper input is hostile. */
 const maxDepth = 64
+/** Arrays and maps built by one reader hold at most so many values: each takes some 50 bytes of memory for one byte of input. */
+const maxValues = 1 << 22
 
 /** A growing buffer with one method per kind of value. The caller keeps map keys sorted. */
 export class MsgWriter {
@@ -195,6 +201,7 @@ export class MsgReader {
   readonly bytes: Buffer
   readonly end: number
   position: number
+  #values = 0
 
   constructor(bytes: Buffer, start = 0, end = bytes.length) {
     this.bytes = bytes
@@ -208,7 +215,7 @@ export class MsgReader {
 
   #need(count: number): number {
     const at = this.position
-    if (at + count > this.end) throw new MsgpackError(`${at + count - this.end} bytes are missing at offset ${at}`)
+    if (at + count > this.end) throw new MsgpackError(`${at + count - this.end} bytes are missing at offset ${at}`, true)
     this.position = at + count
     return at
   }
@@ -219,7 +226,8 @@ export class MsgReader {
   }
 
   #wrong(expected: string): never {
-    throw new MsgpackError(`${expected} expected at offset ${this.position}, found 0x${this.peek().toString(16)}`)
+    const endsEarly = this.done
+    throw new MsgpackError(`${expected} expected at offset ${this.position}, found ${endsEarly ? 'the end' : `0x${this.peek().toString(16)}`}`, endsEarly)
   }
 
   #length(fix: number, fixMask: number, lead8: number, lead16: number, lead32: number, expected: string): number {
@@ -361,7 +369,9 @@ export class MsgReader {
 
   /** Each element takes a byte at least: a count beyond that cannot be true, and must not make us allocate. */
   #plausible(count: number): void {
-    if (count > this.end - this.position) throw new MsgpackError(`${count} elements announced, ${this.end - this.position} bytes left`)
+    if (count > this.end - this.position) throw new MsgpackError(`${count} elements announced, ${this.end - this.position} bytes left`, true)
+    this.#values += count
+    if (this.#values > maxValues) throw new MsgpackError(`more than ${maxValues} values`)
   }
 
   /** Steps over one value of any kind without building it. */
@@ -380,7 +390,7 @@ export class MsgReader {
       else if (lead <= 0x8f || lead === 0xde || lead === 0xdf) pending += 2 * this.mapHeader()
       else if (lead <= 0x9f || lead === 0xdc || lead === 0xdd) pending += this.arrayHeader()
       else this.#wrong('a value of the old msgpack')
-      if (pending > this.end - this.position) throw new MsgpackError(`${pending} elements announced, ${this.end - this.position} bytes left`)
+      if (pending > this.end - this.position) throw new MsgpackError(`${pending} elements announced, ${this.end - this.position} bytes left`, true)
     }
   }
 }

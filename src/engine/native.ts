@@ -59,6 +59,10 @@ export interface Native {
   /** True if every byte is zero. */
   isZero(data: Uint8Array): boolean
 
+  // --- crc32.c ---
+  /** As zlib's; missing on processors for which it would be no faster. */
+  crc32?(data: Uint8Array, crc: number): number
+
   // --- envelope.c (crypto.md §3): what crypto/keys.ts does through node:crypto, in one pass over the bytes ---
   /**
    * AES-256-CTR and HMAC-SHA-256 with these keys (encKey empty: only hashing), for this thread. Keys are copied. Undefined where

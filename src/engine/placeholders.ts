@@ -19,6 +19,9 @@ export interface PlaceholderContext {
   readonly extra?: Readonly<Record<string, string>>
 }
 
+/** No path and no line is longer. */
+const maxWidth = 1 << 16
+
 const defaultTimeFormat = '%Y-%m-%dT%H:%M:%S'
 
 /** InvalidPlaceholder, CommandError for unbalanced braces. The time is taken once per text. */
@@ -76,6 +79,7 @@ export function padded(text: string, spec: string): string {
   if (!match) return text
   const [, fillCharacter, align, zero, width, precision] = match
   const cut = precision === undefined ? text : [...text].slice(0, Number(precision)).join('')
+  if (Number(width) > maxWidth) throw new CommandError(`A width of ${width} is too large: at most ${maxWidth} are allowed.`)
   const missing = Number(width || 0) - [...cut].length
   if (missing <= 0) return cut
   const fill = fillCharacter ?? (zero ? '0' : ' ')

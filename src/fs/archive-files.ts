@@ -225,7 +225,14 @@ export class ArchiveFiles implements Subtree {
       const entry = above === undefined || above === 0 ? this.#rootDots(above === 0 ? this.root : this.#parentIno) : this.#entry(tree, above)
       if (!sink(dotDot, entry, firstCookie)) return
     }
-    let row = cookie <= firstCookie ? tree.firstChild(directory) : tree.nextSibling(cookie - firstCookie)
+    let row: number
+    if (cookie <= firstCookie) row = tree.firstChild(directory)
+    else {
+      // Programs may seek to any place in a directory: where none of its entries stands is its end.
+      const given = cookie - firstCookie
+      if (!tree.has(given) || tree.parentOf(given) !== directory) return
+      row = tree.nextSibling(given)
+    }
     for (; row !== 0; row = tree.nextSibling(row)) {
       if (!sink(tree.nameOf(row), this.#entry(tree, tree.targetOf(row)), row + firstCookie)) return
     }

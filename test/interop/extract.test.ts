@@ -165,7 +165,7 @@ run('holes are made by --sparse and only by it', t => {
   }
 })
 
-/** Makes an archive of hand-made items with borg's own modules: [path, mode, source, content]. */
+/** Makes an archive of hand-made items with borg's own modules: [path, mode, source, content, xattrs]. */
 const forge = String.raw`
 import sys, json
 from borg.repository import Repository
@@ -180,7 +180,7 @@ with repository:
     manifest, key = Manifest.load(repository, (Manifest.Operation.WRITE,))
     with Cache(repository, key, manifest, lock_wait=1) as cache:
         archive = Archive(repository, key, manifest, 'hostile', cache=cache, create=True)
-        for path, mode, source, content in json.loads(sys.argv[2]):
+        for path, mode, source, content, *more in json.loads(sys.argv[2]):
             item = Item(internal_dict={b'path': path.encode('utf-8', 'surrogateescape'), b'mode': mode, b'mtime': 10**18, b'uid': 0, b'gid': 0, b'user': b'root', b'group': b'root'})
             if source is not None: item._dict['source'] = source
             elif content is not None:
@@ -188,6 +188,8 @@ with repository:
                 item._dict['chunks'] = [cache.add_chunk(key.id_hash(content.encode()), content.encode(), archive.stats)]
                 item._dict['size'] = len(content)
             item._dict['path'] = path
+            if path == 'nul-user': item._dict['user'] = item._dict['group'] = 'ro\0ot'
+            if more: item._dict['xattrs'] = {name.encode('latin1'): value.encode() for name, value in more[0].items()}
             archive.items_buffer.add(item)
         archive.save()
 `
@@ -199,7 +201,7 @@ run('no archive, however hostile, writes outside of its target', t => {
     sandbox.sh('mkdir outside; echo untouched > outside/victim; chmod 640 outside/victim')
     const [file, folder, symlink] = [0o100644, 0o040755, 0o120777]
     const absolute = sandbox.path('outside')
-    const items: [string, number, string | null, string | null][] = [
+    const items: [string, number, string | null, string | null, Record<string, string>?][] = [
       ['good', file, null, 'good'],
       ['../outside/up', file, null, 'evil'], [`${absolute}/absolute`, file, null, 'evil'], ['a/../../outside/inside', file, null, 'evil'],
       ['..', folder, null, null], ['../outside/dir', folder, null, null], ['/', folder, null, null],
@@ -208,6 +210,13 @@ run('no archive, however hostile, writes outside of its target', t => {
       ['file-link', symlink, '../outside/victim', null], ['file-link', file, null, 'evil'],
       ['hard', file, '../outside/victim', null], ['hard2', file, `${absolute}/victim`, null], ['hard3', file, 'link2/victim', null],
       ['x\0y', file, null, 'evil'], ['', file, null, 'evil'],
+      // A directory that becomes a symlink before its attributes are set.
+      ['swap', folder, null, null], ['swap', symlink, '../outside', null], ['deep/swap', folder, null, null], ['deep/swap', symlink, '../../outside', null], ['deep', folder, null, null],
+      // A hard link to a symlink, and content for it afterwards.
+      ['s', symlink, '../outside/victim', null], ['to-s', file, 's', null], ['to-s', file, null, 'evil'],
+      // The system would cut these names short.
+      ['nul-target', symlink, '../outside\0x', null], ['nul-attribute', file, null, 'x', { 'user.a\0b': 'evil', 'user.fine': 'good' }], ['nul-source', file, 'good\0x', null],
+      [`long/${'n'.repeat(256)}`, file, null, 'x'], [`${'d/'.repeat(3000)}f`, file, null, 'x'], ['nul-user', file, null, 'x'], ['no-type', 0, null, 'x'], ['all-bits', 0o7777777, null, 'x'],
       ['after', file, null, 'after'],
     ]
     // The interpreter that borg's modules are installed for.
@@ -220,6 +229,8 @@ run('no archive, however hostile, writes outside of its target', t => {
     t.is(ran.rc, 1, ran.stderr)
     t.is(readFileSync(join(out, 'good'), 'utf8'), 'good')
     t.is(readFileSync(join(out, 'after'), 'utf8'), 'after')
+    t.is(sandbox.sh('getfattr -dR nul-attribute', { cwd: out }).stdout, '# file: nul-attribute\nuser.fine="good"\n\n')
+    t.false(existsSync(join(out, 'nul-target')) || existsSync(join(out, 'nul-source')))
     t.deepEqual(readdirSync(sandbox.folder).sort(), ['home', 'out', 'outside', 'repo'])
     for (const name of ['good', 'after']) t.is(statSync(join(out, name)).nlink, 1)
   } finally {

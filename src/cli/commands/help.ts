@@ -6,6 +6,7 @@ import { print } from '../output/stdout.js'
 import { commands, ownCommands } from './all.js'
 
 const summaries: Record<string, string> = {
+  check: 'find damage in a repository and its archives, and repair it', upgrade: 'demand an authenticated manifest, or no longer',
   create: 'make an archive of files and folders', extract: 'restore files of an archive into the current folder', info: 'sizes and facts of a repository or an archive',
   init: 'make a repository', list: 'archives of a repository, or files of an archive', mount: 'show a repository as a folder; copy into its incoming/ to make archives',
   umount: 'save what was copied in, and unmount', version: 'versions of borgfs and of its parts', help: 'this help',
@@ -27,7 +28,7 @@ export const help: Command = context => {
   if (topic === undefined) print(overview(context.program))
   else if (topics[topic]) print(`${topics[topic]}\n`)
   else {
-    const spec = commandSpecs[topic] ?? ownCommands[topic]
+    const spec = ownCommands[topic] ?? commandSpecs[topic]
     if (!spec) throw context.complaint(`No help available on ${topic}.\nCommands: ${Object.keys(commandSpecs).join(', ')}\nTopics: ${Object.keys(topics).join(', ')}`)
     print(commandHelp(context.program, topic, spec))
   }

@@ -15,7 +15,7 @@ export const version: Command = () => {
   return Promise.resolve()
 }
 
-function ownVersion(): string {
+export function ownVersion(): string {
   return versionAbove(fileURLToPath(import.meta.url), 'borgfs') ?? 'unknown'
 }
 

@@ -6,5 +6,5 @@ const texts: Record<number, string> = {
 }
 
 export function errorText(error: { readonly code: string; readonly errno: number }): string {
-  return `[Errno ${error.errno}] ${texts[error.errno] ?? error.code}`
+  return `[Errno ${Math.abs(error.errno)}] ${texts[Math.abs(error.errno)] ?? error.code}`
 }

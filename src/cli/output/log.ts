@@ -85,6 +85,7 @@ export function indentedJson(value: unknown, indent = ''): string {
   return scalarJson(value)
 }
 
-function scalarJson(value: unknown): string {
+/** A string, number, boolean or null. */
+export function scalarJson(value: unknown): string {
   return (JSON.stringify(value) ?? 'null').replace(/[\x7f-\uffff]/g, character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }

@@ -55,14 +55,15 @@ export class PercentLine {
     this.#step = step
   }
 
-  update(current: number, total: number, message: (percent: number) => string, info: readonly string[] | null): void {
+  /** `shown`: the number that the JSON line tells; Borg often counts the step in hand as done there. */
+  update(current: number, total: number, message: (percent: number) => string, info: readonly string[] | null, shown = current): void {
     const percent = total === 0 ? 100 : (current / total) * 100
     const at = Math.floor(percent / this.#step)
     if (at === this.#last) return
     this.#last = at
     const text = message(percent)
     if (this.#log.json) {
-      this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: false, time: Date.now() / 1000, message: text, current, total, info })
+      this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: false, time: Date.now() / 1000, message: text, current: shown, total, info })
     } else this.#log.progressLine(text.slice(0, width()))
   }
 

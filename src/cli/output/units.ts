@@ -2,24 +2,7 @@
 import { civilTime, strftime } from '../../engine/strftime.js'
 import { maxStoredTimeNs } from '../../engine/constants.js'
 
-export interface SizeOptions {
-  readonly iec: boolean
-}
-
-const decimalUnits = ['', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y']
-const binaryUnits = ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei', 'Zi', 'Yi']
-
-/** `0 B`, `1.00 kB`, `-308.83 kB`; the unit goes up when rounding reaches the next one. */
-export function formatSize(bytes: number, options: SizeOptions = { iec: false }): string {
-  const [base, units] = options.iec ? [1024, binaryUnits] as const : [1000, decimalUnits] as const
-  let value = bytes
-  for (const [index, unit] of units.entries()) {
-    const decimals = index === 0 ? 0 : 2
-    if (Math.abs(Number(value.toFixed(decimals))) < base || index === units.length - 1) return `${value.toFixed(decimals)} ${unit}B`
-    value /= base
-  }
-  return `${value} YB`
-}
+export { formatSize, type SizeOptions } from '../../engine/size-text.js'
 
 /** Local text of a moment, `Wed, 2024-05-01 09:00:00`. */
 export function formatTime(micros: number, format = '%a, %Y-%m-%d %H:%M:%S'): string {

@@ -7,6 +7,10 @@ import type { Item } from './item.js'
 import { itemKeys } from './item-keys.js'
 
 const knownKeys = new KnownKeys(itemKeys)
+/** Borg writes no more than 9. */
+const maxTimeBytes = 16
+/** All names of a file together have 64 KiB on Linux. */
+const maxXattrs = 1 << 16
 
 /** Writes an item; keys in ascending order, absent ones left out. */
 export function encodeItem(item: Item, writer: MsgWriter): void {
@@ -130,6 +134,7 @@ function time(reader: MsgReader): bigint {
   const lead = reader.peek()
   if (lead < 0xa0 || (lead >= 0xcc && lead <= 0xd3) || lead >= 0xe0) return reader.bigint()
   const bytes = reader.raw()
+  if (bytes.length > maxTimeBytes) throw new MsgpackError(`a time of ${bytes.length} bytes`)
   let value = 0n
   for (let index = bytes.length - 1; index >= 0; index--) value = (value << 8n) | BigInt(bytes[index]!)
   return bytes.length > 0 && bytes.at(-1)! >= 128 ? value - (1n << BigInt(8 * bytes.length)) : value
@@ -144,7 +149,7 @@ function decodeChunks(reader: MsgReader): ChunkList | undefined {
   if (reader.nil()) return undefined
   const count = reader.arrayHeader()
   // Told before anything is made for them: a long list is often cut by the end of a chunk of the stream, and a hostile one never ends.
-  if (count * minEntryBytes > reader.end - reader.position) throw new MsgpackError(`the bytes of ${count} chunk entries are missing at offset ${reader.position}`)
+  if (count * minEntryBytes > reader.end - reader.position) throw new MsgpackError(`the bytes of ${count} chunk entries are missing at offset ${reader.position}`, true)
   if (count >= worthNative) {
     const rows = Buffer.allocUnsafe(count * rowBytes)
     const position = native().unpackChunkRows(reader.end === reader.bytes.length ? reader.bytes : reader.bytes.subarray(0, reader.end), reader.position, count, rows)
@@ -159,14 +164,23 @@ function decodeChunks(reader: MsgReader): ChunkList | undefined {
     if (reader.arrayHeader() !== 3) throw new MsgpackError('a chunk entry without exactly three values')
     const id = reader.raw()
     if (id.length !== 32) throw new MsgpackError(`a chunk id of ${id.length} bytes`)
-    list.add(id, reader.number(), reader.number())
+    list.add(id, chunkSize(reader), chunkSize(reader))
   }
   return list
 }
 
+/** A chunk's size or csize: uint32, as in every index. */
+export function chunkSize(reader: MsgReader): number {
+  const size = reader.number()
+  if (size < 0 || size > 0xffffffff) throw new MsgpackError(`a chunk of ${size} bytes`)
+  return size
+}
+
 function decodeXattrs(reader: MsgReader): Map<string, Buffer | null> {
   const xattrs = new Map<string, Buffer | null>()
-  for (let count = reader.mapHeader(); count > 0; count--) {
+  const announced = reader.mapHeader()
+  if (announced > maxXattrs) throw new MsgpackError(`an item of ${announced} extended attributes`)
+  for (let count = announced; count > 0; count--) {
     const name = reader.rawByteString()
     xattrs.set(name, reader.nil() ? null : reader.raw())
   }

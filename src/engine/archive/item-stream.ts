@@ -1,35 +1,54 @@
 /** Items across the borders of the chunks they are stored in (archive.md §4, chunker.md §6). */
 import { itemsChunkerParams } from '../constants.js'
 import { buzhashTable } from '../chunker/buzhash-table.js'
-import { MsgReader, MsgpackError, MsgWriter } from '../msgpack.js'
+import { MsgReader, type MsgValue, MsgpackError, MsgWriter } from '../msgpack.js'
 import { native } from '../native.js'
 import { decodeItem, encodeItem } from './item-codec.js'
 import type { Item } from './item.js'
 
 /** Decodes items of chunks given one after the other. Their buffers are views of memory that is not used again. */
-export async function* decodeItems(chunks: AsyncIterable<Buffer>): AsyncGenerator<Item> {
-  let rest: Buffer = Buffer.alloc(0)
+export function decodeItems(chunks: AsyncIterable<Buffer>): AsyncGenerator<Item> {
+  return decodeStream(chunks, decodeItem)
+}
+
+/** The same without understanding them: whatever values the stream consists of. */
+export function decodeValues(chunks: AsyncIterable<Buffer>): AsyncGenerator<MsgValue> {
+  return decodeStream(chunks, reader => reader.value())
+}
+
+async function* decodeStream<T>(chunks: AsyncIterable<Buffer>, decode: (reader: MsgReader) => T): AsyncGenerator<T> {
+  let parts: Buffer[] = []
+  let length = 0
+  // Not worth trying again before there are so many bytes: an item that goes on over many chunks is not decoded anew with each.
+  let wanted = 0
+  const joined = (): Buffer => (parts.length === 1 ? parts[0]! : Buffer.concat(parts))
   for await (const chunk of chunks) {
-    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
+    parts.push(chunk)
+    length += chunk.length
+    if (length < wanted) continue
+    const bytes = joined()
     const reader = new MsgReader(bytes)
     let complete = 0
     for (;;) {
-      let item: Item
+      let value: T
       try {
         if (reader.done) break
-        item = decodeItem(reader)
+        value = decode(reader)
       } catch (error) {
-        // An item that goes on in the next chunk; real damage shows when there is none.
-        if (!(error instanceof MsgpackError)) throw error
+        // An item that goes on in the next chunk.
+        if (!(error instanceof MsgpackError && error.endsEarly)) throw error
         break
       }
       complete = reader.position
-      yield item
+      yield value
     }
-    rest = bytes.subarray(complete)
-    if (rest.length > maxItemBytes) throw new MsgpackError(`an item of more than ${maxItemBytes} bytes`)
+    parts = complete < bytes.length ? [bytes.subarray(complete)] : []
+    length = bytes.length - complete
+    wanted = complete === 0 ? length * 2 : 0
+    if (length > maxItemBytes) throw new MsgpackError(`an item of more than ${maxItemBytes} bytes`)
   }
-  if (rest.length > 0) decodeItem(new MsgReader(rest))
+  const rest = new MsgReader(joined())
+  while (!rest.done) yield decode(rest)
 }
 
 /** No item can be larger: its chunk list alone would exceed what one archive may hold. */

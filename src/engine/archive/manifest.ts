@@ -21,8 +21,8 @@ export interface ArchiveInfo {
   readonly time: string
 }
 
-/** What an operation does to the repository: feature flags may forbid it. */
-export type OperationClass = 'read' | 'check' | 'write' | 'delete'
+/** What an operation does to the repository: feature flags may forbid it, except for `unchecked` ones, which only look. */
+export type OperationClass = 'read' | 'check' | 'write' | 'delete' | 'unchecked'
 
 const futureMarker = Buffer.from('c1c1c1c1', 'hex')
 const maxNameBytes = 255
@@ -33,6 +33,8 @@ export class Manifest {
   readonly config: Map<string, MsgValue>
   #itemKeys: Set<string>
   timestamp: string
+  /** It was read, and its TAM is right. */
+  tamVerified = false
   /** Id of the manifest's plaintext: another one means that somebody wrote meanwhile. */
   id: ChunkId
 
@@ -59,15 +61,15 @@ export class Manifest {
     }
   }
 
-  /** Decodes and authenticates it. TAM errors, UnsupportedManifest, IntegrityError. */
-  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass): Promise<Manifest> {
+  /** Decodes and authenticates it. `tamRequired`: whether one without TAM is refused. TAM errors, UnsupportedManifest, IntegrityError. */
+  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass, tamRequired = objects.key.tamRequired): Promise<Manifest> {
     const { key } = objects
     const plain = await objects.parse(manifestId, object)
     if (plain.subarray(0, 4).equals(futureMarker)) throw new UnsupportedManifest()
     const { map, tam, suite } = unpackWithTam(plain, key, 'manifest')
     if (tam === 'wrong') throw new TamInvalid('manifest')
-    if (tam === 'absent' && key.tamRequired) throw new TamRequired(location)
-    if (tam === 'unsupported' && key.tamRequired) throw new TamUnsupportedSuite(suite ?? '')
+    if (tam === 'absent' && tamRequired) throw new TamRequired(location)
+    if (tam === 'unsupported' && tamRequired) throw new TamUnsupportedSuite(suite ?? '')
     const version = map.get('version')
     if (version !== 1 && version !== 2) throw new IntegrityError(`Manifest: version ${String(version)} is not supported`)
     const timestamp = map.get('timestamp')
@@ -80,11 +82,13 @@ export class Manifest {
       Buffer.isBuffer(timestamp) ? timestamp.toString('latin1') : '',
       key.idHash(plain),
     )
+    manifest.tamVerified = tam === 'valid'
     manifest.#refuseUnknownFeatures(operation)
     return manifest
   }
 
   #refuseUnknownFeatures(operation: OperationClass): void {
+    if (operation === 'unchecked') return
     const flags = this.config.get('feature_flags')
     const flagsOfClass = flags instanceof Map ? flags.get(operation) : undefined
     const mandatory = flagsOfClass instanceof Map ? flagsOfClass.get('mandatory') : undefined
@@ -101,6 +105,11 @@ export class Manifest {
       if (Array.isArray(mandatory)) names.push(...mandatory.filter(Buffer.isBuffer).map(shownText))
     }
     return names
+  }
+
+  /** Keys that items of this repository may have, as byte strings. */
+  get itemKeys(): ReadonlySet<string> {
+    return this.#itemKeys
   }
 
   /** ArchiveDoesNotExist. `name` is a byte string. */

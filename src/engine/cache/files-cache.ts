@@ -106,7 +106,7 @@ export class FilesCache {
     try {
       const digest = new FileDigest(this.name)
       for (const reader of entriesOf(path, digest)) {
-        reader.arrayHeader()
+        if (reader.arrayHeader() !== 2) throw new IntegrityError('an entry is no pair')
         const hash = reader.raw()
         if (hash.length !== idBytes) throw new Error('a path hash of another length')
         const start = reader.position
@@ -137,6 +137,17 @@ export class FilesCache {
 
   /** What is known of a file. `pathHash`: id hash of its absolute path. */
   lookup(pathHash: ChunkId, file: SeenFile): Lookup {
+    try {
+      return this.#lookup(pathHash, file)
+    } catch (error) {
+      // Not as it should be: the file is read, as if nothing were known of it.
+      if (!(error instanceof IntegrityError)) throw error
+      this.#entries.delete(pathHash)
+      return { state: 'unknown' }
+    }
+  }
+
+  #lookup(pathHash: ChunkId, file: SeenFile): Lookup {
     if (!this.#mode.lookup) return { state: 'unknown' }
     const bucket = this.#entries.find(pathHash)
     if (bucket < 0) return { state: 'unknown' }
@@ -151,7 +162,9 @@ export class FilesCache {
     const count = reader.arrayHeader()
     const ids: ChunkId[] = [], sizes: number[] = []
     for (let index = 0; index < count; index++) {
-      const id = chunkId(reader.raw())
+      const raw = reader.raw()
+      if (raw.length !== idBytes) throw new IntegrityError(`an id of ${raw.length} bytes`)
+      const id = chunkId(raw)
       const chunkSize = count === 1 ? size : this.#sizeOf(id)
       // Without the sizes the chunks cannot be referred to: the file is read, and all its chunks are found.
       if (chunkSize === undefined) return { state: 'changed' }

@@ -1,4 +1,5 @@
 /** The chunk references of an item stream, without making items of it. */
+import { chunkSize } from '../archive/item-codec.js'
 import { itemKeys } from '../archive/item-keys.js'
 import { KnownKeys, MsgpackError, MsgReader } from '../msgpack.js'
 import type { ChunkIndex } from './chunk-index.js'
@@ -50,7 +51,7 @@ export class ItemReferences {
         complete = reader.position
       }
     } catch (error) {
-      if (!(error instanceof MsgpackError)) throw error
+      if (!(error instanceof MsgpackError && error.endsEarly)) throw error
       problem = error
     }
     this.#rest = complete < bytes.length ? [bytes.subarray(complete)] : []
@@ -77,7 +78,7 @@ export class ItemReferences {
       if (chunks.arrayHeader() !== 3) throw new MsgpackError('a chunk entry without exactly three values')
       const id = chunks.raw()
       if (id.length !== 32) throw new MsgpackError(`a chunk id of ${id.length} bytes`)
-      const [size, csize] = [chunks.number(), chunks.number()]
+      const [size, csize] = [chunkSize(chunks), chunkSize(chunks)]
       this.#index.add(id, size, csize)
       sums.size += size
       sums.csize += csize

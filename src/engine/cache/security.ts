@@ -80,6 +80,11 @@ export class SecurityFolder implements NonceStore {
     }
   }
 
+  /** Timestamp of the newest manifest that this client has seen. */
+  get lastTimestamp(): string | undefined {
+    return this.#read('manifest-timestamp')
+  }
+
   /** The marker that this repository's manifest is authenticated. */
   get tamRequired(): boolean {
     return existsSync(join(this.path, 'tam_required'))

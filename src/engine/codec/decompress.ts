@@ -14,6 +14,9 @@ const maxNesting = 8
  * methods, damage, more plaintext than allowed, and a plaintext of another length than `limits.size`.
  */
 export function decompress(payload: Uint8Array, limits: DecodeLimits = {}): Buffer | Promise<Buffer> {
+  // A chunk list may tell any size, and memory is set aside by it.
+  const maxSize = limits.maxSize ?? defaultMaxPlaintext
+  if (limits.size !== undefined && limits.size > maxSize) throw new DecompressionError(`a chunk of ${limits.size} bytes is too large`)
   return decode(payload, limits, 0)
 }
 

@@ -8,8 +8,8 @@ interface LzmaStream {
   on(event: 'data', listener: (piece: Buffer) => void): LzmaStream
   on(event: 'end', listener: () => void): LzmaStream
   on(event: 'error', listener: (error: Error) => void): LzmaStream
-  write(data: Uint8Array): boolean
-  end(data: Uint8Array): void
+  write(data: Uint8Array, done: (error?: Error | null) => void): boolean
+  end(data?: Uint8Array): void
   destroy?(): void
 }
 interface LzmaNative {
@@ -38,7 +38,7 @@ export async function decompressLzma(payload: Uint8Array, limits: DecodeLimits):
   const maxSize = limits.size ?? limits.maxSize ?? defaultMaxPlaintext
   // Concatenated .xz streams are read as one; what follows the last stream is ignored (compression.md §5).
   const isXz = stream[0] === 0xfd && stream[1] === 0x37
-  const coder = lzmaNative().createStream('autoDecoder', { synchronous: true, flags: isXz ? concatenated : 0 })
+  const coder = lzmaNative().createStream('autoDecoder', { synchronous: true, memlimit: maxDecoderBytes, flags: isXz ? concatenated : 0 })
   try {
     return await through(coder, stream, maxSize)
   } catch (cause) {
@@ -47,6 +47,11 @@ export async function decompressLzma(payload: Uint8Array, limits: DecodeLimits):
     throw new DecompressionError('the lzma stream is damaged', cause)
   }
 }
+
+/** Level 9 needs 65 MiB; a header may claim a dictionary of 4 GiB. */
+const maxDecoderBytes = 256 << 20
+/** What is handed to the decoder at once. */
+const pieceBytes = 4096
 
 /** LZMA_CONCATENATED of liblzma. */
 const concatenated = 8
@@ -64,7 +69,7 @@ async function decompressOne(stream: Uint8Array, maxSize: number): Promise<Buffe
     if (end % 4 !== 0 || end === bytes.length) continue
     tried++
     try {
-      return await through(lzmaNative().createStream('autoDecoder', { synchronous: true, flags: concatenated }), bytes.subarray(0, end), maxSize)
+      return await through(lzmaNative().createStream('autoDecoder', { synchronous: true, memlimit: maxDecoderBytes, flags: concatenated }), bytes.subarray(0, end), maxSize)
     } catch (error) {
       if (error instanceof DecompressionError) throw error
       problem = error
@@ -77,16 +82,29 @@ function through(coder: LzmaStream, data: Uint8Array, maxSize: number): Promise<
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = []
     let length = 0
+    let over = false
     coder.on('data', piece => {
       pieces.push(piece)
       length += piece.length
-      if (length > maxSize) {
+      if (length > maxSize && !over) {
+        over = true
+        pieces.length = 0
         reject(new DecompressionError(`more than ${maxSize} bytes come out of the lzma stream`))
         coder.destroy?.()
       }
     })
     coder.on('end', () => resolve(Buffer.concat(pieces, length)))
-    coder.on('error', reject)
-    coder.end(data)
+    coder.on('error', error => {
+      over = true
+      reject(error)
+    })
+    if (maxSize === Infinity || data.length <= pieceBytes) return coder.end(data)
+    // Piece by piece: the decoder unpacks all that it is given before anybody can count, and a bomb grows 7000 times.
+    const feed = (at: number): void => {
+      if (over) return
+      if (at >= data.length) coder.end()
+      else coder.write(data.subarray(at, at + pieceBytes), () => feed(at + pieceBytes))
+    }
+    feed(0)
   })
 }

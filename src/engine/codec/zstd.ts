@@ -6,11 +6,17 @@ import { withHeader } from './none.js'
 
 interface Zstd {
   compress(data: Uint8Array, parameters: { compressionLevel: number }): Buffer
-  decompress(data: Uint8Array): Buffer
+}
+/** libzstd's own functions, below the package's convenient ones. */
+interface ZstdBinding {
+  /** Bytes written; throws if they do not fit. */
+  decompress(into: Uint8Array, data: Uint8Array): number
 }
 
 let loaded: Zstd | undefined
 const zstdNapi = (): Zstd => (loaded ??= createRequire(import.meta.url)('zstd-napi') as Zstd)
+let loadedBinding: ZstdBinding | undefined
+const zstdBinding = (): ZstdBinding => (loadedBinding ??= createRequire(import.meta.url)('zstd-napi/binding.js') as ZstdBinding)
 
 export function zstd(level: number): Codec {
   return {
@@ -27,14 +33,16 @@ export function decompressZstd(payload: Uint8Array, limits: DecodeLimits): Buffe
   const claimed = contentSize(frame)
   if (claimed === undefined) throw new DecompressionError('the zstd frame does not tell its size')
   if (claimed > (limits.size ?? limits.maxSize ?? defaultMaxPlaintext)) throw new DecompressionError(`the zstd frame claims ${claimed} bytes`)
-  let plain: Buffer
+  const plain = Buffer.allocUnsafe(claimed)
+  let length: number
   try {
-    plain = zstdNapi().decompress(frame)
+    // Into exactly the memory that was claimed: the package's own decompress would add up all frames that follow, or unpack one
+    // that tells no size for as long as it goes on.
+    length = zstdBinding().decompress(plain, frame)
   } catch (cause) {
     throw new DecompressionError('the zstd frame is damaged', cause)
   }
-  // One frame and nothing after it: a second one would make the result longer than the first claims.
-  if (plain.length !== claimed) throw new DecompressionError(`the zstd frame has ${plain.length} bytes instead of ${claimed}`)
+  if (length !== claimed) throw new DecompressionError(`the zstd frame has ${length} bytes instead of ${claimed}`)
   return plain
 }
 

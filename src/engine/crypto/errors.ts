@@ -56,6 +56,24 @@ export class KeyBlobError extends BorgError {
   }
 }
 
+export class UnencryptedRepo extends BorgError {
+  constructor() {
+    super('UnencryptedRepo', 'Keymanagement not available for unencrypted repositories.', 46)
+  }
+}
+
+export class NotABorgKeyFile extends BorgError {
+  constructor() {
+    super('NotABorgKeyFile', 'This file is not a borg key backup, aborting.', 43)
+  }
+}
+
+export class RepoIdMismatch extends BorgError {
+  constructor() {
+    super('RepoIdMismatch', 'This key backup seems to be for a different backup repository, aborting.', 45)
+  }
+}
+
 export class UnsupportedPayloadError extends BorgError {
   constructor(type: number) {
     super('UnsupportedPayloadError', `Unsupported payload type ${type}. A newer version is required to access this repository.`, 48)

@@ -8,7 +8,7 @@ import type { Secrets } from './secrets.js'
 
 const iterationsWritten = 100_000
 /** More would only be an attempt to keep us busy. */
-const maxIterations = 100_000_000
+const maxIterations = 10_000_000
 const maxBlobBytes = 4000
 
 /** The blob's secrets, or undefined if the passphrase is wrong. KeyBlobError if it is no blob. The passphrase is not wiped. */
@@ -35,6 +35,16 @@ export function openKeyBlob(blob: Buffer, passphrase: Uint8Array, tamRequiredDef
   }
 }
 
+/** Whether bytes have the shape of a key blob; what it holds shows only with the passphrase. */
+export function isKeyBlob(blob: Buffer): boolean {
+  try {
+    const outer = readMap(blob)
+    return outer.get('version') === 1 && ['data', 'hash', 'salt'].every(name => Buffer.isBuffer(outer.get(name)))
+  } catch {
+    return false
+  }
+}
+
 function readMap(bytes: Buffer): Map<string, MsgValue> {
   if (bytes.length > maxBlobBytes) throw new KeyBlobError('it is too long')
   try {
@@ -52,7 +62,9 @@ function readSecrets(inner: Map<string, MsgValue>, tamRequiredDefault: boolean):
     return value
   }
   const chunkSeed = inner.get('chunk_seed')
-  if (typeof chunkSeed !== 'number') throw new KeyBlobError('chunk_seed is missing')
+  if (typeof chunkSeed !== 'number' || chunkSeed !== (chunkSeed | 0)) throw new KeyBlobError('chunk_seed is missing or too large')
+  const lengths: Record<string, readonly number[]> = { enc_key: [32], enc_hmac_key: [32, 128], id_key: [32, 128] }
+  for (const [name, allowed] of Object.entries(lengths)) if (!allowed.includes(bytes(name).length)) throw new KeyBlobError(`${name} has ${bytes(name).length} bytes`)
   const tamRequired = inner.get('tam_required')
   return {
     encKey: secured(bytes('enc_key')), encHmacKey: secured(bytes('enc_hmac_key')), idKey: secured(bytes('id_key')),

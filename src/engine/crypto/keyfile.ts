@@ -14,6 +14,12 @@ export interface KeyfilePlaces {
 
 /** Path and base64 text of the key file of a repository. Errors name the location as people know it. */
 export function findKeyfile(places: KeyfilePlaces, repositoryId: Buffer, location: string): { path: string; text: string } {
+  const path = locateKeyfile(places, repositoryId, location)
+  return { path, text: textOf(readFileSync(path, 'latin1')) }
+}
+
+/** The file with the repository's header, whatever follows it. KeyfileNotFoundError, KeyfileInvalidError, KeyfileMismatchError. */
+export function locateKeyfile(places: KeyfilePlaces, repositoryId: Buffer, location: string): string {
   const header = marker + repositoryId.toString('hex')
   if (places.file !== undefined) {
     const path = resolve(places.file)
@@ -21,7 +27,7 @@ export function findKeyfile(places: KeyfilePlaces, repositoryId: Buffer, locatio
     const content = readFileSync(path, 'latin1')
     if (!content.startsWith(marker)) throw new KeyfileInvalidError(location, path)
     if (!content.startsWith(header)) throw new KeyfileMismatchError(location, path)
-    return { path, text: textOf(content) }
+    return path
   }
   for (const name of existsSync(places.folder) ? readdirSync(places.folder).sort() : []) {
     const path = join(places.folder, name)
@@ -32,7 +38,7 @@ export function findKeyfile(places: KeyfilePlaces, repositoryId: Buffer, locatio
       // A folder or a file of somebody else: not the key that is looked for.
       continue
     }
-    if (content.startsWith(header)) return { path, text: textOf(content) }
+    if (content.startsWith(header)) return path
   }
   throw new KeyfileNotFoundError(location, places.folder)
 }
@@ -41,6 +47,22 @@ function textOf(content: string): string {
   const end = content.indexOf('\n')
   if (end < 0) throw new KeyBlobError('the key file has one line only')
   return content.slice(end + 1).trim()
+}
+
+/** First line of the key file of a repository, with its newline. */
+export function keyfileHeader(repositoryId: Uint8Array): string {
+  return `${marker}${Buffer.from(repositoryId).toString('hex')}\n`
+}
+
+/** Path of the file that holds or, named by BORG_KEY_FILE, is to hold the key of a repository; undefined if a new one is wanted. */
+export function existingKeyfile(places: KeyfilePlaces, repositoryId: Buffer): string | undefined {
+  if (places.file !== undefined) return resolve(places.file)
+  try {
+    return locateKeyfile(places, repositoryId, '')
+  } catch (error) {
+    if (error instanceof KeyfileNotFoundError) return undefined
+    throw error
+  }
 }
 
 /** Where a new key file goes. `path` is the location's path as typed, `host` for remote ones. KeyBlobError if BORG_KEY_FILE exists. */
@@ -67,5 +89,5 @@ export class KeyfileExists extends KeyBlobError {
 }
 
 export function saveKeyfile(path: string, repositoryId: Buffer, text: string): void {
-  saveFile(path, Buffer.from(`${marker}${repositoryId.toString('hex')}\n${text}\n`), { mode: 0o600 })
+  saveFile(path, Buffer.from(`${keyfileHeader(repositoryId)}${text}\n`), { mode: 0o600 })
 }

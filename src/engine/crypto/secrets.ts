@@ -29,3 +29,13 @@ export function newSecrets(type: KeyType, repositoryId: Buffer): Secrets {
 export function wipeSecrets(secrets: Secrets): void {
   for (const secret of [secrets.encKey, secrets.encHmacKey, secrets.idKey]) wipe(secret)
 }
+
+/** A copy in guarded memory of its own: both have to be wiped. */
+export function copySecrets(secrets: Secrets): Secrets {
+  const copy = (secret: Buffer): Buffer => {
+    const bytes = secureBuffer(secret.length)
+    bytes.set(secret)
+    return bytes
+  }
+  return { ...secrets, encKey: copy(secrets.encKey), encHmacKey: copy(secrets.encHmacKey), idKey: copy(secrets.idKey) }
+}

@@ -37,6 +37,11 @@ export interface SharedTable {
   readonly valueWords: number
 }
 
+/** The same of a table that is in memory. */
+export interface MemoryTable extends SharedTable {
+  readonly buffer: SharedArrayBuffer
+}
+
 /** Looks ids up in a table that another thread owns. */
 export class SharedTableReader {
   readonly #words: Uint32Array | undefined
@@ -255,6 +260,12 @@ export class HashTable {
     return { buffer: this.#file ? undefined : this.#buffer, path, buckets: this.#buckets, valueWords: this.valueWords }
   }
 
+  /** For passes over all of it in other orders than its own: reads a table on file into memory. */
+  inMemory(): MemoryTable {
+    this.#toMemory()
+    return { buffer: this.#buffer, path: undefined, buckets: this.#buckets, valueWords: this.valueWords }
+  }
+
   /** Bucket number of an id, -1 if absent. Valid until the next change. */
   find(id: Uint8Array): number {
     this.#keyBytes.set(id)
@@ -290,6 +301,26 @@ export class HashTable {
     let bucket = this.find(id)
     if (bucket < 0) bucket = this.#insert(id)
     for (let word = this.valueWords - 1; word >= 0; word--) this.setValue(bucket, word, values[word]!)
+  }
+
+  /**
+   * Inserts or replaces the key in words[at, at + 8) with two values, for tables that have two. Returns the first value it had
+   * before, -1 if it is new. One search, for loops over millions of keys.
+   */
+  exchange(words: Uint32Array, at: number, first: number, second: number): number {
+    for (let word = 0; word < keyWords; word++) this.#key[word] = words[at + word]!
+    let bucket = this.#search()
+    const older = bucket < 0 ? -1 : this.value(bucket, 0)
+    if (bucket < 0) bucket = this.#insertKey()
+    if (this.#file) {
+      this.setValue(bucket, 1, second)
+      this.setValue(bucket, 0, first)
+      return older
+    }
+    const to = bucket * this.#stride + keyWords
+    this.#words[to + 1] = second
+    this.#words[to] = first
+    return older
   }
 
   #insert(id: Uint8Array): number {
@@ -382,6 +413,20 @@ export class HashTable {
     }
   }
 
+  /** Enters every id of another table, of whatever value size, with all values 0. Ids that are here already keep theirs. */
+  addIds(other: MemoryTable): void {
+    this.#toMemory()
+    const from = new Uint32Array(other.buffer)
+    const [fromStride, stride] = [keyWords + other.valueWords, this.#stride]
+    for (let at = 0; at < from.length; at += fromStride) {
+      if (from[at + keyWords]! >= deletedMark) continue
+      for (let word = 0; word < keyWords; word++) this.#key[word] = from[at + word]!
+      if (search(this.#words, this.#key, this.#buckets, stride) >= 0) continue
+      const to = this.#insertKey() * stride + keyWords
+      for (let word = this.valueWords - 1; word >= 0; word--) this.#words[to + word] = 0
+    }
+  }
+
   /** The used buckets one after the other, as a file holds them that is only read through. */
   compact(): { readonly header: Buffer; readonly bytes: Uint8Array } {
     const bytes = new Uint8Array(this.#entries * this.#stride * 4)
@@ -395,6 +440,23 @@ export class HashTable {
       }
     }
     return { header: packTableHeader({ entries: this.#entries, buckets: this.#entries }, this.valueWords), bytes }
+  }
+
+  /** Buckets of this table whose key `other` lacks (-1) or holds with another value (its bucket there). No change meanwhile. */
+  *differences(other: HashTable): Generator<{ bucket: number; otherBucket: number }> {
+    const stride = this.#stride
+    let first = 0
+    for (const words of this.#wordBlocks()) {
+      for (let at = 0; at < words.length; at += stride) {
+        if (words[at + keyWords]! >= deletedMark) continue
+        for (let word = 0; word < keyWords; word++) other.#key[word] = words[at + word]!
+        const otherBucket = other.#search()
+        let word = 0
+        if (otherBucket >= 0) while (word < this.valueWords && words[at + keyWords + word] === other.value(otherBucket, word)) word++
+        if (word < this.valueWords) yield { bucket: first + at / stride, otherBucket }
+      }
+      first += words.length / stride
+    }
   }
 
   #markAllEmpty(): void {

@@ -10,6 +10,7 @@ import { keyTypeOf } from '../crypto/key-types.js'
 import { keyFromSecrets, plaintextKey } from '../crypto/keys.js'
 import { NonceSource } from '../crypto/nonces.js'
 import type { Passphrases } from '../crypto/passphrase.js'
+import type { Secrets } from '../crypto/secrets.js'
 import type { Places } from '../platform/places.js'
 import type { Repository } from '../repository/repository.js'
 import { RepoObjects } from '../store/repo-objects.js'
@@ -17,8 +18,13 @@ import { RepoObjects } from '../store/repo-objects.js'
 export interface OpenRepositoryOptions {
   readonly places: Places
   readonly passphrases: Passphrases
-  readonly questions: SecurityQuestions
+  /** Who answers for what this client knows of the repository. Absent: that is not asked for, and nothing is refused. */
+  readonly questions?: SecurityQuestions
   readonly operation: OperationClass
+  /** Called with the secrets of the key before they are taken into it and wiped, for who has to write the key anew. */
+  readonly unlocked?: (secrets: Secrets, passphrase: Buffer) => void
+  /** A manifest without TAM is taken all the same: for who is about to decide about that. */
+  readonly tamNotRequired?: boolean
 }
 
 export interface OpenedRepository<R extends Repository = Repository> {
@@ -40,13 +46,20 @@ export async function openRepository<R extends Repository>(repository: R, option
   const bound = key.encrypted ? key.nonceOf(object) + BigInt(Math.ceil(object.length / 16)) : 0n
   const nonces = new NonceSource(repository, security, bound)
   const objects = new RepoObjects(key, nonces, lz4)
-  const manifest = await Manifest.load(object, objects, repository.location, options.operation)
-  security.setTamRequired(manifest.config.get('tam_required') === true)
-  await security.check(repository.location, key, manifest, options.questions)
+  const manifest = await Manifest.load(object, objects, repository.location, options.operation, options.tamNotRequired ? false : key.tamRequired)
+  if (manifest.tamVerified || !options.tamNotRequired) security.setTamRequired(manifest.config.get('tam_required') === true)
+  if (options.questions) await security.check(repository.location, key, manifest, options.questions)
   return { repository, key, keyfile, manifest, objects, nonces, security }
 }
 
-async function loadKey(repository: Repository, manifestObject: Buffer, options: OpenRepositoryOptions, security: SecurityFolder): Promise<{ key: Key; keyfile: string | undefined }> {
+export type LoadKeyOptions = Pick<OpenRepositoryOptions, 'places' | 'passphrases' | 'unlocked'>
+
+/** The key that a stored object tells the type of: for what must not depend on the manifest. Nothing is checked. */
+export async function loadKeyFor(repository: Repository, object: Buffer, options: LoadKeyOptions): Promise<Key> {
+  return (await loadKey(repository, object, options, new SecurityFolder(options.places, repository.id))).key
+}
+
+async function loadKey(repository: Repository, manifestObject: Buffer, options: LoadKeyOptions, security: SecurityFolder): Promise<{ key: Key; keyfile: string | undefined }> {
   const type = keyTypeOf(manifestObject[0] ?? -1)
   if (!type) throw new UnsupportedPayloadError(manifestObject[0] ?? -1)
   if (type.kept === 'nowhere') return { key: plaintextKey(), keyfile: undefined }
@@ -62,7 +75,11 @@ async function loadKey(repository: Repository, manifestObject: Buffer, options: 
   }
   const blob = keyBlobOf(text)
   if (blob.length === 0) throw new KeyBlobError('it is no base64')
-  const { value, empty } = await options.passphrases.unlock(keyfile ?? repository.location, passphrase => openKeyBlob(blob, passphrase, security.tamRequired))
+  const { value, empty } = await options.passphrases.unlock(keyfile ?? repository.location, passphrase => {
+    const secrets = openKeyBlob(blob, passphrase, security.tamRequired)
+    if (secrets) options.unlocked?.(secrets, passphrase)
+    return secrets
+  })
   const unencrypted = !type.encrypted || (type.kept === 'repository' && empty)
   return { key: keyFromSecrets(type, value, unencrypted), keyfile }
 }

@@ -52,6 +52,8 @@ function directoryForm(text: string, inside: string, below: string): string {
   return text.endsWith('/') ? `${normalPath(text).replace(/\/+$/, '')}/${inside}` : normalPath(text) + below
 }
 
+const directories = '(?:[^/]*/)*', anyName = '[^/]*'
+
 /** A shell glob as a regular expression source. `within`: wildcards stop at slashes, and `**` followed by a slash stands for directories. */
 export function globExpression(glob: string, wildcards: 'across' | 'within'): string {
   const characters = [...glob]
@@ -63,9 +65,10 @@ export function globExpression(glob: string, wildcards: 'across' | 'within'): st
         while (characters[at] === '*') at++
         source += '.*'
       } else if (at + 2 < characters.length && characters[at] === '*' && characters[at + 1] === '/') {
-        source += '(?:[^/]*/)*'
+        // Once is enough, and a row of them would make the expression try every way to share the directories out.
+        if (!source.endsWith(directories)) source += directories
         at += 2
-      } else source += '[^/]*'
+      } else if (!source.endsWith(anyName)) source += anyName
     } else if (character === '?') source += wildcards === 'across' ? '.' : '[^/]'
     else if (character === '[') {
       let end = at

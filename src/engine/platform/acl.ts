@@ -93,7 +93,7 @@ export function aclBinary(text: Uint8Array, numericIds: boolean): Buffer | undef
       if (qualifier === '') entries.push({ tag: isUser ? tagUserObj : tagGroupObj, permissions, id: undefinedId })
       else {
         const id = resolveId(isUser, qualifier, number, numericIds)
-        if (id === undefined) return undefined
+        if (id === undefined || id >= undefinedId) return undefined
         entries.push({ tag: isUser ? tagUser : tagGroup, permissions, id })
       }
     } else if (type === 'mask' || type === 'm') entries.push({ tag: tagMask, permissions, id: undefinedId })

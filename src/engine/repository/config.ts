@@ -1,11 +1,11 @@
 /** The repository's config file: INI, one section `[repository]` (repository.md §1, §2). */
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync, type Stats } from 'node:fs'
 import { join } from 'node:path'
 import { maxEntryBytes } from '../constants.js'
 import { errnoOf, messageOf } from '../errors.js'
 import { files } from '../platform/files.js'
 import { saveFile } from '../platform/save-file.js'
-import { InvalidRepository, InvalidRepositoryConfig, UnsupportedVersion } from './errors.js'
+import { InvalidRepository, InvalidRepositoryConfig } from './errors.js'
 
 const section = 'repository'
 
@@ -24,7 +24,7 @@ export class RepositoryConfig {
     this.#values = values
   }
 
-  /** InvalidRepository without the file or its section, InvalidRepositoryConfig for values that are none. */
+  /** InvalidRepository without the file, InvalidRepositoryConfig without its section or for values that are none. */
   static load(folder: string, location: string): RepositoryConfig {
     const path = join(folder, 'config')
     let text: string
@@ -35,10 +35,10 @@ export class RepositoryConfig {
       throw new InvalidRepositoryConfig(location, messageOf(error), { cause: error })
     }
     const values = parseIni(text)
-    if (!values) throw new InvalidRepository(location)
+    if (!values) throw new InvalidRepositoryConfig(location, 'no repository section found')
     const config = new RepositoryConfig(path, location, values)
     const version = config.get('version')
-    if (version !== '1') throw new UnsupportedVersion(location, version ?? 'missing')
+    if (version !== '1') throw new InvalidRepositoryConfig(location, version === undefined ? 'the version is missing' : `repository version ${version} is not supported by this borg version`)
     if (!/^[0-9a-fA-F]{64}$/.test(config.get('id') ?? '')) throw new InvalidRepositoryConfig(location, 'the id is missing or malformed')
     return config
   }
@@ -86,28 +86,41 @@ export class RepositoryConfig {
   /** As Borg: a hard link keeps the old file while the new one replaces it; then its content is overwritten, as it may hold an old key. */
   save(): void {
     const old = `${this.#path}.old`
-    files.removeIfThere(old)
+    // Left over by a crash.
+    eraseFile(old)
     try {
       files.link(this.#path, old)
     } catch (error) {
       // A new repository has none; some file systems know no hard links, and replacing is safe without.
-      if (!['ENOENT', 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK', 'ENOSYS', 'EACCES'].includes(errnoOf(error) ?? '')) throw error
+      if (!['ENOENT', 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK', 'ENOSYS', 'EACCES', 'EIO'].includes(errnoOf(error) ?? '')) throw error
     }
     saveFile(this.#path, Buffer.from(formatIni(this.#values)))
+    eraseFile(old)
+  }
+}
+
+/**
+ * Overwrites a file and removes it. One with further hard links is only removed: they belong to a copy of the repository, whose key
+ * it may be.
+ */
+function eraseFile(path: string): void {
+  let facts: Stats
+  try {
+    facts = statSync(path)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return
+    throw error
+  }
+  if (facts.nlink === 1) {
+    const fd = files.open(path, 'r+')
     try {
-      const length = readFileSync(old).length
-      const fd = files.open(old, 'r+')
-      try {
-        files.writeAll(fd, Buffer.alloc(length))
-        files.datasync(fd)
-      } finally {
-        files.close(fd)
-      }
-      files.remove(old)
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
+      files.writeAll(fd, Buffer.alloc(facts.size))
+      files.datasync(fd)
+    } finally {
+      files.close(fd)
     }
   }
+  files.remove(path)
 }
 
 /** Numbers with an optional suffix, powers of 1000. */

@@ -3,9 +3,9 @@
  *
  *   0  CRC-32 of all that follows   4  size of the whole entry   8  tag   9  key (PUT, DELETE)   41  value (PUT)
  */
-import { crc32 } from 'node:zlib'
 import { idBytes, maxEntryBytes, putHeaderBytes } from '../constants.js'
 import { type ChunkId, chunkId } from '../ids.js'
+import { crc32 } from '../crc32.js'
 import { SegmentError } from './errors.js'
 
 export const magic = Buffer.from('BORG_SEG')

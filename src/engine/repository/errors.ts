@@ -21,14 +21,6 @@ export const CheckNeeded = repositoryError('CheckNeeded', 12, location => `Incon
 export const InsufficientFreeSpace = repositoryError('InsufficientFreeSpaceError', 14, (_location, detail) => `Insufficient free space to complete transaction ${detail}.`)
 export const StorageQuotaExceeded = repositoryError('StorageQuotaExceeded', 20, (_location, detail) => `The storage quota ${detail}. Try deleting some archives.`)
 
-/** As InvalidRepository for scripts, but telling people why. */
-export class UnsupportedVersion extends InvalidRepository {
-  constructor(location: string, version: string) {
-    super(location)
-    this.message = `${location} is not a valid repository. Check repo config. It has version ${version}, and this program knows version 1 only.`
-  }
-}
-
 export class ObjectNotFound extends BorgError {
   readonly id: Uint8Array
   constructor(id: Uint8Array, location: string) {
@@ -37,10 +29,24 @@ export class ObjectNotFound extends BorgError {
   }
 }
 
-/** A damaged entry of a segment. */
+/** A damaged entry of a segment. `more` stands behind the place. */
 export class SegmentError extends IntegrityError {
-  constructor(detail: string, segment: number, offset?: number) {
-    super(offset === undefined ? `${detail} [segment ${segment}]` : `${detail} [segment ${segment}, offset ${offset}]`)
+  constructor(detail: string, segment: number, offset: number, more = '') {
+    super(`${detail} [segment ${segment}, offset ${offset}]${more}`)
+  }
+
+  /** From the sentence of one that another thread met. */
+  static of(message: string): SegmentError {
+    const error = new SegmentError('', 0, 0)
+    error.message = message
+    return error
+  }
+}
+
+/** What append-only mode forbids. Borg says it in the same words, with a traceback. */
+export class AppendOnly extends BorgError {
+  constructor(location: string) {
+    super('Error', `${location} is in append-only mode`)
   }
 }
 
@@ -65,5 +71,12 @@ export class LockMalformed extends BorgError {
 export class NotLocked extends BorgError {
   constructor(path: string) {
     super('NotLocked', `Failed to release the lock ${path} (was not locked).`, 74)
+  }
+}
+
+/** Somebody ran break-lock, or took this process for dead. What was not committed is given up: another writer may be at work. */
+export class LockLost extends BorgError {
+  constructor(location: string) {
+    super('NotLocked', `The lock of ${location} was broken while it was in use. Nothing was committed since; run the command again.`, 74)
   }
 }

@@ -1,14 +1,16 @@
 /** hints.T: what compaction and the quota need to know (repository.md §5). Map keys are integers and raw ids. */
-import { type ChunkId, idKey } from '../ids.js'
+import { idBytes } from '../constants.js'
+import { chunkId } from '../ids.js'
 import { MsgReader, MsgWriter, MsgpackError } from '../msgpack.js'
+import { ShadowIndex } from './shadow-index.js'
 
 export class Hints {
   /** Segment -> live PUT entries. */
   readonly segments = new Map<number, number>()
   /** Segment -> bytes that compaction would free. */
   readonly compact = new Map<number, number>()
-  /** Id key -> segments that hold older PUTs of it. */
-  readonly shadow = new Map<string, number[]>()
+  /** Deleted id -> segments that hold PUTs of it still. */
+  shadow = new ShadowIndex()
   /** Bytes of all live PUT entries. */
   quotaUse = 0
 
@@ -18,13 +20,6 @@ export class Hints {
 
   addFreeable(segment: number, bytes: number): void {
     this.compact.set(segment, (this.compact.get(segment) ?? 0) + bytes)
-  }
-
-  addShadow(id: ChunkId, segment: number): void {
-    const key = idKey(id)
-    const older = this.shadow.get(key)
-    if (older) older.push(segment)
-    else this.shadow.set(key, [segment])
   }
 
   pack(): Buffer {
@@ -40,8 +35,8 @@ export class Hints {
     writer.int(this.quotaUse)
     writer.raw('shadow_index')
     writer.mapHeader(this.shadow.size)
-    for (const [key, segments] of this.shadow) {
-      writer.rawByteString(key)
+    for (const { id, segments } of this.shadow.entries()) {
+      writer.raw(id)
       writer.arrayHeader(segments.length)
       for (const segment of segments) writer.int(segment)
     }
@@ -60,11 +55,14 @@ export class Hints {
         case 'compact': readIntegerMap(reader, hints.compact); break
         case 'storage_quota_use': hints.quotaUse = reader.number(); break
         case 'shadow_index':
-          for (let entries = reader.mapHeader(); entries > 0; entries--) {
-            const key = reader.rawByteString()
+          for (let entries = reader.mapHeader(), first = true; entries > 0; entries--, first = false) {
+            // No more than the bytes that are left can hold: the count is not to be trusted.
+            if (first) hints.shadow = new ShadowIndex(Math.min(entries, bytes.length / idBytes))
+            const key = reader.raw()
+            if (key.length !== idBytes) throw new MsgpackError(`hints with an id of ${key.length} bytes`)
             const segments: number[] = []
             for (let length = reader.arrayHeader(); length > 0; length--) segments.push(reader.number())
-            hints.shadow.set(key, segments)
+            hints.shadow.set(chunkId(key), segments)
           }
           break
         default: reader.skip()

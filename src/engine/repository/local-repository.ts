@@ -1,29 +1,37 @@
 /** A repository in a directory of this machine: assembles log, state, lock and config (repository.md). */
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statfsSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { putHeaderBytes, maxEntryBytes, maxObjectBytes } from '../constants.js'
-import { BorgError, errnoOf, IntegrityError } from '../errors.js'
+import { BorgError, errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { formatNonce, parseNonce } from '../crypto/nonces.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import type { Log } from '../log.js'
-import type { HashTable, SharedTable } from '../hashindex/hash-table.js'
+import type { HashTable, MemoryTable, SharedTable } from '../hashindex/hash-table.js'
+import { files } from '../platform/files.js'
 import { saveFile } from '../platform/save-file.js'
+import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
-  AlreadyExists, AtticRepository, DoesNotExist, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
+  AlreadyExists, AtticRepository, InsufficientFreeSpace, LockLost, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
+import type { Hints } from './hints.js'
 import { Lock, type LockKind } from './lock.js'
 import type { Repository, Transaction } from './repository.js'
+import { findRepository, lockPath } from './repository-home.js'
 import { Segments } from './segments.js'
-import { indexFileBytes, loadState, type LoadOptions, newestIndex, type RepositoryState, saveState, tellDamage } from './state.js'
+import { indexFileBytes, loadState, type LoadOptions, newestIndex, type RepositoryState, saveState, StateFileDamaged } from './state.js'
 
 export interface OpenOptions {
   readonly lock: LockKind | 'none'
   readonly lockWaitMs: number
   readonly log: Log
+  /** Opens also what cannot be read otherwise, for check(): reading then throws what stood in the way, until check repaired it. */
+  readonly forCheck?: boolean
+  /** Nothing in the repository is changed, not even an index that lags behind. */
+  readonly readOnly?: boolean
   /** Largest index file that is read whole at once; a larger one is looked into where it lies. */
   readonly smallIndexBytes?: number
 }
@@ -51,23 +59,35 @@ export class LocalRepository implements Repository {
   readonly #log: Log
   readonly #lock: Lock
   readonly #segments: Segments
+  /** As loaded or made, or why there is none. */
+  #loaded: RepositoryState | Error
+  #readOnly: boolean
   readonly #smallIndexBytes: number | undefined
-  #state: RepositoryState
   /** Transaction that refresh() last told of, or that the repository was opened with. */
   #toldTransaction: number
   /** Open or queued transactions, one after the other. */
   #queue: Promise<unknown> = Promise.resolve()
 
-  private constructor(path: string, config: RepositoryConfig, lock: Lock, segments: Segments, state: RepositoryState, options: OpenOptions) {
+  private constructor(path: string, config: RepositoryConfig, lock: Lock, segments: Segments, state: RepositoryState | Error, options: OpenOptions) {
     this.path = path
     this.location = path
     this.config = config
     this.#lock = lock
     this.#segments = segments
-    this.#state = state
-    this.#toldTransaction = state.transaction
+    this.#loaded = state
+    this.#readOnly = options.readOnly ?? false
     this.#smallIndexBytes = options.smallIndexBytes
+    this.#toldTransaction = state instanceof Error ? -1 : state.transaction
     this.#log = options.log
+  }
+
+  get #state(): RepositoryState {
+    if (this.#loaded instanceof Error) throw this.#loaded
+    return this.#loaded
+  }
+
+  set #state(state: RepositoryState) {
+    this.#loaded = state
   }
 
   /** Makes an empty repository; the path may be an empty directory. */
@@ -92,23 +112,25 @@ export class LocalRepository implements Repository {
   }
 
   static async open(path: string, options: OpenOptions): Promise<LocalRepository> {
-    const folder = resolve(path)
-    try {
-      if (!statSync(folder).isDirectory()) throw new DoesNotExist(folder)
-    } catch (error) {
-      if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errnoOf(error) ?? '')) throw new DoesNotExist(folder)
-      if (errnoOf(error) === 'EACCES') throw new PathPermissionDenied(folder)
-      throw error
-    }
     // Before anything is written, a lock directory included, it must be a repository.
-    const config = RepositoryConfig.load(folder, folder)
-    const lock = new Lock(join(folder, 'lock'), options.log)
+    const { folder, config: unlocked } = findRepository(path)
+    const lock = new Lock(lockPath(folder), options.log)
     if (options.lock !== 'none') await lock.acquire(options.lock, options.lockWaitMs)
     try {
+      // Another client may have changed it while we waited.
+      const config = options.lock === 'none' ? unlocked : RepositoryConfig.load(folder, folder)
       const segments = new Segments(folder, { segmentsPerDir: config.segmentsPerDir, maxSegmentSize: config.maxSegmentSize })
       refuseAttic(folder, segments)
-      const { state, stale } = loadState(folder, folder, segments, options.log, { trusting: options.lock !== 'exclusive', smallBytes: options.smallIndexBytes })
-      if (stale && options.lock === 'exclusive') saveState(folder, state)
+      let state: RepositoryState | Error
+      try {
+        const trusting = options.lock !== 'exclusive' && !options.forCheck
+        const loaded = loadState(folder, folder, segments, options.log, { trusting, smallBytes: options.smallIndexBytes })
+        state = loaded.state
+        if (loaded.stale && options.lock === 'exclusive' && !options.readOnly) saveState(folder, state)
+      } catch (error) {
+        if (!options.forCheck || !(error instanceof BorgError)) throw error
+        state = error
+      }
       return new LocalRepository(folder, config, lock, segments, state, options)
     } catch (error) {
       lock.release()
@@ -133,6 +155,11 @@ export class LocalRepository implements Repository {
     return this.#state.index.shared()
   }
 
+  /** Verified and in memory, for passes over all of it. */
+  indexInMemory(): MemoryTable {
+    return this.#completeState().index.inMemory()
+  }
+
   // --- locks, for a mount that holds one only while it works ---
 
   get lockHeld(): LockKind | undefined {
@@ -151,7 +178,7 @@ export class LocalRepository implements Repository {
   // --- reading ---
 
   has(id: ChunkId): boolean {
-    return this.#place(id) !== undefined
+    return this.entryPosition(id) !== undefined
   }
 
   get(id: ChunkId): Promise<Buffer> {
@@ -159,7 +186,7 @@ export class LocalRepository implements Repository {
   }
 
   getSync(id: ChunkId): Buffer {
-    const { segment, offset } = this.#placeOf(id)
+    const { segment, offset } = this.#positionOf(id)
     return valueOf(this.#segments.readEntry(segment, offset), id, segment, offset)
   }
 
@@ -169,20 +196,69 @@ export class LocalRepository implements Repository {
 
   /** ObjectNotFound; SegmentError if the entry's header is damaged. */
   locate(id: ChunkId): EntryLocation {
-    const { segment, offset } = this.#placeOf(id)
+    const { segment, offset } = this.#positionOf(id)
     const length = this.#segments.entryLength(segment, offset)
     if (length < putHeaderBytes || length > maxEntryBytes) throw new SegmentError(`Invalid segment entry size ${length}`, segment, offset)
     return { fd: this.#segments.descriptor(segment), segment, offset, length }
   }
 
+  #positionOf(id: ChunkId): { segment: number; offset: number } {
+    const position = this.entryPosition(id)
+    if (!position) throw new ObjectNotFound(id, this.location)
+    return position
+  }
+
+  /**
+   * Segment and offset of an object's entry, undefined if there is none. An index that was not verified is only believed where
+   * the entry that it points to is the one that was wanted; else it is verified now, and made anew if it is damaged.
+   */
+  entryPosition(id: ChunkId): { segment: number; offset: number } | undefined {
+    if (this.#state.complete) {
+      try {
+        const position = positionIn(this.#state.index, id)
+        if (position && this.#segments.holds(position.segment, position.offset, id)) return position
+      } catch (error) {
+        if (!(error instanceof IntegrityError) && errnoOf(error) === undefined) throw error
+      }
+      this.#completeState()
+    }
+    return positionIn(this.#state.index, id)
+  }
+
+  /** Verifies an index that was not, and reads the hints. What is damaged is made anew from the segments. */
+  #completeState(): RepositoryState {
+    const { complete, index, transaction } = this.#state
+    if (!complete) return this.#state
+    try {
+      this.#state = complete()
+    } catch (error) {
+      if (!(error instanceof StateFileDamaged)) throw error
+      // Another client's new index may have taken this one's place, and the file have gone with it (network file systems).
+      const replaced = newestIndex(this.path) !== transaction
+      if (!replaced) this.#log.write('warning', 'borg.repository', error.message)
+      this.#segments.closeReaders()
+      this.#state = this.#load({ rebuild: !replaced })
+      index.close()
+    }
+    return this.#state
+  }
+
+  #load(options: LoadOptions): RepositoryState {
+    return loadState(this.path, this.location, this.#segments, this.#log, { ...options, smallBytes: this.#smallIndexBytes }).state
+  }
+
+  /** What compaction needs to know, as of the last commit; not to be changed. */
+  get hints(): Readonly<Hints> {
+    return this.#completeState().hints
+  }
+
   storedSize(id: ChunkId): number | undefined {
-    const place = this.#place(id)
-    return place && this.#segments.entryLength(place.segment, place.offset) - putHeaderBytes
+    const position = this.entryPosition(id)
+    return position && this.#segments.entryLength(position.segment, position.offset) - putHeaderBytes
   }
 
   list(after: ChunkId | undefined, limit: number): Promise<ChunkId[]> {
-    this.#completeState()
-    const { index } = this.#state
+    const { index } = this.#completeState()
     const start = after === undefined ? 0 : index.find(after) + 1
     const ids: ChunkId[] = []
     for (const { id } of index.entries(start)) {
@@ -190,50 +266,6 @@ export class LocalRepository implements Repository {
       if (ids.length >= limit) break
     }
     return Promise.resolve(ids)
-  }
-
-  #placeOf(id: ChunkId): { segment: number; offset: number } {
-    const place = this.#place(id)
-    if (!place) throw new ObjectNotFound(id, this.location)
-    return place
-  }
-
-  /**
-   * Where the index has an object, undefined for one that there is not. An index that was not verified is only believed where
-   * the entry that it points to is the one that was wanted; else it is verified now, and made anew if it is damaged.
-   */
-  #place(id: ChunkId): { segment: number; offset: number } | undefined {
-    if (this.#state.complete) {
-      try {
-        const place = placeIn(this.#state.index, id)
-        if (place && this.#segments.holds(place.segment, place.offset, id)) return place
-        this.#completeState()
-      } catch (error) {
-        if (!(error instanceof IntegrityError) && errnoOf(error) === undefined) throw error
-        this.#completeState()
-      }
-    }
-    return placeIn(this.#state.index, id)
-  }
-
-  /** Verifies an index that was not, and reads the hints. What is damaged is made anew from the segments. */
-  #completeState(): void {
-    const { complete, index, transaction } = this.#state
-    if (!complete) return
-    try {
-      this.#state = complete()
-    } catch (error) {
-      // Another client's new index may have taken this one's place, and the file have gone with it (network file systems).
-      const replaced = newestIndex(this.path) !== transaction
-      if (!replaced) tellDamage(this.#log, error)
-      this.#segments.closeReaders()
-      this.#state = this.#loadState({ rebuild: !replaced })
-      index.close()
-    }
-  }
-
-  #loadState(options: LoadOptions): RepositoryState {
-    return loadState(this.path, this.location, this.#segments, this.#log, { ...options, smallBytes: this.#smallIndexBytes }).state
   }
 
   lastTransaction(): Promise<number> {
@@ -246,7 +278,7 @@ export class LocalRepository implements Repository {
     if (newest !== transaction || this.#segments.lastCommitted(newest) !== newest) {
       this.#segments.closeReaders()
       const { index } = this.#state
-      this.#state = this.#loadState({ trusting: true })
+      this.#state = this.#load({ trusting: true })
       index.close()
     }
     const changed = this.#state.transaction !== this.#toldTransaction
@@ -257,20 +289,35 @@ export class LocalRepository implements Repository {
   // --- writing ---
 
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    const run = this.#queue.then(() => this.#transact(work))
+    return this.exclusively(async () => {
+      const tx: LocalTransaction = new LocalTransaction(this.#segments, this.#state, this.config, this.location, () => this.#commit(tx))
+      const result = await work(tx)
+      this.#commit(tx)
+      return result
+    })
+  }
+
+  /** Before anything that other clients will see or miss. LockLost if the exclusive lock was broken under us. */
+  assertLocked(): void {
+    if (this.#lock.held !== 'exclusive') throw new Error('changing a repository needs the exclusive lock')
+    if (!this.#lock.stillHeld()) throw new LockLost(this.location)
+  }
+
+  /** Runs `work` as a transaction of its own kind, which commits by itself: what it did not commit is rolled back when it throws. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#queue.then(() => this.#exclusively(work))
     this.#queue = run.catch(() => undefined)
     return run
   }
 
-  async #transact<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    if (this.#lock.held !== 'exclusive') throw new Error('a transaction needs the exclusive lock')
+  async #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#readOnly) throw new Error('a repository that was opened for reading only is not changed')
+    this.assertLocked()
     this.#completeState()
     this.#segments.removeAbove(this.#state.transaction)
-    const tx: LocalTransaction = new LocalTransaction(this.#segments, this.#state, this.config, this.location, () => this.#commit(tx))
+    this.#tellQuota()
     try {
-      const result = await work(tx)
-      this.#commit(tx)
-      return result
+      return await work()
     } catch (error) {
       this.#rollBack()
       throw error
@@ -278,25 +325,70 @@ export class LocalRepository implements Repository {
   }
 
   #commit(tx: LocalTransaction): void {
+    tx.throwIfDoomed()
     if (!tx.changed) return
-    tx.ensureFreeSpace(this.path)
+    this.ensureFreeSpace()
+    this.#tellQuota()
+    this.assertLocked()
     const { index, hints } = this.#state
     const transaction = this.#segments.commit()
     hints.segments.set(transaction, 0)
     hints.addFreeable(transaction, headerBytes)
-    this.#state = { index, hints, transaction }
-    this.#toldTransaction = transaction
-    // From here on the transaction is durable: state files that cannot be written are made anew by the next client.
-    if (this.config.appendOnly) {
-      appendFileSync(join(this.path, 'transactions'), `transaction ${transaction}, UTC time ${new Date().toISOString().replace(/\.(\d+)Z$/, '.$1000')}\n`)
-    }
+    this.committed({ index, hints, transaction })
+    tx.changed = false
+  }
+
+  /** Takes over and saves the state of a transaction whose COMMIT is durable. */
+  committed(state: RepositoryState): void {
+    this.#state = state
+    this.#toldTransaction = state.transaction
+    // State files that cannot be written are made anew by the next client.
     try {
-      saveState(this.path, this.#state)
+      if (this.appendOnly) this.#logTransaction(state.transaction)
+      saveState(this.path, state)
     } catch (error) {
       if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error
       this.#log.write('warning', 'borg.repository', `The disk is full: the index of ${this.location} was not saved and will be rebuilt when the repository is opened next.`)
     }
-    tx.changed = false
+  }
+
+  /** Append-only repositories keep a list of their transactions, by which one finds the way back. */
+  #logTransaction(transaction: number): void {
+    const fd = files.open(join(this.path, 'transactions'), 'a')
+    try {
+      files.writeAll(fd, Buffer.from(`transaction ${transaction}, UTC time ${new Date().toISOString().replace(/\.(\d+)Z$/, '.$1000')}\n`))
+    } finally {
+      files.close(fd)
+    }
+  }
+
+  #tellQuota(): void {
+    const quota = this.config.storageQuota
+    if (quota > 0) this.#log.write('info', 'borg.repository', `Storage quota: ${formatSize(this.#state.hints.quotaUse)} out of ${formatSize(quota)} used.`)
+  }
+
+  /** What a commit and the compaction after it may need (repository.md §4). InsufficientFreeSpace. */
+  ensureFreeSpace(): void {
+    const { index, hints } = this.#state
+    let required = 4 * indexFileBytes(index) + 10 * (hints.segments.size + hints.compact.size) + 4096 + this.config.additionalFreeSpace
+    if (!this.appendOnly) {
+      const fullSegment = this.config.maxSegmentSize + maxEntryBytes
+      let copied = fullSegment
+      if (hints.compact.size < 10) {
+        copied = 0
+        for (const [segment, free] of hints.compact) copied += Math.max(0, this.#segments.size(segment) - free)
+      }
+      required += Math.min(copied, fullSegment)
+    }
+    let available: number
+    try {
+      const { bavail, bsize } = statfsSync(this.path)
+      available = bavail * bsize
+    } catch (error) {
+      this.#log.write('warning', 'borg.repository', `Failed to check free space before committing: ${messageOf(error)}`)
+      return
+    }
+    if (available < required) throw new InsufficientFreeSpace(this.path, `(required: ${formatSize(required)}, available: ${formatSize(available)})`)
   }
 
   #rollBack(): void {
@@ -305,12 +397,13 @@ export class LocalRepository implements Repository {
     // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible.
     const committed = this.#segments.lastCommitted()
     try {
-      this.#segments.removeAbove(committed)
+      // Without the lock they may be somebody else's by now.
+      if (this.#lock.stillHeld()) this.#segments.removeAbove(committed)
     } catch {
       // The next transaction removes it.
     }
     const { index } = this.#state
-    this.#state = this.#loadState({})
+    this.#state = this.#load({})
     index.close()
   }
 
@@ -337,32 +430,57 @@ export class LocalRepository implements Repository {
   }
 
   async reserveNonces(next: bigint, expected: bigint | undefined): Promise<void> {
-    if (this.#lock.held !== 'exclusive') throw new Error('reserving nonces needs the exclusive lock')
+    this.assertLocked()
     if ((await this.freeNonce()) !== expected) throw new BorgError('Error', `The nonce reservation of ${this.location} changed while it was locked. Run the command again.`)
     saveFile(join(this.path, 'nonce'), Buffer.from(formatNonce(next)))
   }
 
-  close(): Promise<void> {
-    this.#state.index.close()
+  // --- for check and compaction, in this room ---
+
+  get segments(): Segments {
+    return this.#segments
+  }
+
+  get appendOnly(): boolean {
+    return this.config.appendOnly
+  }
+
+  get readOnly(): boolean {
+    return this.#readOnly
+  }
+
+  /** The state at the last commit, undefined if it could not be had. */
+  get committedState(): RepositoryState | undefined {
+    return this.#loaded instanceof Error ? undefined : this.#completeState()
+  }
+
+  /** Takes over what was rebuilt or compacted. */
+  adoptState(state: RepositoryState): void {
+    if (!(this.#loaded instanceof Error) && this.#loaded.index !== state.index) this.#loaded.index.close()
+    this.#state = state
+    this.#segments.closeReaders()
+  }
+
+  async close(): Promise<void> {
+    if (!(this.#loaded instanceof Error)) this.#loaded.index.close()
     this.#segments.close()
     this.#lock.release()
-    return Promise.resolve()
   }
 }
 
 class LocalTransaction implements Transaction {
   changed = false
+  #doomed: BorgError | undefined
   readonly #segments: Segments
   readonly #state: RepositoryState
-  readonly #config: RepositoryConfig
+  readonly #quota: number
   readonly #location: string
-
   readonly #commit: () => void
 
   constructor(segments: Segments, state: RepositoryState, config: RepositoryConfig, location: string, commit: () => void) {
     this.#segments = segments
     this.#state = state
-    this.#config = config
+    this.#quota = config.storageQuota
     this.#location = location
     this.#commit = commit
   }
@@ -370,7 +488,12 @@ class LocalTransaction implements Transaction {
   put(id: ChunkId, object: Uint8Array): Promise<void> {
     if (object.length > maxObjectBytes) throw new BorgError('Error', `An object of ${object.length} bytes is too large for a repository (${maxObjectBytes} at most).`)
     const newSegment = isManifest(id)
-    if (this.#state.index.has(id)) this.#delete(id, newSegment)
+    if (this.#state.index.has(id)) {
+      const segment = this.#delete(id, newSegment)
+      // Borg leaves the older PUT out of its shadow index, and so brings objects back that were replaced and then deleted, when it
+      // compacts only the later segments. The manifest alone is replaced often; it is never deleted.
+      if (!newSegment) this.#state.hints.shadow.add(id, segment)
+    }
     this.#append(id, framePut(id, object), newSegment, false)
     this.#segments.flush()
     return Promise.resolve()
@@ -396,69 +519,54 @@ class LocalTransaction implements Transaction {
     index.set(id, segment, offset)
     hints.addLive(segment, 1)
     hints.quotaUse += entry.length
-    const quota = this.#config.storageQuota
-    if (quota > 0 && hints.quotaUse > quota) throw new StorageQuotaExceeded(this.#location, `(${megabytes(quota)}) has been exceeded (${megabytes(hints.quotaUse)})`)
+    if (this.#quota > 0 && hints.quotaUse > this.#quota) {
+      this.#doomed = new StorageQuotaExceeded(this.#location, `(${formatSize(this.#quota)}) has been exceeded (${formatSize(hints.quotaUse)})`)
+      throw this.#doomed
+    }
+  }
+
+  /** Nothing is committed after the quota was exceeded, whoever caught the error. */
+  throwIfDoomed(): void {
+    if (this.#doomed) throw this.#doomed
   }
 
   delete(id: ChunkId): Promise<void> {
     if (!this.#state.index.has(id)) throw new ObjectNotFound(id, this.#location)
-    this.#delete(id, isManifest(id))
+    const segment = this.#delete(id, isManifest(id))
+    this.#state.hints.shadow.add(id, segment)
     return Promise.resolve()
   }
 
-  #delete(id: ChunkId, newSegment: boolean): void {
+  /** Returns the segment of the PUT that is over. What it takes counts against the quota until compaction frees it. */
+  #delete(id: ChunkId, newSegment: boolean): number {
     const { index, hints } = this.#state
     this.changed = true
     const bucket = index.find(id)
     const [segment, offset] = [index.value(bucket, 0), index.value(bucket, 1)]
-    this.#segments.flush()
     const size = this.#segments.entryLength(segment, offset)
     index.delete(id)
-    hints.addShadow(id, segment)
     hints.addLive(segment, -1)
     hints.addFreeable(segment, size)
-    hints.quotaUse -= size
     const place = this.#segments.position({ newSegment })
     this.#segments.append(frameDelete(id), { copy: false })
     hints.addFreeable(place.segment, deleteBytes)
     if (!hints.segments.has(place.segment)) hints.segments.set(place.segment, 0)
+    return segment
   }
 
   checkpoint(): Promise<void> {
     this.#commit()
     return Promise.resolve()
   }
-
-  /** What a commit and the compaction after it may need (repository.md §4). InsufficientFreeSpace. */
-  ensureFreeSpace(path: string): void {
-    const { index, hints } = this.#state
-    let required = 4 * indexFileBytes(index) + 10 * (hints.segments.size + hints.compact.size) + 4096 + this.#config.additionalFreeSpace
-    if (!this.#config.appendOnly) {
-      const fullSegment = this.#config.maxSegmentSize + maxEntryBytes
-      let copied = fullSegment
-      if (hints.compact.size < 10) {
-        copied = 0
-        for (const [segment, free] of hints.compact) copied += Math.max(0, this.#segments.size(segment) - free)
-      }
-      required += Math.min(copied, fullSegment)
-    }
-    const { bavail, bsize } = statfsSync(path)
-    const available = bavail * bsize
-    if (available < required) throw new InsufficientFreeSpace(path, `(required: ${megabytes(required)}, available: ${megabytes(available)})`)
-  }
 }
 
-function placeIn(index: HashTable, id: ChunkId): { segment: number; offset: number } | undefined {
+function positionIn(index: HashTable, id: ChunkId): { segment: number; offset: number } | undefined {
   const bucket = index.find(id)
   return bucket < 0 ? undefined : { segment: index.value(bucket, 0), offset: index.value(bucket, 1) }
 }
 
 function isManifest(id: ChunkId): boolean {
   return id.equals(manifestId)
-}
-
-function megabytes(bytes: number): string {
-  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : bytes >= 1e6 ? `${(bytes / 1e6).toFixed(2)} MB` : `${(bytes / 1e3).toFixed(2)} kB`
 }
 
 /** A repository here or in a directory above is refused, and so is anything but an empty directory. */

@@ -198,7 +198,13 @@ export class Lock {
   #roster(): Roster {
     try {
       const parsed: unknown = JSON.parse(readFileSync(`${this.#path}.roster`, 'utf8'))
-      return typeof parsed === 'object' && parsed !== null ? (parsed as Roster) : {}
+      if (typeof parsed !== 'object' || parsed === null) return {}
+      const roster: Roster = {}
+      for (const kind of ['shared', 'exclusive'] as const) {
+        const entries: unknown = (parsed as Record<string, unknown>)[kind]
+        if (Array.isArray(entries)) roster[kind] = entries.filter(isEntry)
+      }
+      return roster
     } catch {
       // Missing, empty or broken counts as nobody (Borg).
       return {}
@@ -212,6 +218,11 @@ export class Lock {
     if ((roster.shared?.length ?? 0) === 0 && (roster.exclusive?.length ?? 0) === 0) rmSync(`${this.#path}.roster`, { force: true })
     else writeFileSync(`${this.#path}.roster`, JSON.stringify(roster))
   }
+}
+
+/** Anything else names nobody that could be waited for. */
+function isEntry(value: unknown): value is Entry {
+  return Array.isArray(value) && value.length === 3 && typeof value[0] === 'string' && Number.isSafeInteger(value[1]) && Number.isSafeInteger(value[2])
 }
 
 function same(a: Entry, b: Entry): boolean {

@@ -1,29 +1,27 @@
 /** The log of numbered segment files (repository.md §3): appending under Borg's rules, reading by position. */
-import { closeSync, fstatSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { crc32 } from 'node:zlib'
 import { LRUCache } from 'lru-cache'
 import { errnoOf } from '../errors.js'
 import { files } from '../platform/files.js'
 import { syncDirectory } from '../platform/save-file.js'
 import { idBytes, putHeaderBytes } from '../constants.js'
-import { commitEntry, headerBytes, keyAt, magic, readHeader, tagCommit, tagPut, type EntryHeader } from './entry.js'
+import { commitEntry, headerBytes, magic, readHeader, tagCommit, tagPut } from './entry.js'
 import { SegmentError } from './errors.js'
-import type { ChunkId } from '../ids.js'
+import { type SegmentEntries, walkSegment } from './segment-walk.js'
 import { native } from '../native.js'
 
 const maxOpenSegments = 64
 /** Small entries gather up to this many bytes before they are written. */
 const bufferBytes = 1 << 20
-const scanBytes = 1 << 20
+/** 41 bytes each. */
+const entriesAtOnce = 1 << 16
 const windowBytes = 1 << 16
+/** Shorter segments are always read through to see whether they are sound. */
+const longBytes = 1 << 20
+/** Read at once where headers do not follow each other. */
+const strayBytes = 1 << 12
 const writebackBytes = 16 << 20
-
-/** One entry met by a scan. The value is a view that the next step overwrites. */
-export interface ScannedEntry extends EntryHeader {
-  readonly offset: number
-  readonly id: ChunkId | undefined
-}
 
 interface WriteEnd {
   readonly segment: number
@@ -59,17 +57,15 @@ export class Segments {
 
   /** Numbers of the non-empty segment files above `after`, ascending. */
   numbers(after = -1): number[] {
-    const found: number[] = []
-    for (const name of directories(this.#folder)) {
-      for (const segment of this.#filesIn(name)) if (segment > after) found.push(segment)
-    }
-    return found.filter(segment => this.size(segment) > 0)
+    return this.files().filter(segment => segment > after && this.size(segment) > 0)
   }
 
-  /**
-   * Numbers of all segment files, highest first, directory by directory: whoever only wants the end of the log looks at that.
-   * Empty ones included: what a full disk leaves when not even the magic could be written.
-   */
+  /** Ascending, empty ones included: what a full disk leaves when not even the magic could be written. */
+  files(): number[] {
+    return directories(this.#folder).flatMap(name => this.#filesIn(name)).sort((a, b) => a - b)
+  }
+
+  /** The same, highest first, directory by directory: whoever only wants the end of the log looks at that. */
   *#descending(): Generator<number> {
     for (const name of directories(this.#folder).reverse()) yield* this.#filesIn(name).reverse()
   }
@@ -136,9 +132,17 @@ export class Segments {
     const window = this.#window
     let at = offset - window.start
     if (window.segment !== segment || at < 0 || at + headerBytes > window.length) {
+      const goesOn = window.segment === segment && at >= 0 && at < windowBytes
       window.segment = segment
       window.start = offset
-      window.length = readSync(this.descriptor(segment), window.bytes, 0, window.bytes.length, offset)
+      window.length = 0
+      try {
+        window.length = readSync(this.descriptor(segment), window.bytes, 0, goesOn ? windowBytes : strayBytes, offset)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+        window.segment = -1
+        throw new SegmentError('Segment is missing', segment, offset)
+      }
       at = 0
       if (window.length < headerBytes) {
         window.segment = -1
@@ -165,36 +169,17 @@ export class Segments {
     return this.read(segment, offset, header.size)
   }
 
-  /** Walks a segment file. SegmentError at the first thing that is not as it should be. Values are CRC-checked. */
-  *scan(segment: number): Generator<ScannedEntry> {
-    const fd = openSync(this.path(segment), 'r')
-    try {
-      const fileBytes = fstatSync(fd).size
-      let window = Buffer.alloc(0)
-      let windowStart = 0
-      const need = (offset: number, length: number): Buffer => {
-        if (offset + length > fileBytes) throw new SegmentError('Segment entry data short read', segment, offset)
-        if (offset < windowStart || offset + length > windowStart + window.length) {
-          window = Buffer.allocUnsafe(Math.min(fileBytes - offset, Math.max(scanBytes, length)))
-          windowStart = offset
-          for (let done = 0; done < window.length; ) {
-            const count = readSync(fd, window, done, window.length - done, offset + done)
-            if (count === 0) throw new SegmentError('Segment entry data short read', segment, offset)
-            done += count
-          }
-        }
-        return window.subarray(offset - windowStart, offset - windowStart + length)
-      }
-      if (fileBytes < magic.length || !need(0, magic.length).equals(magic)) throw new SegmentError('Invalid segment magic', segment, 0)
-      for (let offset = magic.length; offset < fileBytes; ) {
-        const header = readHeader(need(offset, headerBytes), 0, segment, offset)
-        const entry = need(offset, header.size)
-        if (crc32(entry.subarray(4)) !== header.crc) throw new SegmentError('Segment entry checksum mismatch', segment, offset)
-        yield { ...header, offset, id: header.tag === tagCommit ? undefined : keyAt(entry, 0) }
-        offset += header.size
-      }
-    } finally {
-      closeSync(fd)
+  /**
+   * The entries of a segment file in pieces of bounded size, values CRC-checked. SegmentError at the first thing that is not as
+   * it should be, before any entry is given: a damaged segment counts for nothing.
+   */
+  *walk(segment: number, options: { checkCrc?: boolean } = {}): Generator<SegmentEntries> {
+    let entries: SegmentEntries
+    for (let from = 0; ; from = entries.next) {
+      entries = walkSegment({ path: this.path(segment), segment, from, limit: entriesAtOnce, checkCrc: from === 0 && options.checkCrc !== false })
+      if (entries.damage !== undefined) throw SegmentError.of(entries.damage)
+      yield entries
+      if (entries.next >= entries.fileBytes) return
     }
   }
 
@@ -203,9 +188,11 @@ export class Segments {
     try {
       if (!this.#endsWithCommit(segment)) return false
       let committed = false
-      for (const entry of this.scan(segment)) {
-        if (entry.tag === tagCommit) committed = true
-        else if (committed) return false
+      for (const { tags } of this.walk(segment)) {
+        for (const tag of tags) {
+          if (tag === tagCommit) committed = true
+          else if (committed) return false
+        }
       }
       return committed
     } catch (error) {
@@ -220,7 +207,7 @@ export class Segments {
    */
   lastCommitted(known = -1): number {
     for (const segment of this.#descending()) {
-      const long = segment === known && this.size(segment) > scanBytes
+      const long = segment === known && this.size(segment) > longBytes
       if (long ? this.#endsWithCommit(segment) : this.isCommitted(segment)) return segment
     }
     return -1
@@ -238,6 +225,11 @@ export class Segments {
     if (this.#end && (this.#end.offset > this.#maxSize || (options.newSegment && this.#end.offset > magic.length))) this.closeEnd()
     this.#end ??= this.#begin()
     return { segment: this.#end.segment, offset: this.#end.offset }
+  }
+
+  /** Whether position() would begin a new file because the one in hand is full. */
+  get full(): boolean {
+    return this.#end !== undefined && this.#end.offset > this.#maxSize
   }
 
   /** Appends bytes at position(). They are kept by reference until flushed: `copy` unless they will not change. */
@@ -303,6 +295,19 @@ export class Segments {
     return segment
   }
 
+  /**
+   * An intermediate COMMIT in the file in hand, which is closed by it. What it commits is durable before it is written. Returns
+   * the file's number, the transaction id.
+   */
+  commitHere(): number {
+    const { segment, fd } = this.#end!
+    this.flush()
+    files.datasync(fd)
+    this.append(commitEntry, { copy: false })
+    this.closeEnd()
+    return segment
+  }
+
   /** Drops what was not written yet; what was written lies above the last transaction and counts for nothing. */
   abandonEnd(): void {
     this.#pending.length = 0
@@ -313,15 +318,18 @@ export class Segments {
     files.close(fd)
   }
 
-  /** Deletes a file: emptied first, so that a name that comes back after a crash holds nothing. */
+  /** Deletes a file; where even that takes space that is not there, as on copy-on-write file systems, it is emptied first. */
   remove(segment: number): void {
-    this.#open.delete(segment)
-    this.#window.segment = -1
+    this.forget(segment)
+    const path = this.path(segment)
     try {
-      files.truncate(this.path(segment), 0)
-      files.remove(this.path(segment))
+      files.removeIfThere(path)
     } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
+      if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error
+      // A copy of the repository by hard links has the same content.
+      if (statSync(path).nlink > 1) throw error
+      files.truncate(path, 0)
+      files.remove(path)
     }
   }
 
@@ -332,6 +340,24 @@ export class Segments {
       this.remove(segment)
     }
     this.next = transaction + 1
+  }
+
+  /** Removes directories that became empty. That of `transaction` stays: Borg makes one only for its first segment. */
+  removeEmptyFolders(transaction: number): void {
+    const current = Math.floor(transaction / this.#perDirectory)
+    let removed = false
+    for (const name of directories(this.#folder)) {
+      if (Number(name) >= current || readdirSync(join(this.#folder, name)).length > 0) continue
+      files.removeDirectory(join(this.#folder, name))
+      removed = true
+    }
+    if (removed) syncDirectory(this.#folder)
+  }
+
+  /** A file's content was replaced under its name. */
+  forget(segment: number): void {
+    this.#window.segment = -1
+    this.#open.delete(segment)
   }
 
   /** Forgets descriptors: files may have been replaced by another client. */

@@ -9,10 +9,10 @@ import { HashTable, headerBytes } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
 import { syncDirectory, writePieces } from '../platform/save-file.js'
-import { tagDelete, tagPut } from './entry.js'
 import { CheckNeeded } from './errors.js'
 import { Hints } from './hints.js'
 import { FileDigest, finalDigest, packIntegrity, unpackIntegrity } from './integrity.js'
+import { replay } from './replay.js'
 import type { Segments } from './segments.js'
 import { openTable, tableBytes, verifyTable } from './table-file.js'
 
@@ -27,9 +27,16 @@ export interface RepositoryState {
   /**
    * Present while the index lies unverified in its file and the hints are not read: readers need no more, as they see by each
    * entry whether it is the one they wanted. Verifies and reads, and is due before anything is changed or an absence is
-   * believed. IntegrityError, host errors: the files are worth nothing.
+   * believed. StateFileDamaged: the files are worth nothing.
    */
   readonly complete?: (() => RepositoryState) | undefined
+}
+
+/** A state file that cannot be read, or is not what it should be; the message is Borg's. */
+export class StateFileDamaged extends Error {
+  constructor(what: 'index' | 'hints file', cause: unknown) {
+    super(`Repository ${what} missing or corrupted, trying to recover${what === 'index' ? ' from' : ''}: ${messageOf(cause)}`, { cause })
+  }
 }
 
 /** Number of the newest non-empty index file, -1 if there is none. */
@@ -61,15 +68,23 @@ export function loadState(folder: string, location: string, segments: Segments, 
   }
   let base: RepositoryState | undefined
   // An index from a future that was lost says nothing about the present.
-  if (indexTransaction >= 0 && indexTransaction <= transaction && !options.rebuild) base = readFiles(folder, indexTransaction, log, options, indexTransaction < transaction)
-  const from = base ? indexTransaction : -1
-  if (base && from === transaction) return { state: base, stale: false }
-  base ??= { index: new HashTable(2), hints: new Hints(), transaction }
-  replay(segments, base, from, transaction)
-  return { state: { ...base, transaction }, stale: true }
+  if (indexTransaction >= 0 && indexTransaction <= transaction && !options.rebuild) {
+    try {
+      // What is replayed on changes both.
+      base = readFiles(folder, indexTransaction, log, indexTransaction < transaction ? { ...options, trusting: false } : options)
+    } catch (error) {
+      if (!(error instanceof StateFileDamaged)) throw error
+      log.write('warning', topic, error.message)
+    }
+  }
+  if (base?.transaction === transaction) return { state: base, stale: false }
+  const into = base ?? { index: new HashTable(2), hints: new Hints() }
+  replay(segments, into, base ? indexTransaction : -1, transaction)
+  return { state: { ...into, transaction }, stale: true }
 }
 
-function readFiles(folder: string, transaction: number, log: Log, options: LoadOptions, behind: boolean): RepositoryState | undefined {
+/** Either of the files without the other is of no use: hints of a newer state, or an index that counts differently. */
+function readFiles(folder: string, transaction: number, log: Log, options: LoadOptions): RepositoryState {
   let digests = new Map<string, string>()
   try {
     digests = unpackIntegrity(readFileSync(join(folder, `integrity.${transaction}`)))
@@ -77,26 +92,28 @@ function readFiles(folder: string, transaction: number, log: Log, options: LoadO
     // Missing: an older Borg wrote none. Damaged: nothing to verify by, and the files are checked by their own structure.
     if (error instanceof IntegrityError) log.write('warning', topic, `Repository integrity data is damaged: ${messageOf(error)}`)
   }
+  const read = <T>(what: 'index' | 'hints file', load: () => T): T => {
+    try {
+      return load()
+    } catch (error) {
+      throw new StateFileDamaged(what, error)
+    }
+  }
   const name = `index.${transaction}`
   const file = { path: join(folder, name), name, valueWords: 2, expected: finalDigest(digests.get('index')) }
+  const { table: index, verified } = read('index', () => openTable(file, { trusting: options.trusting ?? false, ...(options.smallBytes !== undefined && { smallBytes: options.smallBytes }) }))
+  const hints = (): Hints => read('hints file', () => readHints(folder, transaction, digests.get('hints')))
   try {
-    const { table: index, verified } = openTable(file, { trusting: (options.trusting ?? false) && !behind, ...(options.smallBytes !== undefined && { smallBytes: options.smallBytes }) })
-    const hints = (): Hints => readHints(folder, transaction, digests.get('hints'))
     if (verified) return { index, hints: hints(), transaction }
-    const complete = (): RepositoryState => {
-      verifyTable(file, index)
-      return { index, hints: hints(), transaction }
-    }
-    return { index, hints: new Hints(), transaction, complete }
   } catch (error) {
-    tellDamage(log, error)
-    return undefined
+    index.close()
+    throw error
   }
-}
-
-/** Borg's sentence for state files that are made anew. */
-export function tellDamage(log: Log, error: unknown): void {
-  log.write('warning', topic, `Repository index missing or corrupted, trying to recover from: ${messageOf(error)}`)
+  const complete = (): RepositoryState => {
+    read('index', () => verifyTable(file, index))
+    return { index, hints: hints(), transaction }
+  }
+  return { index, hints: new Hints(), transaction, complete }
 }
 
 function readHints(folder: string, transaction: number, integrity: string | undefined): Hints {
@@ -108,41 +125,6 @@ function readHints(folder: string, transaction: number, integrity: string | unde
   const expected = finalDigest(integrity)
   if (expected !== undefined && expected !== digest.digests.final) throw new IntegrityError(`the digest of ${name} does not fit`)
   return Hints.unpack(bytes)
-}
-
-/** Applies the committed segments in (from, to] to index and hints, as Borg replays them. */
-function replay(segments: Segments, into: { index: HashTable; hints: Hints }, from: number, to: number): void {
-  const { index, hints } = into
-  for (const segment of segments.numbers(from)) {
-    if (segment > to) break
-    if (!hints.segments.has(segment)) hints.segments.set(segment, 0)
-    for (const entry of segments.scan(segment)) {
-      if (!entry.id) continue
-      const bucket = index.find(entry.id)
-      const older = bucket < 0 ? undefined : { segment: index.value(bucket, 0), offset: index.value(bucket, 1) }
-      if (entry.tag === tagPut) {
-        if (older) {
-          hints.addFreeable(older.segment, entry.size)
-          hints.addLive(older.segment, -1)
-          hints.addShadow(entry.id, older.segment)
-        }
-        index.set(entry.id, segment, entry.offset)
-        hints.addLive(segment, 1)
-        hints.quotaUse += entry.size
-      } else if (entry.tag === tagDelete && older) {
-        index.delete(entry.id)
-        // A compaction may have removed the file since; then it is counted no more.
-        if (segments.size(older.segment) > 0) {
-          const size = segments.read(older.segment, older.offset, 9).readUInt32LE(4)
-          hints.addLive(older.segment, -1)
-          hints.addFreeable(older.segment, size)
-          hints.addShadow(entry.id, older.segment)
-          hints.quotaUse -= size
-        }
-      }
-    }
-    if (hints.segments.get(segment) === 0) hints.compact.set(segment, segments.size(segment))
-  }
 }
 
 /** Writes the three files of a transaction and removes all others. */

@@ -76,6 +76,10 @@ export interface OpenJob {
   readonly output?: SharedArrayBuffer
   /** Plaintexts go to this open file, each at its position, if given. `sparse`: what is all zero is left out. */
   readonly file?: { readonly fd: number; readonly positions: Float64Array; readonly sparse: boolean }
+  /** Which plaintexts come back in `data`, if not all: none of them, or those that look like archive metadata. */
+  readonly keep?: 'none' | 'archives'
+  /** The CRC of each entry is verified as well: what a reader that trusts the MAC does not need. */
+  readonly checkCrc?: boolean
 }
 export const unknownSize = 0xffffffff
 
@@ -86,6 +90,8 @@ export interface OpenResult {
   readonly data: Uint8Array
   readonly lengths: Uint32Array
   readonly failures: readonly OpenFailure[]
+  /** With `keep`: numbers of the entries whose plaintexts are in `data`. */
+  readonly kept?: readonly number[]
   /** Why the file of the job could not be written; what follows was not tried. */
   readonly fileError?: FileError
 }

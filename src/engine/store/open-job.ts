@@ -6,6 +6,7 @@ import { BorgError, IntegrityError, messageOf } from '../errors.js'
 import { chunkId } from '../ids.js'
 import { native } from '../native.js'
 import { valueOf } from '../repository/entry.js'
+import { looksLikeArchive } from './archive-look.js'
 import { type FileError, type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
 import { verifyId } from './repo-objects.js'
 import type { WorkerState } from './worker-state.js'
@@ -51,13 +52,15 @@ export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult
     }
     first = end
   }
-  return { kind: 'opened', job: job.job, data: sink.data?.() ?? new Uint8Array(0), lengths, failures }
+  return { kind: 'opened', job: job.job, data: sink.data?.() ?? new Uint8Array(0), lengths, failures, ...(sink.kept && { kept: sink.kept }) }
 }
 
 /** Where plaintexts go. Their memory may be scratch memory. */
 interface Sink {
   take(plain: Buffer, index: number): FileError | undefined
   data?(): Uint8Array
+  /** Entries that are in data(), where those are not all. */
+  readonly kept?: number[]
 }
 
 function sinkOf(job: OpenJob): Sink {
@@ -76,8 +79,10 @@ function sinkOf(job: OpenJob): Sink {
     }
   }
   let used = 0
+  const kept: number[] = []
   return {
-    take(plain) {
+    take(plain, index) {
+      if (job.keep === 'none' || (job.keep === 'archives' && !looksLikeArchive(plain))) return undefined
       if (gathered.length < used + plain.length) {
         const grown = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, used + plain.length, Math.min(2 * gathered.length, maxGatheredBytes)))
         gathered.copy(grown, 0, 0, used)
@@ -85,10 +90,12 @@ function sinkOf(job: OpenJob): Sink {
       }
       gathered.set(plain, used)
       used += plain.length
+      if (job.keep) kept.push(index)
       return undefined
     },
     // One buffer that can be transferred.
     data: () => new Uint8Array(gathered.buffer.slice(gathered.byteOffset, gathered.byteOffset + used)),
+    ...(job.keep && { kept }),
   }
 }
 
@@ -118,7 +125,7 @@ async function openOne(state: WorkerState, job: OpenJob, index: number, entry: B
   const id = chunkId(Buffer.from(job.ids.buffer, job.ids.byteOffset + index * idBytes, idBytes))
   const size = job.sizes[index]!
   // MAC or id verification covers all that the CRC covers.
-  const object = valueOf(entry, id, 0, job.offsets[index]!, { checkCrc: false })
+  const object = valueOf(entry, id, 0, job.offsets[index]!, { checkCrc: job.checkCrc ?? false })
   if (payloadScratch.length < object.length) payloadScratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, object.length))
   const payload = state.key!.open(object, id, payloadScratch)
   const decoded = decompress(payload, size === unknownSize ? {} : { size })

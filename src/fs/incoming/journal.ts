@@ -7,9 +7,10 @@
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { type MsgValue, MsgWriter, unpack } from '../../engine/msgpack.js'
+import { IntegrityError } from '../../engine/errors.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf } from '../../engine/text.js'
-import { type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import { type NodeFacts, Nodes, rootId, type StagedNode, typeMask } from './nodes.js'
 
 const headerBytes = 8
 const maxRecordBytes = 16 << 20
@@ -155,10 +156,15 @@ export function replay(path: string, nodes: Nodes): number {
   return lost
 }
 
+/** Bytes that are looked through for the checksum of a record before the rest is given up: what is left of a journal is not worth minutes. */
+const maxSearchedBytes = 1 << 30
+
 function nextRecord(bytes: Buffer, from: number): number {
+  let searched = 0
   for (let at = from; at + headerBytes < bytes.length; at++) {
     const length = bytes.readUInt32LE(at)
     if (length === 0 || length > 65536 || at + headerBytes + length > bytes.length) continue
+    if ((searched += length) > maxSearchedBytes) return -1
     if (crc32(bytes.subarray(at + headerBytes, at + headerBytes + length)) === bytes.readUInt32LE(at + 4)) return at
   }
   return -1
@@ -167,9 +173,20 @@ function nextRecord(bytes: Buffer, from: number): number {
 /** False if the record speaks of something that is not there, because the record that made it was lost. */
 function apply(record: MsgValue, nodes: Nodes): boolean {
   if (!Array.isArray(record)) return false
-  const number = (index: number): number => Number(record[index])
-  const time = (index: number): bigint => BigInt(record[index] as number | bigint)
-  const name = (index: number): string => byteString(record[index] as Buffer)
+  const number = (index: number): number => {
+    const value = record[index]
+    if (typeof value !== 'number') throw new IntegrityError('a record of the journal lacks a number')
+    return value
+  }
+  const time = (index: number): bigint => {
+    const value = record[index]
+    return typeof value === 'bigint' ? value : BigInt(number(index))
+  }
+  const name = (index: number): string => {
+    const value = record[index]
+    if (!Buffer.isBuffer(value)) throw new IntegrityError('a record of the journal lacks a name')
+    return byteString(value)
+  }
   const directory = (index: number): StagedNode | undefined => {
     const node = nodes.get(number(index))
     return node?.children ? node : undefined
@@ -177,7 +194,8 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
   switch (record[0]) {
     case kindNew: {
       const parent = directory(2)
-      if (!parent || parent.children!.has(name(3))) return false
+      // The root is nobody's child, and an id is given once.
+      if (!parent || parent.children!.has(name(3)) || number(1) <= rootId || nodes.get(number(1))) return false
       const facts: NodeFacts = {
         mode: number(4), uid: number(5), gid: number(6), rdev: number(7), atimeNs: time(8), mtimeNs: time(9), ctimeNs: time(10),
         target: Buffer.isBuffer(record[11]) ? record[11] : undefined,
@@ -187,7 +205,7 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
     }
     case kindLink: {
       const [node, parent] = [nodes.get(number(1)), directory(2)]
-      if (!node || !parent || node.children) return false
+      if (!node || !parent || node.children || parent.children!.has(name(3))) return false
       nodes.link(node, parent, name(3))
       return true
     }
@@ -200,7 +218,11 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
     case kindMove: {
       const [parent, newParent] = [directory(1), directory(3)]
       if (!parent || !newParent || !nodes.child(parent, name(2))) return false
+      // A directory below itself would be a tree without end.
+      const moved = nodes.child(parent, name(2))!
+      if (moved.children && nodes.isWithin(newParent, moved)) return false
       const over = nodes.child(newParent, name(4))
+      if (over?.children && (over.children.size > 0 || nodes.isWithin(parent, over))) return false
       if (over && over !== nodes.child(parent, name(2))) {
         nodes.unlink(newParent, name(4))
         if (over.nlink === 0) nodes.forget(over.id)
@@ -211,12 +233,16 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
     case kindExchange: {
       const [parent, other] = [directory(1), directory(3)]
       if (!parent || !other || !nodes.child(parent, name(2)) || !nodes.child(other, name(4))) return false
+      const [a, b] = [nodes.child(parent, name(2))!, nodes.child(other, name(4))!]
+      if ((a.children && nodes.isWithin(other, a)) || (b.children && nodes.isWithin(parent, b))) return false
       nodes.exchange(parent, name(2), other, name(4))
       return true
     }
     case kindAttributes: {
       const node = nodes.get(number(1))
       if (!node) return false
+      // What it is does not change, or a file would be a directory without entries.
+      if ((number(2) & typeMask) !== (node.mode & typeMask)) return false
       Object.assign(node, { mode: number(2), uid: number(3), gid: number(4), atimeNs: time(5), mtimeNs: time(6), ctimeNs: time(7) })
       return true
     }

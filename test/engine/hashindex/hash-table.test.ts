@@ -50,10 +50,10 @@ function filled(valueWords: number, count: number): HashTable {
   return table
 }
 
-type Step = { readonly kind: 'set' | 'delete' | 'add' | 'move'; readonly number: number; readonly value: number }
+type Step = { readonly kind: 'set' | 'delete' | 'add' | 'move' | 'exchange'; readonly number: number; readonly value: number }
 
 const steps = fc.array(fc.record<Step>({
-  kind: fc.constantFrom('set', 'set', 'set', 'delete', 'add', 'move'), number: fc.nat(1500), value: fc.nat(maxValue),
+  kind: fc.constantFrom('set', 'set', 'exchange', 'delete', 'add', 'move'), number: fc.nat(1500), value: fc.nat(maxValue),
 }), { maxLength: 300 })
 
 test('a table on file does what one in memory does, and becomes the same file', t => {
@@ -66,6 +66,11 @@ test('a table on file does what one in memory does, and becomes the same file', 
         case 'set': for (const table of [memory, file]) table.set(id, ...new Array<number>(valueWords).fill(value)); break
         case 'delete': if (memory.delete(id) !== file.delete(id)) return false; break
         case 'add': for (const table of [memory, file]) if (table.has(id)) table.setValue(table.find(id), valueWords - 1, value); break
+        case 'exchange': {
+          const words = new Uint32Array(new Uint8Array(id).buffer)
+          if (valueWords === 2 && memory.exchange(words, 0, number, value) !== file.exchange(words, 0, number, value)) return false
+          break
+        }
         case 'move': file.movedTo(save(file))
       }
       if (memory.find(id) !== file.find(id) || memory.size !== file.size) return false
@@ -116,6 +121,19 @@ test('another thread looks ids up in the file, and in none that would show it wh
   t.false(new SharedTableReader(table.shared()).has(idOf(4)))
   table.close()
   t.false(new SharedTableReader({ path: join(folder, 'missing'), buffer: undefined, buckets: 1031, valueWords: 2 }).has(idOf(4)))
+})
+
+test('differences are found wherever the two tables lie', t => {
+  const [one, other] = [filled(2, 300), filled(2, 310)]
+  one.set(idOf(5), 1, 2)
+  const paths = [save(one), save(other)] as const
+  const found = [load, onFile].flatMap(left => [load, onFile].map(right => {
+    const [a, b] = [left(paths[0], 2), right(paths[1], 2)]
+    const differences = [...a.differences(b)].map(({ bucket, otherBucket }) => `${a.idAt(bucket).readUInt32LE(28)} ${otherBucket < 0 ? '-' : b.value(otherBucket, 0)}`)
+    const missing = [...b.differences(a)].filter(({ otherBucket }) => otherBucket < 0).map(({ bucket }) => b.idAt(bucket).readUInt32LE(28)).sort((x, y) => x - y)
+    return JSON.stringify([differences, missing])
+  }))
+  t.deepEqual(found, new Array(4).fill(JSON.stringify([['5 5'], [300, 301, 302, 303, 304, 305, 306, 307, 308, 309]])))
 })
 
 test('counts of a table on file are added as those of one in memory', t => {

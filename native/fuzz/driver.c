@@ -1,0 +1,235 @@
+/*
+ * Random work for the plain C files, to be compiled with AddressSanitizer and UBSan (test/native/fuzz.test.ts): every buffer is exactly
+ * as long as its contract says, so a byte read or written beside it ends the run. Results are compared with plain versions.
+ *
+ *   driver SEED ROUNDS FOLDER SAMPLES      FOLDER: where files may be made; SAMPLES: item streams, each behind its length (uint32le)
+ */
+#include "../attributes.h"
+#include "../chunker.h"
+#include "../envelope.h"
+#include "../tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+static uint64_t state;
+
+static uint32_t next(void) {
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(state >> 33);
+}
+
+static size_t below(size_t limit) { return limit ? next() % limit : 0; }
+
+static void fail(const char *what) {
+  fprintf(stderr, "driver: %s\n", what);
+  exit(1);
+}
+
+/* Exactly so long: what lies beside it is poisoned. Few different bytes, so that cuts and zeros are met. */
+static uint8_t *random_bytes(size_t length, unsigned kinds) {
+  uint8_t *bytes = malloc(length ? length : 1);
+  if (!bytes) fail("out of memory");
+  for (size_t i = 0; i < length; i++) bytes[i] = (uint8_t)(kinds ? next() % kinds : next());
+  return bytes;
+}
+
+/* As chunker.md has it: byte by byte. */
+static size_t plain_next(const struct chunker_params *p, const uint8_t *data, size_t length, int last) {
+  if (length < p->min_size + p->window + 1) return last ? length : 0;
+  size_t limit = length >= p->max_size ? p->max_size : length;
+  for (size_t at = p->min_size; at + p->window < limit; at++) {
+    if ((chunker_hash(p->table, data + at, p->window) & p->mask) == 0) return at;
+  }
+  return length >= p->max_size || last ? limit : 0;
+}
+
+static void chunker_round(void) {
+  uint32_t table[256];
+  for (int i = 0; i < 256; i++) table[i] = next() * 2654435761u;
+  struct chunker_params params = {table, below(2000), 0, (1u << below(12)) - 1, 1 + below(300)};
+  params.max_size = params.min_size + params.window + 1 + below(200000);
+  size_t length = below(below(20) ? 5000 : 150000);
+  uint8_t *data = random_bytes(length, below(3) ? 0 : 1 + next() % 3);
+  int last = (int)below(2);
+  size_t cut = chunker_next(&params, data, length, last);
+  if (cut > length || (last && length && cut == 0)) fail("a cut outside of the data");
+  if (length < 6000 && cut != plain_next(&params, data, length, last)) fail("another cut than the plain chunker's");
+  int zero = 1;
+  for (size_t i = 0; i < length; i++) zero &= data[i] == 0;
+  if (chunker_is_zero(data, length) != zero) fail("zeros were not seen as they are");
+  if (length > params.window) {
+    uint32_t rolled = chunker_roll(table, chunker_hash(table, data, params.window), data[0], data[params.window], params.window);
+    if (rolled != chunker_hash(table, data + 1, params.window)) fail("rolling is not hashing");
+  }
+  free(data);
+}
+
+static void envelope_round(void) {
+  uint8_t *enc = random_bytes(32, 0);
+  size_t hmac_length = below(65), id_length = below(65);
+  uint8_t *hmac = random_bytes(hmac_length, 0), *id = random_bytes(id_length, 0);
+  int hashes_only = below(8) == 0;
+  struct envelope *envelope = envelope_new(hashes_only ? NULL : enc, hmac, hmac_length, id, id_length);
+  if (!envelope) fail("no envelope: OpenSSL was not found");
+  size_t head_length = below(8), length = below(below(8) ? 500 : 70000);
+  uint8_t *head = random_bytes(head_length, 0), *data = random_bytes(length, 0);
+  size_t object_length = ENVELOPE_HEADER + head_length + length;
+  uint8_t *object = random_bytes(object_length, 1), *payload = random_bytes(head_length + length, 1), hash[ENVELOPE_HASH];
+  if (!envelope_id_hash(envelope, data, length, hash)) fail("no hash");
+  int sealed = envelope_seal(envelope, 3, next(), head, head_length, data, length, object);
+  if (sealed == hashes_only) fail("sealing");
+  if (sealed) {
+    if (envelope_open(envelope, object, object_length, payload) != 1 || memcmp(payload, head, head_length) || memcmp(payload + head_length, data, length)) fail("opened, it is another payload");
+    size_t at = 1 + below(object_length - 1);
+    object[at] ^= (uint8_t)(1u << below(8));
+    if (envelope_open(envelope, object, object_length, payload) != -1) fail("a changed object was opened");
+    for (size_t i = 0; i < head_length + length; i++) if (payload[i]) fail("what is not authentic was left in memory");
+  } else if (envelope_open(envelope, object, object_length, payload) != 0) fail("opened without a key");
+  envelope_free(envelope);
+  free(enc); free(hmac); free(id); free(head); free(data); free(object); free(payload);
+}
+
+/* Names and values of any length that the file system takes. */
+static void attributes_round(const char *folder) {
+  char path[4096], name[300];
+  snprintf(path, sizeof path, "%s/file", folder);
+  unlink(path);
+  int fd = open(path, O_CREAT | O_RDWR | O_EXCL, 0600);
+  if (fd < 0) fail("the folder cannot be written to");
+  size_t set = 0, expected = 0;
+  for (size_t count = below(12); count > 0; count--) {
+    size_t name_length = 1 + below(249), value_length = below(below(4) ? 300 : 3000);
+    memcpy(name, "user.", 5);
+    for (size_t i = 0; i < name_length; i++) name[5 + i] = (char)(1 + next() % 255);
+    name[5 + name_length] = 0;
+    uint8_t *value = random_bytes(value_length, 0);
+    if (fsetxattr(fd, name, value, value_length, XATTR_CREATE) == 0) {
+      set++;
+      expected += 2 + strlen(name) + 4 + value_length;
+    }
+    free(value);
+  }
+  int64_t row[ATTRIBUTE_ROW];
+  if (attributes_stat(fd, "", WANT_FS_FLAGS, row) != 0 || attributes_stat(AT_FDCWD, path, 7, row) != 0) fail("stat");
+  if (attributes_stat(AT_FDCWD, "/does/not/exist", 7, row) != ENOENT || row[ATTRIBUTE_ERROR] != ENOENT) fail("stat of nothing");
+  for (int by_path = 0; by_path < 2; by_path++) {
+    struct packed out = {NULL, 0, 0};
+    if (attributes_xattrs(by_path ? -1 : fd, path, WANT_XATTRS, &out) != 0) fail("xattrs");
+    if (out.length < expected) fail("an xattr is missing");
+    size_t at = 0, seen = 0;
+    for (; at < out.length; seen++) {
+      at += 2 + (size_t)(out.data[at] | out.data[at + 1] << 8);
+      at += 4 + (size_t)(out.data[at] | out.data[at + 1] << 8 | out.data[at + 2] << 16 | (uint32_t)out.data[at + 3] << 24);
+    }
+    if (at != out.length || seen < set) fail("the packed xattrs do not add up");
+    free(out.data);
+  }
+  close(fd);
+  unlink(path);
+}
+
+/* --- item streams --- */
+
+static struct sample {
+  const uint8_t *bytes;
+  size_t length;
+} samples[256];
+static size_t sample_count;
+
+static void load_samples(const char *path) {
+  static uint8_t all[1 << 20];
+  FILE *file = fopen(path, "rb");
+  if (!file) fail("the samples cannot be read");
+  size_t length = fread(all, 1, sizeof all, file);
+  fclose(file);
+  for (size_t at = 0; at + 4 <= length && sample_count < 256;) {
+    size_t size = (size_t)all[at] | (size_t)all[at + 1] << 8 | (size_t)all[at + 2] << 16;
+    at += 4;
+    if (size > length - at) fail("the samples are cut off");
+    samples[sample_count++] = (struct sample){all + at, size};
+    at += size;
+  }
+  if (!sample_count) fail("no samples");
+}
+
+static int owner(void *context, int is_group, struct span name, uint32_t *number) {
+  (void)context;
+  *number = (uint32_t)is_group;
+  return name.length > 0 && name.data[0] & 1;
+}
+
+static int acl(void *context, struct span text, struct span *binary) {
+  (void)context;
+  *binary = text;
+  return text.length > 3;
+}
+
+/* Every byte of what is told is looked at. */
+static int left_out(void *context, struct span path, const struct span *source) {
+  unsigned *sum = context;
+  for (size_t i = 0; i < path.length; i++) *sum += path.data[i];
+  for (size_t i = 0; source && i < source->length; i++) *sum += source->data[i];
+  return *sum % 1000 == 999 ? -1 : 0;
+}
+
+static void tree_round(void) {
+  unsigned sum = 0;
+  struct tree_options options = {1, 2, 3, 4, below(4) ? -1 : 5, below(4) ? -1 : 6, 022, (int)below(2), (int)below(2)};
+  struct tree_calls calls = {&sum, owner, acl, left_out};
+  struct tree *tree = tree_new(&options, &calls);
+  if (!tree) fail("no tree");
+  int status = ITEM_OK;
+  for (size_t streams = 1 + below(6); streams > 0 && (status == ITEM_OK || status == ITEM_TRUNCATED); streams--) {
+    const struct sample *sample = &samples[below(sample_count)];
+    const struct sample *other = &samples[below(sample_count)];
+    /* The first part of one, then the end of another, in memory that ends where they end. */
+    size_t head = below(3) ? sample->length : below(sample->length + 1), tail = below(4) ? 0 : below(other->length + 1);
+    uint8_t *bytes = malloc(head + tail + 1);
+    if (!bytes) fail("out of memory");
+    memcpy(bytes, sample->bytes, head);
+    memcpy(bytes + head, other->bytes + other->length - tail, tail);
+    size_t length = head + tail;
+    for (size_t changes = below(6); changes > 0 && length > 0; changes--) {
+      static const uint8_t interesting[] = {0, 1, 0x2e, 0x2f, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc4, 0xc6, 0xcf, 0xd3, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xff};
+      bytes[below(length)] = below(2) ? interesting[below(sizeof interesting)] : (uint8_t)next();
+    }
+    uint8_t *exact = malloc(length ? length : 1);
+    if (!exact) fail("out of memory");
+    memcpy(exact, bytes, length);
+    size_t used;
+    status = tree_add(tree, exact, length, &used);
+    if (used > length) fail("more bytes used than given");
+    free(exact);
+    free(bytes);
+  }
+  if (status == ITEM_OK || status == ITEM_TRUNCATED) {
+    struct tree_layout layout;
+    tree_layout(tree, &layout);
+    uint8_t *image = malloc(layout.bytes ? layout.bytes : 1);
+    if (!image) fail("out of memory");
+    tree_write(tree, &layout, image);
+    free(image);
+  }
+  tree_free(tree);
+}
+
+int main(int argc, char **argv) {
+  if (argc < 5) fail("SEED ROUNDS FOLDER SAMPLES");
+  load_samples(argv[4]);
+  state = strtoull(argv[1], NULL, 10) * 2 + 1;
+  long rounds = strtol(argv[2], NULL, 10);
+  for (long round = 0; round < rounds; round++) {
+    chunker_round();
+    envelope_round();
+    for (int trees = 0; trees < 8; trees++) tree_round();
+    if (round % 8 == 0) attributes_round(argv[3]);
+  }
+  printf("%ld rounds\n", rounds);
+  return 0;
+}

@@ -1,0 +1,20 @@
+/** Sizes as Borg writes them (output.md §11); the engine's messages have them too. */
+
+export interface SizeOptions {
+  readonly iec: boolean
+}
+
+const decimalUnits = ['', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y']
+const binaryUnits = ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi', 'Ei', 'Zi', 'Yi']
+
+/** `0 B`, `1.00 kB`, `-308.83 kB`; the unit goes up when rounding reaches the next one. */
+export function formatSize(bytes: number, options: SizeOptions = { iec: false }): string {
+  const [base, units] = options.iec ? [1024, binaryUnits] as const : [1000, decimalUnits] as const
+  let value = bytes
+  for (const [index, unit] of units.entries()) {
+    const decimals = index === 0 ? 0 : 2
+    if (Math.abs(Number(value.toFixed(decimals))) < base || index === units.length - 1) return `${value.toFixed(decimals)} ${unit}B`
+    value /= base
+  }
+  return `${value} YB`
+}

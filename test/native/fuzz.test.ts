@@ -1,0 +1,72 @@
+import test from 'ava'
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fixtureJson } from '../helpers/fixtures.js'
+import { projectRoot, Sandbox } from '../helpers/sandbox.js'
+
+const itemSamples = fixtureJson<{ items: { msgpack_hex: string }[] }>('vectors', 'archive-items.json').items.map(({ msgpack_hex }) => Buffer.from(msgpack_hex, 'hex')).filter(({ length }) => length < 4096)
+
+/** The C files that know neither Node nor policy. */
+const sources = ['fuzz/driver.c', 'chunker.c', 'envelope.c', 'attributes.c', 'items.c', 'tree.c'].map(name => join(projectRoot, 'native', name))
+const flags = ['-g', '-O1', '-Wall', '-Wextra', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-fsanitize=address,undefined', '-fno-sanitize-recover=all']
+
+test('the plain C reads and writes no byte outside of its buffers', t => {
+  const sandbox = new Sandbox('asan')
+  try {
+    const program = sandbox.path('driver')
+    // envelope.c looks OpenSSL up in the process it runs in.
+    const built = spawnSync('cc', [...flags, ...sources, '-o', program, '-Wl,--no-as-needed', '-l:libcrypto.so.3', '-ldl'], { encoding: 'utf8' })
+    if (built.status !== 0) {
+      const missing = built.error?.message ?? built.stderr
+      t.log(`SKIPPED: no C compiler with AddressSanitizer and no libcrypto here: ${missing.slice(0, 500)}`)
+      t.true(/ENOENT|cannot find|sanitize|asan/i.test(missing), missing)
+      return
+    }
+    const folder = sandbox.mkdir('files')
+    const samples = sandbox.path('samples')
+    writeFileSync(samples, Buffer.concat(itemSamples.flatMap(sample => {
+      const length = Buffer.alloc(4)
+      length.writeUInt32LE(sample.length)
+      return [length, sample]
+    })))
+    for (const seed of ['1', '2']) {
+      const ran = spawnSync(program, [seed, '600', folder, samples], { encoding: 'utf8', timeout: 120_000 })
+      t.is(ran.status, 0, ran.stderr)
+      t.is(ran.stdout, '600 rounds\n')
+    }
+  } finally {
+    sandbox.close()
+  }
+})
+
+/** Runs in a process of its own, which a fault would kill. Prints how many calls answered and how many threw. */
+const hostileCalls = String.raw`
+const addon = require(process.argv[1])
+let state = Number(process.argv[2])
+const next = limit => (state = (Math.imul(state, 1103515245) + 12345) >>> 0, (state >>> 8) % limit)
+const numbers = [0, 1, -1, 2, 7, 31, 32, 41, 255, 4095, 65536, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1, -(2 ** 31), -(2 ** 53), NaN, Infinity, 0.5, -0]
+const number = () => next(3) ? numbers[next(numbers.length)] : next(5000)
+const bytes = () => { const size = [0, 1, 31, 32, 40, 41, 42, 64, 1000, 1024, 70000][next(11)]; const whole = new Uint8Array(size + 8); return whole.subarray(next(4), next(2) ? undefined : next(size + 8)) }
+const words = () => Uint32Array.from({ length: next(2) ? 256 : next(300) }, () => number())
+const envelopes = [addon.makeEnvelope(new Uint8Array(32), new Uint8Array(32), new Uint8Array(32)), addon.makeEnvelope(new Uint8Array(0), new Uint8Array(32), new Uint8Array(64))]
+const any = () => [undefined, null, 'text', {}, [], 5n, true, number(), bytes(), words(), new ArrayBuffer(8)][next(11)]
+const kinds = { n: number, b: bytes, w: words, f: () => next(2) === 1, i: () => [0n, 1n, -1n, (1n << 64n) - 1n, 1n << 70n][next(5)], e: () => envelopes[next(2)], s: () => new Uint8Array(new SharedArrayBuffer(65536)) }
+const shapes = { buzhashCuts: 'wnnnnbnnf', buzhashCutsAsync: 'wnnnnbnnf', buzhash: 'wb', buzhashUpdate: 'wnnnn', isZero: 'b', makeEnvelope: 'bbb', envelopeIdHash: 'ebb', envelopeSeal: 'enibbbn', envelopeOpen: 'ebb', scatterPages: 'swnnb', gatherPages: 'swnnnbn' }
+let answered = 0, threw = 0
+const waiting = []
+for (let count = 0; count < 8000; count++) {
+  const names = Object.keys(shapes), name = names[next(names.length)]
+  const args = [...shapes[name]].map(kind => next(12) === 0 ? any() : kinds[kind]())
+  if (next(20) === 0) args.length = next(args.length)
+  try { const result = addon[name](...args); if (result instanceof Promise) waiting.push(result.catch(() => undefined)); answered++ } catch { threw++ }
+}
+Promise.all(waiting).then(() => console.log(answered > 200, threw > 200))
+`
+
+test('hostile arguments of the addon are refused and never crash it', t => {
+  for (const seed of ['1', '2', '3']) {
+    const ran = spawnSync(process.execPath, ['-e', hostileCalls, join(projectRoot, 'build', 'Release', 'borgfs.node'), seed], { encoding: 'utf8', timeout: 120_000 })
+    t.is(ran.stdout, 'true true\n', `${ran.status} ${ran.signal} ${ran.stderr.slice(0, 2000)}`)
+  }
+})
