@@ -49,7 +49,7 @@ def tree(path, count):
         os.write(fd, b'%d\n' % i); os.close(fd)
 
 class Table:
-    def __init__(self, a): self.a, self.n = a, 0
+    def __init__(self, a): self.a, self.n = a, int(time.time())
     def row(self, size, case, work):
         """work(cmd, name of this run) for each tool in turn."""
         found = {}
@@ -91,7 +91,7 @@ def main():
     for n in a.chunks:
         repo, size = generated('chunks-%d' % n, '--chunks', n), '%d chunks' % n
         # An archive of its own to look into: how long one of all chunks takes says nothing of the index.
-        run(a.tools[0][1] + ['create', repo + '::small', one], env)
+        if b'small' not in subprocess.run(a.tools[0][1] + ['list', '--short', repo], env=env, capture_output=True).stdout.split(): run(a.tools[0][1] + ['create', repo + '::small', one], env)
         stored = one.lstrip('/') + '/file'
         table.row(size, 'list', lambda c, _: run(c + ['list', repo], env))
         table.row(size, 'list an archive', lambda c, _: run(c + ['list', repo + '::small'], env))
