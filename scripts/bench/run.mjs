@@ -18,7 +18,7 @@ if (python && spawnSync(python, ['-c', 'try: import pyfuse3\nexcept ImportError:
 }
 const bin = join(tmpdir(), `borgfs-bench-bin-${process.pid}`)
 mkdirSync(bin, { recursive: true })
-symlinkSync(join(here, '..', '..', 'bin', 'borgfs.js'), join(bin, 'borgfs'))
+symlinkSync(join(here, '..', '..', 'bin', 'borgfs'), join(bin, 'borgfs'))
 const result = spawnSync('python3', [join(here, 'bench.py'), '--tool', `borg=${borg}`, '--tool', `borgfs=${join(bin, 'borgfs')}`, ...process.argv.slice(2)], { stdio: 'inherit' })
 rmSync(bin, { recursive: true, force: true })
 process.exit(result.status ?? 1)

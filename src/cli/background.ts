@@ -9,10 +9,12 @@ import { constants } from 'node:os'
 
 const marker = 'BORGFS_READY_FD'
 const readyFd = 3
+/** Instead of the pipe: the process number of bin/borgfs, which waits for SIGUSR1. */
+const waitingShell = 'BORGFS_READY_PID'
 
 /** True in the process that was started to serve. */
 export function isBackgroundChild(env: NodeJS.ProcessEnv): boolean {
-  return env[marker] !== undefined
+  return env[marker] !== undefined || env[waitingShell] !== undefined
 }
 
 /** Starts the serving process and waits until it is ready or has ended. Returns the exit code of this command. */
@@ -44,9 +46,11 @@ export function startInBackground(env: NodeJS.ProcessEnv): Promise<number> {
 
 /** Tells the waiting parent, and lets go of the terminal and of the working directory. */
 export function becomeReady(env: NodeJS.ProcessEnv): void {
-  const fd = Number(env[marker])
-  writeSync(fd, 'ready\n')
-  closeSync(fd)
+  if (env[marker] !== undefined) {
+    const fd = Number(env[marker])
+    writeSync(fd, 'ready\n')
+    closeSync(fd)
+  } else if (Number(env[waitingShell]) === process.ppid) process.kill(process.ppid, 'SIGUSR1')
   process.chdir('/')
   // The lowest free descriptor is taken: 0, 1, 2 in turn.
   for (const [standard, flags] of [[0, 'r'], [1, 'w'], [2, 'w']] as const) {

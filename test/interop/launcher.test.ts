@@ -1,0 +1,68 @@
+import { spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { once } from 'node:events'
+import { dirname, join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
+import { projectRoot, Sandbox } from '../helpers/sandbox.js'
+
+// What npm puts on the PATH. It finds Node there as well: the one that runs the tests comes first.
+const launcher = join(projectRoot, 'bin', 'borgfs')
+const path = `${dirname(process.execPath)}:${process.env.PATH}`
+
+function prepared(t: ExecutionContext): Sandbox {
+  const sandbox = new Sandbox('launcher')
+  t.teardown(() => sandbox.close())
+  sandbox.borgfs(['init', '-e', 'repokey', 'repo'])
+  sandbox.mkdir('mnt')
+  return sandbox
+}
+
+test('--version is answered by the name it was called by, through links of links', t => {
+  const sandbox = new Sandbox('launcher')
+  t.teardown(() => sandbox.close())
+  symlinkSync(launcher, sandbox.path('first'))
+  symlinkSync('first', sandbox.path('borg'))
+  t.is(sandbox.run(sandbox.path('borg'), ['--version']).stdout, 'borg 1.2.4\n')
+  t.is(sandbox.run(sandbox.path('borg'), ['list', '--help'], { env: { PATH: path } }).rc, 0)
+  t.is(sandbox.run(launcher, ['-V']).stdout, 'borgfs 1.2.4\n')
+  const refused = sandbox.run(sandbox.path('borg'), ['list', '--no-such-option'], { ok: [2], env: { PATH: path } })
+  t.regex(refused.stderr, /^borg/)
+})
+
+test('mount goes to the background once the drive answers, and keeps words with spaces and no words apart', t => {
+  const sandbox = prepared(t)
+  sandbox.mkdir('a place')
+  sandbox.run(launcher, ['mount', '--sort-by', 'name', 'repo', 'a place'], { env: { PATH: path } })
+  sandbox.remember(sandbox.path('a place'))
+  t.true(readdirSync(sandbox.path('a place')).includes('incoming'))
+  t.is(sandbox.run(launcher, ['umount', 'a place'], { env: { PATH: path } }).rc, 0)
+  t.false(sandbox.isMounted(sandbox.path('a place')))
+})
+
+test('what goes wrong before that is told, with its exit code, and nothing is mounted', t => {
+  const sandbox = prepared(t)
+  const wrong = sandbox.run(launcher, ['mount', 'repo', 'mnt'], { env: { PATH: path, BORG_PASSPHRASE: 'wrong', BORG_EXIT_CODES: 'modern' }, ok: 'any' })
+  t.is(wrong.rc, 52)
+  t.regex(wrong.stderr, /passphrase supplied/)
+  t.is(sandbox.run(launcher, ['mount', 'nowhere', 'mnt'], { env: { PATH: path }, ok: [2] }).rc, 2)
+  t.notRegex(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(sandbox.path('mnt')))
+})
+
+test('standard input reaches the drive that asks for it', t => {
+  const sandbox = prepared(t)
+  const ran = sandbox.run(launcher, ['mount', 'repo', 'mnt'], { env: { PATH: path, BORG_PASSPHRASE: undefined, BORG_PASSCOMMAND: 'cat' }, input: 'test passphrase\n', ok: 'any' })
+  t.is(ran.rc, 0, ran.stderr)
+  sandbox.unmount(sandbox.path('mnt'))
+})
+
+test('a signal ends the drive that is not up yet', async t => {
+  const sandbox = prepared(t)
+  const child = sandbox.start(launcher, ['mount', 'repo', 'mnt'], { env: { PATH: path, BORG_PASSPHRASE: undefined, BORG_PASSCOMMAND: 'sleep 47' } })
+  await pause(500)
+  const ended = once(child, 'exit')
+  child.kill('SIGTERM')
+  const [code] = await ended as [number | null]
+  t.not(code, 0)
+  t.is(spawnSync('pgrep', ['-f', `mount repo mnt$`, '-P', String(child.pid)]).stdout.toString(), '')
+})
