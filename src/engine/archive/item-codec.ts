@@ -140,27 +140,29 @@ function time(reader: MsgReader): bigint {
   return bytes.length > 0 && bytes.at(-1)! >= 128 ? value - (1n << BigInt(8 * bytes.length)) : value
 }
 
-/** Array of three, raw of 32, two small integers. */
-const minEntryBytes = 37
+/** Array of three, raw of 32, two integers: the shortest and longest forms that native code reads. */
+const minEntryBytes = 37, maxEntryBytes = 46
 /** From so many chunks on the call costs less than the loop. */
 const worthNative = 4
 
 function decodeChunks(reader: MsgReader): ChunkList | undefined {
   if (reader.nil()) return undefined
   const count = reader.arrayHeader()
-  // Told before anything is made for them: a long list is often cut by the end of a chunk of the stream, and a hostile one never ends.
-  if (count * minEntryBytes > reader.end - reader.position) throw new MsgpackError(`the bytes of ${count} chunk entries are missing at offset ${reader.position}`, true)
-  if (count >= worthNative) {
-    const rows = Buffer.allocUnsafe(count * rowBytes)
-    const position = native().unpackChunkRows(reader.end === reader.bytes.length ? reader.bytes : reader.bytes.subarray(0, reader.end), reader.position, count, rows)
+  const remaining = reader.end - reader.position
+  // A list that ends early, as many do at the end of a chunk of the stream: of what is there, as much as certainly is.
+  const sure = count * minEntryBytes <= remaining ? count : Math.min(count, Math.trunc(remaining / maxEntryBytes))
+  let list: ChunkList | undefined
+  if (sure >= worthNative) {
+    const rows = Buffer.allocUnsafe(sure * rowBytes)
+    const position = native().unpackChunkRows(reader.end === reader.bytes.length ? reader.bytes : reader.bytes.subarray(0, reader.end), reader.position, sure, rows)
     if (position >= 0) {
       reader.position = position
-      return ChunkList.ofRows(rows)
+      list = ChunkList.ofRows(rows)
     }
-    // Unusual encodings, and damage: below it is either read or named.
   }
-  const list = new ChunkList(count || 1)
-  for (let index = 0; index < count; index++) {
+  // The rest, unusual encodings, and damage: here it is either read or named.
+  list ??= new ChunkList(Math.min(count, Math.trunc(remaining / minEntryBytes)) || 1)
+  for (let index = list.length; index < count; index++) {
     if (reader.arrayHeader() !== 3) throw new MsgpackError('a chunk entry without exactly three values')
     const id = reader.raw()
     if (id.length !== 32) throw new MsgpackError(`a chunk id of ${id.length} bytes`)

@@ -36,7 +36,19 @@ test('an item cut anywhere is an incomplete one', t => {
 
 test('a list of any length is refused before memory is made for it', t => {
   const bytes = Buffer.from('82a66368756e6b73ddffffffff93', 'hex')
-  t.throws(() => decodeItem(new MsgReader(bytes)), { instanceOf: MsgpackError, message: /4294967295 chunk entries are missing/ })
+  t.throws(() => decodeItem(new MsgReader(bytes)), { instanceOf: MsgpackError })
+})
+
+test('an item that is cut is told from one that is damaged, however long it says it is', t => {
+  const list = new ChunkList()
+  for (let number = 0; number < 20; number++) list.add(Buffer.alloc(32, 0x11), 1, 2)
+  const bytes = packed(list)
+  const second = bytes.indexOf(Buffer.from('93da0020', 'hex')) + 38
+  const early = (length: number): boolean => t.throws(() => decodeItem(new MsgReader(bytes.subarray(0, length))), { instanceOf: MsgpackError })!.endsEarly
+  t.true(early(second + 300))
+  bytes[second] = 0x94
+  t.false(early(second + 300))
+  t.false(early(bytes.length))
 })
 
 test('what native code does not read is left to the plain reader', t => {
