@@ -19,6 +19,7 @@
         "native/crc32.c",
         "native/crc32_binding.cc",
         "native/items.c",
+        "native/items_binding.cc",
         "native/tree.c",
         "native/tree_binding.cc",
         "native/kernel_binding.cc"

@@ -143,6 +143,7 @@ NAPI_MODULE_INIT() {
   registerChunkRows(env, exports);
   registerIndex(env, exports);
   registerCrc32(env, exports);
+  registerItems(env, exports);
   registerTree(env, exports);
   registerKernel(env, exports);
   return exports;

@@ -274,6 +274,32 @@ int item_read(struct msgpack *cursor, struct item *item) {
   return ITEM_OK;
 }
 
+int item_read_references(struct msgpack *cursor, struct msgpack *chunks, size_t *count, int *listed, int *part) {
+  struct msgpack c = *cursor;
+  size_t left, found;
+  struct msgpack entries;
+  *count = 0;
+  *listed = *part = 0;
+  int status = read_map(&c, &left);
+  for (; status == ITEM_OK && left > 0; left--) {
+    struct span key;
+    int present = 0;
+    if ((status = read_raw(&c, &key)) != ITEM_OK) break;
+    if (is(&key, "chunks")) {
+      if ((status = read_chunks(&c, &entries, &found, &present)) == ITEM_OK && present) {
+        *chunks = entries;
+        *count = found;
+        *listed = 1;
+      }
+    } else {
+      if (is(&key, "part")) *part = 1;
+      status = skip(&c);
+    }
+  }
+  if (status == ITEM_OK) *cursor = c;
+  return status;
+}
+
 void item_chunk(struct msgpack *chunks, const uint8_t **id, uint32_t *size, uint32_t *csize) { read_chunk(chunks, id, size, csize); }
 
 void item_xattr(struct msgpack *xattrs, struct span *name, struct span *value) {

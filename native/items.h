@@ -44,6 +44,12 @@ struct item {
 /* One item; `cursor` is behind it only if ITEM_OK is returned. */
 int item_read(struct msgpack *cursor, struct item *item);
 
+/*
+ * One item of which only the references matter, whatever else is wrong with it: its chunk list as in struct item, of no entries where
+ * there is none (`listed` 0), and whether it has the key `part`. `cursor` is behind it only if ITEM_OK is returned.
+ */
+int item_read_references(struct msgpack *cursor, struct msgpack *chunks, size_t *count, int *listed, int *part);
+
 /* The next entry of item.chunks; it was checked when the item was read. */
 void item_chunk(struct msgpack *chunks, const uint8_t **id, uint32_t *size, uint32_t *csize);
 

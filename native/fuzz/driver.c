@@ -6,6 +6,7 @@
  */
 #include "../attributes.h"
 #include "../chunker.h"
+#include "../crc32.h"
 #include "../envelope.h"
 #include "../tree.h"
 
@@ -93,6 +94,25 @@ static void envelope_round(void) {
   } else if (envelope_open(envelope, object, object_length, payload) != 0) fail("opened without a key");
   envelope_free(envelope);
   free(enc); free(hmac); free(id); free(head); free(data); free(object); free(payload);
+}
+
+/* Bit by bit. */
+static uint32_t plain_crc(uint32_t crc, const uint8_t *data, size_t length) {
+  crc = ~crc;
+  for (size_t i = 0; i < length; i++) {
+    crc ^= data[i];
+    for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (0xedb88320u & -(crc & 1));
+  }
+  return ~crc;
+}
+
+static void crc_round(void) {
+  size_t length = below(below(4) ? 200 : 5000), before = below(length + 1);
+  uint8_t *data = random_bytes(length, 0);
+  uint32_t whole = crc32_update(0, data, length);
+  if (whole != plain_crc(0, data, length)) fail("another CRC than the plain one");
+  if (crc32_update(crc32_update(0, data, before), data + before, length - before) != whole) fail("a CRC in two parts is another one");
+  free(data);
 }
 
 /* Names and values of any length that the file system takes. */
@@ -227,6 +247,7 @@ int main(int argc, char **argv) {
   for (long round = 0; round < rounds; round++) {
     chunker_round();
     envelope_round();
+    crc_round();
     for (int trees = 0; trees < 8; trees++) tree_round();
     if (round % 8 == 0) attributes_round(argv[3]);
   }

@@ -84,11 +84,11 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
     const word = words[at]!
     const next = (): string | undefined => {
       const following = words[at + 1]
-      if (following === undefined || (following.startsWith('-') && following.length > 1 && !/^-\d/.test(following))) return undefined
+      if (following === undefined || (following.startsWith('-') && following.length > 1 && !/^-[\d ]/.test(following))) return undefined
       at++
       return following
     }
-    if (onlyPositionals || word === '-' || !word.startsWith('-')) {
+    if (onlyPositionals || word === '-' || !word.startsWith('-') || word.startsWith('- ')) {
       if (command === undefined) {
         command = twoWordCommands.has(word) ? `${word} ${words[++at] ?? ''}`.trim() : word
         const found = specs[command]

@@ -3,15 +3,19 @@ import { resolve } from 'node:path'
 import { type Location, canonical, parseLocation } from '../engine/location.js'
 import { BorgError } from '../engine/errors.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
-import type { OperationClass, ArchiveInfo } from '../engine/archive/manifest.js'
+import { type ArchiveInfo, isCheckpointName, type OperationClass } from '../engine/archive/manifest.js'
 import { expandPlaceholders } from '../engine/placeholders.js'
 import { placesOf, type Places } from '../engine/platform/places.js'
+import type { ClientCache } from '../engine/cache/client-cache.js'
+import type { Codec } from '../engine/codec/codec.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
+import type { Workers } from '../engine/store/workers.js'
 import { byteString, escapedBytes } from '../engine/text.js'
 import { type ParsedArgs, UsageError } from './args.js'
 import { ExitStatus } from './exit.js'
 import { StderrLog } from './output/log.js'
 import { TerminalPrompt } from './prompt.js'
+import type { Signals } from './signals.js'
 
 export class CommandContext {
   readonly args: ParsedArgs
@@ -26,15 +30,17 @@ export class CommandContext {
   readonly places: Places
   /** Aborted by the first SIGINT, SIGTERM or SIGHUP; the reason is a SignalError. */
   readonly signal: AbortSignal
+  readonly signals: Signals
   readonly #closing: (() => Promise<void> | void)[] = []
 
-  constructor(options: { args: ParsedArgs; program: string; argv: readonly string[]; env: NodeJS.ProcessEnv; log: StderrLog; signal: AbortSignal }) {
+  constructor(options: { args: ParsedArgs; program: string; argv: readonly string[]; env: NodeJS.ProcessEnv; log: StderrLog; signals: Signals }) {
     this.args = options.args
     this.program = options.program
     this.argv = options.argv
     this.env = options.env
     this.log = options.log
-    this.signal = options.signal
+    this.signals = options.signals
+    this.signal = options.signals.first
     this.exit = new ExitStatus(options.env)
     this.prompt = new TerminalPrompt(options.log, options.env)
     this.places = placesOf(options.env)
@@ -99,9 +105,12 @@ export class CommandContext {
 
   /** Opens the repository of a location; closed at the end of the command, in reverse order. */
   async open(location: Location, lock: 'shared' | 'exclusive', operation: OperationClass): Promise<OpenedRepository<LocalRepository>> {
+    return this.unlock(await this.openLocal(location, lock), operation)
+  }
+
+  async unlock(repository: LocalRepository, operation: OperationClass | undefined, options: { checkSecurity?: boolean } = {}): Promise<OpenedRepository<LocalRepository>> {
     const [{ openRepository }, { Passphrases }] = await Promise.all([import('../engine/operations/open.js'), import('../engine/crypto/passphrase.js')])
-    const repository = await this.openLocal(location, lock)
-    const opened = await openRepository(repository, { places: this.places, passphrases: new Passphrases(this.env, this.prompt), questions: this.prompt, operation })
+    const opened = await openRepository(repository, { places: this.places, passphrases: new Passphrases(this.env, this.prompt), questions: this.prompt, operation, ...options })
     this.atEnd(() => opened.key.wipe())
     return opened
   }
@@ -112,6 +121,16 @@ export class CommandContext {
     const repository = await LocalRepository.open(this.localPath(location), { lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log })
     this.atEnd(() => repository.close())
     return repository
+  }
+
+  /** The byte workers and the client cache with its lock, until the end of the command. The chunks index is not loaded yet. */
+  async openCache(opened: OpenedRepository<LocalRepository>, codec?: Codec): Promise<{ workers: Workers; cache: ClientCache }> {
+    const [{ Workers }, { ClientCache }] = await Promise.all([import('../engine/store/workers.js'), import('../engine/cache/client-cache.js')])
+    const workers = new Workers({ key: opened.key, ...(codec ? { codec } : {}) })
+    this.atEnd(() => workers.close())
+    const cache = await ClientCache.open(opened, { places: this.places, log: this.log, lockWaitMs: this.lockWaitMs, env: this.env })
+    this.atEnd(() => cache.close())
+    return { workers, cache }
   }
 
   localPath(location: Location): string {
@@ -139,7 +158,7 @@ export async function selectArchives(context: CommandContext, archives: Iterable
   const { archiveNameMatcher } = await import('../engine/patterns/matcher.js')
   const { escapedText, bytesOf } = await import('../engine/text.js')
   let found = [...archives]
-  if (options.hideCheckpoints && !context.flag('consider-checkpoints')) found = found.filter(({ name }) => !isCheckpoint(name))
+  if (options.hideCheckpoints && !context.flag('consider-checkpoints')) found = found.filter(({ name }) => !isCheckpointName(name))
   const glob = context.text('glob-archives'), prefix = context.text('prefix')
   if (glob !== undefined) {
     const matches = archiveNameMatcher(expandPlaceholders(glob))
@@ -162,10 +181,6 @@ export async function selectArchives(context: CommandContext, archives: Iterable
   if (first !== undefined) return found.slice(0, first)
   if (last !== undefined) return found.slice(-last)
   return found
-}
-
-export function isCheckpoint(name: string): boolean {
-  return /\.checkpoint(\.\d+)?$/.test(name)
 }
 
 /** -e, --exclude-from, --pattern, --patterns-from and PATHs as a matcher; R lines as roots. */

@@ -31,6 +31,11 @@ export class ExitStatus {
     this.#warnings.add(code)
   }
 
+  /** Trouble that Borg 1.2 ends with 0 all the same, and later versions as a warning. */
+  warnModern(code: number): void {
+    if (this.#modern) this.warn(code)
+  }
+
   /** The exit code of something else is ours. */
   force(code: number): void {
     this.#forced = code

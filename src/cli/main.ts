@@ -10,6 +10,7 @@ import { SignalError } from './exit.js'
 import { commandSpecs } from './options.js'
 import { StderrLog, type Threshold } from './output/log.js'
 import { BrokenPipe, flushOutput } from './output/stdout.js'
+import { Signals } from './signals.js'
 import { borgVersion } from '../engine/constants.js'
 
 /** Words of the command line as escaped text: Node's own argv has lost bytes that are not UTF-8. */
@@ -70,9 +71,8 @@ async function run(program: string, words: string[], log: StderrLog): Promise<nu
     log.always('borg.output.show-version')
     log.message('info', 'borg.output.show-version', `borgbackup version ${borgVersion}`)
   }
-  const aborter = new AbortController()
-  const uninstall = handleSignals(aborter)
-  const context = new CommandContext({ args, program, argv: [program, ...words], env: process.env, log, signal: aborter.signal })
+  const signals = new Signals()
+  const context = new CommandContext({ args, program, argv: [program, ...words], env: process.env, log, signals })
   let code: number
   try {
     native().umask(parseInt(context.text('umask') ?? '0077', 8))
@@ -88,9 +88,9 @@ async function run(program: string, words: string[], log: StderrLog): Promise<nu
     }
     code = context.exit.code
   } catch (error) {
-    code = tell(error, context, aborter.signal)
+    code = tell(error, context, signals.first)
   } finally {
-    uninstall()
+    signals.uninstall()
   }
   if (context.flag('show-rc')) showRc(log, code)
   return code
@@ -144,21 +144,3 @@ function showRc(log: StderrLog, code: number): void {
   const [level, word] = code === 0 ? ['info', 'success'] as const : code === 1 || (code >= 100 && code < 128) ? ['warning', 'warning'] as const : code >= 128 ? ['error', 'signal'] as const : ['error', 'error'] as const
   log.message(level, 'borg.output.show-rc', `terminating with ${word} status, rc ${code}`)
 }
-
-/** The first signal asks the work in hand to end in order; a second one does not wait. */
-function handleSignals(aborter: AbortController): () => void {
-  const sentences = { SIGINT: 'Keyboard interrupt', SIGTERM: 'Received SIGTERM', SIGHUP: 'Received SIGHUP.' } as const
-  const handlers = (Object.keys(sentences) as (keyof typeof sentences)[]).map(name => {
-    const handler = (): void => {
-      const error = new SignalError(name, sentences[name])
-      if (aborter.signal.aborted) process.exit(error.exitCode)
-      aborter.abort(error)
-    }
-    process.on(name, handler)
-    return [name, handler] as const
-  })
-  return () => {
-    for (const [name, handler] of handlers) process.removeListener(name, handler)
-  }
-}
-

@@ -7,7 +7,7 @@ import { writeFully } from './output/stdout.js'
 
 const yes = new Set(['Yes', 'YES', 'yes', 'Y', 'y', '1'])
 const no = new Set(['No', 'NO', 'no', 'N', 'n', '0'])
-/** Ask for the default, which is no, without a further word. */
+/** The default is no, without a word. */
 const byDefault = new Set(['Default', 'DEFAULT', 'default', 'D', 'd', ''])
 
 export class TerminalPrompt implements PassphrasePrompt {
@@ -51,7 +51,6 @@ export class TerminalPrompt implements PassphrasePrompt {
     else answer = readLine()
     if (answer !== undefined && byDefault.has(answer)) return Promise.resolve(false)
     if (answer === undefined || no.has(answer)) {
-      if (given === undefined && !this.#log.json) writeFully(2, Buffer.from('\n'))
       tell('question_accepted_false', 'Aborting.')
       return Promise.resolve(false)
     }

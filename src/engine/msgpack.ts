@@ -258,6 +258,16 @@ export class MsgReader {
     return this.bytes.subarray(at, at + length)
   }
 
+  /** Steps over a raw that must have this length; where its bytes lie. */
+  skipRaw(length: number): number {
+    const { bytes, position } = this
+    // As everybody writes it.
+    if (position + 3 <= this.end && bytes[position] === 0xda && bytes[position + 1] === length >> 8 && bytes[position + 2] === (length & 0xff)) return this.#need(3 + length) + 3
+    const found = this.raw()
+    if (found.length !== length) throw new MsgpackError(`a raw of ${found.length} bytes instead of ${length}`)
+    return this.position - length
+  }
+
   #binLength(lead: number): number {
     if (lead === 0xc4) return this.bytes[this.#need(2) + 1]!
     if (lead === 0xc5) return this.bytes.readUInt16BE(this.#need(3) + 1)
@@ -412,4 +422,21 @@ export function unpackMap(bytes: Uint8Array): Map<string, MsgValue> {
   const value = unpack(bytes)
   if (!(value instanceof Map)) throw new MsgpackError('a map expected')
   return value
+}
+
+/**
+ * unpackMap whose values under some keys are read by functions: for large values that would only be taken apart again. Such a key
+ * is not in the result.
+ */
+export function unpackMapWith(bytes: Buffer, special: Readonly<Record<string, (reader: MsgReader) => void>>): Map<string, MsgValue> {
+  const reader = new MsgReader(bytes)
+  const map = new Map<string, MsgValue>()
+  for (let count = reader.mapHeader(); count > 0; count--) {
+    const key = reader.rawByteString()
+    const read = Object.hasOwn(special, key) ? special[key] : undefined
+    if (read) read(reader)
+    else map.set(key, reader.value())
+  }
+  if (!reader.done) throw new MsgpackError(`${reader.end - reader.position} bytes follow the value`)
+  return map
 }

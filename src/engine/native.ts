@@ -76,6 +76,14 @@ export interface Native {
   /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing of it is left there. */
   envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
 
+  // --- items.c (archive.md §4) ---
+  /**
+   * References of the whole items at the start of a stream: words status (0 all read, 1 an item is cut off, 2 malformed), bytes
+   * consumed, items with chunks that are whole files, and parts; then for each reference where its id lies, size, csize, and 1
+   * for a part.
+   */
+  itemReferences(stream: Uint8Array): Uint32Array
+
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
   readDirectory(path: Uint8Array, want: number): DirectoryListing
   readDirectoryAsync(path: Uint8Array, want: number): Promise<DirectoryListing>

@@ -37,73 +37,61 @@ export function civilTime(micros: number, zone: 'local' | 'utc'): CivilTime {
 
 const two = (value: number): string => String(value).padStart(2, '0')
 
-type Part = string | ((time: CivilTime) => string)
-/** Formats as taken apart: a listing uses one for all of its rows. */
-const compiled = new Map<string, readonly Part[]>()
+/** Formats as parts: literal text, or a directive with its minus. */
+const compiled = new Map<string, readonly (string | { readonly letter: string; readonly minus: boolean })[]>()
 
 export function strftime(format: string, time: CivilTime): string {
   let parts = compiled.get(format)
   if (!parts) compiled.set(format, (parts = compile(format)))
   let text = ''
-  for (const part of parts) text += typeof part === 'string' ? part : part(time)
+  for (const part of parts) text += typeof part === 'string' ? part : directive(part.letter, part.minus, time)
   return text
 }
 
-function compile(format: string): Part[] {
-  const parts: Part[] = []
-  let end = 0
-  for (const match of format.matchAll(/%(-?)([a-zA-Z%])/g)) {
-    if (match.index > end) parts.push(format.slice(end, match.index))
-    parts.push(field(match[0], match[1] === '-', match[2]!))
-    end = match.index + match[0].length
-  }
-  if (end < format.length) parts.push(format.slice(end))
-  return parts
+function compile(format: string): (string | { letter: string; minus: boolean })[] {
+  return format.split(/(%-?[a-zA-Z%])/).filter(part => part !== '').map(part => (/^%-?[a-zA-Z%]$/.test(part) ? { letter: part.at(-1)!, minus: part.length === 3 } : part))
 }
 
-/** What a letter stands for; `bare`: without padding. */
-function field(whole: string, bare: boolean, letter: string): Part {
-  const padded = (value: number, width = 2): string => (bare ? String(value) : String(value).padStart(width, '0'))
-  const number = (of: (time: CivilTime) => number, width = 2): Part => time => padded(of(time), width)
-  const composed = (format: string): Part => time => strftime(format, time)
+function directive(letter: string, minus: boolean, time: CivilTime): string {
+  const number = (value: number, width = 2): string => (minus ? String(value) : String(value).padStart(width, '0'))
   switch (letter) {
-    case 'a': return time => days[time.weekday]!.slice(0, 3)
-    case 'A': return time => days[time.weekday]!
-    case 'b': case 'h': return time => months[time.month - 1]!.slice(0, 3)
-    case 'B': return time => months[time.month - 1]!
-    case 'c': return composed('%a %b %e %H:%M:%S %Y')
-    case 'C': return number(time => Math.floor(time.year / 100))
-    case 'd': return number(time => time.day)
-    case 'D': case 'x': return composed('%m/%d/%y')
-    case 'e': return time => String(time.day).padStart(2, ' ')
-    case 'f': return time => String(time.micros).padStart(6, '0')
-    case 'F': return composed('%Y-%m-%d')
-    case 'G': return time => String(isoWeek(time).year)
-    case 'H': return number(time => time.hour)
-    case 'I': return number(time => time.hour % 12 || 12)
-    case 'j': return number(dayOfYear, 3)
-    case 'm': return number(time => time.month)
-    case 'M': return number(time => time.minute)
+    case 'a': return days[time.weekday]!.slice(0, 3)
+    case 'A': return days[time.weekday]!
+    case 'b': case 'h': return months[time.month - 1]!.slice(0, 3)
+    case 'B': return months[time.month - 1]!
+    case 'c': return strftime('%a %b %e %H:%M:%S %Y', time)
+    case 'C': return number(Math.floor(time.year / 100))
+    case 'd': return number(time.day)
+    case 'D': case 'x': return strftime('%m/%d/%y', time)
+    case 'e': return String(time.day).padStart(2, ' ')
+    case 'f': return String(time.micros).padStart(6, '0')
+    case 'F': return strftime('%Y-%m-%d', time)
+    case 'G': return String(isoWeek(time).year)
+    case 'H': return number(time.hour)
+    case 'I': return number(time.hour % 12 || 12)
+    case 'j': return number(dayOfYear(time), 3)
+    case 'm': return number(time.month)
+    case 'M': return number(time.minute)
     case 'n': return '\n'
-    case 'p': return time => (time.hour < 12 ? 'AM' : 'PM')
-    case 'r': return composed('%I:%M:%S %p')
-    case 'R': return composed('%H:%M')
-    case 's': return time => String(time.epochSeconds)
-    case 'S': return number(time => time.second)
+    case 'p': return time.hour < 12 ? 'AM' : 'PM'
+    case 'r': return strftime('%I:%M:%S %p', time)
+    case 'R': return strftime('%H:%M', time)
+    case 's': return String(time.epochSeconds)
+    case 'S': return number(time.second)
     case 't': return '\t'
-    case 'T': case 'X': return composed('%H:%M:%S')
-    case 'u': return time => String(time.weekday || 7)
-    case 'U': return number(time => Math.floor((dayOfYear(time) + 6 - time.weekday) / 7))
-    case 'V': return number(time => isoWeek(time).week)
-    case 'w': return time => String(time.weekday)
-    case 'W': return number(time => Math.floor((dayOfYear(time) + 6 - ((time.weekday + 6) % 7)) / 7))
-    case 'y': return number(time => time.year % 100)
-    case 'Y': return time => String(time.year)
-    case 'z': return time => `${time.offset < 0 ? '-' : '+'}${two(Math.floor(Math.abs(time.offset) / 60))}${two(Math.abs(time.offset) % 60)}`
-    case 'Z': return time => (time.offset === 0 ? 'UTC' : zoneName(time))
+    case 'T': case 'X': return strftime('%H:%M:%S', time)
+    case 'u': return String(time.weekday || 7)
+    case 'U': return number(Math.floor((dayOfYear(time) + 6 - time.weekday) / 7))
+    case 'V': return number(isoWeek(time).week)
+    case 'w': return String(time.weekday)
+    case 'W': return number(Math.floor((dayOfYear(time) + 6 - ((time.weekday + 6) % 7)) / 7))
+    case 'y': return number(time.year % 100)
+    case 'Y': return String(time.year)
+    case 'z': return `${time.offset < 0 ? '-' : '+'}${two(Math.floor(Math.abs(time.offset) / 60))}${two(Math.abs(time.offset) % 60)}`
+    case 'Z': return time.offset === 0 ? 'UTC' : zoneName(time)
     case '%': return '%'
   }
-  return whole
+  return `%${minus ? '-' : ''}${letter}`
 }
 
 function zoneName(time: CivilTime): string {

@@ -261,7 +261,7 @@ const dropSamples = [
   Buffer.concat([
     request(opcode.lookup, rootIno, text('incoming')), request(opcode.mkdir, dropBox, Buffer.concat([u32(0o755, 0), text('tree')])), request(opcode.create, dropped(2), Buffer.concat([u32(2, 0o644, 0, 0), text('file')])),
     request(opcode.write, dropped(3), Buffer.concat([u64(1, 0), u32(5, 0), u64(0, 0), Buffer.from('hello')])), request(opcode.read, dropped(3), Buffer.concat([u64(1, 0), u32(100, 0), u64(0, 0)])),
-    request(opcode.setattr, dropped(3), Buffer.concat([u32(8 + 1, 0), u64(1, 3, 0, 0, 0, 0), u32(0, 0, 0, 0o600, 0, 0, 0, 0)])), request(opcode.symlink, dropped(2), text('link', 'target')),
+    request(opcode.setattr, dropped(3), Buffer.concat([u32(8 + 1, 0), u64(1, 3, 0, 0, 0, 0), u32(0, 0, 0, 0o600, 0, 0, 0, 0)])), request(opcode.setattr, dropped(3), Buffer.concat([u32(16 + 32, 0), u64(1, 3, 0, 2 ** 62, 2 ** 56, 0), u32(0, 999_999_999, 0, 0, 0, 0, 0, 0)])), request(opcode.symlink, dropped(2), text('link', 'target')),
     request(opcode.mkdir, dropped(2), Buffer.concat([u32(0o755, 0), text('sub')])), request(opcode.link, dropped(5), Buffer.concat([u64(dropped(3)), text('hard')])),
     request(opcode.rename, dropped(2), Buffer.concat([u64(dropped(5)), text('file', 'moved')])), request(opcode.rename2, dropped(2), Buffer.concat([u64(dropped(5)), u32(2, 0), text('link', 'hard')])),
     request(opcode.setxattr, dropped(3), Buffer.concat([u32(5, 0), text('user.a'), Buffer.from('value')])), request(opcode.getxattr, dropped(3), Buffer.concat([u32(100, 0), text('user.a')])),
@@ -339,5 +339,5 @@ export const fileTargets: readonly Target[] = [
     },
   },
   { name: 'requests of the kernel', count: 600, samples: fuseSamples, run: input => useRequests(input) },
-  { name: 'requests of the kernel to the drop box', count: 500, samples: dropSamples, run: input => useRequests(input, true) },
+  { name: 'requests of the kernel to the drop box', count: 200, samples: dropSamples, run: input => useRequests(input, true) },
 ]

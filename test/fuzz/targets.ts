@@ -189,7 +189,8 @@ export const targets: readonly Target[] = [
   {
     name: 'item references', count: 2000, mutate: mutateMsgpack, samples: streams,
     run(input) {
-      const references = new ItemReferences(new ChunkIndex())
+      const index = new ChunkIndex()
+      const references = new ItemReferences((bytes, offset, size, csize) => index.addAt(bytes, offset, size, csize))
       for (let at = 0; at < input.length; at += 100) references.feed(input.subarray(at, at + 100))
       references.end()
     },

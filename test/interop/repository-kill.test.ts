@@ -81,6 +81,7 @@ async function killEverywhere(t: ExecutionContext, name: string, prepare: (base:
       await work(path)
       await assertWhole(t, borg, path, model, `${name} killed at ${fatal} and done again`)
       t.false(readdirSync(path).some(file => /^(index|hints|integrity)\..*\.tmp$/.test(file)))
+      for (const folder of readdirSync(join(path, 'data'))) t.true(readdirSync(join(path, 'data', folder)).every(file => /^\d+$/.test(file)))
       rmSync(path, { recursive: true })
       if (ended) break
     }

@@ -1,9 +1,12 @@
 /** `list` (commands.md, output.md §1, §2). */
+import { type ArchiveMetadata, decodeMetadata } from '../../engine/archive/archive-metadata.js'
 import { ArchiveReader } from '../../engine/archive/archive-reader.js'
 import type { Item } from '../../engine/archive/item.js'
 import type { ArchiveInfo } from '../../engine/archive/manifest.js'
 import { parseTimestamp } from '../../engine/archive/timestamps.js'
 import { BorgError } from '../../engine/errors.js'
+import type { ChunkIndex } from '../../engine/cache/chunk-index.js'
+import { readMetadataObjects } from '../../engine/operations/archive-outlines.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { streamingXxh64 } from '../../engine/repository/integrity.js'
@@ -15,6 +18,7 @@ import { archiveName, type CommandContext, loadMatcher, selectArchives } from '.
 import { type FormatValue, RowFormat } from '../output/format.js'
 import { ContentHashes, contentKeys, itemJsonValue, itemRowKeys, itemValue, type RowContext, uniqueKeys } from '../output/item-row.js'
 import { pythonJson } from '../output/log.js'
+import { syncListener } from '../output/progress.js'
 import { print } from '../output/stdout.js'
 import { printJson, repositoryJson, wholeSeconds } from '../output/summary.js'
 import { shellQuoted } from './info.js'
@@ -41,8 +45,8 @@ async function listArchives(context: CommandContext, opened: OpenedRepository<Lo
   format.check(archiveKeys)
   const needsMetadata = [...format.keys].some(key => metadataKeys.has(key))
   const rows: Record<string, unknown>[] = []
-  for (const info of await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: false }).then(found => visible(context, found))) {
-    const metadata = needsMetadata ? (await ArchiveReader.open(info, opened.repository, opened.objects)).metadata : undefined
+  const found = visible(context, await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: false }))
+  for await (const [info, metadata] of needsMetadata ? withMetadata(context, found, opened, format.keys.has('tam')) : found.map(info => [info, undefined] as const)) {
     const name = shownText(bytesOf(info.name))
     const value = (key: string): FormatValue => {
       switch (key) {
@@ -70,6 +74,15 @@ async function listArchives(context: CommandContext, opened: OpenedRepository<Lo
   if (context.flag('json')) printJson({ archives: rows, ...repositoryJson(opened) })
 }
 
+async function* withMetadata(context: CommandContext, infos: readonly ArchiveInfo[], opened: OpenedRepository<LocalRepository>, tam: boolean): AsyncGenerator<readonly [ArchiveInfo, ArchiveMetadata]> {
+  const workers = new Workers({ key: opened.key })
+  context.atEnd(() => workers.close())
+  for await (const [info, plain] of readMetadataObjects(infos, opened, workers)) {
+    if (plain instanceof BorgError) throw plain
+    yield [info, decodeMetadata(plain, opened.key, info.name, { tam })]
+  }
+}
+
 /** list hides every name that contains `.checkpoint`. */
 function visible(context: CommandContext, archives: readonly ArchiveInfo[]): readonly ArchiveInfo[] {
   return context.flag('consider-checkpoints') ? archives : archives.filter(({ name }) => !name.includes('.checkpoint'))
@@ -85,13 +98,17 @@ async function listItems(context: CommandContext, opened: OpenedRepository<Local
   const hashKeys = [...format.keys].filter(key => contentKeys.has(key))
   const counted = [...format.keys].some(key => uniqueKeys.has(key))
   let reader: ChunkReader | undefined
-  if (archive.metadata.items.length > chunksWorthWorkers || hashKeys.length > 0 || counted) {
+  let chunks: ChunkIndex | undefined
+  if (counted) {
+    const { workers, cache } = await context.openCache(opened)
+    chunks = await cache.sync(workers, syncListener(context))
+    reader = new ChunkReader(opened.repository, workers)
+  } else if (archive.metadata.items.length > chunksWorthWorkers || hashKeys.length > 0) {
     const workers = new Workers({ key: opened.key })
     context.atEnd(() => workers.close())
     reader = new ChunkReader(opened.repository, workers)
   }
-  if (counted) throw new BorgError('CommandError', 'borgfs list cannot tell dsize, dcsize and unique_chunks yet. Use borg for it: both work on the same repositories.', 4)
-  const base = { archiveId: info.id.toString('hex'), archiveName: shownText(bytesOf(info.name)) }
+  const base = { archiveId: info.id.toString('hex'), archiveName: shownText(bytesOf(info.name)), ...(chunks ? { chunks } : {}) }
   const extraKeys = [...format.keys].filter(key => itemRowKeys.has(key) && !jsonAlways.has(key) && !jsonNever.has(key))
 
   for await (const item of archive.items({ parts: context.flag('consider-part-files'), ...(reader ? { reader } : {}) })) {

@@ -1,6 +1,8 @@
 /** Values of one item for `list` (output.md §1, §2). */
 import { createHash, type Hash } from 'node:crypto'
 import type { Item } from '../../engine/archive/item.js'
+import type { ChunkIndex } from '../../engine/cache/chunk-index.js'
+import { idKey } from '../../engine/ids.js'
 import { typeDirectory, typeFile, typeMask, typeSymlink } from '../../engine/platform/attributes.js'
 import { shownText } from '../../engine/text.js'
 import type { FormatValue } from './format.js'
@@ -25,6 +27,8 @@ export interface RowContext {
   readonly archiveName: string
   /** Hashes of the content, by key. */
   readonly content: ReadonlyMap<string, string> | undefined
+  /** What nothing but the item refers to; loaded where the format asks for it. */
+  readonly chunks?: ChunkIndex
 }
 
 export function isHardLink(item: Item): boolean {
@@ -50,6 +54,7 @@ export function itemValue(item: Item, key: string, context: RowContext): FormatV
       if (item.chunks && type === typeFile) for (let index = 0; index < item.chunks.length; index++) total += item.chunks.csize(index)
       return total
     }
+    case 'dsize': case 'dcsize': case 'unique_chunks': return uniqueSum(item, key, context.chunks)
     case 'num_chunks': return item.chunks?.length ?? 0
     case 'mtime': return { micros: itemMicros(item.mtimeNs) }
     case 'ctime': return { micros: itemMicros(item.ctimeNs ?? item.mtimeNs) }
@@ -62,6 +67,19 @@ export function itemValue(item: Item, key: string, context: RowContext): FormatV
     case 'health': return item.chunksHealthy ? 'broken' : 'healthy'
   }
   return context.content?.get(key) ?? ''
+}
+
+/** Over the chunks that the whole repository refers to no more often than this item does; repeated ones count each time. */
+function uniqueSum(item: Item, key: 'dsize' | 'dcsize' | 'unique_chunks', index: ChunkIndex | undefined): number {
+  const { chunks } = item
+  if (!chunks || !index) return 0
+  const counts = new Map<string, number>()
+  for (const { id } of chunks) counts.set(idKey(id), (counts.get(idKey(id)) ?? 0) + 1)
+  let total = 0
+  for (const { id, size, csize } of chunks) {
+    if (index.refcount(id) === counts.get(idKey(id))) total += key === 'dsize' ? size : key === 'dcsize' ? csize : 1
+  }
+  return total
 }
 
 /** The JSON line's value of a key that the format names. */

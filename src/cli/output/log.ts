@@ -87,5 +87,7 @@ export function indentedJson(value: unknown, indent = ''): string {
 
 /** A string, number, boolean or null. */
 export function scalarJson(value: unknown): string {
+  // Python goes over to exponents earlier, and writes at least two digits of them.
+  if (typeof value === 'number' && value !== 0 && Math.abs(value) < 1e-4) return value.toExponential().replace(/e([+-])(\d)$/, 'e$10$2')
   return (JSON.stringify(value) ?? 'null').replace(/[\x7f-\uffff]/g, character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }

@@ -8,30 +8,30 @@ const flushChars = 1 << 16
 export class BrokenPipe extends Error {}
 
 let gathered: Buffer[] = []
-/** Text that was printed after what is gathered: rows are encoded together. */
+/** Text behind what is gathered. */
 let text = ''
 let length = 0
 
-export function print(output: string | Buffer): void {
-  if (typeof output === 'string') text += output
+export function print(more: string | Buffer): void {
+  if (typeof more === 'string') text += more
   else {
-    gatherText()
-    gathered.push(output)
+    takeText()
+    gathered.push(more)
   }
-  length += output.length
+  length += more.length
   if (length >= flushChars) flushOutput()
 }
 
-function gatherText(): void {
+function takeText(): void {
   if (text === '') return
   gathered.push(Buffer.from(text))
   text = ''
 }
 
 export function flushOutput(): void {
-  if (length === 0) return
-  gatherText()
-  const bytes = Buffer.concat(gathered)
+  takeText()
+  if (gathered.length === 0) return
+  const bytes = gathered.length === 1 ? gathered[0]! : Buffer.concat(gathered)
   gathered = []
   length = 0
   writeFully(1, bytes)

@@ -1,9 +1,11 @@
 /** What info and --stats say of repositories and archives, as text and as JSON (output.md §4, §5). */
+import { maxObjectBytes } from '../../engine/constants.js'
 import type { ArchiveInfo } from '../../engine/archive/manifest.js'
 import { parseTimestamp } from '../../engine/archive/timestamps.js'
 import { keyTypeOf } from '../../engine/crypto/key-types.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { ArchiveNumbers, Statistics } from '../../engine/operations/statistics.js'
+import type { StoredArchive } from '../../engine/operations/store-archive.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import type { CommandContext } from '../context.js'
@@ -73,22 +75,29 @@ function row(label: string, ...values: string[]): string {
   return label.padEnd(15) + values.map(value => ` ${value.padStart(20)}`).join('')
 }
 
-export function tableLines(context: CommandContext, statistics: Statistics, archiveRow: { size: number; csize: number; deduplicated: number } | undefined): string[] {
-  const size = (bytes: number): string => formatSize(bytes, { iec: context.iec })
+export function statsRow(context: CommandContext, label: string, ...bytes: number[]): string {
+  return row(label, ...bytes.map(value => formatSize(value, { iec: context.iec })))
+}
+
+/** Of a repository whose other archives are not known. */
+export type PartialStatistics = Pick<Statistics, 'uniqueChunks'>
+
+export function tableLines(context: CommandContext, statistics: Statistics | PartialStatistics, archiveRow: { size: number; csize: number; deduplicated: number } | undefined): string[] {
+  const unknown = 'unknown'
+  const complete = 'totalSize' in statistics
   return [
     dashes,
     '                       Original size      Compressed size    Deduplicated size',
-    ...(archiveRow ? [row('This archive:', size(archiveRow.size), size(archiveRow.csize), size(archiveRow.deduplicated))] : []),
-    row('All archives:', size(statistics.totalSize), size(statistics.totalCsize), size(statistics.uniqueCsize)),
+    ...(archiveRow ? [statsRow(context, 'This archive:', archiveRow.size, archiveRow.csize, archiveRow.deduplicated)] : []),
+    complete ? statsRow(context, 'All archives:', statistics.totalSize, statistics.totalCsize, statistics.uniqueCsize) : row('All archives:', unknown, unknown, unknown),
     '',
     '                       Unique chunks         Total chunks',
-    row('Chunk index:', String(statistics.uniqueChunks), String(statistics.totalChunks)),
+    row('Chunk index:', String(statistics.uniqueChunks), complete ? String(statistics.totalChunks) : unknown),
   ]
 }
 
-export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statistics, context: CommandContext,
-  run: { duration: number; size: number; csize: number; newBytes: number }): string[] {
-  const { metadata, utilization, stats } = statistics.archive!
+export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statistics | PartialStatistics, numbers: ArchiveNumbers, context: CommandContext, duration: number): string[] {
+  const { metadata, utilization, stats, deduplicatedSize } = numbers
   return [
     dashes,
     `Repository: ${opened.repository.location}`,
@@ -96,12 +105,17 @@ export function statsBlock(opened: Opened, info: ArchiveInfo, statistics: Statis
     `Archive fingerprint: ${info.id.toString('hex')}`,
     `Time (start): ${archiveTime(metadata.time)}`,
     `Time (end):   ${archiveTime(metadata.timeEnd)}`,
-    `Duration: ${formatDuration(run.duration)}`,
+    `Duration: ${formatDuration(duration)}`,
     `Number of files: ${stats.nfiles}`,
     `Utilization of max. archive size: ${Math.round(utilization * 100)}%`,
-    ...tableLines(context, statistics, { size: run.size, csize: run.csize, deduplicated: run.newBytes }),
+    ...tableLines(context, statistics, { size: stats.size, csize: stats.csize, deduplicated: deduplicatedSize }),
     dashes,
   ]
+}
+
+/** Name, time and id of an archive as delete and prune list it. */
+export function archiveLine(info: ArchiveInfo): string {
+  return `${shownText(bytesOf(info.name)).padEnd(36)} ${archiveTime(info.time)} [${info.id.toString('hex')}]`
 }
 
 export function archiveTime(stored: string): string {

@@ -6,7 +6,7 @@ import type { Transaction } from '../repository/repository.js'
 import type { ChunkWriter } from '../store/chunk-writer.js'
 import type { RepoObjects } from '../store/repo-objects.js'
 import { bytesOf, shownText } from '../text.js'
-import { type ArchiveFacts, type ArchiveStats, encodeMetadata } from './archive-metadata.js'
+import { type ArchiveFacts, type ArchiveStats, encodeMetadata, noStats } from './archive-metadata.js'
 import { ArchiveAlreadyExists } from './errors.js'
 import { ItemStreamWriter } from './item-stream.js'
 import type { Item } from './item.js'
@@ -17,15 +17,19 @@ export interface ReferenceCounter {
   add(id: Uint8Array, size: number, csize: number): void
 }
 
+/** Sums that grow. */
+type Sums = { -readonly [field in keyof ArchiveStats]: ArchiveStats[field] }
+
 export class ArchiveWriter {
   readonly #writer: ChunkWriter
   readonly #counter: ReferenceCounter | undefined
   readonly #objects: RepoObjects
   readonly #stream: ItemStreamWriter
   readonly #items: Promise<ChunkId>[] = []
-  #size = 0
-  #csize = 0
-  #nfiles = 0
+  readonly #files: Sums = { ...noStats }
+  /** What part items refer to, beside the whole files. */
+  readonly #parts: Sums = { ...noStats }
+  #count = 0
 
   /** `counter` is told of every reference that the archive makes, its own objects included. */
   constructor(writer: ChunkWriter, objects: RepoObjects, counter?: ReferenceCounter) {
@@ -42,31 +46,41 @@ export class ArchiveWriter {
   }
 
   get stats(): ArchiveStats {
-    return { size: this.#size, csize: this.#csize, nfiles: this.#nfiles }
+    return { ...this.#files }
+  }
+
+  /** Items given so far. */
+  get count(): number {
+    return this.#count
   }
 
   /** Items in the order of the archive, complete with their chunks. A promise only now and then, when chunks of the stream are stored. */
   addItem(item: Item): Promise<void> | undefined {
+    this.#count++
     if (item.chunks) {
       const counter = this.#counter
-      this.#nfiles++
+      const sums = item.part === undefined ? this.#files : this.#parts
+      sums.nfiles++
       for (let index = 0; index < item.chunks.length; index++) {
         const [size, csize] = [item.chunks.size(index), item.chunks.csize(index)]
-        this.#size += size
-        this.#csize += csize
+        sums.size += size
+        sums.csize += csize
         counter?.add(item.chunks.id(index), size, csize)
       }
     }
     return this.#stream.add(item)
   }
 
-  /** Stores the rest and the metadata object, and enters the archive into the manifest, which the caller then writes. */
-  async save(name: string, facts: ArchiveFacts, tx: Transaction, manifest: Manifest): Promise<ArchiveInfo> {
-    ensureNewName(manifest, name)
+  /**
+   * Stores the rest and the metadata object, and enters the archive into the manifest, which the caller then writes. More items
+   * may follow, and another save: that is what a checkpoint is. `replace`: the name is that of an archive which this one stands for.
+   */
+  async save(name: string, facts: ArchiveFacts, tx: Transaction, manifest: Manifest, options: { replace?: boolean } = {}): Promise<ArchiveInfo> {
+    if (!options.replace) ensureNewName(manifest, name)
     await this.#stream.flush(true)
     await this.#writer.drain()
     const items = await Promise.all(this.#items)
-    const plain = encodeMetadata(name, facts, this.stats, items, this.#objects.key)
+    const plain = encodeMetadata(name, facts, this.#files, items, this.#objects.key, this.#parts)
     if (plain.length > maxObjectBytes - 64) throw new BorgError('Error', `Archive ${shownText(bytesOf(name))} has too many items: its metadata would not fit an object.`)
     const id = this.#objects.key.idHash(plain)
     const object = await this.#objects.seal(plain)

@@ -60,6 +60,13 @@ export class ChunkList {
     this.#length++
   }
 
+  /** A copy of the rows from `start` on. */
+  from(start: number): ChunkList {
+    const list = new ChunkList(Math.max(1, this.#length - start))
+    for (let index = start; index < this.#length; index++) list.add(this.id(index), this.size(index), this.csize(index))
+    return list
+  }
+
   id(index: number): ChunkId {
     return chunkId(this.#bytes.subarray(index * stride, index * stride + 32))
   }

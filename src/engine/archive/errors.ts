@@ -1,4 +1,4 @@
-import { BorgError } from '../errors.js'
+import { BorgError, IntegrityError } from '../errors.js'
 
 export class ArchiveDoesNotExist extends BorgError {
   constructor(name: string) {
@@ -35,4 +35,9 @@ export class ArchiveDamaged extends BorgError {
   constructor(name: string, detail: string) {
     super('Error', `The metadata of archive ${name} is damaged: ${detail}. Run "borg check" on the repository.`, 2)
   }
+}
+
+/** Whatever was found wrong with the objects of an archive: Borg's sentence, code and id, with the archive's name and the remedy. */
+export function damagedArchive(name: string, problem: BorgError, remedy: string): BorgError {
+  return new BorgError(problem instanceof IntegrityError ? 'IntegrityError' : problem.msgid, `${problem.message} Archive ${name} is damaged${remedy}`, problem.exitCode, { cause: problem })
 }

@@ -4,7 +4,7 @@ import { TamInvalid, TamRequired, TamUnsupportedSuite } from '../crypto/errors.j
 import { packWithTam, unpackWithTam } from '../crypto/tam.js'
 import { IntegrityError } from '../errors.js'
 import { type ChunkId, chunkId, manifestId } from '../ids.js'
-import type { MsgValue } from '../msgpack.js'
+import { KnownKeys, MsgpackError, type MsgReader, type MsgValue } from '../msgpack.js'
 import type { Repository, Transaction } from '../repository/repository.js'
 import { ObjectNotFound } from '../repository/errors.js'
 import type { RepoObjects } from '../store/repo-objects.js'
@@ -62,11 +62,12 @@ export class Manifest {
   }
 
   /** Decodes and authenticates it. `tamRequired`: whether one without TAM is refused. TAM errors, UnsupportedManifest, IntegrityError. */
-  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass, tamRequired = objects.key.tamRequired): Promise<Manifest> {
+  static async load(object: Buffer, objects: RepoObjects, location: string, operation: OperationClass | undefined, tamRequired = objects.key.tamRequired): Promise<Manifest> {
     const { key } = objects
     const plain = await objects.parse(manifestId, object)
     if (plain.subarray(0, 4).equals(futureMarker)) throw new UnsupportedManifest()
-    const { map, tam, suite } = unpackWithTam(plain, key, 'manifest')
+    let archives: Map<string, ArchiveInfo> | undefined
+    const { map, tam, suite } = unpackWithTam(plain, key, 'manifest', { archives: reader => (archives = readArchives(reader)) })
     if (tam === 'wrong') throw new TamInvalid('manifest')
     if (tam === 'absent' && tamRequired) throw new TamRequired(location)
     if (tam === 'unsupported' && tamRequired) throw new TamUnsupportedSuite(suite ?? '')
@@ -75,15 +76,16 @@ export class Manifest {
     const timestamp = map.get('timestamp')
     const config = map.get('config')
     const keys = map.get('item_keys')
+    if (!archives) throw new IntegrityError('Manifest: the list of archives is missing')
     const manifest = new Manifest(
-      readArchives(map.get('archives')),
+      archives,
       config instanceof Map ? config : new Map(),
       [...itemKeys, ...(Array.isArray(keys) ? keys.filter(Buffer.isBuffer).map(value => value.toString('latin1')) : [])],
       Buffer.isBuffer(timestamp) ? timestamp.toString('latin1') : '',
       key.idHash(plain),
     )
     manifest.tamVerified = tam === 'valid'
-    manifest.#refuseUnknownFeatures(operation)
+    if (operation) manifest.#refuseUnknownFeatures(operation)
     return manifest
   }
 
@@ -142,13 +144,27 @@ export class Manifest {
   }
 }
 
-function readArchives(value: MsgValue | undefined): Map<string, ArchiveInfo> {
+const entryKeys = new KnownKeys(['id', 'time'])
+
+/** There may be hundreds of thousands. Ids are views of the manifest's bytes. */
+function readArchives(reader: MsgReader): Map<string, ArchiveInfo> {
   const archives = new Map<string, ArchiveInfo>()
-  if (!(value instanceof Map)) throw new IntegrityError('Manifest: the list of archives is missing')
-  for (const [name, entry] of value) {
-    const [id, time] = entry instanceof Map ? [entry.get('id'), entry.get('time')] : []
-    if (!Buffer.isBuffer(id) || id.length !== 32 || !Buffer.isBuffer(time)) throw new IntegrityError(`Manifest: the entry of archive ${shownText(bytesOf(name))} is malformed`)
-    archives.set(name, { name, id: chunkId(Buffer.from(id)), time: time.toString('latin1') })
+  for (let left = reader.mapHeader(); left > 0; left--) {
+    const name = reader.rawByteString()
+    let id: Buffer | undefined, time: string | undefined
+    try {
+      for (let count = reader.mapHeader(); count > 0; count--) {
+        const key = reader.key(entryKeys)
+        if (key === 'id') id = reader.raw()
+        else if (key === 'time') time = reader.rawByteString()
+        else reader.skip()
+      }
+    } catch (error) {
+      if (!(error instanceof MsgpackError)) throw error
+      id = undefined
+    }
+    if (id?.length !== 32 || time === undefined) throw new IntegrityError(`Manifest: the entry of archive ${shownText(bytesOf(name))} is malformed`)
+    archives.set(name, { name, id: chunkId(id), time })
   }
   return archives
 }
@@ -156,4 +172,11 @@ function readArchives(value: MsgValue | undefined): Map<string, ArchiveInfo> {
 /** Whether a name can be stored so that every Borg can read it (archive.md §2). */
 export function isValidArchiveName(name: Uint8Array): boolean {
   return name.length > 0 && name.length <= maxNameBytes && !name.includes(0x2f) && !name.includes(0)
+}
+
+/** What unfinished archives have behind the name that they were to have (archive.md §8). */
+export const checkpointSuffix = /\.checkpoint(?:\.\d+)?$/
+
+export function isCheckpointName(name: string): boolean {
+  return checkpointSuffix.test(name)
 }

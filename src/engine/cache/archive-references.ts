@@ -22,7 +22,7 @@ export async function collectReferences(info: ArchiveInfo, opened: { readonly re
   const plain = await objects.parse(info.id, object)
   index.add(info.id, plain.length, object.length)
   const metadata = decodeMetadata(plain, objects.key, info.name)
-  const references = new ItemReferences(index)
+  const references = new ItemReferences((bytes, offset, size, csize) => index.addAt(bytes, offset, size, csize))
   let position = 0
   for await (const chunk of reader.getMany(metadata.items.map(id => ({ id, size: undefined })))) {
     const id = metadata.items[position++]!

@@ -2,6 +2,7 @@
  * Which chunks the archives of a repository refer to, how often, and how large they are: Borg's chunks index, 44 bytes of
  * shared memory a bucket (refcount, size, csize; repository.md §5).
  */
+import { idBytes } from '../constants.js'
 import { HashTable, maxValue } from '../hashindex/hash-table.js'
 import type { ChunkId } from '../ids.js'
 
@@ -53,10 +54,18 @@ export class ChunkIndex {
 
   /** `count` more references. They stop counting at Borg's largest value. An unknown csize (0) never replaces a known one. */
   add(id: Uint8Array, size: number, csize: number, count = 1): void {
+    this.#addTo(this.table.find(id), id, 0, size, csize, count)
+  }
+
+  /** add for an id that lies in other bytes. */
+  addAt(bytes: Uint8Array, offset: number, size: number, csize: number): void {
+    this.#addTo(this.table.findAt(bytes, offset), bytes, offset, size, csize, 1)
+  }
+
+  #addTo(bucket: number, bytes: Uint8Array, offset: number, size: number, csize: number, count: number): void {
     const { table } = this
-    const bucket = table.find(id)
     if (bucket < 0) {
-      table.set(id, Math.min(count, maxValue), size, csize)
+      table.set(bytes.subarray(offset, offset + idBytes), Math.min(count, maxValue), size, csize)
       return
     }
     table.setValue(bucket, refcountWord, Math.min(table.value(bucket, refcountWord) + count, maxValue))
@@ -76,6 +85,32 @@ export class ChunkIndex {
     if (count >= maxValue) return maxValue
     table.setValue(bucket, refcountWord, count - 1)
     return count - 1
+  }
+
+  /**
+   * release for an id that lies in other bytes: the bucket of its entry, whose count is now one less. -1 if it is not known. The
+   * bucket is good for `remaining`, `sizeIn` and `csizeIn` until the next change.
+   */
+  releaseAt(bytes: Uint8Array, offset: number): number {
+    const { table } = this
+    const bucket = table.findAt(bytes, offset)
+    if (bucket < 0) return -1
+    const count = table.value(bucket, refcountWord)
+    if (count === 0) return -1
+    if (count < maxValue) table.setValue(bucket, refcountWord, count - 1)
+    return bucket
+  }
+
+  remaining(bucket: number): number {
+    return this.table.value(bucket, refcountWord)
+  }
+
+  sizeIn(bucket: number): number {
+    return this.table.value(bucket, sizeWord)
+  }
+
+  csizeIn(bucket: number): number {
+    return this.table.value(bucket, csizeWord)
   }
 
   /** Forgets a chunk; false if it was not known. */

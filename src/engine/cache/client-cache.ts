@@ -10,11 +10,12 @@
  */
 import { copyFileSync, existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { damagedArchive } from '../archive/errors.js'
 import type { ArchiveInfo, Manifest } from '../archive/manifest.js'
 import type { Key } from '../crypto/key.js'
-import { errnoOf, IntegrityError, messageOf } from '../errors.js'
+import { BorgError, errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { HashTable } from '../hashindex/hash-table.js'
-import { idHex } from '../ids.js'
+import { type ChunkId, idHex } from '../ids.js'
 import type { Log } from '../log.js'
 import type { Places } from '../platform/places.js'
 import { syncDirectory } from '../platform/save-file.js'
@@ -27,6 +28,7 @@ import type { Workers } from '../store/workers.js'
 import { bytesOf, shownText } from '../text.js'
 import { ArchiveIndexes } from './archive-indexes.js'
 import { type ArchiveReferences, collectReferences } from './archive-references.js'
+import { ArchiveSumsFile } from './archive-sums.js'
 import { CacheConfig } from './cache-config.js'
 import { completeCacheFolder, ensureCacheFolder } from './cache-folder.js'
 import { ChunkIndex } from './chunk-index.js'
@@ -70,8 +72,12 @@ export class ClientCache {
   readonly #lock: Lock
   readonly #config: CacheConfig
   readonly #archives: ArchiveIndexes
+  /** What archives say of their sizes. */
+  readonly sums: ArchiveSumsFile
   /** For the manifest that it was synced to, with the changes made since. */
   #index: ChunkIndex | undefined
+  /** Hex ids of archives that the index knows nothing of. */
+  readonly #uncounted = new Set<string>()
 
   private constructor(folder: string, opened: CachedRepository, lock: Lock, config: CacheConfig, archives: ArchiveIndexes, log: Log) {
     this.folder = folder
@@ -79,6 +85,7 @@ export class ClientCache {
     this.#lock = lock
     this.#config = config
     this.#archives = archives
+    this.sums = new ArchiveSumsFile(join(folder, 'borgfs-archive-sums'))
     this.#log = log
   }
 
@@ -122,16 +129,22 @@ export class ClientCache {
 
   /**
    * The chunks index of the present manifest: from the file if that is current, else rebuilt from the archives and saved.
-   * Changes are the caller's to make in it, and to commit. ObjectNotFound, IntegrityError, ArchiveDamaged for damaged archives.
+   * Changes are the caller's to make in it, and to commit. Errors of the objects of a damaged archive, unless it is one of
+   * `doomed`, which are about to be deleted: then nothing of it is counted, see isUncounted().
    */
-  async sync(workers: Workers, listener: SyncListener = {}): Promise<ChunkIndex> {
+  async sync(workers: Workers, listener: SyncListener = {}, doomed: readonly ArchiveInfo[] = []): Promise<ChunkIndex> {
     if (this.#index) return this.#index
     this.#index = this.inSync ? this.#load() : undefined
     if (!this.#index) {
-      this.#index = await this.#rebuild(workers, listener)
+      this.#index = await this.#rebuild(workers, listener, new Set(doomed.map(({ id }) => idHex(id))))
       this.commit()
     }
     return this.#index
+  }
+
+  /** The archive was too damaged to be counted. While the manifest has it, the chunks index is not saved. */
+  isUncounted(id: ChunkId): boolean {
+    return this.#uncounted.has(idHex(id))
   }
 
   /** Without asking the archives; undefined if the file is not current or damaged. */
@@ -157,11 +170,12 @@ export class ClientCache {
     }
   }
 
-  async #rebuild(workers: Workers, listener: SyncListener): Promise<ChunkIndex> {
+  async #rebuild(workers: Workers, listener: SyncListener, doomed: ReadonlySet<string>): Promise<ChunkIndex> {
     const { repository, manifest } = this.#opened
     const say = (message: string): void => this.#log.write('info', topic, message)
     say('Synchronizing chunks cache...')
-    const archives = [...manifest.archives.values()]
+    // Two names of one archive count once, as with Borg: deleting one of them takes no reference away.
+    const archives = [...new Map([...manifest.archives.values()].map(info => [idHex(info.id), info])).values()]
     const wanted = new Set(archives.map(({ id }) => idHex(id)))
     const known = this.#archives.ids()
     const outdated = [...known].filter(id => !wanted.has(id))
@@ -196,7 +210,14 @@ export class ClientCache {
         let index = known.has(hex) ? this.#archives.read(hex, name) : undefined
         if (!index) {
           say(`Fetching and building archive index for ${name} ...`)
-          index = (await fetch(info)).index
+          try {
+            index = (await fetch(info)).index
+          } catch (error) {
+            if (!(error instanceof BorgError)) throw error
+            if (!doomed.has(hex)) throw damagedArchive(name, error, '. Run "borg check --repair" on the repository.')
+            this.#uncounted.add(hex)
+            continue
+          }
           this.#archives.write(hex, index)
         }
         say('Merging into master chunks index ...')
@@ -221,20 +242,23 @@ export class ClientCache {
    * what was committed: there is a warning, and the next one makes it anew.
    */
   commit(files?: SavedFile): void {
-    if (!this.#index && !files) return
+    const index = this.#isComplete() ? this.#index : undefined
+    if (!index && !files) return
     try {
-      this.#save(files)
+      this.#save(index, files)
     } catch (error) {
       if (errnoOf(error) === undefined) throw error
-      this.#index = undefined
       this.#log.write('warning', topic, `The cache ${this.folder} could not be saved: ${messageOf(error)}. It will be built anew.`)
     }
   }
 
-  #save(files: SavedFile | undefined): void {
+  #isComplete(): boolean {
+    return this.#uncounted.size === 0 || ![...this.#opened.manifest.archives.values()].some(({ id }) => this.isUncounted(id))
+  }
+
+  #save(index: ChunkIndex | undefined, files: SavedFile | undefined): void {
     const { manifest, key, repository } = this.#opened
     const config = this.#config
-    const index = this.#index
     const former = config.manifest
     if (index) {
       config.setManifest('')
@@ -259,6 +283,14 @@ export class ClientCache {
   rollback(): void {
     this.#index?.table.close()
     this.#index = undefined
+  }
+
+  /** The chunks index proved wrong: neither program believes it again. */
+  discard(): void {
+    this.#index = undefined
+    this.#config.setManifest('')
+    this.#config.setDigests('chunks', undefined)
+    this.#config.save()
   }
 
   /** Lets go of the lock. What was not committed is lost. */

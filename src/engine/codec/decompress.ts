@@ -20,6 +20,13 @@ export function decompress(payload: Uint8Array, limits: DecodeLimits = {}): Buff
   return decode(payload, limits, 0)
 }
 
+/** Borg's name of the method that made a payload; of an obfuscated one `obfuscate`, whatever is inside. undefined for none that is known. */
+export function methodOf(payload: Uint8Array): string | undefined {
+  const [first, second] = [payload[0] ?? -1, payload[1] ?? -1]
+  if (second === 0 && first >= 0 && first <= 4) return ['none', 'lz4', 'lzma', 'zstd', 'obfuscate'][first]
+  return isZlib(first, second) ? 'zlib' : undefined
+}
+
 function decode(payload: Uint8Array, limits: DecodeLimits, nesting: number): Buffer | Promise<Buffer> {
   if (payload.length < 2) throw new DecompressionError('the payload is too short')
   const [first, second] = [payload[0]!, payload[1]!]

@@ -26,7 +26,7 @@ export function lzma(level: number): Codec {
     spec: `lzma,${level}`,
     async compress(data) {
       const coder = lzmaNative().createStream('easyEncoder', { preset: level, check: lzmaNative().CHECK_NONE, synchronous: true })
-      return withHeader(2, await through(coder, data, Infinity), data)
+      return withHeader(2, await through(coder, unshared(data), Infinity), data)
     },
     maxPayload: size => size + 2,
   }
@@ -76,6 +76,11 @@ async function decompressOne(stream: Uint8Array, maxSize: number): Promise<Buffe
     }
   }
   throw new DecompressionError('the lzma stream is damaged', problem)
+}
+
+/** lzma-native refuses shared memory, in which large chunks lie. */
+function unshared(data: Uint8Array): Uint8Array {
+  return data.buffer instanceof SharedArrayBuffer ? Buffer.from(data) : data
 }
 
 function through(coder: LzmaStream, data: Uint8Array, maxSize: number): Promise<Buffer> {

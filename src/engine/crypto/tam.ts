@@ -1,6 +1,6 @@
 /** The authentication tag inside manifest and archive metadata (crypto.md §9). */
 import { createHmac, randomBytes } from 'node:crypto'
-import { type MsgValue, pack, unpackMap } from '../msgpack.js'
+import { type MsgValue, pack, unpackMapWith } from '../msgpack.js'
 import { equalInConstantTime } from './constant-time.js'
 import type { Key } from './key.js'
 
@@ -23,9 +23,9 @@ export function packWithTam(map: Map<string, MsgValue>, key: Key, context: TamCo
   return packed
 }
 
-/** Unpacks a map and tells what its tag is worth. Works on the received bytes, so any key order verifies. */
-export function unpackWithTam(packed: Buffer, key: Key, context: TamContext): { map: Map<string, MsgValue>; tam: TamState; suite?: string } {
-  const map = unpackMap(packed)
+/** Unpacks a map and tells what its tag is worth. Works on the received bytes, so any key order verifies. `special`: as unpackMapWith. */
+export function unpackWithTam(packed: Buffer, key: Key, context: TamContext, special: Parameters<typeof unpackMapWith>[1] = {}): { map: Map<string, MsgValue>; tam: TamState; suite?: string } {
+  const map = unpackMapWith(packed, special)
   const tam = map.get('tam')
   if (tam === undefined) return { map, tam: 'absent' }
   if (!(tam instanceof Map)) return { map, tam: 'wrong' }

@@ -276,6 +276,12 @@ export class HashTable {
     return this.#file ? this.#file.search(this.#key) : search(this.#words, this.#key, this.#buckets, this.#stride)
   }
 
+  /** find for an id that lies in other bytes, without a view of it. */
+  findAt(bytes: Uint8Array, offset: number): number {
+    for (let index = 0; index < idBytes; index++) this.#keyBytes[index] = bytes[offset + index]!
+    return search(this.#words, this.#key, this.#buckets, this.#stride)
+  }
+
   has(id: Uint8Array): boolean {
     return this.find(id) >= 0
   }

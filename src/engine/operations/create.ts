@@ -1,5 +1,5 @@
 /** `create`: sources -> one archive (commands.md create). Knows no terminal: what happens is told to a listener. */
-import { readlinkSync } from 'node:fs'
+import { readlinkSync, statSync } from 'node:fs'
 import { hostname, userInfo } from 'node:os'
 import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
@@ -12,7 +12,7 @@ import { type FileStat, typeBlockDevice, typeCharDevice, typeDirectory, typeFifo
 import { escapedBytes, escapedText } from '../text.js'
 import { fileItem, type ItemOptions } from './file-item.js'
 import { type ArchiveEntry, type Outcome, storeArchive, type StoreContext, type StoredArchive, type StoreListener } from './store-archive.js'
-import { walk, type WalkFailure, type WalkOptions } from './walk.js'
+import { listed, walk, type WalkFailure, type WalkOptions, type WalkStep } from './walk.js'
 
 /** Status letters of output.md §3. */
 export type Status = 'A' | 'M' | 'U' | 'C' | 'E' | 'd' | 'b' | 'c' | 'f' | 's' | 'h' | 'i' | '-' | 'x'
@@ -30,8 +30,10 @@ export interface CreateOptions extends ItemOptions {
   readonly walk: WalkOptions
   readonly readSpecial: boolean
   readonly dryRun: boolean
-  /** For the root `-`. */
-  readonly stdin?: { readonly source: ByteSource; readonly name: Buffer; readonly mode: number; readonly uid: number; readonly gid: number; readonly user: Buffer | null; readonly group: Buffer | null }
+  /** Instead of roots: paths that are taken one by one. `finished` is called after the last one and may throw. */
+  readonly listed?: { readonly paths: AsyncIterable<Buffer>; readonly finished?: () => Promise<void> }
+  /** For the root `-`. `finished` is called after its last byte; should it throw, nothing is saved. */
+  readonly stdin?: { readonly finished?: () => Promise<void>;  readonly source: ByteSource; readonly name: Buffer; readonly mode: number; readonly uid: number; readonly gid: number; readonly user: Buffer | null; readonly group: Buffer | null }
 }
 
 export interface ArchiveOrigin {
@@ -62,7 +64,9 @@ function loginName(env: NodeJS.ProcessEnv): string {
 export async function createArchive(context: StoreContext, name: string, origin: ArchiveOrigin, options: CreateOptions, filesCache: FilesCache | undefined, listener: CreateListener): Promise<StoredArchive> {
   const start = nowMicros()
   const source = new Source(context, options, filesCache, listener)
-  return storeArchive(context, name, source.entries(), () => archiveFacts(origin, start), listener)
+  // A checkpoint is of the moment, whatever time and comment the archive is to have.
+  const interim: ArchiveOrigin = { comment: Buffer.alloc(0), cmdline: origin.cmdline, chunkerParams: origin.chunkerParams }
+  return storeArchive(context, name, source.entries(), checkpoint => archiveFacts(checkpoint ? interim : origin, start), listener)
 }
 
 /** What would be stored; opens no file. */
@@ -72,12 +76,16 @@ export async function dryRun(options: CreateOptions, listener: CreateListener): 
     if (options.stdin && isDash(root)) listener.status?.('-', options.stdin.name)
     else kept.push(root)
   }
-  for await (const step of walk(kept, options.walk)) {
+  for await (const step of steps(kept, options)) {
     if (step.kind === 'excluded') listener.status?.('x', step.path)
     else if (step.kind === 'failed') tellFailure(listener, step.path, step.failure, step.root)
     else if (step.kind === 'left') listener.status?.('-', step.path)
     else if ((step.stat.mode & typeMask) !== typeDirectory && (step.stat.mode & typeMask) !== typeSocket) listener.status?.('-', step.path)
   }
+}
+
+function steps(roots: readonly Buffer[], options: CreateOptions): AsyncGenerator<WalkStep> {
+  return options.listed ? listed(options.listed.paths, options.walk) : walk(roots, options.walk)
 }
 
 function isDash(root: Buffer): boolean {
@@ -111,10 +119,12 @@ class Source {
     const { stdin, roots } = this.#options
     const walked: Buffer[] = []
     for (const root of roots) {
-      if (stdin && isDash(root)) yield this.#stdinEntry(stdin)
-      else walked.push(root)
+      if (stdin && isDash(root)) {
+        yield this.#stdinEntry(stdin)
+        await stdin.finished?.()
+      } else walked.push(root)
     }
-    for await (const step of walk(walked, this.#options.walk)) {
+    for await (const step of steps(walked, this.#options)) {
       switch (step.kind) {
         case 'object': {
           const entry = this.#objectEntry(step.path, step.stat, step.attributes)
@@ -131,21 +141,33 @@ class Source {
           yield { done: () => tellFailure(this.#listener, step.path, step.failure, step.root) }
       }
     }
+    await this.#options.listed?.finished?.()
   }
 
   #stdinEntry(stdin: NonNullable<CreateOptions['stdin']>): ArchiveEntry {
     const now = BigInt(Math.floor(Date.now() / 1000)) * 1_000_000_000n
     const item: Item = {
       path: stdin.name, mode: (stdin.mode & 0o7777) | typeFile, uid: stdin.uid, gid: stdin.gid, user: stdin.user, group: stdin.group,
-      mtimeNs: now, ctimeNs: now, atimeNs: now, hardlinkMaster: false,
+      mtimeNs: now, ctimeNs: now, atimeNs: now,
     }
-    return { item, content: { kind: 'source', source: stdin.source }, done: outcome => this.#tell(outcome, 'i', stdin.name) }
+    // Part items of checkpoints are without it, as Borg's.
+    const revise = (chunks: ChunkList): Promise<ChunkList> => {
+      item.hardlinkMaster = false
+      return Promise.resolve(chunks)
+    }
+    return { item, content: { kind: 'source', source: stdin.source }, revise, done: outcome => this.#tell(outcome, 'i', stdin.name) }
   }
 
   #objectEntry(path: Buffer, stat: FileStat, packed: Buffer | undefined): ArchiveEntry | undefined {
     let type = stat.mode & typeMask
     if (type === typeSocket) return undefined
-    const special = this.#options.readSpecial && (type === typeFifo || type === typeCharDevice || type === typeBlockDevice)
+    const target = type === typeSymlink && this.#options.readSpecial ? specialTarget(path) : undefined
+    if (target) {
+      type = target.mode & typeMask
+      stat = { ...stat, ...target }
+      packed = undefined
+    }
+    const special = this.#options.readSpecial && isSpecial(type)
     const item = fileItem(this.#stored(path), special ? { ...stat, mode: (stat.mode & 0o7777) | typeFile } : stat, unpackAttributes(packed), this.#options)
     if (special) type = typeFile
     if (type === typeDirectory) return { item }
@@ -250,6 +272,20 @@ class Source {
 
   #absolute(path: Buffer): Buffer {
     return path[0] === 0x2f ? path : Buffer.concat([this.#cwd, slash, path])
+  }
+}
+
+function isSpecial(type: number): boolean {
+  return type === typeFifo || type === typeCharDevice || type === typeBlockDevice
+}
+
+/** What a symlink leads to, if that is a special file: --read-special reads it under the link's name. */
+function specialTarget(path: Buffer): Pick<FileStat, 'mode' | 'uid' | 'gid' | 'ino' | 'dev' | 'mtimeNs' | 'atimeNs' | 'ctimeNs'> | undefined {
+  const found = statSync(path, { bigint: true, throwIfNoEntry: false })
+  if (!found || !isSpecial(Number(found.mode) & typeMask)) return undefined
+  return {
+    mode: Number(found.mode), uid: Number(found.uid), gid: Number(found.gid), ino: found.ino, dev: found.dev,
+    mtimeNs: found.mtimeNs, atimeNs: found.atimeNs, ctimeNs: found.ctimeNs,
   }
 }
 

@@ -20,11 +20,14 @@ export interface OpenRepositoryOptions {
   readonly passphrases: Passphrases
   /** Who answers for what this client knows of the repository. Absent: that is not asked for, and nothing is refused. */
   readonly questions?: SecurityQuestions
-  readonly operation: OperationClass
+  /** undefined: nothing that features could forbid, such as deleting the whole. */
+  readonly operation: OperationClass | undefined
   /** Called with the secrets of the key before they are taken into it and wiped, for who has to write the key anew. */
   readonly unlocked?: (secrets: Secrets, passphrase: Buffer) => void
   /** A manifest without TAM is taken all the same: for who is about to decide about that. */
   readonly tamNotRequired?: boolean
+  /** False: neither asks whether this repository may be used nor remembers it. */
+  readonly checkSecurity?: boolean
 }
 
 export interface OpenedRepository<R extends Repository = Repository> {
@@ -47,6 +50,7 @@ export async function openRepository<R extends Repository>(repository: R, option
   const nonces = new NonceSource(repository, security, bound)
   const objects = new RepoObjects(key, nonces, lz4)
   const manifest = await Manifest.load(object, objects, repository.location, options.operation, options.tamNotRequired ? false : key.tamRequired)
+  if (options.checkSecurity === false) return { repository, key, keyfile, manifest, objects, nonces, security }
   if (manifest.tamVerified || !options.tamNotRequired) security.setTamRequired(manifest.config.get('tam_required') === true)
   if (options.questions) await security.check(repository.location, key, manifest, options.questions)
   return { repository, key, keyfile, manifest, objects, nonces, security }

@@ -1,17 +1,32 @@
 /**
- * Sizes of archives and of the repository (archive.md §9): counted over all references of all archives. Costs a pass over every
- * archive's items; memory: 44 bytes for each distinct chunk.
+ * Sizes of archives and of the repository (archive.md §9), as Borg tells them: what is stored once comes from the client's chunks
+ * index, sums over all archives from their metadata objects, so that parts of files that checkpoints made do not count twice.
  */
-import { type ArchiveMetadata, type ArchiveStats } from '../archive/archive-metadata.js'
-import { ArchiveReader } from '../archive/archive-reader.js'
-import type { Item } from '../archive/item.js'
+import type { ArchiveMetadata, ArchiveStats } from '../archive/archive-metadata.js'
+import { decodeMetadata } from '../archive/archive-metadata.js'
+import { damagedArchive } from '../archive/errors.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
-import { HashTable } from '../hashindex/hash-table.js'
+import type { ArchiveSums } from '../cache/archive-sums.js'
+import { collectReferences } from '../cache/archive-references.js'
+import type { ClientCache } from '../cache/client-cache.js'
+import { BorgError } from '../errors.js'
+import { idFromKey, idKey } from '../ids.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import { ChunkReader } from '../store/chunk-reader.js'
 import type { Workers } from '../store/workers.js'
-import { decodeItems } from '../archive/item-stream.js'
+import { bytesOf, shownText } from '../text.js'
+import { readOutlines } from './archive-outlines.js'
 import type { OpenedRepository } from './open.js'
+
+/** Of the whole repository. */
+export interface Statistics {
+  readonly totalSize: number
+  readonly totalCsize: number
+  readonly uniqueSize: number
+  readonly uniqueCsize: number
+  readonly totalChunks: number
+  readonly uniqueChunks: number
+}
 
 export interface ArchiveNumbers {
   readonly metadata: ArchiveMetadata
@@ -22,99 +37,80 @@ export interface ArchiveNumbers {
   readonly utilization: number
 }
 
-export interface Statistics {
-  readonly totalSize: number
-  readonly totalCsize: number
-  readonly uniqueSize: number
-  readonly uniqueCsize: number
-  readonly totalChunks: number
-  readonly uniqueChunks: number
-  /** Of the archive asked for. */
-  readonly archive: ArchiveNumbers | undefined
+export interface StatisticsContext {
+  readonly opened: OpenedRepository<LocalRepository>
+  readonly workers: Workers
+  /** Synced, but for creationNumbers. */
+  readonly cache: ClientCache
+  /** --consider-part-files: references by part items count as well. */
+  readonly considerParts: boolean
 }
 
 const maxMetadataBytes = 20971479
-const refcount = 0, sizeWord = 1, csizeWord = 2
+const noStats: ArchiveStats = { size: 0, csize: 0, nfiles: 0 }
 
-/** Counts everything; `only` is the archive whose own share is wanted. */
-export async function collectStatistics(opened: OpenedRepository<LocalRepository>, workers: Workers, only?: ArchiveInfo): Promise<Statistics> {
-  const [several] = await collectForArchives(opened, workers, only ? [only] : [])
-  return several ?? (await collectForArchives(opened, workers, [undefined]))[0]!
+/** Reads the metadata objects of archives that the cache does not know yet; of those made before Borg 1.2 also the items. */
+export async function collectStatistics(context: StatisticsContext): Promise<Statistics> {
+  const { opened, workers, cache, considerParts } = context
+  const infos = [...opened.manifest.archives.values()]
+  const unknown = infos.filter(({ id }) => !cache.sums.get(id))
+  for await (const [info, outline] of readOutlines(unknown, opened, workers, { items: false })) {
+    if (outline instanceof BorgError) throw damagedArchive(shownText(bytesOf(info.name)), outline, '. Run "borg check --repair" on the repository.')
+    cache.sums.set(info.id, outline.stats ? { files: outline.stats, parts: outline.partStats ?? noStats } : await countedSums(info, context))
+  }
+  cache.sums.save(infos.map(({ id }) => id))
+  let totalSize = 0, totalCsize = 0
+  for (const { id } of infos) {
+    const { size, csize } = shown(cache.sums.get(id)!, considerParts)
+    totalSize += size
+    totalCsize += csize
+  }
+  const { uniqueSize, uniqueCsize, totalChunks, uniqueChunks } = cache.index!.summary()
+  return { totalSize, totalCsize, uniqueSize, uniqueCsize, totalChunks, uniqueChunks }
 }
 
-/** The same for several archives with one pass over the repository. */
-export async function collectForArchives(opened: OpenedRepository<LocalRepository>, workers: Workers, wanted: readonly (ArchiveInfo | undefined)[]): Promise<Statistics[]> {
-  if (wanted.length === 0) return []
-  const { repository, manifest, objects } = opened
-  const reader = new ChunkReader(repository, workers)
-  const all = new HashTable(3)
-  let totalSize = 0, totalCsize = 0, totalChunks = 0
-  const own = new Map<ArchiveInfo, { table: HashTable; reader: ArchiveReader; sums: ArchiveStats }>()
-  for (const info of manifest.archives.values()) {
-    const archive = await ArchiveReader.open(info, repository, objects)
-    const isWanted = wanted.some(other => other?.name === info.name)
-    const table = isWanted ? new HashTable(3) : undefined
-    let size = 0, csize = 0, nfiles = 0
-    const count = (id: Uint8Array, chunkSize: number, chunkCsize: number): void => {
-      totalChunks++
-      add(all, id, chunkSize, chunkCsize)
-      if (table) add(table, id, chunkSize, chunkCsize)
-    }
-    count(info.id, 0, repository.storedSize(info.id) ?? 0)
-    for await (const item of itemsWithChunks(archive, reader, (index, plainSize) => {
-      const id = archive.metadata.items[index]!
-      count(id, plainSize, repository.storedSize(id) ?? 0)
-    })) {
-      if (!item.chunks) continue
-      if (item.part === undefined) nfiles++
-      for (let index = 0; index < item.chunks.length; index++) {
-        const [id, chunkSize] = [item.chunks.id(index), item.chunks.size(index)]
-        const chunkCsize = item.chunks.csize(index) || (repository.storedSize(id) ?? 0)
-        count(id, chunkSize, chunkCsize)
-        if (item.part === undefined) {
-          size += chunkSize
-          csize += chunkCsize
-        }
-      }
-    }
-    const stats = archive.metadata.stats ?? { size, csize, nfiles }
-    totalSize += stats.size + (archive.metadata.partStats?.size ?? 0)
-    totalCsize += stats.csize + (archive.metadata.partStats?.csize ?? 0)
-    if (table) own.set(info, { table, reader: archive, sums: stats })
+/** The numbers of each archive, in the order given. Costs a pass over its items unless the cache has an index of it. */
+export async function* collectArchiveNumbers(infos: readonly ArchiveInfo[], context: StatisticsContext): AsyncGenerator<readonly [ArchiveInfo, ArchiveNumbers]> {
+  const { opened, workers, cache, considerParts } = context
+  const { repository, objects } = opened
+  for (const info of infos) {
+    const metadata = decodeMetadata(await objects.parse(info.id, await repository.get(info.id)), objects.key, info.name)
+    const sums = metadata.stats ? { files: metadata.stats, parts: metadata.partStats ?? noStats } : cache.sums.get(info.id) ?? (await countedSums(info, context))
+    const stats = shown(sums, considerParts)
+    const own = await cache.references(info, workers)
+    yield [info, { metadata, stats, deduplicatedSize: own.uniqueWithin(cache.index!).csize, utilization: utilizationOf(info, repository) }]
   }
-  let uniqueSize = 0, uniqueCsize = 0
-  for (const { bucket } of all.entries()) {
-    uniqueSize += all.value(bucket, sizeWord)
-    uniqueCsize += all.value(bucket, csizeWord)
-  }
-  const base = { totalSize, totalCsize, uniqueSize, uniqueCsize, totalChunks, uniqueChunks: all.size }
-  return wanted.map(info => {
-    const found = info && [...own].find(([other]) => other.name === info.name)
-    if (!found) return { ...base, archive: undefined }
-    const [foundInfo, { table, reader: archive, sums }] = found
-    let deduplicatedSize = 0
-    for (const { id, bucket } of table.entries()) {
-      if (all.value(all.find(id), refcount) === table.value(bucket, refcount)) deduplicatedSize += table.value(bucket, csizeWord)
-    }
-    return { ...base, archive: { metadata: archive.metadata, stats: sums, deduplicatedSize, utilization: (repository.storedSize(foundInfo.id) ?? 0) / maxMetadataBytes } }
-  })
 }
 
-/** Items with a call for each chunk of the stream as it passes. */
-async function* itemsWithChunks(archive: ArchiveReader, reader: ChunkReader, passed: (index: number, size: number) => void): AsyncGenerator<Item> {
-  const { items } = archive.metadata
-  async function* chunks(): AsyncGenerator<Buffer> {
-    let index = 0
-    for await (const plain of reader.getMany(items.map(id => ({ id, size: undefined })))) {
-      passed(index++, plain.length)
-      yield plain
-    }
+/**
+ * What `create` says of the archive it made, which is not what `info` says (output.md §4): sizes with the metadata object, and what
+ * came in new without the item stream.
+ */
+export async function creationNumbers(stored: { readonly info: ArchiveInfo; readonly stats: ArchiveStats; readonly newBytes: number }, { opened, cache }: StatisticsContext): Promise<ArchiveNumbers> {
+  const { repository, objects } = opened
+  const { info, stats } = stored
+  const object = await repository.get(info.id)
+  const plain = await objects.parse(info.id, object)
+  const metadata = decodeMetadata(plain, objects.key, info.name)
+  let deduplicatedSize = stored.newBytes + object.length
+  const counts = new Map<string, number>()
+  for (const id of metadata.items) counts.set(idKey(id), (counts.get(idKey(id)) ?? 0) + 1)
+  for (const [key, count] of counts) {
+    const chunk = cache.index?.get(idFromKey(key))
+    if (chunk?.refcount === count) deduplicatedSize -= chunk.csize
   }
-  yield* decodeItems(chunks())
+  return { metadata, stats: { ...stats, size: stats.size + plain.length, csize: stats.csize + object.length }, deduplicatedSize, utilization: utilizationOf(info, repository) }
 }
 
-function add(table: HashTable, id: Uint8Array, size: number, csize: number): void {
-  const bucket = table.find(id)
-  if (bucket < 0) table.set(id, 1, size, csize)
-  else table.setValue(bucket, refcount, table.value(bucket, refcount) + 1)
+function utilizationOf(info: ArchiveInfo, repository: LocalRepository): number {
+  return (repository.storedSize(info.id) ?? 0) / maxMetadataBytes
+}
+
+function shown({ files, parts }: ArchiveSums, considerParts: boolean): ArchiveStats {
+  return considerParts ? { size: files.size + parts.size, csize: files.csize + parts.csize, nfiles: files.nfiles + parts.nfiles } : files
+}
+
+/** What an archive made before Borg 1.2 does not say itself. */
+async function countedSums(info: ArchiveInfo, { opened, workers }: StatisticsContext): Promise<ArchiveSums> {
+  return collectReferences(info, opened, new ChunkReader(opened.repository, workers))
 }

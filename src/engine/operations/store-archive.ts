@@ -7,7 +7,7 @@ import type { ArchiveFacts, ArchiveStats } from '../archive/archive-metadata.js'
 import { ArchiveWriter, ensureNewName } from '../archive/archive-writer.js'
 import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
-import type { ArchiveInfo } from '../archive/manifest.js'
+import { type ArchiveInfo, isValidArchiveName } from '../archive/manifest.js'
 import type { ClientCache, SavedFile } from '../cache/client-cache.js'
 import type { ByteSource, Chunker } from '../chunker/chunker.js'
 import type { Codec } from '../codec/codec.js'
@@ -19,14 +19,19 @@ import type { Transaction } from '../repository/repository.js'
 import { ChunkWriter, type StoredChunk } from '../store/chunk-writer.js'
 import type { FileError } from '../store/jobs.js'
 import type { Workers } from '../store/workers.js'
+import { bytesOf } from '../text.js'
+import { CheckpointClock, type CheckpointOptions, checkpointName, Stopped } from './checkpoints.js'
 import type { OpenedRepository } from './open.js'
 
 /** Where an item's bytes come from. */
 export type Content =
   /** A regular file, opened here; `size` and `ino` as lstat saw them. `special`: read whatever it is (--read-special). */
   | { readonly kind: 'file'; readonly path: Buffer; readonly size: number; readonly ino: bigint; readonly special?: boolean }
-  | { readonly kind: 'source'; readonly source: ByteSource }
-  | { readonly kind: 'chunks'; readonly chunks: ChunkList }
+  | { readonly kind: 'source'; readonly source: ByteSource; readonly size?: number }
+  /** All of a small file: one chunk, none if it is empty. */
+  | { readonly kind: 'bytes'; readonly bytes: Buffer }
+  /** Stored already, or about to be: then the promise must not fail before it is awaited in its turn. */
+  | { readonly kind: 'chunks'; readonly chunks: ChunkList | Promise<ChunkList> }
 
 export type Outcome =
   | { readonly kind: 'stored'; readonly changed: boolean }
@@ -36,6 +41,8 @@ export interface ArchiveEntry {
   /** Without chunks and size where there is content. Absent: only `done` is called, in order. */
   readonly item?: Item
   readonly content?: Content
+  /** What becomes of the chunks when they are stored, before the item is written. */
+  readonly revise?: (chunks: ChunkList) => Promise<ChunkList>
   /** Called in the order of the entries, when the item was written or could not be. */
   readonly done?: (outcome: Outcome) => void
 }
@@ -48,11 +55,26 @@ export interface StoreContext {
   readonly signal?: AbortSignal
   /** Kept current: its files cache always, its chunks index if that was loaded. Its lock is held. */
   readonly cache?: { readonly client: ClientCache; readonly files?: SavedFile }
+  /** Absent: all or nothing. */
+  readonly checkpoints?: CheckpointOptions
 }
 
 export interface StoreListener {
   /** After each item. */
   progress?(state: { stats: ArchiveStats; newBytes: number; path: Buffer }): void
+  /** As a large file is read: bytes so far, of how many if that is known. */
+  reading?(path: Buffer, done: number, total: number | undefined): void
+}
+
+export interface StoreOptions {
+  /** The archive stands for the one of that name. */
+  readonly replace?: boolean
+  /** Name that checkpoints are called after, if not the archive's. */
+  readonly checkpointsOf?: string
+  /** Called when all items are stored, before the manifest is written: what else the same transaction is to do. */
+  readonly finish?: (tx: Transaction, writer: ChunkWriter) => Promise<void>
+  /** Called when the transaction begins. */
+  readonly begin?: (tx: Transaction, writer: ChunkWriter) => void
 }
 
 export interface StoredArchive {
@@ -68,33 +90,71 @@ const maxPending = 2048
 
 /**
  * Makes archive `name` (byte string) in one transaction; the exclusive lock is held. `facts` is asked at the end, when the end
- * time is known. ArchiveAlreadyExists before anything is read. On any throw nothing is saved.
+ * time is known, and for each checkpoint. ArchiveAlreadyExists before anything is read. On any throw nothing is saved but the
+ * last checkpoint.
  */
-export async function storeArchive(context: StoreContext, name: string, entries: AsyncIterable<ArchiveEntry> | Iterable<ArchiveEntry>, facts: () => ArchiveFacts, listener: StoreListener = {}): Promise<StoredArchive> {
-  const { repository, manifest, objects, key, security } = context.opened
-  ensureNewName(manifest, name)
+export async function storeArchive(context: StoreContext, name: string, entries: AsyncIterable<ArchiveEntry> | Iterable<ArchiveEntry>, facts: (checkpoint: boolean) => ArchiveFacts, listener: StoreListener = {}, options: StoreOptions = {}): Promise<StoredArchive> {
+  const { manifest, objects } = context.opened
+  if (!options.replace) ensureNewName(manifest, name)
   objects.codec = context.codec
-  const before = new Map(manifest.archives)
   const { cache } = context
+  const saved = new SavedState(context)
   let stored: StoredArchive
   try {
-    stored = await repository.transaction(async tx => {
-      const pipeline = new Pipeline(context, tx, listener)
+    stored = await context.opened.repository.transaction(async tx => {
+      const checkpoint = checkpointName(manifest, options.checkpointsOf ?? name)
+      const pipeline: Pipeline = new Pipeline(context, tx, listener, async () => {
+        const info = await pipeline.archive.save(checkpoint, facts(true), tx, manifest)
+        await manifest.write(tx, objects)
+        await tx.checkpoint()
+        saved.committed()
+        // The next commit, be it of a checkpoint or of the archive, no longer has this one.
+        return async () => {
+          manifest.archives.delete(checkpoint)
+          await tx.delete(info.id)
+          if (cache?.client.index?.release(info.id) === 0) cache.client.index.remove(info.id)
+        }
+      }, isValidArchiveName(bytesOf(checkpoint)))
+      options.begin?.(tx, pipeline.writer)
       await pipeline.run(entries)
-      const info = await pipeline.archive.save(name, facts(), tx, manifest)
+      const info = await pipeline.archive.save(name, facts(false), tx, manifest, { replace: options.replace ?? false })
       await pipeline.removeOrphans(tx)
+      await options.finish?.(tx, pipeline.writer)
       await manifest.write(tx, objects)
       return { info, stats: pipeline.archive.stats, newBytes: pipeline.writer.newBytes, newChunks: pipeline.writer.newCount }
     })
   } catch (error) {
     cache?.client.rollback()
-    manifest.archives.clear()
-    for (const [kept, info] of before) manifest.archives.set(kept, info)
+    saved.restore()
     throw error
   }
-  security.save(repository.location, key, manifest)
-  cache?.client.commit(cache.files)
+  saved.committed()
   return stored
+}
+
+/** What is in memory beside the repository's own state, and must follow its commits and roll-backs. */
+class SavedState {
+  readonly #context: StoreContext
+  #archives: ReadonlyMap<string, ArchiveInfo>
+
+  constructor(context: StoreContext) {
+    this.#context = context
+    this.#archives = new Map(context.opened.manifest.archives)
+  }
+
+  /** The order matters: a cache that is newer than its repository would count as an attack. */
+  committed(): void {
+    const { opened: { repository, key, manifest, security }, cache } = this.#context
+    this.#archives = new Map(manifest.archives)
+    security.save(repository.location, key, manifest)
+    cache?.client.commit(cache.files)
+  }
+
+  restore(): void {
+    const { archives } = this.#context.opened.manifest
+    archives.clear()
+    for (const [name, info] of this.#archives) archives.set(name, info)
+  }
 }
 
 interface PendingEntry {
@@ -112,25 +172,38 @@ class Pipeline {
   readonly #listener: StoreListener
   readonly #signal: AbortSignal | undefined
   readonly #pending: PendingEntry[] = []
+  readonly #tx: Transaction
+  readonly #clock: CheckpointClock | undefined
+  /** Commits what there is; the function it gives makes ready for going on. */
+  readonly #save: () => Promise<() => Promise<void>>
+  readonly #canSave: boolean
+  /** Known at the last checkpoint: without anything new another one would be of no use. */
+  #savedCount = 0
   /** New chunks of files that failed half-way, unless an item refers to them all the same. */
   readonly #orphans = new Map<string, ChunkId>()
 
-  constructor(context: StoreContext, tx: Transaction, listener: StoreListener) {
+  constructor(context: StoreContext, tx: Transaction, listener: StoreListener, save: () => Promise<() => Promise<void>>, canSave: boolean) {
     const { repository, key, nonces, objects } = context.opened
     this.writer = new ChunkWriter({ repository, transaction: tx, key, nonces, codec: context.codec, workers: context.workers })
     this.archive = new ArchiveWriter(this.writer, objects, context.cache?.client.index)
     this.#chunker = context.chunker
     this.#listener = listener
     this.#signal = context.signal
+    this.#tx = tx
+    this.#save = save
+    this.#canSave = canSave
+    this.#clock = context.checkpoints && new CheckpointClock(context.checkpoints)
   }
 
   async run(entries: AsyncIterable<ArchiveEntry> | Iterable<ArchiveEntry>): Promise<void> {
     try {
       for await (const entry of entries) {
         this.#signal?.throwIfAborted()
+        if (this.#clock?.due) await this.#checkpointBetween()
         let content: PendingEntry['content']
         if (entry.content) {
-          content = this.#read(entry.content)
+          content = this.#read(entry.content, entry.item)
+          if (entry.revise) content = this.#revised(content, entry.revise)
           if (content instanceof Promise) {
             // Awaited in order below; until then a failure is not unhandled.
             content.catch(() => undefined)
@@ -142,8 +215,8 @@ class Pipeline {
         this.#pending.push({ entry, content })
         if (this.#pending.length >= maxPending) await this.#finish(maxPending / 2)
       }
-      this.writer.flush()
       await this.#finish(0)
+      if (this.#clock?.stopping) await this.#checkpointBetween()
     } catch (error) {
       await this.writer.drain().catch(() => undefined)
       throw error
@@ -151,7 +224,28 @@ class Pipeline {
   }
 
   #isSmall(content: Content): boolean {
-    return content.kind === 'file' && !content.special && content.size <= this.#chunker.singleChunkBytes
+    return content.kind === 'file' ? !content.special && content.size <= this.#chunker.singleChunkBytes : content.kind !== 'source'
+  }
+
+  /** Between two entries. All that was begun is brought to its end first: a checkpoint must not leave chunks that nothing refers to. */
+  async #checkpointBetween(): Promise<void> {
+    const stopping = this.#clock!.stopping
+    if (!stopping && (this.writer.newCount === this.#savedCount || !this.#canSave)) return
+    await this.#finish(0)
+    if (this.archive.count > 0 && this.#canSave) await this.#checkpoint()
+    if (stopping) throw new Stopped()
+  }
+
+  async #checkpoint(): Promise<void> {
+    const stopping = this.#clock!.stopping
+    await this.#clock!.run(async () => {
+      await this.writer.drain()
+      await this.removeOrphans(this.#tx)
+      const goOn = await this.#save()
+      if (!stopping) await goOn()
+    })
+    this.#savedCount = this.writer.newCount
+    if (stopping) throw new Stopped()
   }
 
   async #finish(keep: number): Promise<void> {
@@ -190,22 +284,43 @@ class Pipeline {
     entry.done?.({ kind: 'stored', changed: result?.changed ?? false })
   }
 
-  #read(content: Content): Promise<ContentResult> | ContentResult {
-    if (content.kind === 'chunks') return { kind: 'chunks', chunks: content.chunks, changed: false }
-    if (content.kind === 'source') return this.#cut(content.source)
-    return this.#isSmall(content) ? this.#readSmall(content) : this.#readLarge(content)
+  #read(content: Content, item: Item | undefined): Promise<ContentResult> | ContentResult {
+    switch (content.kind) {
+      case 'chunks': {
+        const { chunks } = content
+        return chunks instanceof Promise ? chunks.then(found => ({ kind: 'chunks', chunks: found, changed: false })) : { kind: 'chunks', chunks, changed: false }
+      }
+      case 'bytes': return this.#store(content.bytes)
+      case 'source': return this.#cut(content.source, item, content.size)
+      case 'file': return this.#isSmall(content) ? this.#readSmall(content) : this.#readLarge(content, item)
+    }
+  }
+
+  async #revised(content: Promise<ContentResult> | ContentResult, revise: NonNullable<ArchiveEntry['revise']>): Promise<ContentResult> {
+    const result = await content
+    return result.kind === 'chunks' ? { ...result, chunks: await revise(result.chunks) } : result
+  }
+
+  async #store(bytes: Buffer): Promise<ContentResult> {
+    const chunks = new ChunkList()
+    if (bytes.length > 0) {
+      const { id, size, csize } = await this.writer.add(bytes)
+      chunks.add(id, size, csize)
+    }
+    return { kind: 'chunks', chunks, changed: false }
   }
 
   async #readSmall(content: Extract<Content, { kind: 'file' }>): Promise<ContentResult> {
     const result = await this.writer.addFile({ path: content.path, size: content.size, ino: content.ino })
     if (result.kind === 'failed') return result
-    if (result.kind === 'other') return this.#readLarge(content)
+    // Others are under way beside it: this is no place for a checkpoint.
+    if (result.kind === 'other') return this.#readLarge(content, undefined)
     const chunks = new ChunkList()
     if (result.chunk) chunks.add(result.chunk.id, result.chunk.size, result.chunk.csize)
     return { kind: 'chunks', chunks, changed: result.changed }
   }
 
-  async #readLarge(content: Extract<Content, { kind: 'file' }>): Promise<ContentResult> {
+  async #readLarge(content: Extract<Content, { kind: 'file' }>, item: Item | undefined): Promise<ContentResult> {
     let fd: number
     try {
       fd = content.special ? await openSpecial(content.path) : native().openForReading(content.path)
@@ -214,7 +329,7 @@ class Pipeline {
     }
     try {
       const before = fstatSync(fd, { bigint: true })
-      const result = await this.#cut(new DescriptorSource(fd))
+      const result = await this.#cut(new DescriptorSource(fd), item, content.special ? undefined : content.size)
       if (result.kind === 'failed' || content.special) return result
       const after = fstatSync(fd, { bigint: true })
       return { ...result, changed: after.ctimeNs !== before.ctimeNs || after.size !== before.size }
@@ -223,37 +338,78 @@ class Pipeline {
     }
   }
 
-  /** Stores a source chunk by chunk. A failing source is a result; a failing repository throws. */
-  async #cut(source: ByteSource): Promise<ContentResult> {
+  /**
+   * Stores a source chunk by chunk. A failing source is a result; a failing repository throws. Given its item, checkpoints may
+   * be made on the way: what is stored so far then stands in the archive as a part item, and so does the rest at the end.
+   */
+  async #cut(source: ByteSource, item: Item | undefined, size: number | undefined): Promise<ContentResult> {
     const stored: Promise<StoredChunk>[] = []
+    const chunks = new ChunkList(8)
+    /** New chunks since the last part. */
+    let fresh: ChunkId[] = []
+    const settle = async (count: number): Promise<void> => {
+      if (count === stored.length) this.writer.flush()
+      for (const chunk of await Promise.all(stored.splice(0, count))) {
+        chunks.add(chunk.id, chunk.size, chunk.csize)
+        if (chunk.isNew) fresh.push(chunk.id)
+      }
+    }
+    let parts = 0, inParts = 0, done = 0
+    const writePart = async (whole: Item): Promise<void> => {
+      const rest = chunks.from(inParts)
+      inParts = chunks.length
+      fresh = []
+      for (const { id } of rest) this.#orphans.delete(idKey(id))
+      await this.archive.addItem(partOf(whole, ++parts, rest))
+    }
     let problem: unknown
     const guarded = new GuardedSource(source)
     try {
       for await (const chunk of this.#chunker.split(guarded)) {
+        done += chunk.bytes.length
         const added = this.writer.add(chunk.bytes, () => chunk.release())
         added.catch(() => undefined)
         stored.push(added)
+        if (stored.length >= 2 * settledAtOnce) await settle(settledAtOnce)
         await this.writer.room()
         this.#signal?.throwIfAborted()
+        if (!item) continue
+        this.#listener.reading?.(item.path, done, size)
+        if (this.#clock?.due && this.#canSave) {
+          await settle(stored.length)
+          // All that stands before it in the archive.
+          await this.#finish(0)
+          await writePart(item)
+          await this.#checkpoint()
+        }
       }
     } catch (error) {
       if (error !== guarded.problem) throw error
       problem = error
     }
-    this.writer.flush()
-    const chunks = new ChunkList(Math.max(1, stored.length))
-    for (const chunk of await Promise.all(stored)) {
-      chunks.add(chunk.id, chunk.size, chunk.csize)
-      if (problem !== undefined && chunk.isNew) this.#orphans.set(idKey(chunk.id), chunk.id)
+    await settle(stored.length)
+    if (problem !== undefined) {
+      for (const id of fresh) this.#orphans.set(idKey(id), id)
+      return failed(problem, 'read')
     }
-    return problem === undefined ? { kind: 'chunks', chunks, changed: false } : failed(problem, 'read')
+    if (item && parts > 0 && inParts < chunks.length) await writePart(item)
+    return { kind: 'chunks', chunks, changed: false }
   }
 
   /** What only failed files brought in would be found as orphaned by a check. */
   async removeOrphans(tx: Transaction): Promise<void> {
     for (const id of this.#orphans.values()) await tx.delete(id)
+    this.#orphans.clear()
   }
 }
+
+/** What Borg writes of a file in the middle of it: what lstat said, not what has to be looked up. */
+function partOf({ xattrs: _, aclAccess: _a, aclDefault: _d, bsdflags: _f, ...item }: Item, part: number, chunks: ChunkList): Item {
+  return { ...item, path: Buffer.concat([item.path, Buffer.from(`.borg_part_${part}`)]), part, chunks, size: chunks.totalSize }
+}
+
+/** Chunks of one file whose promises are taken in at a time. */
+const settledAtOnce = 1024
 
 /** Tells errors of the source from those of the repository: the two must never share a fate. */
 class GuardedSource implements ByteSource {

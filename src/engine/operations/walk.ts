@@ -19,6 +19,8 @@ export interface WalkOptions {
   readonly noXattrs: boolean
   readonly noAcls: boolean
   readonly noFlags: boolean
+  /** Directories that are passed over as if they were not there (identityOf): a backup must not back up itself. */
+  readonly skip: ReadonlySet<string>
 }
 
 export interface WalkFailure {
@@ -46,8 +48,8 @@ interface Node {
 
 /** Directories of one parent that are read in advance. */
 const listingsAhead = 4
-const cacheTagName = 'CACHEDIR.TAG'
-const cacheTagContent = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55')
+export const cacheTagName = 'CACHEDIR.TAG'
+export const cacheTagContent = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55')
 
 export async function* walk(roots: readonly Buffer[], options: WalkOptions): AsyncGenerator<WalkStep> {
   // Roots that were walked are not visited again, neither as roots nor inside a later one.
@@ -63,11 +65,32 @@ export async function* walk(roots: readonly Buffer[], options: WalkOptions): Asy
       continue
     }
     yield* walkNode(node, node.stat.dev, options, visited)
-    visited.add(identity(node.stat))
+    visited.add(identityOf(node.stat))
   }
 }
 
-function identity(stat: FileStat): string {
+/**
+ * The paths that somebody lists, each for itself: a directory without its contents, and whatever is excluded elsewhere
+ * (`--paths-from-stdin`, `--paths-from-command`).
+ */
+export async function* listed(paths: AsyncIterable<Buffer>, options: WalkOptions): AsyncGenerator<WalkStep> {
+  for await (const typed of paths) {
+    const path = escapedBytes(normalPath(escapedText(typed)))
+    let node: Node
+    try {
+      const { stat, attributes } = native().readAttributes(path, wantOf(options))
+      node = { path, stat: statAt(stat, 0), attributes }
+    } catch (error) {
+      yield { kind: 'failed', path, failure: failureOf(error, 'stat'), root: false }
+      continue
+    }
+    yield { kind: 'object', ...node }
+    if ((node.stat.mode & typeMask) === typeDirectory) yield { kind: 'left', path }
+  }
+}
+
+/** An object whatever its path. */
+export function identityOf(stat: { readonly dev: bigint; readonly ino: bigint }): string {
   return `${stat.dev}:${stat.ino}`
 }
 
@@ -77,12 +100,13 @@ function wantOf(options: WalkOptions): number {
 
 async function* walkNode(node: Node, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>): AsyncGenerator<WalkStep> {
   const { path, stat } = node
-  if (visited.size > 0 && visited.has(identity(stat))) return
+  if (visited.size > 0 && visited.has(identityOf(stat))) return
   if (stat.error !== 0) {
     yield { kind: 'failed', path, failure: errnoFailure(stat.error, 'stat'), root: false }
     return
   }
   const isDirectory = (stat.mode & typeMask) === typeDirectory
+  if (isDirectory && options.skip.size > 0 && options.skip.has(identityOf(stat))) return
   const decision = options.matcher.includesEverything ? undefined : options.matcher.decide(escapedText(path))
   if (options.excludeNodump && stat.fsFlags & fsFlagNodump) {
     yield { kind: 'excluded', path }

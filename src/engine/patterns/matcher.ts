@@ -29,8 +29,14 @@ export class Matcher {
   readonly #rules: PatternRule[] = []
   readonly #includes: { pattern: Pattern; matched: boolean }[] = []
 
+  /** Asked when neither a rule nor a PATH says anything. */
+  readonly #last: readonly PatternRule[]
+  readonly #given: { readonly rules: readonly PatternRule[]; readonly paths: readonly string[] }
+
   /** `paths`: PATHs of commands other than create, whose default style is pp. */
-  constructor(rules: readonly PatternRule[], paths: readonly string[] = []) {
+  constructor(rules: readonly PatternRule[], paths: readonly string[] = [], last: readonly PatternRule[] = []) {
+    this.#last = last
+    this.#given = { rules, paths }
     for (const rule of rules) {
       if (rule.pattern.style === 'pf') this.#whole.set(withoutLeadingSlashes(normalPath(rule.pattern.text)), rule.command)
       else this.#rules.push(rule)
@@ -40,7 +46,12 @@ export class Matcher {
 
   /** True if nothing is ever excluded. */
   get includesEverything(): boolean {
-    return this.#whole.size === 0 && this.#rules.length === 0 && this.#includes.length === 0
+    return this.#whole.size === 0 && this.#rules.length === 0 && this.#includes.length === 0 && this.#last.length === 0
+  }
+
+  /** The same, and `rules` for what it says nothing of. */
+  followedBy(rules: readonly PatternRule[]): Matcher {
+    return new Matcher(this.#given.rules, this.#given.paths, rules)
   }
 
   /** `path` as escaped text, any form. */
@@ -50,14 +61,14 @@ export class Matcher {
     const whole = this.#whole.get(normal)
     if (whole) return decisions[whole]
     for (const { pattern, command } of this.#rules) if (pattern.matches(normal)) return decisions[command]
-    if (this.#includes.length === 0) return decisions.include
     for (const include of this.#includes) {
       if (include.pattern.matches(normal)) {
         include.matched = true
         return decisions.include
       }
     }
-    return unmatchedPath
+    for (const { pattern, command } of this.#last) if (pattern.matches(normal)) return decisions[command]
+    return this.#includes.length === 0 ? decisions.include : unmatchedPath
   }
 
   /** PATHs that nothing matched, without their style, as Borg names them. */

@@ -3,8 +3,10 @@
  * count the calls, fail the n-th one, or lose what was not synced. Synchronous: the order of calls is the order on disk.
  */
 import {
-  closeSync, fdatasyncSync, fsyncSync, ftruncateSync, linkSync, mkdirSync, openSync, renameSync, rmdirSync, truncateSync, unlinkSync, writeSync, writevSync,
+  closeSync, fdatasyncSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, realpathSync, renameSync, rmdirSync, truncateSync,
+  unlinkSync, writeSync, writevSync,
 } from 'node:fs'
+import { join } from 'node:path'
 import { errnoOf } from '../errors.js'
 
 export interface Files {
@@ -72,4 +74,17 @@ export function replaceFiles(layer: Files): Files {
   const before = files
   files = layer
   return before
+}
+
+/**
+ * Removes a directory with all that is in it; symlinks are removed, never followed. What is gone already is no error. The
+ * directory itself may be a symlink: then what it points to goes, and the link stays.
+ */
+export function removeTree(folder: string): void {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) removeTree(path)
+    else files.removeIfThere(path)
+  }
+  files.removeDirectory(lstatSync(folder).isSymbolicLink() ? realpathSync(folder) : folder)
 }

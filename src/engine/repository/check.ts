@@ -87,8 +87,11 @@ class Check {
       this.#report({ message: 'This repository contains no valid data.' })
       return false
     }
-    if (repair) segments.removeAbove(transaction)
-    else if (mode === 'plan') this.#planRemoval(transaction)
+    if (repair) {
+      repository.assertLocked()
+      segments.removeAbove(transaction)
+      segments.removeTemporaries()
+    } else if (mode === 'plan') this.#planRemoval(transaction)
     const hadCommit = segments.lastCommitted() >= 0
 
     const rebuilt: IndexAndHints = { index: new HashTable(2, partial ? 0 : (committed?.index.size ?? 0)), hints: new Hints() }

@@ -43,10 +43,11 @@ export class SegmentError extends IntegrityError {
   }
 }
 
-/** What append-only mode forbids. Borg says it in the same words, with a traceback. */
+/** What append-only mode forbids. Borg has no class for it and shows a traceback that begins like this. */
 export class AppendOnly extends BorgError {
-  constructor(location: string) {
-    super('Error', `${location} is in append-only mode`)
+  /** `undone`: what did not happen, as a sentence. */
+  constructor(location: string, undone?: string) {
+    super('ValueError', `${location} is in append-only mode${undone === undefined ? '' : `. ${undone} To do it, end that mode first: "borg config ${location} append_only 0".`}`)
   }
 }
 

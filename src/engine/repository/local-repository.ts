@@ -8,13 +8,13 @@ import { formatNonce, parseNonce } from '../crypto/nonces.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import type { Log } from '../log.js'
 import type { HashTable, MemoryTable, SharedTable } from '../hashindex/hash-table.js'
-import { files } from '../platform/files.js'
-import { saveFile } from '../platform/save-file.js'
+import { files, removeTree } from '../platform/files.js'
+import { saveFile, syncDirectory } from '../platform/save-file.js'
 import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
-  AlreadyExists, AtticRepository, InsufficientFreeSpace, LockLost, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
+  AlreadyExists, AppendOnly, AtticRepository, InsufficientFreeSpace, LockLost, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
 import type { Hints } from './hints.js'
@@ -121,17 +121,18 @@ export class LocalRepository implements Repository {
       const config = options.lock === 'none' ? unlocked : RepositoryConfig.load(folder, folder)
       const segments = new Segments(folder, { segmentsPerDir: config.segmentsPerDir, maxSegmentSize: config.maxSegmentSize })
       refuseAttic(folder, segments)
-      let state: RepositoryState | Error
+      let state: RepositoryState | Error, stale = false
       try {
         const trusting = options.lock !== 'exclusive' && !options.forCheck
-        const loaded = loadState(folder, folder, segments, options.log, { trusting, smallBytes: options.smallIndexBytes })
-        state = loaded.state
-        if (loaded.stale && options.lock === 'exclusive' && !options.readOnly) saveState(folder, state)
+        ;({ state, stale } = loadState(folder, folder, segments, options.log, { trusting, smallBytes: options.smallIndexBytes }))
       } catch (error) {
         if (!options.forCheck || !(error instanceof BorgError)) throw error
         state = error
       }
-      return new LocalRepository(folder, config, lock, segments, state, options)
+      const repository = new LocalRepository(folder, config, lock, segments, state, options)
+      // Somebody died between his COMMIT and this.
+      if (stale && !(state instanceof Error) && options.lock === 'exclusive' && !options.readOnly) repository.committed(state)
+      return repository
     } catch (error) {
       lock.release()
       throw error
@@ -465,6 +466,20 @@ export class LocalRepository implements Repository {
     if (!(this.#loaded instanceof Error)) this.#loaded.index.close()
     this.#segments.close()
     this.#lock.release()
+  }
+
+  /**
+   * Removes the whole repository; the exclusive lock is held and gone afterwards. AppendOnly. The config goes first: what a
+   * crash leaves behind is no repository to anybody any more.
+   */
+  destroy(): void {
+    if (this.#lock.held !== 'exclusive') throw new Error('deleting a repository needs the exclusive lock')
+    if (this.config.appendOnly) throw new AppendOnly(this.location, 'Nothing was deleted.')
+    this.#segments.close()
+    files.remove(join(this.path, 'config'))
+    syncDirectory(this.path)
+    this.#lock.release()
+    removeTree(this.path)
   }
 }
 

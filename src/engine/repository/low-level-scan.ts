@@ -82,7 +82,11 @@ function* headers(segments: Segments, segment: number, from?: number): Generator
     const head = segments.read(segment, offset, Math.min(headerBytes + 32, bytes - offset))
     if (head.length < headerBytes) throw new SegmentError('Segment entry header short read', segment, offset)
     const { tag, size } = readHeader(head, 0, segment, offset)
-    if (offset + size > bytes) throw new SegmentError(`Segment entry data short read [expected: ${size}, read: ${bytes - offset}]`, segment, offset)
+    if (offset + size > bytes) {
+      const error = new SegmentError('Segment entry data short read', segment, offset)
+      error.message += `: expected ${size - headerBytes}, got ${bytes - offset - headerBytes} bytes`
+      throw error
+    }
     yield { offset, tag, size, id: tag === tagCommit ? undefined : keyAt(head, 0) }
     offset += size
   }

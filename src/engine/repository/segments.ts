@@ -133,16 +133,15 @@ export class Segments {
     let at = offset - window.start
     if (window.segment !== segment || at < 0 || at + headerBytes > window.length) {
       const goesOn = window.segment === segment && at >= 0 && at < windowBytes
-      window.segment = segment
-      window.start = offset
-      window.length = 0
+      window.segment = -1
       try {
         window.length = readSync(this.descriptor(segment), window.bytes, 0, goesOn ? windowBytes : strayBytes, offset)
       } catch (error) {
         if (errnoOf(error) !== 'ENOENT') throw error
-        window.segment = -1
         throw new SegmentError('Segment is missing', segment, offset)
       }
+      window.segment = segment
+      window.start = offset
       at = 0
       if (window.length < headerBytes) {
         window.segment = -1
@@ -340,6 +339,13 @@ export class Segments {
       this.remove(segment)
     }
     this.next = transaction + 1
+  }
+
+  /** Removes what a repair that was killed left beside the segments: each may be as large as one. */
+  removeTemporaries(): void {
+    for (const name of directories(this.#folder)) {
+      for (const file of readdirSync(join(this.#folder, name))) if (/^\d+-\w+\.tmp$/.test(file)) files.removeIfThere(join(this.#folder, name, file))
+    }
   }
 
   /** Removes directories that became empty. That of `transaction` stays: Borg makes one only for its first segment. */

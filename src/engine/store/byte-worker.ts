@@ -3,6 +3,7 @@ import { parentPort } from 'node:worker_threads'
 import { pack } from './pack-job.js'
 import { open } from './open-job.js'
 import type { FromWorker, ToWorker } from './jobs.js'
+import { repack } from './repack-job.js'
 import { setUp, type WorkerState } from './worker-state.js'
 import { messageOf } from '../errors.js'
 
@@ -18,7 +19,7 @@ port.on('message', (message: ToWorker) => {
 async function work(message: ToWorker): Promise<void> {
   if (message.kind === 'setup') return setUp(state, message)
   try {
-    const result: FromWorker = message.kind === 'pack' ? await pack(state, message) : await open(state, message)
+    const result: FromWorker = message.kind === 'pack' ? await pack(state, message) : message.kind === 'repack' ? await repack(state, message) : await open(state, message)
     const transfer = result.kind === 'opened' && result.data.buffer instanceof ArrayBuffer && result.data.byteLength > 1 << 16 ? [result.data.buffer] : []
     port.postMessage(result, transfer)
   } catch (error) {

@@ -105,6 +105,26 @@ export class ChunkReader {
     return position
   }
 
+  /**
+   * As getMany, but an object that cannot be read or is not what it should be is given as its error, and the rest follows.
+   * What is no damage (a failing disk, a lost worker) still throws.
+   */
+  async *getEach(ids: readonly ChunkId[]): AsyncGenerator<Buffer | BorgError> {
+    for (let next = 0; next < ids.length; ) {
+      try {
+        for await (const plain of this.getMany(ids.slice(next).map(id => ({ id, size: undefined })))) {
+          next++
+          yield plain
+        }
+        return
+      } catch (error) {
+        if (!(error instanceof BorgError)) throw error
+        next++
+        yield error
+      }
+    }
+  }
+
   async get(id: ChunkId, size?: number): Promise<Buffer> {
     for await (const plain of this.getMany([{ id, size }])) return plain
     throw new Error('no chunk came')

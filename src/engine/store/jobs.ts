@@ -102,10 +102,36 @@ export interface OpenFailure {
   readonly exitCode: number
 }
 
-export type ToWorker = WorkerSetup | PackJob | OpenJob
+/** Entries to be read, verified, decoded, compressed with the worker's codec and sealed anew. */
+export interface RepackJob {
+  readonly kind: 'repack'
+  readonly job: number
+  readonly fds: Int32Array
+  readonly offsets: Float64Array
+  readonly entryLengths: Uint32Array
+  readonly ids: Uint8Array
+  /** Plaintext lengths: what nonces and room were set aside by. */
+  readonly sizes: Uint32Array
+  /** First of enough counter values for the longest possible payloads of all entries. */
+  readonly nonce: bigint
+  readonly output: SharedArrayBuffer
+  /** Also what is compressed by the wanted method already. */
+  readonly always: boolean
+}
+
+export interface RepackResult {
+  readonly kind: 'repacked'
+  readonly job: number
+  /** Length of each new entry in `output`, one after the other; 0: the old one is as wanted. */
+  readonly lengths: Uint32Array
+  /** Entries that cannot be read stay as they are. */
+  readonly failures: readonly OpenFailure[]
+}
+
+export type ToWorker = WorkerSetup | PackJob | OpenJob | RepackJob
 export interface JobFailed {
   readonly kind: 'failed'
   readonly job: number
   readonly message: string
 }
-export type FromWorker = PackResult | OpenResult | JobFailed
+export type FromWorker = PackResult | OpenResult | RepackResult | JobFailed

@@ -3,7 +3,7 @@ import { readSync, writeSync } from 'node:fs'
 import { idBytes } from '../constants.js'
 import { decompress } from '../codec/decompress.js'
 import { BorgError, IntegrityError, messageOf } from '../errors.js'
-import { chunkId } from '../ids.js'
+import { type ChunkId, chunkId } from '../ids.js'
 import { native } from '../native.js'
 import { valueOf } from '../repository/entry.js'
 import { looksLikeArchive } from './archive-look.js'
@@ -99,8 +99,11 @@ function sinkOf(job: OpenJob): Sink {
   }
 }
 
+/** What tells where entries lie. */
+export type Entries = Pick<OpenJob, 'fds' | 'offsets' | 'entryLengths' | 'ids' | 'sizes' | 'checkCrc'>
+
 /** End of the run of entries that follow each other in one file. */
-function runEnd(job: OpenJob, first: number): number {
+export function runEnd(job: Entries, first: number): number {
   let end = first + 1
   let bytes = job.entryLengths[first]!
   while (end < job.fds.length && job.fds[end] === job.fds[first] && job.offsets[end] === job.offsets[end - 1]! + job.entryLengths[end - 1]!
@@ -111,7 +114,8 @@ function runEnd(job: OpenJob, first: number): number {
   return end
 }
 
-function readRun(fd: number, offset: number, length: number): Buffer {
+/** Scratch memory, until the next call. */
+export function readRun(fd: number, offset: number, length: number): Buffer {
   if (scratch.length < length) scratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
   for (let done = 0; done < length; ) {
     const count = readSync(fd, scratch, done, length - done, offset + done)
@@ -122,12 +126,22 @@ function readRun(fd: number, offset: number, length: number): Buffer {
 }
 
 async function openOne(state: WorkerState, job: OpenJob, index: number, entry: Buffer): Promise<Buffer> {
+  const { id, payload } = payloadOf(state, job, index, entry)
+  return plaintextOf(state, job, index, id, payload)
+}
+
+/** The decrypted payload of an entry, in scratch memory. */
+export function payloadOf(state: WorkerState, job: Entries, index: number, entry: Buffer): { id: ChunkId; payload: Buffer } {
   const id = chunkId(Buffer.from(job.ids.buffer, job.ids.byteOffset + index * idBytes, idBytes))
-  const size = job.sizes[index]!
   // MAC or id verification covers all that the CRC covers.
   const object = valueOf(entry, id, 0, job.offsets[index]!, { checkCrc: job.checkCrc ?? false })
   if (payloadScratch.length < object.length) payloadScratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, object.length))
-  const payload = state.key!.open(object, id, payloadScratch)
+  return { id, payload: state.key!.open(object, id, payloadScratch) }
+}
+
+/** The verified plaintext; for method none a view of the payload. */
+export async function plaintextOf(state: WorkerState, job: Entries, index: number, id: ChunkId, payload: Buffer): Promise<Buffer> {
+  const size = job.sizes[index]!
   const decoded = decompress(payload, size === unknownSize ? {} : { size })
   const plain = Buffer.isBuffer(decoded) ? decoded : await decoded
   verifyId(state.key!, id, plain)
@@ -150,7 +164,7 @@ function toFile({ fd, positions, sparse }: NonNullable<OpenJob['file']>, index: 
   }
 }
 
-function failureOf(index: number, error: unknown): OpenFailure {
+export function failureOf(index: number, error: unknown): OpenFailure {
   const [msgid, exitCode] = error instanceof BorgError ? [error.msgid, error.exitCode] : ['IntegrityError', 90]
   return { index, message: messageOf(error), msgid, exitCode }
 }

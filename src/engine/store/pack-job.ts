@@ -2,17 +2,18 @@
 import { closeSync, fstatSync, readSync, type BigIntStats } from 'node:fs'
 import { putHeaderBytes, idBytes, maxObjectBytes } from '../constants.js'
 import { plainHeader } from '../codec/none.js'
-import { idKey } from '../ids.js'
+import type { Key } from '../crypto/key.js'
+import { type ChunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceWillNeed, native } from '../native.js'
 import { framePutInPlace } from '../repository/entry.js'
 import { type FileError, fileChanged, fileFailed, fileOk, fileOther, type FilePiece, type PackJob, type PackResult } from './jobs.js'
 import type { WorkerState } from './worker-state.js'
 
-interface Output {
+/** Where entries go, back to back. */
+export interface Output {
   readonly target: Buffer
   used: number
   nonce: bigint
-  readonly seen: Set<string>
 }
 
 const noBytes = Buffer.alloc(0)
@@ -22,7 +23,7 @@ let scratch = Buffer.alloc(0)
 export async function pack(state: WorkerState, job: PackJob): Promise<PackResult> {
   const count = job.pieces?.length ?? job.files!.length
   const result = { ids: new Uint8Array(count * idBytes), sizes: new Uint32Array(count), lengths: new Uint32Array(count) }
-  const output: Output = { target: Buffer.from(job.output), used: 0, nonce: job.nonce, seen: new Set() }
+  const output = { target: Buffer.from(job.output), used: 0, nonce: job.nonce, seen: new Set<string>() }
   if (job.pieces) {
     for (const [index, { memory, offset, length }] of job.pieces.entries()) {
       const plain = memory instanceof SharedArrayBuffer ? Buffer.from(memory, offset, length) : Buffer.from(memory.buffer, memory.byteOffset + offset, length)
@@ -76,7 +77,7 @@ function openAll(files: readonly FilePiece[], fail: (index: number, error: unkno
   return fds
 }
 
-function packOne(state: WorkerState, job: PackJob, plain: Buffer, index: number, result: { ids: Uint8Array; sizes: Uint32Array; lengths: Uint32Array }, output: Output): Promise<void> | undefined {
+function packOne(state: WorkerState, job: PackJob, plain: Buffer, index: number, result: { ids: Uint8Array; sizes: Uint32Array; lengths: Uint32Array }, output: Output & { readonly seen: Set<string> }): Promise<void> | undefined {
   const key = state.key!, codec = state.codec!
   const id = key.idHash(plain)
   result.ids.set(id, index * idBytes)
@@ -87,20 +88,26 @@ function packOne(state: WorkerState, job: PackJob, plain: Buffer, index: number,
     if (output.seen.has(seen)) return undefined
     output.seen.add(seen)
   }
-  const finish = (compressed: Uint8Array): void => {
-    const head = compressed === plain ? plainHeader : noBytes
-    const payloadLength = head.length + compressed.length
-    if (key.sealedLength(payloadLength) > maxObjectBytes) throw new Error(`a chunk of ${plain.length} bytes is too large to be stored`)
-    const at = output.used
-    const length = key.sealInto(compressed, output.nonce, output.target, at + putHeaderBytes, head)
-    output.nonce += BigInt(Math.ceil(payloadLength / 16))
-    result.lengths[index] = framePutInPlace(output.target, at, id, length)
-    output.used += result.lengths[index]!
-  }
   const payload = codec.compress(plain)
+  const finish = (compressed: Uint8Array): void => {
+    result.lengths[index] = sealEntry(key, id, plain, compressed, output)
+  }
   if (payload instanceof Promise) return payload.then(finish)
   finish(payload)
   return undefined
+}
+
+/** Seals what a codec made of a plaintext, and frames it as a PUT entry at the end of `output`. Returns the entry's length. */
+export function sealEntry(key: Key, id: ChunkId, plain: Uint8Array, compressed: Uint8Array, output: Output): number {
+  const head = compressed === plain ? plainHeader : noBytes
+  const payloadLength = head.length + compressed.length
+  if (key.sealedLength(payloadLength) > maxObjectBytes) throw new Error(`a chunk of ${plain.length} bytes is too large to be stored`)
+  const at = output.used
+  const length = key.sealInto(compressed, output.nonce, output.target, at + putHeaderBytes, head)
+  output.nonce += BigInt(Math.ceil(payloadLength / 16))
+  const entryLength = framePutInPlace(output.target, at, id, length)
+  output.used += entryLength
+  return entryLength
 }
 
 /** The content, in scratch memory; no content if it is not the small file any more that lstat saw. */

@@ -7,10 +7,10 @@ import { native } from '../native.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
 import { open } from './open-job.js'
 import type { WorkerState } from './worker-state.js'
-import type { FromWorker, OpenJob, OpenResult, PackJob, PackResult, ToWorker, WorkerSetup } from './jobs.js'
+import type { FromWorker, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, ToWorker, WorkerSetup } from './jobs.js'
 
 interface Waiting {
-  readonly resolve: (result: PackResult | OpenResult) => void
+  readonly resolve: (result: PackResult | OpenResult | RepackResult) => void
   readonly reject: (error: Error) => void
 }
 
@@ -19,7 +19,7 @@ interface Member {
   readonly jobs: Map<number, Waiting>
 }
 
-type NewJob = Omit<PackJob, 'job'> | Omit<OpenJob, 'job'>
+type NewJob = Omit<PackJob, 'job'> | Omit<OpenJob, 'job'> | Omit<RepackJob, 'job'>
 interface Queued {
   readonly message: ToWorker & { job: number }
   readonly waiting: Waiting
@@ -51,6 +51,11 @@ export class Workers {
 
   get count(): number {
     return this.#count
+  }
+
+  /** Whether threads are there: what begins with few bytes need not start them. */
+  get started(): boolean {
+    return this.#members.length > 0
   }
 
   /** Starts the threads now, so that they are ready when the first job comes. */
@@ -96,7 +101,11 @@ export class Workers {
     return true
   }
 
-  #run(job: NewJob, urgent: boolean): Promise<PackResult | OpenResult> {
+  repack(job: Omit<RepackJob, 'job' | 'kind'>): Promise<RepackResult> {
+    return this.#run({ kind: 'repack', ...job }, false) as Promise<RepackResult>
+  }
+
+  #run(job: NewJob, urgent: boolean): Promise<PackResult | OpenResult | RepackResult> {
     if (this.#closed) return Promise.reject(new Error('the byte workers are closed'))
     return new Promise((resolve, reject) => {
       ;(urgent ? this.#urgent : this.#queue).push({ message: { ...job, job: this.#nextJob++ }, waiting: { resolve, reject }, transfer: [] })

@@ -22,7 +22,8 @@ async function refused(t: import('ava').ExecutionContext, ...chunks: Buffer[]): 
   await t.throwsAsync(async () => {
     for await (const _item of decodeItems(once(...chunks)));
   }, { instanceOf: IntegrityError })
-  const references = new ItemReferences(new ChunkIndex())
+  const index = new ChunkIndex()
+  const references = new ItemReferences((bytes, offset, size, csize) => index.addAt(bytes, offset, size, csize))
   t.throws(() => {
     for (const chunk of chunks) references.feed(chunk)
     references.end()

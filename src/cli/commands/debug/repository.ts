@@ -50,7 +50,7 @@ export const debugDumpRepoObjs: Command = async context => {
   }
   const damaged = (segment: number, path: string, error: Error): void => context.log.message('error', 'borg.repository', `Segment ${segment} (${path}) has IntegrityError(s) [${error.message}] - skipping.`)
   let key: Key | undefined
-  for (const { tag, object } of scanEntries(repository, { damaged: () => undefined })) {
+  for (const { tag, object } of scanEntries(repository, { damaged })) {
     if (tag !== tagPut) continue
     key = await keyByObject(context, repository, object)
     break

@@ -222,8 +222,12 @@ function attrChange(slot: Slot): AttrChange {
   return change
 }
 
+const maxTimeNs = (1n << 63n) - 1n
+
 function timeNs(slot: Slot, seconds: number, nanoseconds: number): bigint {
-  return BigInt(slot.getI64(seconds)) * 1_000_000_000n + BigInt(slot.getU32(nanoseconds))
+  const ns = BigInt(slot.getI64(seconds)) * 1_000_000_000n + BigInt(slot.getU32(nanoseconds))
+  // The kernel takes years beyond what 64 bits of nanoseconds tell (1677 to 2262): the nearest that can be kept.
+  return ns < -maxTimeNs ? -maxTimeNs : ns > maxTimeNs ? maxTimeNs : ns
 }
 
 function rename(core: FsCore, slot: Slot, length: number, call: CurrentCall, names: number, flags: number): Answer<void> {
