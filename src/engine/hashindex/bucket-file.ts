@@ -58,6 +58,7 @@ export class BucketFile {
   readonly path: string
   readonly header: TableHeader
   readonly #fd: number
+  #closed = false
   readonly #stride: number
   readonly #pageWords: number
   readonly #cache: Uint32Array
@@ -172,7 +173,10 @@ export class BucketFile {
     for (const [page, words] of this.#changed) into.set(new Uint8Array(words.buffer, 0, Math.min(pageBytes, into.length - page * pageBytes)), page * pageBytes)
   }
 
+  /** Whatever would have to be read afterwards is an error: its descriptor may be another file's by then. */
   close(): void {
+    if (this.#closed) return
+    this.#closed = true
     closeSync(this.#fd)
   }
 
@@ -215,6 +219,7 @@ export class BucketFile {
   }
 
   #read(into: Uint8Array, from: number): void {
+    if (this.#closed) throw new Error('the table was closed')
     for (let done = 0; done < into.length; ) {
       const count = readSync(this.#fd, into, done, Math.min(into.length - done, 1 << 30), headerBytes + from + done)
       if (count === 0) throw new IntegrityError('the index ends early')

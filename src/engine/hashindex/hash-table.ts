@@ -205,7 +205,8 @@ export class HashTable {
     file.copyTo(new Uint8Array(buffer))
     this.#buffer = buffer
     this.#words = new Uint32Array(buffer)
-    this.close()
+    this.#file = undefined
+    file.close()
   }
 
   /** The table was written to `path`, all of it: a table on file goes on from there, without changes. */
@@ -220,7 +221,6 @@ export class HashTable {
   /** Lets go of the file. After this a table on file must not be used. */
   close(): void {
     this.#file?.close()
-    this.#file = undefined
   }
 
   get size(): number {
@@ -279,7 +279,7 @@ export class HashTable {
   /** find for an id that lies in other bytes, without a view of it. */
   findAt(bytes: Uint8Array, offset: number): number {
     for (let index = 0; index < idBytes; index++) this.#keyBytes[index] = bytes[offset + index]!
-    return search(this.#words, this.#key, this.#buckets, this.#stride)
+    return this.#search()
   }
 
   has(id: Uint8Array): boolean {

@@ -73,7 +73,8 @@ test('a table on file does what one in memory does, and becomes the same file', 
         }
         case 'move': file.movedTo(save(file))
       }
-      if (memory.find(id) !== file.find(id) || memory.size !== file.size) return false
+      const within = Buffer.concat([Buffer.from('ab'), id])
+      if (memory.find(id) !== file.find(id) || memory.findAt(within, 2) !== file.findAt(within, 2) || memory.findAt(within, 2) !== memory.find(id) || memory.size !== file.size) return false
     }
     for (let number = 0; number < 1500; number++) {
       const [a, b] = [memory.find(idOf(number)), file.find(idOf(number))]
@@ -223,6 +224,13 @@ test('a table without an empty bucket is made anew when it is verified, and sear
   const known = Buffer.alloc(32)
   known.writeUInt32LE(777)
   t.is(table.value(table.find(known), 1), 777)
+})
+
+test('a table that was closed answers nobody', t => {
+  const table = onFile(save(filled(2, 600)), 2)
+  table.close()
+  table.close()
+  t.throws(() => { for (let number = 0; number < 600; number++) table.find(idOf(number)) }, { message: 'the table was closed' })
 })
 
 test('nothing is changed in a table that was not verified', t => {
