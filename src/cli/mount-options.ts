@@ -21,6 +21,10 @@ export interface DriveOptions {
   readonly compression: string
   readonly transport: 'kernel' | 'fuse-native'
   readonly logFile: string | undefined
+  readonly versions: boolean
+  readonly allowDelete: boolean
+  /** Series to open in live/. */
+  readonly live: readonly string[]
   readonly mount: MountOptions
 }
 
@@ -30,7 +34,7 @@ const standardCacheBytes = 256 * 1024 * 1024
 export function parseDriveOptions(text: string | undefined, mountpoint: string): DriveOptions {
   const values = new Map<string, string | undefined>()
   let mount: MountOptions = { mountpoint, ...defaultMountOptions }
-  const own = new Set(['versions', 'allow_damaged_files', 'ignore_permissions', 'uid', 'gid', 'umask', 'cache', 'lock', 'refresh', 'settle', 'linger', 'staging', 'staging_max', 'archive_name', 'compression', 'transport', 'log'])
+  const own = new Set(['versions', 'allow_damaged_files', 'ignore_permissions', 'uid', 'gid', 'umask', 'cache', 'lock', 'refresh', 'settle', 'linger', 'staging', 'staging_max', 'archive_name', 'compression', 'transport', 'log', 'allow_delete', 'live'])
   for (const word of (text ?? '').split(',').filter(Boolean)) {
     const equals = word.indexOf('=')
     const name = equals < 0 ? word : word.slice(0, equals)
@@ -64,7 +68,6 @@ export function parseDriveOptions(text: string | undefined, mountpoint: string):
     if (!values.has(name)) return 0
     return value !== undefined && /^[0-7]{1,4}$/.test(value) ? parseInt(value, 8) : wrong(name, 'an octal number is wanted')
   }
-  if (flag('versions')) throw new CommandError('borgfs mount cannot do -o versions yet. Use borg for it: both work on the same repositories.')
   if (flag('ignore_permissions')) mount = { ...mount, defaultPermissions: false }
   const transport = values.get('transport') ?? 'kernel'
   if (transport !== 'kernel' && transport !== 'fuse-native') return wrong('transport', 'kernel or fuse-native is wanted')
@@ -75,6 +78,6 @@ export function parseDriveOptions(text: string | undefined, mountpoint: string):
     holdLock: lock === 'hold', refreshMs: (number('refresh') ?? 5) * 1000, settleMs: (number('settle') ?? 10) * 1000, lingerMs: (number('linger') ?? 60) * 1000,
     stagingFolder: values.get('staging') === undefined ? undefined : resolve(values.get('staging')!), stagingMax: size('staging_max'),
     archiveName: values.get('archive_name') ?? defaultNameTemplate, compression: values.get('compression') ?? 'lz4', transport,
-    logFile: values.get('log') === undefined ? undefined : resolve(values.get('log')!), mount,
+    versions: flag('versions'), allowDelete: flag('allow_delete'), live: (values.get('live') ?? '').split(':').filter(Boolean), logFile: values.get('log') === undefined ? undefined : resolve(values.get('log')!), mount,
   }
 }

@@ -7,17 +7,18 @@ import { defaultChunkerParams } from '../engine/constants.js'
 import { BorgError, CommandError, messageOf } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
 import type { Log, LogLevel } from '../engine/log.js'
+import { ClientCache } from '../engine/cache/client-cache.js'
 import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
 import { Lock } from '../engine/repository/lock.js'
 import { Workers } from '../engine/store/workers.js'
 import { escapedBytes, escapedText } from '../engine/text.js'
 import type { ArchiveInfo as ManifestEntry } from '../engine/archive/manifest.js'
 import { stripped } from '../engine/operations/extract.js'
-import type { CommitRequest, MountView } from '../fs/engine-port.js'
+import { changeArchive } from '../fs/archive-changes.js'
+import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
-import { markName } from '../fs/incoming/frozen.js'
-import type { IncomingOptions } from '../fs/incoming/incoming.js'
+import type { DriveParts } from '../fs/drive.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
 import { becomeReady } from './background.js'
@@ -45,7 +46,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
 
   const paths = context.positional('paths')
   const strip = context.number('strip-components') ?? 0
-  const narrowed = archive !== undefined || paths.length > 0 || context.args.ordered.length > 0 || strip > 0
+  if (drive.versions && archive) throw new BorgError('Error', 'Error: for versions view, do not specify a single archive, but always give the repository as location.')
+  const narrowed = archive !== undefined || drive.versions || paths.length > 0 || context.args.ordered.length > 0 || strip > 0
     || ['first', 'last', 'glob-archives', 'prefix'].some(name => context.text(name) !== undefined)
   const numericIds = context.flag('numeric-ids') || context.flag('numeric-owner')
   const [uid, gid] = [drive.uid, drive.gid]
@@ -54,10 +56,13 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const mountTimeNs = BigInt(Date.now()) * 1_000_000n
   const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
   const isCheckpoint = ({ name }: ManifestEntry): boolean => /\.checkpoint(\.\d+)?$/.test(name)
+  const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
   const source: RepositorySource = new RepositorySource(opened, workers, {
-    log: driveLog, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'),
+    log: driveLog, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
     choose: found => {
       if (archive) return found.filter(({ id }) => id.equals(archive.id))
+      // Versions are numbered in this order.
+      if (drive.versions) return chosen.filter(kept => found.some(({ id }) => id.equals(kept.id)))
       // A narrowed view is what was chosen at the start, as Borg's; the whole repository shows what comes.
       if (narrowed) return found.filter(({ name }) => chosen.some(kept => kept.name === name))
       return context.flag('consider-checkpoints') ? found : found.filter(info => !isCheckpoint(info))
@@ -66,32 +71,40 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       select: ({ path }) => (matcher.includesEverything || matcher.decide(escapedText(path)).included ? stripped(path, strip) : undefined),
       sourcePath: path => stripped(path, strip) ?? path,
     }),
-  }, () => session?.lookAgain() ?? Promise.resolve())
+  }, () => session?.lookAgain() ?? Promise.resolve(), openCache)
   let session: RunningMount | undefined
 
   const view: MountView = {
-    kind: archive ? 'archive' : 'repository', archives: source.archives(), ...owner, umask: drive.umask,
+    kind: archive || drive.versions ? 'archive' : 'repository', archives: source.archives(), ...owner, umask: drive.umask,
     mountTimeNs, cacheBytes: drive.cacheBytes, allowDamagedFiles: drive.allowDamagedFiles,
   }
-  const incoming = narrowed || drive.mount.readOnly ? undefined : await incomingOptions(context, drive, view, cacheFolder, opened, driveLog, mountpoint)
+  const staging = narrowed || drive.mount.readOnly ? undefined : await stagingOptions(context, drive, view, cacheFolder, opened, driveLog, mountpoint)
   const chunker = chunkerFor(defaultChunkerParams, opened.key.chunkSeed)
-  const commit = async (request: CommitRequest) => {
+  const shown = (info: ManifestEntry): ArchiveInfo => source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
+  const commit = async (request: CommitRequest, progress: (percent: number) => void) => {
     const current = source.opened
-    const info = await commitStaged({ opened: current, workers, codec, chunker }, request, {
-      nameTemplate: drive.archiveName, comment: Buffer.alloc(0), cmdline: context.argv.map(escapedBytes), log: driveLog,
+    const { info, numbers } = await commitStaged({ opened: current, workers, codec, chunker }, request, {
+      nameTemplate: drive.archiveName, comment: Buffer.alloc(0), cmdline: context.argv.map(escapedBytes), log: driveLog, progress: throttled(progress),
+      openCache: () => openCache(current),
     })
     source.listAgain()
     driveLog.write('info', 'borg.fuse', `made archive ${escapedText(Buffer.from(info.name, 'latin1'))}`)
-    return { archive: source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n } }
+    return { archive: shown(info), numbers }
+  }
+  const change = async (request: ArchiveChangeRequest): Promise<ArchiveInfo | undefined> => {
+    const current = source.opened
+    const info = await changeArchive({ opened: current, workers, openCache: () => openCache(current) }, request)
+    source.listAgain()
+    return info && shown(info)
   }
   log.message('info', 'borg.archiver', 'Mounting filesystem')
   const sessionOptions: SessionOptions = {
-    mount: { ...drive.mount, readOnly: incoming === undefined }, view, incoming, log: driveLog,
+    mount: { ...drive.mount, readOnly: staging === undefined }, view, parts: { incoming: staging?.incoming, live: staging?.live, changes: staging && { allowDelete: drive.allowDelete }, report: narrowed ? undefined : { repository: location.text } }, log: driveLog,
     onlyUid: drive.mount.access === 'root' ? process.geteuid!() : undefined,
     service: {
       source,
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
-      ...(incoming ? { commit } : {}),
+      ...(staging ? { commit, changeArchive: change } : {}),
     },
   }
   session = thread ? await MountSession.start(thread, sessionOptions) : await (await import('../fs/native-session.js')).NativeSession.start(sessionOptions)
@@ -117,7 +130,8 @@ async function untilEnded(session: RunningMount, signal: AbortSignal, log: Drive
   for (const sentence of kept) log.write('warning', 'borg.fuse', sentence)
 }
 
-async function incomingOptions(context: CommandContext, drive: DriveOptions, view: MountView, cacheFolder: string, opened: Awaited<ReturnType<CommandContext['open']>>, log: Log, mountpoint: string): Promise<IncomingOptions | undefined> {
+/** incoming/ and live/, where they can be. */
+async function stagingOptions(context: CommandContext, drive: DriveOptions, view: MountView, cacheFolder: string, opened: Awaited<ReturnType<CommandContext['open']>>, log: Log, mountpoint: string): Promise<Pick<DriveParts, 'incoming' | 'live'> | undefined> {
   const folder = drive.stagingFolder ?? join(cacheFolder, 'staging')
   refuseOverlap(mountpoint, folder, 'its staging folder')
   try {
@@ -137,13 +151,31 @@ async function incomingOptions(context: CommandContext, drive: DriveOptions, vie
     return undefined
   }
   context.atEnd(() => lock.release())
-  const finished = finishedBefore(folder, opened.manifest)
-  context.atEnd(() => rmSync(join(folder, markName), { force: true }))
   const now = view.mountTimeNs
-  return {
-    folder, maxBytes: drive.stagingMax, settleMs: drive.settleMs, lingerMs: drive.lingerMs,
+  const common = {
+    maxBytes: drive.stagingMax, settleMs: drive.settleMs, lingerMs: drive.lingerMs,
     rootFacts: { mode: 0o040755, uid: view.uid, gid: view.gid, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
-    ...(finished ? { alreadyCommitted: finished.tree } : {}),
+    archiveIds: new Set([...opened.manifest.archives.values()].map(({ id }) => idHex(id))),
+  }
+  const incoming = { ...common, folder, place: 'incoming' as const, finished: finishedBefore(folder, opened.manifest) }
+  // What is shown with another owner or mode than it is stored with would be stored so.
+  if (drive.uid !== undefined || drive.gid !== undefined || drive.umask !== 0) {
+    if (drive.live.length > 0) log.write('warning', 'borg.fuse', 'There is no live/ with -o uid, gid or umask: archives made of it would get these owners and modes.')
+    return { incoming, live: undefined }
+  }
+  const liveFolder = join(folder, 'live')
+  return { incoming, live: { ...common, folder: liveFolder, place: 'live' as const, finished: finishedBefore(liveFolder, opened.manifest), open: drive.live.map(archiveName) } }
+}
+
+/** What is told for each item is passed on only when it says something new, a few times a second. */
+function throttled(progress: (percent: number) => void): (percent: number) => void {
+  let last = -1, untilMs = 0
+  return percent => {
+    const nowMs = performance.now()
+    if (percent === last || nowMs < untilMs) return
+    last = percent
+    untilMs = nowMs + 250
+    progress(percent)
   }
 }
 

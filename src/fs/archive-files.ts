@@ -3,7 +3,7 @@
  * memory is short: inode numbers are rows, so the same archive gives the same numbers. Whatever needs the tree
  * while it is absent answers later. Everything else about it never changes, so the kernel may keep all it learns.
  */
-import { shownText } from '../engine/text.js'
+import { byteString, shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
 import { ArchiveTree } from './archive-tree.js'
 import { type Answer, type AttrReply, type Call, type DirSink, LATER, type ReadAnswer, type ReadBytes } from './core.js'
@@ -13,7 +13,8 @@ import { errnoByCode } from './errno.js'
 import { type FileReader, OpenFile } from './file-reader.js'
 import { localOf, rangeOf } from './inodes.js'
 import { FileSequence } from './read-ahead.js'
-import type { Subtree } from './subtree.js'
+import { Extents } from './incoming/extents.js'
+import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
 
 /** How long the kernel keeps what never changes. */
@@ -23,6 +24,7 @@ const accessMode = 3, truncate = 0o1000
 /** Cookies of readdir: 1 after `.`, 2 after `..`, then the row + 2 of the entry that was given last. */
 const firstCookie = 2
 const attributePrefix = 'user.borgfs.'
+const deduplicatedSizeXattr = 'user.borgfs.archive.deduplicated_size'
 
 export interface ArchiveFilesContext {
   readonly client: EngineClient
@@ -37,7 +39,7 @@ export interface ArchiveFilesContext {
 export class ArchiveFiles implements Subtree {
   readonly range: number
   readonly root: Ino
-  readonly info: ArchiveInfo
+  #info: ArchiveInfo
   /** Counts entries, for choosing what to drop. */
   lastUse = 0
   readonly #context: ArchiveFilesContext
@@ -52,11 +54,26 @@ export class ArchiveFiles implements Subtree {
 
   /** `parentIno` is the directory above the archive's root: the mount's root, or the archive's root itself. */
   constructor(info: ArchiveInfo, root: Ino, parentIno: Ino, context: ArchiveFilesContext) {
-    this.info = info
+    this.#info = info
     this.root = root
     this.range = rangeOf(root)
     this.#parentIno = parentIno
     this.#context = context
+  }
+
+  get info(): ArchiveInfo {
+    return this.#info
+  }
+
+  /** The same files as another archive: it was renamed or got another comment. */
+  become(info: ArchiveInfo): void {
+    this.#info = info
+    this.#head = undefined
+  }
+
+  /** Runs `work` with the tree, now or when it is loaded. */
+  withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
+    return this.#withTree(call, work)
   }
 
   /** Memory of the tree, 0 while there is none. */
@@ -162,6 +179,38 @@ export class ArchiveFiles implements Subtree {
     return undefined
   }
 
+  sharedRange(fh: number, offset: number, length: number): SharedRange | Errno {
+    const file = this.#open.get(fh)
+    if (!file) return Errno.EBADF
+    const { tree, row, sums } = file
+    const end = Math.min(offset + length, tree.size(row), sums[sums.length - 1]!)
+    if (offset >= end) return { length: 0, extents: new Extents() }
+    return { length: end - offset, extents: extentsOf(tree, row, file.chunkAt(offset), sums[file.chunkAt(offset)]!, offset, end) }
+  }
+
+  withLikeness<T>(ino: Ino, call: Call<T>, work: (likeness: Likeness, call: Call<T>) => Answer<T>): Answer<T> {
+    const row = this.#row(ino)
+    const made = (tree: ArchiveTree, own: Call<T>): Answer<T> => {
+      if (!tree.has(row)) return Errno.ESTALE
+      if (tree.isDirectory(row)) return Errno.EPERM
+      if (tree.isDamaged(row) && !this.#context.view.allowDamagedFiles) return Errno.EIO
+      const xattrs = new Map(Array.from(tree.xattrs(row), ([name, value]) => [byteString(name), Buffer.from(value)] as const))
+      return work({
+        attr: tree.attr(row), target: tree.isSymlink(row) ? Buffer.from(tree.linkTarget(row)) : undefined, xattrs: xattrs.size > 0 ? xattrs : undefined,
+        extents: tree.isRegular(row) && tree.size(row) > 0 ? extentsOf(tree, row, 0, 0, 0, tree.size(row)) : undefined,
+      }, own)
+    }
+    this.lastUse = ++useCount
+    if (this.#tree) return made(this.#tree, call)
+    const { uid, gid, pid } = call
+    const answer = call.defer()
+    this.#whenTree((error) => {
+      const late = error ?? made(this.#tree!, { uid, gid, pid, defer: () => answer })
+      if (late !== LATER) answer(late)
+    })
+    return LATER
+  }
+
   release(_ino: Ino, fh: number): void {
     this.#open.delete(fh)
   }
@@ -181,6 +230,7 @@ export class ArchiveFiles implements Subtree {
     const row = this.#row(ino)
     const text = name.toString('latin1')
     if (row === 0 && text.startsWith(attributePrefix)) {
+      if (text === deduplicatedSizeXattr) return this.#deduplicatedSize(call)
       if (this.#head) return this.#archiveFact(text)
       const answer = call.defer()
       this.#whenHead((error) => answer(error ?? this.#archiveFact(text)))
@@ -315,6 +365,13 @@ export class ArchiveFiles implements Subtree {
     return errnoByCode(error.code)
   }
 
+  /** Asked for so seldom, and so dear, that nothing of it is kept here. */
+  #deduplicatedSize(call: Call<Uint8Array>): Answer<Uint8Array> {
+    const answer = call.defer()
+    this.#context.client.request({ kind: 'deduplicated-size', archive: this.info.id }, (error, size) => answer(error ? this.#failed(error) : Buffer.from(String(size))))
+    return LATER
+  }
+
   /** The hidden xattrs of an archive's directory (incoming.md §5). */
   #archiveFact(name: string): Uint8Array | Errno {
     const facts = this.#head!.facts
@@ -341,6 +398,19 @@ let useCount = 0
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 /** The kernel passes no larger value. */
 const maxXattrBytes = 65536
+
+/** [offset, end) of a file, moved to 0. Its chunk `index` begins at `sum`. */
+export function extentsOf(tree: ArchiveTree, row: number, index: number, sum: number, offset: number, end: number): Extents {
+  const extents = new Extents()
+  const first = tree.chunkStart(row)
+  for (let at = sum; at < end && index < tree.chunkCount(row); index++) {
+    const size = tree.chunkSize(first + index)
+    const low = Math.max(at, offset), high = Math.min(at + size, end)
+    if (low < high) extents.push(low - offset, high - low, low - at, tree.chunkId(first + index), size, tree.chunkCsize(first + index))
+    at += size
+  }
+  return extents
+}
 
 /** A line `ID SIZE` for each chunk. E2BIG where the kernel could not carry it. */
 function chunkLines(tree: ArchiveTree, row: number): Uint8Array | Errno {

@@ -141,6 +141,11 @@ export class ArchiveTree {
     return this.#chunkView.getUint32(chunk * chunkRowBytes + 32, true)
   }
 
+  /** Stored bytes; 0 = unknown. */
+  chunkCsize(chunk: number): number {
+    return this.#chunkView.getUint32(chunk * chunkRowBytes + 36, true)
+  }
+
   /** Extended attributes with their values: memory of the tree. */
   *xattrs(row: number): Generator<[name: Buffer, value: Buffer]> {
     const index = this.#xattrIndex(row)

@@ -71,6 +71,10 @@ export class ChunkCache {
     })
   }
 
+  get maxBytes(): number {
+    return this.#cached.maxSize
+  }
+
   /** Bytes kept, for statistics. */
   get size(): number {
     return this.#cached.calculatedSize

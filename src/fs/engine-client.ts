@@ -3,7 +3,7 @@
  * for each message it drained. Nothing here waits.
  */
 import type { Log, LogLevel } from '../engine/log.js'
-import type { ArchiveInfo, EngineChannel, EngineReplies, EngineRequest, ToEngine, ToFuse, WireError } from './engine-port.js'
+import type { ArchiveInfo, CommitProgress, EngineChannel, EngineReplies, EngineRequest, ToEngine, ToFuse, WireError } from './engine-port.js'
 
 type Kind = EngineRequest['kind']
 type Callback = (error: WireError | undefined, value: unknown) => void
@@ -15,6 +15,7 @@ export class EngineClient implements Log {
   onFinish: (() => void) | undefined
   readonly #channel: EngineChannel<ToEngine>
   readonly #waiting = new Map<number, Callback>()
+  readonly #listeners = new Map<number, (progress: CommitProgress) => void>()
   #next = 1
   #closed = false
 
@@ -22,11 +23,15 @@ export class EngineClient implements Log {
     this.#channel = channel
   }
 
-  /** Asks; `done` is called exactly once with an error or the value: from `deliver`, or at once with EIO after `close`. */
+  /**
+   * Asks; `done` is called exactly once with an error or the value: from `deliver`, or at once with EIO after `close`. `progress`
+   * hears of a commit before that.
+   */
   request<K extends Kind>(request: Extract<EngineRequest, { kind: K }>,
-    done: (error: WireError | undefined, value: EngineReplies[K]) => void): void {
+    done: (error: WireError | undefined, value: EngineReplies[K]) => void, progress?: (progress: CommitProgress) => void): void {
     const id = this.#next++
     this.#waiting.set(id, done as Callback)
+    if (progress) this.#listeners.set(id, progress)
     if (this.#closed) this.#settle(id, closedError, undefined)
     else this.#channel.post({ type: 'request', id, request })
   }
@@ -36,6 +41,7 @@ export class EngineClient implements Log {
     switch (message.type) {
       case 'reply': return this.#settle(message.id, undefined, message.value)
       case 'error': return this.#settle(message.id, message.error, undefined)
+      case 'progress': return this.#listeners.get(message.id)?.(message.progress)
       case 'archives': return this.onArchives?.(message.archives)
       case 'finish': return this.onFinish ? this.onFinish() : this.finished(undefined)
     }
@@ -65,6 +71,7 @@ export class EngineClient implements Log {
     const done = this.#waiting.get(id)
     if (!done) return
     this.#waiting.delete(id)
+    this.#listeners.delete(id)
     done(error, value)
   }
 }

@@ -92,13 +92,48 @@ export interface CommitRequest {
   readonly kind: 'commit'
   readonly staged: unknown
   readonly exactName?: Uint8Array
+  /** Archive made of an earlier state of the tree: deleted in the same transaction. Ignored if it is not there any more. */
+  readonly replaces?: {
+    /** ArchiveInfo.id. */
+    readonly id: string
+    /** Without exactName the new archive takes over the name. */
+    readonly keepName: boolean
+  }
+  /** Somebody waits for the result: the lock is waited for as long as --lock-wait says, else only for a moment. */
+  readonly patient: boolean
 }
 export interface CommitReply {
   readonly archive: ArchiveInfo
   /** The complete list with it; added by MountService. */
   readonly archives?: readonly ArchiveInfo[]
-  /** Further facts for incoming/, such as what was new. */
-  readonly result?: unknown
+  readonly numbers: CommitNumbers
+}
+export interface CommitNumbers {
+  readonly fileCount: number
+  readonly originalSize: number
+  /** Bytes that the repository grew by. */
+  readonly newBytes: number
+}
+/** How far a commit is. `holder`: HOST@PID of who has the lock, where that is known. */
+export type CommitProgress =
+  | { readonly kind: 'waiting'; readonly holder: string | undefined }
+  | { readonly kind: 'committing'; readonly percent: number }
+
+/** An archive renamed, deleted, or given a comment, in a transaction of its own (incoming.md §6). `archive` is ArchiveInfo.id. */
+export interface ArchiveChangeRequest {
+  readonly kind: 'change-archive'
+  readonly archive: string
+  readonly change: ArchiveChange
+}
+export type ArchiveChange =
+  | { readonly kind: 'rename'; readonly name: Uint8Array }
+  | { readonly kind: 'comment'; readonly comment: Uint8Array }
+  | { readonly kind: 'delete' }
+export interface ArchiveChangeReply {
+  /** What it is now; its id is another one. Absent if it was deleted. */
+  readonly archive?: ArchiveInfo | undefined
+  /** The complete list after it; added by MountService. */
+  readonly archives?: readonly ArchiveInfo[]
 }
 
 export type EngineRequest =
@@ -107,20 +142,28 @@ export type EngineRequest =
   /** `archive` is ArchiveInfo.id. */
   | { readonly kind: 'head'; readonly archive: string }
   | { readonly kind: 'tree'; readonly archive: string }
+  | ArchiveChangeRequest
+  /** Stored bytes that only this archive refers to; costs a pass over all archives. */
+  | { readonly kind: 'deduplicated-size'; readonly archive: string }
   | ChunksRequest
   | CommitRequest
   | { readonly kind: 'statfs' }
   /** Makes descriptors durable (fdatasync), in this order. They stay the asker's and open until the answer. */
   | { readonly kind: 'sync'; readonly fds: readonly number[] }
+  /** Makes everything durable that was written to the file system of a folder. */
+  | { readonly kind: 'sync-folder'; readonly folder: string }
 
 export interface EngineReplies {
   start: undefined
   head: ArchiveHead
   tree: ArchiveTreeData
+  'change-archive': ArchiveChangeReply
+  'deduplicated-size': number
   chunks: ChunksReply
   commit: CommitReply
   statfs: StatFs
   sync: undefined
+  'sync-folder': undefined
 }
 
 /** An error on its way between threads: `code` is an errno's name as fs/errno.ts chose it. */
@@ -141,6 +184,8 @@ export type ToEngine =
 export type ToFuse =
   | { readonly type: 'reply'; readonly id: number; readonly value: unknown }
   | { readonly type: 'error'; readonly id: number; readonly error: WireError }
+  /** Any number of them before the reply to a commit. */
+  | { readonly type: 'progress'; readonly id: number; readonly progress: CommitProgress }
   /** The list changed: the complete new one. */
   | { readonly type: 'archives'; readonly archives: readonly ArchiveInfo[] }
   /** Unmounting was asked for (umount, a signal): commit what is staged, then say `finished`. */

@@ -2,11 +2,13 @@
  * The engine thread's end of a mount: answers what the FUSE thread asks and tells it when the list of archives changes. It
  * owns when the repository is locked (RepositoryLease); what the answers are is the source's business.
  */
+import { execFile } from 'node:child_process'
 import { fdatasync } from 'node:fs'
+import { promisify } from 'node:util'
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
 import type {
-  ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
+  ArchiveChangeReply, ArchiveChangeRequest, ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitProgress, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
 } from './engine-port.js'
 import { wireError } from './errno.js'
 import { type LockableRepository, RepositoryLease } from './repository-lease.js'
@@ -21,10 +23,14 @@ export interface MountSource {
   reload(): Promise<void>
   head(archive: string): Promise<ArchiveHead>
   tree(archive: string): Promise<ArchiveTreeData>
+  deduplicatedSize(archive: string): Promise<number>
   /** Never rejects for single chunks: those are failures in the reply. */
   chunks(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply>
   statfs(): Promise<StatFs>
 }
+
+/** For commits that are tried again anyway: the staged tree cannot be changed meanwhile. */
+const shortWaitMs = 1000
 
 export interface MountServiceOptions {
   readonly source: MountSource
@@ -38,7 +44,10 @@ export interface MountServiceOptions {
   readonly channel: EngineChannel<ToFuse>
   readonly log: Log
   /** Makes an archive of a staged tree; holds the exclusive lock meanwhile. Absent where nothing can be written. */
-  readonly commit?: (request: CommitRequest) => Promise<CommitReply>
+  readonly commit?: (request: CommitRequest, progress: (percent: number) => void) => Promise<CommitReply>
+  /** Absent where nothing can be written. */
+  readonly changeArchive?: (request: ArchiveChangeRequest) => Promise<ArchiveInfo | undefined>
+  /** How long somebody who waits for a commit is let wait for the lock. */
   readonly lockWaitMs: number
 }
 
@@ -105,23 +114,24 @@ export class MountService {
   async #answer(id: number, request: EngineRequest): Promise<void> {
     const { channel } = this.#options
     try {
-      const value = await this.#value(request)
+      const value = await this.#value(request, progress => this.#closed || channel.post({ type: 'progress', id, progress }))
       if (this.#closed) return
       const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : request.kind === 'tree' ? treeMemory(value as ArchiveTreeData) : undefined
-      channel.post({ type: 'reply', id, value: request.kind === 'commit' ? this.#withArchives(value as CommitReply) : value }, transfer)
+      channel.post({ type: 'reply', id, value: request.kind === 'commit' || request.kind === 'change-archive' ? this.#withArchives(value as CommitReply | ArchiveChangeReply) : value }, transfer)
     } catch (error) {
       if (!this.#closed) channel.post({ type: 'error', id, error: wireError(error) })
     }
   }
 
-  #value(request: EngineRequest): Promise<unknown> | unknown {
-    const { source, commit, lockWaitMs } = this.#options
+  #value(request: EngineRequest, progress: (progress: CommitProgress) => void): Promise<unknown> | unknown {
+    const { source, commit, changeArchive, lockWaitMs } = this.#options
     switch (request.kind) {
       case 'start':
         this.#slab = request.slab
         return undefined
       case 'head': return this.lease.reading(() => source.head(request.archive))
       case 'tree': return this.lease.reading(() => source.tree(request.archive))
+      case 'deduplicated-size': return this.lease.reading(() => source.deduplicatedSize(request.archive))
       case 'chunks': {
         const slab = this.#slab
         if (!slab) throw new Error('chunks were asked for before the slab was handed over')
@@ -129,14 +139,21 @@ export class MountService {
       }
       case 'statfs': return source.statfs()
       case 'sync': return makeDurable(request.fds)
+      case 'sync-folder': return syncFolder(request.folder)
+      case 'change-archive':
+        if (!changeArchive) throw new Error('this mount is read-only')
+        return this.lease.exclusively(lockWaitMs, async () => ({ archive: await changeArchive(request) }))
       case 'commit':
         if (!commit) throw new Error('this mount is read-only')
-        return this.lease.exclusively(lockWaitMs, () => commit(request))
+        return this.lease.exclusively(request.patient ? lockWaitMs : Math.min(lockWaitMs, shortWaitMs), () => {
+          progress({ kind: 'committing', percent: 0 })
+          return commit(request, percent => progress({ kind: 'committing', percent }))
+        }, holder => progress({ kind: 'waiting', holder }))
     }
   }
 
   /** The list goes with the reply: the FUSE thread must have it before it hears from the kernel again. */
-  #withArchives(reply: CommitReply): CommitReply {
+  #withArchives<T extends CommitReply | ArchiveChangeReply>(reply: T): T {
     const archives = this.#options.source.archives()
     this.#shown = listKey(archives)
     return { ...reply, archives }
@@ -160,6 +177,11 @@ export class MountService {
 /** On libuv's pool: the disk may take its time, and other requests go on. */
 async function makeDurable(fds: readonly number[]): Promise<void> {
   for (const fd of fds) await new Promise<void>((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve())))
+}
+
+/** syncfs(2), which Node does not have, by way of coreutils. */
+async function syncFolder(folder: string): Promise<void> {
+  await promisify(execFile)('sync', ['-f', folder])
 }
 
 function listKey(archives: readonly ArchiveInfo[]): string {

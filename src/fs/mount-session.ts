@@ -6,18 +6,18 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
 import { native } from '../engine/native.js'
+import type { DriveParts } from './drive.js'
 import { type Attachment, attach } from './fuse/kernel/attach.js'
 import type { FuseThreadData } from './fuse/kernel/worker.js'
 import type { MountOptions } from './fuse/transport.js'
 import type { MountView, ToEngine, ToFuse } from './engine-port.js'
-import type { IncomingOptions } from './incoming/incoming.js'
 import { MountService, type MountServiceOptions } from './mount-service.js'
 
 export interface SessionOptions {
   readonly mount: MountOptions
   readonly view: MountView
   readonly service: Omit<MountServiceOptions, 'channel'>
-  readonly incoming: IncomingOptions | undefined
+  readonly parts: DriveParts
   readonly onlyUid: number | undefined
   readonly log: Log
 }
@@ -78,7 +78,7 @@ export class MountSession implements RunningMount {
     })
     worker.ref()
     port.ref()
-    port.postMessage({ fd: attachment.fd, wakeFd, view: options.view, incoming: options.incoming, onlyUid: options.onlyUid } satisfies FuseThreadData)
+    port.postMessage({ fd: attachment.fd, wakeFd, view: options.view, parts: options.parts, onlyUid: options.onlyUid } satisfies FuseThreadData)
     let serving: (() => void) | undefined
     const started = new Promise<void>((resolve, reject) => {
       serving = resolve

@@ -4,15 +4,13 @@
  */
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
+import { makeDrive } from './drive.js'
 import { EngineClient } from './engine-client.js'
 import type { ToEngine, ToFuse } from './engine-port.js'
 import { limits, mountFuseNative } from './fuse/fuse-native/adapter.js'
 import { noNotices, type Session } from './fuse/transport.js'
-import { Incoming } from './incoming/incoming.js'
 import type { RunningMount, SessionOptions } from './mount-session.js'
 import { MountService } from './mount-service.js'
-import type { Subtree } from './subtree.js'
-import { VirtualFs } from './virtual-fs.js'
 
 const tickMs = 250
 
@@ -39,11 +37,7 @@ export class NativeSession implements RunningMount {
       fs.tick(performance.now())
     }) } })
     const client = new EngineClient({ post: (message: ToEngine) => void setImmediate(() => service.receive(message)) })
-    const parts = new Map<string, Subtree>()
-    const incoming = options.incoming && new Incoming(options.incoming, client, noNotices)
-    if (incoming) parts.set('incoming', incoming)
-    const fs = new VirtualFs({ view: options.view, client, notices: noNotices, parts })
-    client.onFinish = () => (incoming ? incoming.trees.commitAll(failures => client.finished(failures)) : client.finished([]))
+    const fs = makeDrive(options.view, options.parts, client, noNotices)
     const session = await mountFuseNative(fs, options.mount, log)
     const timer = setInterval(() => fs.tick(performance.now()), tickMs)
     const ended = session.closed.then(async () => {

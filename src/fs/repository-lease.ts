@@ -13,11 +13,15 @@ export interface LockableRepository {
   releaseLock(): void
   refresh(): Promise<boolean>
   lastTransaction(): Promise<number>
+  /** HOST@PID of others who have a lock; the one with the exclusive lock first. */
+  otherHolders?(): string[]
 }
 
 const idleMs = 10_000
 /** After a vain try for the shared lock, reads go on without it for so long. */
 const retryMs = 1_000
+/** So often whoever waits for the exclusive lock hears who has it. */
+const tellMs = 200
 
 export class RepositoryLease {
   readonly #repository: LockableRepository
@@ -59,13 +63,24 @@ export class RepositoryLease {
     }
   }
 
-  /** Runs `work` with the exclusive lock; reads of this process go on meanwhile. LockTimeout after `waitMs`. */
-  exclusively<T>(waitMs: number, work: () => Promise<T>): Promise<T> {
+  /**
+   * Runs `work` with the exclusive lock; reads of this process go on meanwhile. LockTimeout after `waitMs`. `waiting` is told now and
+   * then who else has a lock, until it is taken.
+   */
+  exclusively<T>(waitMs: number, work: () => Promise<T>, waiting?: (holder: string | undefined) => void): Promise<T> {
     return this.#enqueue(async () => {
       clearTimeout(this.#idle)
       this.#claimed = true
+      const telling = waiting && setInterval(() => waiting(this.#repository.otherHolders?.()[0]), tellMs)
       try {
-        await this.#repository.acquireLock('exclusive', waitMs)
+        try {
+          await this.#repository.acquireLock('exclusive', waitMs)
+        } catch (error) {
+          waiting?.(this.#repository.otherHolders?.()[0])
+          throw error
+        } finally {
+          clearInterval(telling)
+        }
         this.#state = 'exclusive'
         await this.#refresh()
         return await work()

@@ -12,6 +12,8 @@ import { IntegrityError } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
 import type { Log } from '../engine/log.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
+import { collectArchiveNumbers } from '../engine/operations/statistics.js'
+import type { ClientCache } from '../engine/cache/client-cache.js'
 import { aclBinary } from '../engine/platform/acl.js'
 import { groupIdOf, userIdOf } from '../engine/platform/owner.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
@@ -26,6 +28,7 @@ import type { MountSource } from './mount-service.js'
 import { TreeBuilder, type TreeOptions } from './tree-builder.js'
 import type { ArchiveTreeData } from './tree-columns.js'
 import { buildTree } from './tree-image.js'
+import { VersionNames } from './versions.js'
 
 /** Options of the mount that decide what trees look like; the rest of TreeOptions follows from the archive. */
 export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select' | 'sourcePath' | 'owners' | 'aclXattr'> {
@@ -34,7 +37,15 @@ export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select'
   /** Which items and under which path, made anew for each archive because patterns may count. */
   readonly selection?: (() => Pick<TreeOptions, 'select' | 'sourcePath'>) | undefined
   readonly log: Log
+  /** Borg's versions view: one tree of all chosen archives, shown as if it were an archive. */
+  readonly versions?: boolean
 }
+
+/** What stands for the versions view where an archive's id is asked for. */
+const versionsId = 'versions'
+
+/** Opens the client's cache of a repository; whoever asks closes it. */
+export type CacheOpener = (opened: OpenedRepository<LocalRepository>) => Promise<ClientCache>
 
 /** Shorter item streams are decoded sooner here than worker threads are asked. */
 const chunksWorthWorkers = 256
@@ -44,6 +55,8 @@ const maxReaders = 8
 export class RepositorySource implements MountSource {
   #opened: OpenedRepository<LocalRepository>
   readonly #options: SourceOptions
+  readonly #workers: Workers
+  readonly #openCache: CacheOpener
   readonly #reader: ChunkReader
   readonly #loads: ChunkLoads
   #archives: ArchiveInfo[] = []
@@ -52,9 +65,11 @@ export class RepositorySource implements MountSource {
   readonly #readers = new Map<string, ArchiveReader>()
 
   /** `lookAgain`: see ChunkLoads. */
-  constructor(opened: OpenedRepository<LocalRepository>, workers: Workers, options: SourceOptions, lookAgain: () => Promise<void>) {
+  constructor(opened: OpenedRepository<LocalRepository>, workers: Workers, options: SourceOptions, lookAgain: () => Promise<void>, openCache: CacheOpener) {
     this.#opened = opened
+    this.#openCache = openCache
     this.#options = options
+    this.#workers = workers
     this.#reader = new ChunkReader(opened.repository, workers)
     this.#loads = new ChunkLoads(opened.repository, workers, lookAgain)
     this.#list()
@@ -85,6 +100,7 @@ export class RepositorySource implements MountSource {
   }
 
   async head(archive: string): Promise<ArchiveHead> {
+    if (archive === versionsId) return { facts: { comment: noBytes, hostname: noBytes, username: noBytes }, root: undefined }
     const reader = await this.#open(archive)
     const { metadata } = reader
     let root: Item | undefined
@@ -106,14 +122,68 @@ export class RepositorySource implements MountSource {
   }
 
   async tree(archive: string): Promise<ArchiveTreeData> {
+    if (archive === versionsId) return this.#versionsTree()
     const reader = await this.#open(archive)
-    const ahead = reader.metadata.items.length > chunksWorthWorkers ? this.#reader : undefined
     const { select, ...options } = this.#treeOptions(reader.metadata)
-    if (!select) return buildTree(reader.stream(ahead), options)
+    if (!select) return buildTree(reader.stream(this.#readAhead(reader)), options)
     const builder = new TreeBuilder({ select, ...options })
-    for await (const item of reader.items({ parts: options.showParts, ...(ahead && { reader: ahead }) })) builder.add(item)
+    await this.#addItems(builder, reader)
     return builder.finish()
   }
+
+  /** Archives in the order in which they were chosen, by which versions are numbered. */
+  async #versionsTree(): Promise<ArchiveTreeData> {
+    const { selection, ...options } = this.#options
+    const names = new VersionNames()
+    let current: Required<Pick<TreeOptions, 'select' | 'sourcePath'>> | undefined
+    const builder = new TreeBuilder({
+      ...options, rootTimeNs: options.timeNs, owners: { user: userIdOf, group: groupIdOf }, aclXattr: (text) => aclBinary(text, options.numericIds),
+      select: (item) => current!.select!(item), sourcePath: (source) => current!.sourcePath!(source),
+    })
+    for (const id of this.#byId.keys()) {
+      // Patterns may count, so each archive has its own.
+      current = names.over(selection?.()) as typeof current
+      await this.#addItems(builder, await this.#open(id))
+    }
+    return builder.finish()
+  }
+
+  async #addItems(builder: TreeBuilder, reader: ArchiveReader): Promise<void> {
+    const ahead = this.#readAhead(reader)
+    for await (const item of reader.items({ parts: this.#options.showParts, ...(ahead && { reader: ahead }) })) builder.add(item)
+  }
+
+  #readAhead(reader: ArchiveReader): ChunkReader | undefined {
+    return reader.metadata.items.length > chunksWorthWorkers ? this.#reader : undefined
+  }
+
+  async deduplicatedSize(archive: string): Promise<number> {
+    const info = this.#byId.get(archive)
+    if (!info) throw new FsError(Errno.ESTALE, `archive ${archive} is not in the repository any more`)
+    // It changes with every transaction, whichever archive that is about.
+    const transaction = await this.#opened.repository.lastTransaction()
+    if (transaction !== this.#sizesOf) this.#sizes.clear()
+    this.#sizesOf = transaction
+    let size = this.#sizes.get(archive)
+    if (size === undefined) {
+      size = await this.#countDeduplicated(info)
+      this.#sizes.set(archive, size)
+    }
+    return size
+  }
+
+  async #countDeduplicated(info: ManifestEntry): Promise<number> {
+    const cache = await this.#openCache(this.#opened)
+    try {
+      await cache.sync(this.#workers)
+      for await (const [, numbers] of collectArchiveNumbers([info], { opened: this.#opened, workers: this.#workers, cache, considerParts: false })) return numbers.deduplicatedSize
+      throw new Error('no numbers of an archive')
+    } finally {
+      cache.close()
+    }
+  }
+  readonly #sizes = new Map<string, number>()
+  #sizesOf = -1
 
   chunks(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply> {
     return this.#loads.load(request, slab)
@@ -148,9 +218,11 @@ export class RepositorySource implements MountSource {
     const sorted = this.#opened.manifest.sorted()
     const chosen = this.#options.choose ? this.#options.choose(sorted) : sorted
     this.#byId = new Map(chosen.map((info) => [idHex(info.id), info]))
-    this.#archives = chosen.map((info) => ({ name: bytesOf(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
+    this.#archives = this.#options.versions ? [{ name: Buffer.from(versionsId), id: versionsId, timeNs: this.#options.timeNs }] : chosen.map((info) => ({ name: bytesOf(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
   }
 }
+
+const noBytes = Buffer.alloc(0)
 
 function timeNs(text: string): bigint {
   return BigInt(parseTimestamp(text) ?? 0) * 1000n

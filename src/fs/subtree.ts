@@ -6,8 +6,25 @@
  * `link`, `rename` and `copyFileRange` are called only when both ends lie in this subtree; across subtrees VirtualFs
  * answers EXDEV, with one exception: a rename into the root is offered to `renameToRoot`.
  */
+import type { ShownArchive } from './archives-dir.js'
 import type { Answer, AttrReply, Call, DirSink, FsCore } from './core.js'
-import type { Entry, Ino } from './types.js'
+import type { Extents } from './incoming/extents.js'
+import type { Attr, Entry, Errno, Ino } from './types.js'
+
+export interface SharedRange {
+  readonly length: number
+  /** From offset 0 on, without a gap. */
+  readonly extents: Extents
+}
+
+/** A file as it is, but for its name and its contents that are no chunks. */
+export interface Likeness {
+  readonly attr: Attr
+  readonly target: Buffer | undefined
+  readonly xattrs: ReadonlyMap<string, Buffer> | undefined
+  /** All of a file's contents. */
+  readonly extents: Extents | undefined
+}
 
 type Required = 'lookup' | 'getattr' | 'readdir'
 type Routing = 'syncfs' | 'destroy' | Required
@@ -22,10 +39,19 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   readdir(ino: Ino, fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void>
   /** The entry of `root` as the mount's root shows it. */
   rootEntry(): Entry
+  /** What an open file has of [offset, offset + length) as chunks of the repository, from its start on; less where it has less, nothing at its end. */
+  sharedRange?(fh: number, offset: number, length: number): SharedRange | Errno
+  /** copy_file_range from anywhere in the mount: the file refers to the same chunks. */
+  cloneInto?(ino: Ino, fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number>
+  /** Describes a file, link or device, so that another part can have one like it: `link` across parts. `work` gets a call of its own. */
+  withLikeness?<T>(ino: Ino, call: Call<T>, work: (likeness: Likeness, call: Call<T>) => Answer<T>): Answer<T>
+  addLikeness?(likeness: Likeness, parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** `mv MNT/incoming/NAME MNT/NEW`: the name is free in the root and contains no slash. Buffers are borrowed. */
   renameToRoot?(parent: Ino, name: Buffer, newName: Buffer, flags: number, call: Call<void>): Answer<void>
   syncfs?(call: Call<void>): Answer<void>
   /** Called by the loop now and then (at least every second) and after every request from the engine. */
   tick?(nowMs: number): void
+  /** The root shows these now, in this order. */
+  archivesChanged?(archives: Iterable<ShownArchive>): void
   destroy?(): void
 }

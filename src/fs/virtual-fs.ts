@@ -9,8 +9,9 @@ import { ChunkCache } from './chunk-cache.js'
 import {
   type Answer, type AttrReply, type Call, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
 } from './core.js'
+import { shownText } from '../engine/text.js'
 import type { EngineClient } from './engine-client.js'
-import type { ArchiveInfo, MountView } from './engine-port.js'
+import type { ArchiveChange, ArchiveInfo, MountView } from './engine-port.js'
 import { errnoByCode } from './errno.js'
 import { FileReader, type OpenFile } from './file-reader.js'
 import { rangeOf, rootIno } from './inodes.js'
@@ -23,6 +24,12 @@ export interface VirtualFsOptions {
   readonly notices: KernelNotices
   /** Parts of the root beside the archives: byte string of the name -> subtree. None when a single archive is mounted. */
   readonly parts?: ReadonlyMap<string, Subtree>
+  /** Archives can be renamed and commented, and deleted if it says so. */
+  readonly changes?: ArchiveChanges | undefined
+}
+export interface ArchiveChanges {
+  /** `-o allow_delete`. */
+  readonly allowDelete: boolean
 }
 
 /** Names in the root can come and go; the kernel asks again after so long. */
@@ -44,12 +51,14 @@ export class VirtualFs implements FsCore {
   /** The single archive's files, which are then the root. */
   readonly #single: ArchiveFiles | undefined
   readonly #archives: ArchivesDir
+  readonly #changes: ArchiveChanges | undefined
   #rootTimeNs: bigint
   #statfs: { readonly value: StatFs; readonly untilMs: number } | undefined
   #memory: { readonly available: number; readonly untilMs: number } | undefined
 
-  constructor({ view, client, notices, parts }: VirtualFsOptions) {
+  constructor({ view, client, notices, parts, changes }: VirtualFsOptions) {
     this.#view = view
+    this.#changes = changes
     this.#client = client
     this.#notices = notices
     this.#parts = parts ?? new Map()
@@ -63,6 +72,7 @@ export class VirtualFs implements FsCore {
       this.#single = new ArchiveFiles(view.archives[0]!, rootIno, rootIno, { ...context, treeLoaded() {} })
     } else {
       this.#archives.replace(view.archives)
+      this.#tellParts()
       client.onArchives = (archives) => this.#replaceArchives(archives)
     }
     client.request({ kind: 'start', slab: this.cache.slab }, () => {})
@@ -70,7 +80,7 @@ export class VirtualFs implements FsCore {
 
   /** Archives are never written, so it is the other parts that decide. */
   get killsPrivileges(): boolean {
-    return [...this.#parts.values()].every((part) => part.killsPrivileges === true)
+    return [...this.#parts.values()].every((part) => !part.write || part.killsPrivileges === true)
   }
 
   /** For the loop: every now and then, and after messages of the engine. */
@@ -133,7 +143,12 @@ export class VirtualFs implements FsCore {
   link(ino: Ino, newParent: Ino, newName: Buffer, call: Call<Entry>): Answer<Entry> {
     const owner = this.#owner(newParent)
     if (!owner?.link) return Errno.EROFS
-    return this.#owner(ino) === owner ? owner.link(ino, newParent, newName, call) : Errno.EXDEV
+    const source = this.#owner(ino)
+    if (source === owner) return owner.link(ino, newParent, newName, call)
+    if (!source?.withLikeness || !owner.addLikeness) return Errno.EXDEV
+    // The name is borrowed, and the source may have to be loaded first.
+    const name = Buffer.from(newName)
+    return source.withLikeness(ino, call, (likeness, later) => owner.addLikeness!(likeness, newParent, name, later))
   }
 
   unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
@@ -144,13 +159,17 @@ export class VirtualFs implements FsCore {
   rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
     const owner = this.#owner(parent)
     if (owner?.rmdir) return owner.rmdir(parent, name, call)
-    return this.#isRoot(parent) ? Errno.EPERM : Errno.EROFS
+    if (!this.#isRoot(parent)) return Errno.EROFS
+    const archive = this.#archives.byName(name)
+    if (!archive) return this.#parts.has(name.toString('latin1')) ? Errno.EPERM : Errno.ENOENT
+    return this.#changes?.allowDelete ? this.#change(archive, { kind: 'delete' }, call) : Errno.EPERM
   }
 
   rename(parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
     const owner = this.#owner(parent)
     const newOwner = this.#owner(newParent)
     if (owner && owner === newOwner) return owner.rename ? owner.rename(parent, name, newParent, newName, flags, call) : Errno.EROFS
+    if (this.#isRoot(parent) && this.#isRoot(newParent)) return this.#renameArchive(name, newName, flags, call)
     if (owner?.renameToRoot && this.#isRoot(newParent)) {
       if (this.#parts.has(newName.toString('latin1')) || this.#archives.byName(newName)) return Errno.EEXIST
       return owner.renameToRoot(parent, name, newName, flags, call)
@@ -203,10 +222,11 @@ export class VirtualFs implements FsCore {
 
   copyFileRange(ino: Ino, fh: number, offset: number, outIno: Ino, outFh: number, outOffset: number, length: number,
     call: Call<number>): Answer<number> {
-    const owner = this.#owner(outIno)
-    // EXDEV and EOPNOTSUPP make the kernel copy by itself.
-    if (this.#owner(ino) !== owner) return Errno.EXDEV
-    return owner?.copyFileRange ? owner.copyFileRange(ino, fh, offset, outIno, outFh, outOffset, length, call) : Errno.EOPNOTSUPP
+    const source = this.#owner(ino), owner = this.#owner(outIno)
+    // EOPNOTSUPP makes the kernel copy by itself.
+    if (!source?.sharedRange || !owner?.cloneInto) return Errno.EOPNOTSUPP
+    const range = source.sharedRange(fh, offset, length)
+    return range instanceof Errno ? range : range.length === 0 ? 0 : owner.cloneInto(outIno, outFh, outOffset, range, call)
   }
 
   opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
@@ -244,11 +264,13 @@ export class VirtualFs implements FsCore {
 
   setxattr(ino: Ino, name: Buffer, value: Buffer, flags: number, call: Call<void>): Answer<void> {
     const owner = this.#owner(ino)
+    if (name.equals(commentXattr)) return this.#setComment(ino, Buffer.from(value), call)
     return owner?.setxattr ? owner.setxattr(ino, name, value, flags, call) : Errno.EROFS
   }
 
   removexattr(ino: Ino, name: Buffer, call: Call<void>): Answer<void> {
     const owner = this.#owner(ino)
+    if (name.equals(commentXattr)) return this.#setComment(ino, Buffer.alloc(0), call)
     return owner?.removexattr ? owner.removexattr(ino, name, call) : Errno.EROFS
   }
 
@@ -268,7 +290,20 @@ export class VirtualFs implements FsCore {
   }
 
   syncfs(call: Call<void>): Answer<void> {
-    for (const part of this.#parts.values()) if (part.syncfs) return part.syncfs(call)
+    const parts = [...this.#parts.values()].filter((part) => part.syncfs)
+    if (parts.length === 0) return undefined
+    const answer = call.defer()
+    const { uid, gid, pid } = call
+    let left = parts.length, failed: Errno | undefined
+    const settled = (result: void | Errno): void => {
+      if (result instanceof Errno) failed = result
+      if (--left === 0) answer(failed)
+    }
+    for (const part of parts) {
+      const done = part.syncfs!({ uid, gid, pid, defer: () => settled })
+      if (done !== LATER) settled(done)
+    }
+    return LATER
   }
 
   destroy(): void {
@@ -314,10 +349,49 @@ export class VirtualFs implements FsCore {
   #replaceArchives(archives: readonly ArchiveInfo[]): void {
     const changed = this.#archives.replace(archives)
     if (changed.length === 0) return
+    this.#tellParts()
     this.#rootTimeNs = BigInt(Date.now()) * 1_000_000n
     // Also for new names: a rename to the root left the kernel with the staged directory under that name.
     for (const name of changed) this.#notices.invalidateEntry(rootIno, name)
     this.#notices.invalidateInode(rootIno)
+  }
+
+  /** `mv MNT/OLD MNT/NEW`. */
+  #renameArchive(name: Buffer, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
+    if (!this.#changes) return Errno.EROFS
+    if (this.#parts.has(name.toString('latin1'))) return Errno.EPERM
+    const archive = this.#archives.byName(name)
+    if (!archive) return Errno.ENOENT
+    if (flags & renameExchange) return Errno.EINVAL
+    if (name.equals(newName)) return undefined
+    if (this.#parts.has(newName.toString('latin1')) || this.#archives.byName(newName)) return Errno.EEXIST
+    if (trashName.test(newName.toString('latin1'))) return Errno.EPERM
+    return this.#change(archive, { kind: 'rename', name: Buffer.from(newName) }, call)
+  }
+
+  #setComment(ino: Ino, comment: Buffer, call: Call<void>): Answer<void> {
+    const archive = this.#single ?? this.#archives.byRange(rangeOf(ino))
+    if (!archive || archive.root !== ino) return archive ? Errno.EROFS : Errno.EPERM
+    return this.#changes ? this.#change(archive, { kind: 'comment', comment }, call) : Errno.EROFS
+  }
+
+  #change(archive: ArchiveFiles, change: ArchiveChange, call: Call<void>): Answer<void> {
+    const answer = call.defer()
+    this.#client.request({ kind: 'change-archive', archive: archive.info.id, change }, (error, reply) => {
+      if (error) {
+        this.#client.write('warning', 'borg.fuse', `Archive ${shownText(archive.info.name)} was not changed: ${error.message}`)
+        return answer(errnoByCode(error.code))
+      }
+      if (reply.archive) archive.become(reply.archive)
+      answer(undefined)
+      // Afterwards: a notice may wait for what the kernel holds until it has the answer.
+      if (reply.archives) this.#replaceArchives(reply.archives)
+    })
+    return LATER
+  }
+
+  #tellParts(): void {
+    for (const part of this.#parts.values()) part.archivesChanged?.(this.#archives.archives)
   }
 
   /**
@@ -349,6 +423,8 @@ export class VirtualFs implements FsCore {
   }
 }
 
+const commentXattr = Buffer.from('user.borgfs.archive.comment')
+const renameExchange = 2
 const pidXattr = Buffer.from('user.borgfs.pid')
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 

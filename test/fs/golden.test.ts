@@ -64,7 +64,7 @@ async function serve(folder: string, repo: GoldenRepo) {
   const workers = new Workers({ key: opened.key, count: 1 })
   const source: RepositorySource = new RepositorySource(opened, workers, {
     uid: 0, gid: 0, timeNs: 5n, numericIds: true, umask: 0, showParts: false, log: silentLog,
-  }, () => service.lease.check())
+  }, () => service.lease.check(), () => Promise.reject(new Error('no cache here')))
   const client: EngineClient = new EngineClient({ post: (message) => queueMicrotask(() => service.receive(message)) })
   const service: MountService = new MountService({
     source, repository, locked: true, holdLock: false, refreshMs: 0, lockWaitMs: 0, log: silentLog, channel: { post: (message) => client.deliver(message) },

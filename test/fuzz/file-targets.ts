@@ -279,9 +279,9 @@ function useRequests(input: Buffer, withDropBox = false): string | undefined {
   const notices = { invalidateInode: () => undefined, invalidateEntry: () => undefined, store: () => undefined }
   if (withDropBox) rmSync(scratch('staging'), { recursive: true, force: true })
   const incoming = withDropBox ? new Incoming({
-    folder: scratch('staging'), maxBytes: 1 << 20, settleMs: 1e9, lingerMs: 0, rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
-  } as IncomingOptions, engine.client, notices) : undefined
-  const core = new VirtualFs({ view: mountView([archiveInfo('archive')]), client: engine.client, notices, ...(incoming ? { parts: new Map([['incoming', incoming]]) } : {}) })
+    folder: scratch('staging'), maxBytes: 1 << 20, place: 'incoming', archiveIds: new Set<string>(), settleMs: 1e9, lingerMs: 0, rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
+  } as IncomingOptions, engine.client, notices, { state: () => undefined }, () => core.cache) : undefined
+  const core: VirtualFs = new VirtualFs({ view: mountView([archiveInfo('archive')]), client: engine.client, notices, ...(incoming ? { parts: new Map([['incoming', incoming]]) } : {}) })
   engine.answer()
   // Appending: what was read is cut off, and the next answer is the whole file again.
   const fd = openSync(scratch('replies'), 'a+')

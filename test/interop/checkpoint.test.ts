@@ -155,7 +155,7 @@ run('the first Ctrl-C makes a checkpoint and ends, the second one gives up at on
     assertSound(t, sandbox)
     {
       const { child, said, ended } = slowCreate(sandbox, 'b', `cat ${piece}; exec tail -f ${piece}`, ['-c', '0'])
-      await eventually('the fifo is being read', () => /Creating/.test(said()) && child.kill('SIGUSR1') && /zfifo/.test(said()))
+      await eventually('the fifo is being read', () => /Creating/.test(said()) && child.kill('SIGUSR1') && /zfifo 300\.00 kB/.test(said()))
       child.kill('SIGINT')
       await new Promise(resolve => setTimeout(resolve, 200))
       child.kill('SIGINT')

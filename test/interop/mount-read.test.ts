@@ -23,7 +23,7 @@ for (const repo of golden) {
       const { folder, repository } = unpackGolden(sandbox, fixturePath('golden', repo.file))
       const env = { BORG_PASSPHRASE: repo.passphrase ?? undefined, BORG_KEY_FILE: readdirSync(folder).includes('keyfile') ? join(folder, 'keyfile') : undefined }
       const mountpoint = sandbox.mount(repository, { args: ['--numeric-ids'], env })
-      t.deepEqual(readdirSync(mountpoint).filter(name => !name.startsWith('.') && name !== 'incoming').sort(),
+      t.deepEqual(readdirSync(mountpoint).filter(name => !name.startsWith('.') && !['incoming', 'live'].includes(name)).sort(),
         repo.archives.map(archive => archive.name).filter(name => !/\.checkpoint(\.\d+)?$/.test(name)).sort())
       for (const archive of repo.archives) {
         if (/\.checkpoint(\.\d+)?$/.test(archive.name)) continue

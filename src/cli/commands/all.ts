@@ -8,6 +8,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import('./check.js')).check,
   compact: async () => (await import('./compact.js')).compact,
   config: async () => (await import('./config.js')).config,
+  commit: async () => (await import('./commit.js')).commit,
   create: async () => (await import('./create.js')).create,
   'debug convert-profile': async () => (await import('./debug/convert-profile.js')).debugConvertProfile,
   'debug delete-obj': async () => (await import('./debug/object.js')).debugDeleteObj,
@@ -45,6 +46,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
 /** Commands and options that Borg does not have. */
 export const ownCommands: ExtraCommands = {
   check: withOptions('check', { flags: ['-n', '--dry-run'], kind: 'flag' }),
+  commit: { positionals: [{ name: 'mountpoint', nargs: 1, metavar: 'MOUNTPOINT' }, { name: 'name', nargs: '?', metavar: 'NAME' }] },
   version: { positionals: [] },
 }
 

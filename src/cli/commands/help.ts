@@ -9,6 +9,7 @@ const summaries: Record<string, string> = {
   'break-lock': 'remove the locks of a repository and its cache, whoever holds them', compact: 'free the space of what was deleted',
   config: 'list, print, set or delete values of a repository\'s config', 'with-lock': 'run a program while the repository is locked',
   check: 'find damage in a repository and its archives, and repair it', upgrade: 'demand an authenticated manifest, or no longer',
+  commit: 'save what was copied into a mounted drive, now',
   create: 'make an archive of files and folders', extract: 'restore files of an archive into the current folder', info: 'sizes and facts of a repository or an archive',
   init: 'make a repository', list: 'archives of a repository, or files of an archive', mount: 'show a repository as a folder; copy into its incoming/ to make archives',
   recreate: 'write archives anew: leave out files, compress or cut otherwise',

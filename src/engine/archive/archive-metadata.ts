@@ -150,7 +150,10 @@ export function encodeMetadata(name: string, facts: ArchiveFacts, statistics: Ar
   ]), key, 'archive')
 }
 
-/** Plaintext of the same archive under another name, with a fresh TAM; everything else is kept, unknown entries too. */
-export function renamedMetadata(metadata: ArchiveMetadata, name: string, key: Key): Buffer {
-  return packWithTam(new Map(metadata.map).set('name', bytesOf(name)), key, 'archive')
+/** Plaintext of the same archive with another name or comment, with a fresh TAM; everything else is kept, unknown entries too. */
+export function changedMetadata(metadata: ArchiveMetadata, changes: { readonly name?: string; readonly comment?: Buffer }, key: Key): Buffer {
+  const map = new Map(metadata.map)
+  if (changes.name !== undefined) map.set('name', bytesOf(changes.name))
+  if (changes.comment !== undefined) map.set('comment', changes.comment)
+  return packWithTam(map, key, 'archive')
 }

@@ -1,12 +1,13 @@
 /** The security directory: what this client knows of a repository, to notice that it was exchanged (crypto.md §10). */
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { NonceError } from '../crypto/errors.js'
 import type { Key } from '../crypto/key.js'
 import { formatNonce, type NonceStore, parseNonce } from '../crypto/nonces.js'
-import { errnoOf } from '../errors.js'
+import { errnoOf, IntegrityError } from '../errors.js'
 import { ensureFolder, type Places } from '../platform/places.js'
 import { saveFile } from '../platform/save-file.js'
+import { CacheConfig } from './cache-config.js'
 import { CacheInitAborted, EncryptionMethodMismatch, RepositoryAccessAborted, RepositoryIdNotUnique, RepositoryReplay } from './errors.js'
 
 /** Questions that only a person or an environment variable may answer; the default is no. */
@@ -51,18 +52,33 @@ export class SecurityFolder implements NonceStore {
     if (!this.known && key.logicallyUnencrypted) {
       const question = 'Warning: Attempting to access a previously unknown unencrypted repository!\nDo you want to continue? [yN] '
       if (!(await questions.confirm(question, 'BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK'))) throw new CacheInitAborted()
+      // Known from now on, whatever is refused next.
+      this.save(location, key, manifest)
     }
-    const previous = this.#read('location') ?? this.#cacheValue('previous_location')
+    // Where the two differ Borg takes the cache's word.
+    const previous = this.#cacheValue('previous_location') || this.#read('location')
     if (previous !== undefined && previous !== location) {
       const question = `Warning: The repository at location ${location} was previously located at ${previous}\nDo you want to continue? [yN] `
       if (!(await questions.confirm(question, 'BORG_RELOCATED_REPO_ACCESS_IS_OK'))) throw new RepositoryAccessAborted()
       this.#write('location', location)
+      this.#tellCache(location)
     }
     const seen = [this.#read('manifest-timestamp'), this.#cacheValue('timestamp')].filter(value => value !== undefined && value !== '').sort().at(-1)
     if (seen !== undefined && seen > manifest.timestamp) throw key.logicallyUnencrypted ? new RepositoryIdNotUnique() : new RepositoryReplay()
     const keyType = this.#read('key-type')
     if (keyType !== undefined && keyType.trim() !== String(key.type)) throw new EncryptionMethodMismatch()
     if (!this.known) this.save(location, key, manifest)
+  }
+
+  /** So that the question is not asked again. A cache that changes at the same moment is outdated by this at worst. */
+  #tellCache(location: string): void {
+    try {
+      const config = CacheConfig.load(this.#cacheConfig, basename(this.path))
+      config.set('cache', 'previous_location', location)
+      config.save()
+    } catch (error) {
+      if (!(error instanceof IntegrityError) && errnoOf(error) !== 'ENOENT') throw error
+    }
   }
 
   #cacheValue(name: string): string | undefined {

@@ -1,8 +1,8 @@
 /**
- * Renaming an archive (archive.md §11): a new metadata object with the new name and a valid TAM, and the manifest's entry moved with
- * its time. One transaction; items and contents are not touched.
+ * Renaming an archive, or giving it another comment (archive.md §11): a new metadata object with a valid TAM, and the manifest's entry
+ * moved with its time. One transaction; items and contents are not touched.
  */
-import { decodeMetadata, renamedMetadata } from '../archive/archive-metadata.js'
+import { changedMetadata, decodeMetadata } from '../archive/archive-metadata.js'
 import { ensureNewName } from '../archive/archive-writer.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
 import type { ClientCache } from '../cache/client-cache.js'
@@ -17,11 +17,22 @@ import type { OpenedRepository } from './open.js'
  * is no good; errors of damaged metadata. On any throw nothing changed.
  */
 export async function renameArchive(opened: OpenedRepository<LocalRepository>, cache: ClientCache, oldName: string, newName: string): Promise<ArchiveInfo> {
-  const { repository, manifest, objects, key, security } = opened
-  const index = cache.index
-  if (!index) throw new Error('renaming needs a synced cache')
+  const { manifest } = opened
   const old = manifest.get(oldName)
   ensureNewName(manifest, newName)
+  return rewriteMetadata(opened, cache, old, { name: newName })
+}
+
+/** As renameArchive. The id of the archive is another one afterwards. */
+export async function setComment(opened: OpenedRepository<LocalRepository>, cache: ClientCache, name: string, comment: Buffer): Promise<ArchiveInfo> {
+  return rewriteMetadata(opened, cache, opened.manifest.get(name), { comment })
+}
+
+async function rewriteMetadata(opened: OpenedRepository<LocalRepository>, cache: ClientCache, old: ArchiveInfo, changes: { readonly name?: string; readonly comment?: Buffer }): Promise<ArchiveInfo> {
+  const { repository, manifest, objects, key, security } = opened
+  const index = cache.index
+  if (!index) throw new Error('changing an archive needs a synced cache')
+  const oldName = old.name, newName = changes.name ?? oldName
   const before = new Map(manifest.archives)
   // Another name may have the same archive, which Borg counts once: from now on these are two, each with references of its own.
   const shared = [...manifest.archives.values()].some(({ name, id }) => name !== oldName && id.equals(old.id))
@@ -29,9 +40,11 @@ export async function renameArchive(opened: OpenedRepository<LocalRepository>, c
   try {
     renamed = await repository.transaction(async tx => {
       const metadata = decodeMetadata(await objects.parse(old.id, await repository.get(old.id)), key, oldName)
-      const plain = renamedMetadata(metadata, newName, key)
-      if (plain.length > maxObjectBytes - 64) throw new BorgError('Error', `Archive ${shownText(bytesOf(oldName))} has too many items for a longer name: its metadata would not fit an object.`)
+      const plain = changedMetadata(metadata, changes, key)
+      if (plain.length > maxObjectBytes - 64) throw new BorgError('Error', `Archive ${shownText(bytesOf(oldName))} has too many items for a longer ${changes.name === undefined ? 'comment' : 'name'}: its metadata would not fit an object.`)
       const id = key.idHash(plain)
+      // The comment that it has already, and no encryption that would make another TAM of it.
+      if (id.equals(old.id)) return old
       const object = await objects.seal(plain)
       await tx.put(id, object)
       index.add(id, plain.length, object.length)

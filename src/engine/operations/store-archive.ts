@@ -8,11 +8,12 @@ import { ArchiveWriter, ensureNewName } from '../archive/archive-writer.js'
 import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import { type ArchiveInfo, isValidArchiveName } from '../archive/manifest.js'
+import type { ChunkIndex } from '../cache/chunk-index.js'
 import type { ClientCache, SavedFile } from '../cache/client-cache.js'
 import type { ByteSource, Chunker } from '../chunker/chunker.js'
 import type { Codec } from '../codec/codec.js'
 import { errnoOf } from '../errors.js'
-import { type ChunkId, idKey } from '../ids.js'
+import { type ChunkId, chunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceSequential, native } from '../native.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
@@ -32,6 +33,8 @@ export type Content =
   | { readonly kind: 'bytes'; readonly bytes: Buffer }
   /** Stored already, or about to be: then the promise must not fail before it is awaited in its turn. */
   | { readonly kind: 'chunks'; readonly chunks: ChunkList | Promise<ChunkList> }
+  /** One after the other: chunks that are in the repository, and sources that are cut on their own. */
+  | { readonly kind: 'parts'; readonly parts: readonly (ChunkList | ByteSource)[] }
 
 export type Outcome =
   | { readonly kind: 'stored'; readonly changed: boolean }
@@ -57,6 +60,8 @@ export interface StoreContext {
   readonly cache?: { readonly client: ClientCache; readonly files?: SavedFile }
   /** Absent: all or nothing. */
   readonly checkpoints?: CheckpointOptions
+  /** Deleted in the same transaction; the new archive may have its name. Needs `cache` with its index loaded. `references`: all that it refers to. */
+  readonly replaces?: { readonly info: ArchiveInfo; readonly references: ChunkIndex }
 }
 
 export interface StoreListener {
@@ -95,12 +100,13 @@ const maxPending = 2048
  */
 export async function storeArchive(context: StoreContext, name: string, entries: AsyncIterable<ArchiveEntry> | Iterable<ArchiveEntry>, facts: (checkpoint: boolean) => ArchiveFacts, listener: StoreListener = {}, options: StoreOptions = {}): Promise<StoredArchive> {
   const { manifest, objects } = context.opened
-  if (!options.replace) ensureNewName(manifest, name)
+  const { cache, replaces } = context
+  if (!options.replace && replaces?.info.name !== name) ensureNewName(manifest, name)
   objects.codec = context.codec
-  const { cache } = context
   const saved = new SavedState(context)
   let stored: StoredArchive
   try {
+    if (replaces) manifest.archives.delete(replaces.info.name)
     stored = await context.opened.repository.transaction(async tx => {
       const checkpoint = checkpointName(manifest, options.checkpointsOf ?? name)
       const pipeline: Pipeline = new Pipeline(context, tx, listener, async () => {
@@ -120,6 +126,9 @@ export async function storeArchive(context: StoreContext, name: string, entries:
       const info = await pipeline.archive.save(name, facts(false), tx, manifest, { replace: options.replace ?? false })
       await pipeline.removeOrphans(tx)
       await options.finish?.(tx, pipeline.writer)
+      // After everything new was counted: what both refer to stays.
+      // Borg counts an archive that has two names once: the other name keeps it.
+      if (replaces && ![...manifest.archives.values()].some(({ id }) => id.equals(replaces.info.id))) await releaseReferences(context.opened.repository, tx, cache!.client.index!, replaces.references)
       await manifest.write(tx, objects)
       return { info, stats: pipeline.archive.stats, newBytes: pipeline.writer.newBytes, newChunks: pipeline.writer.newCount }
     })
@@ -154,6 +163,21 @@ class SavedState {
     const { archives } = this.#context.opened.manifest
     archives.clear()
     for (const [name, info] of this.#archives) archives.set(name, info)
+  }
+}
+
+/** Takes away an archive's references, and the objects that nothing else refers to. Nothing is deleted where counts do not fit. */
+async function releaseReferences(repository: LocalRepository, tx: Transaction, index: ChunkIndex, references: ChunkIndex): Promise<void> {
+  const { table } = references
+  for (const bucket of table.buckets()) {
+    const id = chunkId(Buffer.from(table.idAt(bucket)))
+    const count = references.refcount(id)
+    if (index.refcount(id) < count) continue
+    let left = 0
+    for (let released = 0; released < count; released++) left = index.release(id)
+    if (left > 0) continue
+    index.remove(id)
+    if (repository.has(id)) await tx.delete(id)
   }
 }
 
@@ -290,6 +314,7 @@ class Pipeline {
         const { chunks } = content
         return chunks instanceof Promise ? chunks.then(found => ({ kind: 'chunks', chunks: found, changed: false })) : { kind: 'chunks', chunks, changed: false }
       }
+      case 'parts': return this.#join(content.parts)
       case 'bytes': return this.#store(content.bytes)
       case 'source': return this.#cut(content.source, item, content.size)
       case 'file': return this.#isSmall(content) ? this.#readSmall(content) : this.#readLarge(content, item)
@@ -306,6 +331,16 @@ class Pipeline {
     if (bytes.length > 0) {
       const { id, size, csize } = await this.writer.add(bytes)
       chunks.add(id, size, csize)
+    }
+    return { kind: 'chunks', chunks, changed: false }
+  }
+
+  async #join(parts: readonly (ChunkList | ByteSource)[]): Promise<ContentResult> {
+    const chunks = new ChunkList(Math.max(1, parts.length))
+    for (const part of parts) {
+      const result = part instanceof ChunkList ? { kind: 'chunks' as const, chunks: part } : await this.#cut(part, undefined, undefined)
+      if (result.kind === 'failed') return result
+      for (const { id, size, csize } of result.chunks) chunks.add(id, size, csize)
     }
     return { kind: 'chunks', chunks, changed: false }
   }

@@ -176,6 +176,11 @@ export class LocalRepository implements Repository {
     this.#lock.release()
   }
 
+  /** HOST@PID of others who have a lock. */
+  otherHolders(): string[] {
+    return this.#lock.others()
+  }
+
   // --- reading ---
 
   has(id: ChunkId): boolean {

@@ -70,6 +70,15 @@ export class Lock {
     }
   }
 
+  /** Other holders as HOST@PID, whoever has it exclusively first; for telling people whom they wait for. */
+  others(): string[] {
+    const writers = this.#holders().map(parseLockName).filter(holder => holder !== undefined)
+    const readers = (this.#roster().shared ?? []).map(([host, pid, thread]) => ({ host, pid, thread }))
+    const own = this.#id
+    return [...writers, ...readers].filter(({ host, pid, thread }) => host !== own.host || pid !== own.pid || thread !== own.thread)
+      .map(({ host, pid }) => `${host.split('@')[0]!}@${pid}`)
+  }
+
   /** True while the lock on disk is still ours; somebody may have broken it. */
   stillHeld(): boolean {
     if (this.#held === 'exclusive') return this.#holders().includes(lockName(this.#id))

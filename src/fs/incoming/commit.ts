@@ -5,19 +5,25 @@ import { ChunkList } from '../../engine/archive/chunk-list.js'
 import type { Item } from '../../engine/archive/item.js'
 import { isValidArchiveName, type ArchiveInfo as ManifestEntry, type Manifest } from '../../engine/archive/manifest.js'
 import { nowMicros } from '../../engine/archive/timestamps.js'
+import type { ChunkIndex } from '../../engine/cache/chunk-index.js'
+import type { ClientCache } from '../../engine/cache/client-cache.js'
 import { BorgError } from '../../engine/errors.js'
+import { idHex } from '../../engine/ids.js'
 import type { Log } from '../../engine/log.js'
 import { archiveFacts } from '../../engine/operations/create.js'
 import { addAcls, clampTime } from '../../engine/operations/file-item.js'
-import { type ArchiveEntry, storeArchive, type StoreContext } from '../../engine/operations/store-archive.js'
+import type { OpenedRepository } from '../../engine/operations/open.js'
+import { type ArchiveEntry, type Outcome, storeArchive, type StoreContext } from '../../engine/operations/store-archive.js'
 import { expandPlaceholders } from '../../engine/placeholders.js'
 import { accessAclName, defaultAclName } from '../../engine/platform/acl.js'
 import { typeBlockDevice, typeCharDevice, typeFile, typeMask, typeSocket } from '../../engine/platform/attributes.js'
 import { groupNameOf, userNameOf } from '../../engine/platform/owner.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf, escapedBytes, escapedText, shownText } from '../../engine/text.js'
-import type { CommitRequest } from '../engine-port.js'
-import { type CommitMark, type FrozenItem, type FrozenTree, looseName, markName } from './frozen.js'
+import type { CommitNumbers, CommitRequest } from '../engine-port.js'
+import type { LocalRepository } from '../../engine/repository/local-repository.js'
+import { clonedContent } from './cloned-content.js'
+import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, looseName, markName } from './frozen.js'
 
 export interface CommitOptions {
   /** `-o archive_name`, with Borg's placeholders and {name}. */
@@ -25,33 +31,58 @@ export interface CommitOptions {
   readonly comment: Buffer
   readonly cmdline: readonly Buffer[]
   readonly log: Log
+  /** Told often; 0 to 99. */
+  progress(percent: number): void
+  /** Needed only to replace an archive; closed here. */
+  openCache(): Promise<ClientCache>
+}
+
+export interface Committed {
+  readonly info: ManifestEntry
+  readonly numbers: CommitNumbers
 }
 
 export const defaultNameTemplate = '{name}-{now:%Y-%m-%dT%H:%M:%S}'
 
 /** Makes the archive and returns its entry. The exclusive lock is held. On any throw nothing is saved and the tree stays staged. */
-export async function commitStaged(context: StoreContext, request: CommitRequest, options: CommitOptions): Promise<ManifestEntry> {
+export async function commitStaged(context: StoreContext, request: CommitRequest, options: CommitOptions): Promise<Committed> {
   const tree = request.staged as FrozenTree
   const { manifest } = context.opened
-  const name = request.exactName ? byteString(request.exactName) : freeName(manifest, tree.name, options.nameTemplate)
+  const { exactName, replaces } = request
+  // By its id: somebody may have renamed or deleted it since.
+  const former = replaces && [...manifest.archives.values()].find(({ id }) => idHex(id) === replaces.id)
+  const name = exactName ? byteString(exactName) : former && replaces.keepName ? former.name : freeName(manifest, tree.name, options.nameTemplate)
   const start = nowMicros()
   const origin = { comment: options.comment, cmdline: options.cmdline, chunkerParams: context.chunker.params }
   const facts = archiveFacts(origin, start)
+  const cache = former && await options.openCache()
   const mark: CommitMark = { tree: tree.name === undefined ? null : Buffer.from(tree.name, 'latin1').toString('hex'), archive: Buffer.from(name, 'latin1').toString('hex'), time: facts.time }
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
   const markPath = join(tree.stagingFolder, markName)
   saveFile(markPath, Buffer.from(JSON.stringify(mark)), { mode: 0o600 })
   try {
-    const { info } = await storeArchive(context, name, entries(tree, options.log), () => ({ ...archiveFacts(origin, start), time: facts.time }))
-    return info
+    const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }
+    const store = { ...context, ...replacing }
+    const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, context.opened, options.log), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
+      progress: ({ stats: { size } }) => options.progress(tree.bytes === 0 ? 0 : Math.min(99, Math.floor((size / tree.bytes) * 100))),
+    })
+    return { info, numbers: { fileCount: stats.nfiles, originalSize: stats.size, newBytes } }
   } catch (error) {
     rmSync(markPath, { force: true })
     throw error
+  } finally {
+    cache?.close()
   }
 }
 
+/** What the former archive refers to. The chunks index that says who else does is brought up to date first, as before any deletion. */
+async function references(cache: ClientCache, former: ManifestEntry, { workers }: StoreContext): Promise<ChunkIndex> {
+  await cache.sync(workers)
+  return cache.references(former, workers)
+}
+
 /** The tree whose archive an earlier process had just made; undefined if there is none. Removes the mark. */
-export function finishedBefore(stagingFolder: string, manifest: Manifest): { tree: string | null } | undefined {
+export function finishedBefore(stagingFolder: string, manifest: Manifest): FinishedTree | undefined {
   const path = join(stagingFolder, markName)
   let mark: CommitMark
   try {
@@ -61,7 +92,7 @@ export function finishedBefore(stagingFolder: string, manifest: Manifest): { tre
   }
   const made = manifest.archives.get(Buffer.from(mark.archive, 'hex').toString('latin1'))
   const done = made !== undefined && made.time === mark.time
-  return done ? { tree: mark.tree === null ? null : Buffer.from(mark.tree, 'hex').toString('latin1') } : undefined
+  return done ? { tree: mark.tree === null ? undefined : Buffer.from(mark.tree, 'hex').toString('latin1'), archive: idHex(made.id), archiveName: made.name } : undefined
 }
 
 /** From the template; `.1`, `.2` … are put behind a name that is taken. */
@@ -74,7 +105,7 @@ function freeName(manifest: Manifest, tree: string | undefined, template: string
   }
 }
 
-function* entries(tree: FrozenTree, log: Log): Generator<ArchiveEntry> {
+function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, log: Log): Generator<ArchiveEntry> {
   const firstNames = new Map<number, Buffer>()
   for (const frozen of tree.items) {
     const type = frozen.mode & typeMask
@@ -96,18 +127,21 @@ function* entries(tree: FrozenTree, log: Log): Generator<ArchiveEntry> {
     } else if (type !== 0o040000 && !frozen.target) item.hardlinkMaster = false
     if (type !== typeFile) yield { item }
     else if (frozen.spool === undefined) yield { item, content: { kind: 'chunks', chunks: new ChunkList() } }
+    else if (frozen.extents) yield { item, content: clonedContent(frozen, opened), done: outcome => mustBeStored(path, outcome) }
     else {
       const spool = Buffer.from(frozen.spool)
       const { size, ino } = lstatSync(spool, { bigint: true })
       yield {
         item, content: { kind: 'file', path: spool, size: Number(size), ino },
-        done: outcome => {
-          // A staged file must not be missing from its archive without a word: the tree stays staged.
-          if (outcome.kind === 'failed') throw Object.assign(new Error(`${shownText(path)} cannot be read back from the staging folder`), { code: outcome.error.code })
-        },
+        done: outcome => mustBeStored(path, outcome),
       }
     }
   }
+}
+
+/** A staged file must not be missing from its archive without a word: the tree stays staged. */
+function mustBeStored(path: Buffer, outcome: Outcome): void {
+  if (outcome.kind === 'failed') throw Object.assign(new Error(`${shownText(path)} cannot be read back from the staging folder`), { code: outcome.error.code })
 }
 
 function itemOf(frozen: FrozenItem, path: Buffer): Item {

@@ -14,16 +14,30 @@ export interface FrozenItem {
   readonly xattrs: ReadonlyMap<string, Uint8Array> | undefined
   /** Further names of the same file come with the same id. */
   readonly nlink: number
+  readonly size: number
   /** Spool file; undefined for anything without contents. */
   readonly spool: string | undefined
+  /** What lies over the spool file, as Extents packs it. */
+  readonly extents: Uint8Array | undefined
 }
 
 export interface FrozenTree {
   /** Byte string; undefined for what lies directly in incoming/. */
   readonly name: string | undefined
   readonly items: readonly FrozenItem[]
+  /** Of all files. */
+  readonly bytes: number
   /** Where the mark of a commit under way is written. */
   readonly stagingFolder: string
+}
+
+/** A tree whose archive was made when an earlier process ended, before that process could note it in the journal. */
+export interface FinishedTree {
+  readonly tree: string | undefined
+  /** Hex of its id. */
+  readonly archive: string
+  /** Byte string. */
+  readonly archiveName: string
 }
 
 /** The name that loose files' archives are made of. */

@@ -5,30 +5,48 @@
 import { errnoOf } from '../../engine/errors.js'
 import { native } from '../../engine/native.js'
 import { byteString, bytesOf } from '../../engine/text.js'
-import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer } from '../core.js'
+import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
+import type { ChunkCache } from '../chunk-cache.js'
 import type { EngineClient } from '../engine-client.js'
 import { errnoByCode } from '../errno.js'
 import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
-import type { Subtree } from '../subtree.js'
+import { SequentialRead } from '../read-ahead.js'
+import type { Likeness, SharedRange, Subtree } from '../subtree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../types.js'
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
+import type { WireError } from '../engine-port.js'
+import type { ShownArchive } from '../archives-dir.js'
+import { LiveSeries } from './live-series.js'
+import { ExtentReader } from './extent-reader.js'
+import { Extents } from './extents.js'
 import { Staging, type StagingOptions } from './staging.js'
-import { Trees } from './trees.js'
+import { type TreeListener, Trees } from './trees.js'
 
-export interface IncomingOptions extends StagingOptions, PolicyOptions {}
+export interface IncomingOptions extends StagingOptions, PolicyOptions {
+  /** live: series to open at once. Byte strings. */
+  readonly open?: readonly string[]
+}
 
 const ttlMs = 3_600_000
 const writeFlags = 3, truncateFlag = 0o1000, appendFlag = 0o2000
+const keepSize = 1, punchHole = 2, zeroRange = 16
+const seekData = 3, seekHole = 4
 const noReplace = 1, exchange = 2
 const xattrCreate = 1, xattrReplace = 2
-const stateXattr = 'user.borgfs.state', commitXattr = 'user.borgfs.commit'
+/** State of a tree; why the last commit that was asked for was refused; what asks for one. On incoming/ itself: the loose files. */
+const stateXattr = 'user.borgfs.state', problemXattr = 'user.borgfs.problem', commitXattr = 'user.borgfs.commit'
+/** Value of commitXattr on incoming/ that means the loose files only, not all trees. */
+const onlyLoose = 'loose'
+/** After the first change since the last time. What the disk needs comes on top. */
+const syncAfterMs = 3000
 const maxNameBytes = 255, maxXattrBytes = 65536
 /** File managers would gather what is deleted on other disks here. */
-const trashName = /^\.Trash(-|$)/
+export const trashName = /^\.Trash(-|$)/
 
 interface Handle {
+  readonly sequence: SequentialRead
   readonly node: StagedNode
   readonly writes: boolean
   readonly append: boolean
@@ -36,25 +54,46 @@ interface Handle {
 }
 
 export class Incoming implements Subtree {
-  readonly range = inodeRange.incoming
-  readonly root = inoOf(inodeRange.incoming, rootId)
+  readonly range: number
+  readonly root: Ino
   readonly trees: Trees
   readonly #staging: Staging
   readonly #nodes: Nodes
   readonly #client: EngineClient
   readonly #notices: KernelNotices
+  /** What makes this live/ instead of incoming/. */
+  readonly #live: LiveSeries | undefined
+  readonly #reader: ExtentReader
   readonly #handles = new Map<number, Handle>()
+  /** By tree: files of archives that were linked into it, and what they became. */
+  readonly #links = new WeakMap<StagedTree, Map<Ino, { readonly id: number; readonly ctimeNs: bigint }>>()
   /** Listings as they were when the reader began. */
   readonly #listings = new Map<number, { names: [string, number][] }>()
   #nextHandle = 1
 
-  constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices) {
+  /** `chunks`: asked for only when the mount is served. */
+  constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener, chunks: () => ChunkCache) {
+    this.range = options.place === 'live' ? inodeRange.live : inodeRange.incoming
+    this.root = inoOf(this.range, rootId)
+    this.#reader = new ExtentReader(chunks, client)
     this.#staging = new Staging(options)
     this.#nodes = this.#staging.nodes
     this.#client = client
     this.#notices = notices
-    this.trees = new Trees(this.#nodes, this.#staging.spool, client, { settleMs: options.settleMs, lingerMs: options.lingerMs, stagingFolder: options.folder }, tree => this.#leave(tree))
-    if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from incoming/.`)
+    this.trees = new Trees(options.place, this.#staging, client, { settleMs: options.settleMs, lingerMs: options.place === 'live' ? Infinity : options.lingerMs }, {
+      state: (tree, text) => listener.state(tree, text),
+      committed: tree => this.#live?.committed(tree),
+    }, tree => this.#leave(tree))
+    if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
+    if (options.place !== 'live') return
+    this.#live = new LiveSeries(this.#staging, this.trees, client, {
+      entry: node => this.#entry(node),
+      makeDirectory: (name, mode, call) => this.#makeDirectory(this.root, bytesOf(name), mode, call),
+      refuses: name => name.length > maxNameBytes || trashName.test(name),
+      drop: tree => this.#dropTree(tree),
+      touch: () => this.#touch(this.#nodes.get(rootId)!, nowNs()),
+      isInUse: tree => [...this.#handles.values()].some(handle => handle.tree === tree),
+    }, options.open ?? [])
   }
 
   rootEntry(): Entry {
@@ -62,7 +101,29 @@ export class Incoming implements Subtree {
   }
 
   tick(nowMs: number): void {
+    this.#syncNow(nowMs)
+    this.#live?.tick()
     this.trees.tick(nowMs)
+  }
+
+  /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
+  #syncNow(nowMs: number): void {
+    if (!this.#unsynced || this.#syncing || nowMs - this.#unsynced.sinceMs < syncAfterMs) return
+    this.#unsynced = undefined
+    this.#syncing = true
+    this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
+      this.#syncing = false
+      if (!error || this.#syncTold) return
+      this.#syncTold = true
+      this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
+    })
+  }
+  #unsynced: { readonly sinceMs: number } | undefined
+  #syncing = false
+  #syncTold = false
+
+  archivesChanged(archives: Iterable<ShownArchive>): void {
+    if (this.#live) this.#live.archives = archives
   }
 
   destroy(): void {
@@ -71,12 +132,16 @@ export class Incoming implements Subtree {
 
   // --- names ---
 
-  lookup(parent: Ino, name: Buffer): Answer<Entry> {
+  lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
     const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
     if (!directory.children) return Errno.ENOTDIR
-    const node = this.#nodes.child(directory, byteString(name))
-    return node ? this.#entry(node) : Errno.ENOENT
+    const key = byteString(name)
+    const look = (): Answer<Entry> => {
+      const node = this.#nodes.child(directory, key)
+      return node ? this.#entry(node) : Errno.ENOENT
+    }
+    return directory.id === rootId && this.#live ? this.#live.whenOpen(key, call, look) : look()
   }
 
   getattr(ino: Ino): Answer<AttrReply> {
@@ -93,7 +158,13 @@ export class Incoming implements Subtree {
   }
 
   mkdir(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
-    if (parent === this.root && trashName.test(byteString(name))) return Errno.EPERM
+    const live = parent === this.root ? this.#live : undefined
+    if (!live) return this.#makeDirectory(parent, name, mode, call)
+    const series = byteString(name)
+    return live.whenOpen(series, call, later => live.open(series, mode, later))
+  }
+
+  #makeDirectory(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
     return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeDirectory, rdev: 0, target: undefined }), node => this.#entry(node))
   }
 
@@ -106,12 +177,15 @@ export class Incoming implements Subtree {
     return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeFile, rdev: 0, target: undefined }), node => ({ entry: this.#entry(node), opened: this.#openNode(node, flags) }))
   }
 
-  #make<T>(parent: Ino, name: Buffer, call: Call<T>, facts: () => Pick<NodeFacts, 'mode' | 'rdev' | 'target'>, answer: (node: StagedNode) => T): Answer<T> {
+  #make<T>(parent: Ino, name: Buffer, call: Call<T>, facts: () => Pick<NodeFacts, 'mode' | 'rdev' | 'target'>, answer: (node: StagedNode) => T | Errno): Answer<T> {
     const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
     if (!directory.children) return Errno.ENOTDIR
     const key = byteString(name)
     if (name.length > maxNameBytes) return Errno.ENAMETOOLONG
+    if (parent === this.root && trashName.test(key)) return Errno.EPERM
+    // Directly in live/ there are series.
+    if (this.#live && parent === this.root && (facts().mode & typeMask) !== typeDirectory) return Errno.EPERM
     const { uid, gid } = call
     const tree = this.#treeOfName(directory, key, (facts().mode & typeMask) === typeDirectory)
     return this.#changing(tree, call, () => {
@@ -137,6 +211,7 @@ export class Incoming implements Subtree {
     if (!node || !directory?.children) return Errno.ESTALE
     const key = byteString(newName)
     if (newName.length > maxNameBytes) return Errno.ENAMETOOLONG
+    if (this.#live && newParent === this.root) return Errno.EPERM
     return this.#changing(this.#treeOfName(directory, key, false), call, () => {
       if (node.children) return Errno.EPERM
       if (node.nlink === 0) return Errno.ENOENT
@@ -149,11 +224,59 @@ export class Incoming implements Subtree {
     })
   }
 
+  /** `link` from an archive: a file of its own that is the same in all but its contents' place. */
+  addLikeness(likeness: Likeness, parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
+    const { attr, target, xattrs, extents } = likeness
+    const linked = this.#linkedBefore(likeness, parent, name, call)
+    if (linked !== undefined) return linked
+    return this.#make(parent, name, call, () => ({ mode: attr.mode, rdev: attr.rdev, target }), node => {
+      const { uid, gid, atimeNs, mtimeNs } = attr
+      Object.assign(node, { mode: attr.mode, uid, gid, atimeNs, mtimeNs, ctimeNs: nowNs() })
+      // Not what the directory's default ACL says of new files.
+      for (const known of node.xattrs?.keys() ?? []) this.#setXattr(node, known, undefined)
+      for (const [attribute, value] of xattrs ?? []) this.#setXattr(node, attribute, value)
+      this.#staging.journal.attributes(node)
+      const failed = extents && this.#clone(node, 0, attr.size, extents)
+      if (failed) {
+        this.#nodes.unlink(this.#node(parent)!, byteString(name))
+        this.#staging.journal.unlinked(localOf(parent), byteString(name))
+        this.#letGo(node)
+        return failed
+      }
+      if (attr.nlink > 1) this.#noteLink(attr.ino, node)
+      return this.#entry(node)
+    })
+  }
+
+  /**
+   * A file that has several names in its archive is linked once for each of them: in one tree these are names of one file again, as long
+   * as that was not changed since.
+   */
+  #linkedBefore({ attr }: Likeness, parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> | undefined {
+    const directory = this.#node(parent)
+    const tree = directory && this.#treeOfName(directory, byteString(name), false)
+    const known = attr.nlink > 1 && tree ? this.#links.get(tree)?.get(attr.ino) : undefined
+    const node = known && this.#nodes.get(known.id)
+    if (!node || node.nlink === 0 || node.ctimeNs !== known.ctimeNs || this.trees.ofNode(node) !== tree) return undefined
+    const answer = this.link(inoOf(this.range, node.id), parent, name, call)
+    if (answer !== LATER && !(answer instanceof Errno)) this.#noteLink(attr.ino, node)
+    return answer
+  }
+
+  #noteLink(source: Ino, node: StagedNode): void {
+    const tree = this.trees.ofNode(node)
+    if (!tree) return
+    let links = this.#links.get(tree)
+    if (!links) this.#links.set(tree, links = new Map())
+    links.set(source, { id: node.id, ctimeNs: node.ctimeNs })
+  }
+
   unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
     return this.#remove(parent, name, call, node => (node.children ? Errno.EISDIR : undefined))
   }
 
   rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
+    if (parent === this.root && this.#live?.close(byteString(name))) return undefined
     return this.#remove(parent, name, call, node => (!node.children ? Errno.ENOTDIR : node.children.size > 0 ? Errno.ENOTEMPTY : undefined))
   }
 
@@ -186,7 +309,8 @@ export class Incoming implements Subtree {
     const [key, newKey] = [byteString(name), byteString(newName)]
     const moving = this.#nodes.child(from, key)
     if (!moving) return Errno.ENOENT
-    if (newParent === this.root && isDirectory(moving) && trashName.test(newKey)) return Errno.EPERM
+    if (newParent === this.root && trashName.test(newKey)) return Errno.EPERM
+    if (this.#live && (parent === this.root || newParent === this.root)) return Errno.EPERM
     const target = this.#treeOfName(to, newKey, isDirectory(moving))
     return this.#changing(target, call, later => this.#changing(this.#treeOfName(from, key, isDirectory(moving)), later, () => this.#rename(from, key, to, newKey, flags)))
   }
@@ -233,15 +357,20 @@ export class Incoming implements Subtree {
     const node = parent === this.root ? this.#nodes.child(this.#nodes.get(rootId)!, key) : undefined
     if (!node) return parent === this.root ? Errno.ENOENT : Errno.EXDEV
     if (!node.children) return Errno.EXDEV
+    if (trashName.test(byteString(newName))) return Errno.EPERM
     const tree = this.trees.of(key)
     const exactName = Buffer.from(newName)
-    return this.#changing(tree, call, later => {
-      if (tree.writers > 0) return Errno.EBUSY
+    return this.#whenThawed(tree, call, later => {
+      const refusal = this.trees.refusal(tree)
+      if (refusal !== undefined) {
+        this.trees.refused(tree, refusal)
+        return Errno.EBUSY
+      }
       const answer = later.defer()
-      this.trees.commit(tree, exactName, error => {
+      this.trees.commit(tree, { exactName, patient: true }, error => {
         if (error) {
           tree.state = { kind: 'writing' }
-          this.trees.changed(tree)
+          tree.changedAtMs = performance.now()
           answer(errnoByCode(error.code))
           return
         }
@@ -257,14 +386,13 @@ export class Incoming implements Subtree {
   setattr(ino: Ino, change: AttrChange, call: Call<AttrReply>): Answer<AttrReply> {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
+    if (this.#live && saysNothingNew(node, change)) return { attr: this.#attr(node), attrTtlMs: ttlMs }
     return this.#changing(this.#treeOf(node), call, () => {
       const now = nowNs()
       if (change.size !== undefined) {
         if (!isFile(node)) return node.children ? Errno.EISDIR : Errno.EINVAL
-        const failed = this.#host(() => this.#staging.spool.truncate(node.id, change.size!))
+        const failed = this.#truncate(node, change.size)
         if (failed) return failed
-        this.#staging.grew(change.size - node.size)
-        node.size = change.size
         node.mtimeNs = now
         if (node.opens === 0) this.#staging.spool.close(node.id)
       }
@@ -288,9 +416,11 @@ export class Incoming implements Subtree {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
     const key = byteString(name)
-    if (key === stateXattr && node.parent === rootId && node.children && node.id !== rootId) {
-      const tree = this.trees.ofNode(node) ?? this.#treeNamed(node)
-      if (tree) return Buffer.from(describe(tree, performance.now(), this.trees.options))
+    if (key === stateXattr || key === problemXattr) {
+      const tree = node.id === rootId ? this.trees.find(undefined) : node.parent === rootId && node.children ? this.#treeNamed(node) : undefined
+      if (!tree || (tree.name === undefined && tree.empty && tree.state.kind !== 'committed')) return Errno.ENODATA
+      if (key === stateXattr) return Buffer.from(describe(tree, performance.now(), this.trees.options))
+      return tree.problem === undefined ? Errno.ENODATA : Buffer.from(tree.problem)
     }
     return node.xattrs?.get(key) ?? Errno.ENODATA
   }
@@ -304,7 +434,8 @@ export class Incoming implements Subtree {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
     const key = byteString(name)
-    if (key === commitXattr) return this.#commitNow(node, call)
+    if (key === commitXattr) return this.#commitNow(node, byteString(value), call)
+    if (key === stateXattr || key === problemXattr) return Errno.EPERM
     if (value.length > maxXattrBytes) return Errno.E2BIG
     const kept = Buffer.from(value)
     return this.#changing(this.#treeOf(node), call, () => {
@@ -344,23 +475,28 @@ export class Incoming implements Subtree {
     this.#staging.journal.xattr(node.id, key, value)
   }
 
-  /** setfattr -n user.borgfs.commit: commits the tree and waits; on incoming/ itself all of them. */
-  #commitNow(node: StagedNode, call: Call<void>): Answer<void> {
-    const answer = call.defer()
-    if (node.id === rootId) {
+  /** setfattr -n user.borgfs.commit: commits the tree and waits; on incoming/ itself all of them, or the loose files only. */
+  #commitNow(node: StagedNode, value: string, call: Call<void>): Answer<void> {
+    const loose = node.id === rootId && value === onlyLoose
+    if (node.id === rootId && !loose) {
+      const answer = call.defer()
       this.trees.commitAll(failures => answer(failures.length === 0 ? undefined : Errno.EAGAIN))
       return LATER
     }
-    const tree = this.#treeNamed(node)
-    const start = (): void => {
-      if (!tree || node.parent !== rootId || !node.children) return answer(Errno.EINVAL)
-      if (tree.writers > 0) return answer(Errno.EBUSY)
-      if (tree.state.kind === 'committed' || node.children.size === 0) return answer(undefined)
-      this.trees.commit(tree, undefined, error => answer(error ? errnoByCode(error.code) : undefined))
-    }
-    if (tree && this.trees.isFrozen(tree)) this.trees.whenThawed(tree, start)
-    else start()
-    return LATER
+    if (!loose && (node.parent !== rootId || !node.children)) return Errno.EINVAL
+    const tree = loose ? this.trees.of(undefined) : this.#treeNamed(node)
+    if (!tree) return Errno.EINVAL
+    return this.#whenThawed(tree, call, later => {
+      if (tree.state.kind === 'committed' || this.trees.isEmpty(tree)) return undefined
+      const refusal = this.trees.refusal(tree)
+      if (refusal !== undefined) {
+        this.trees.refused(tree, refusal)
+        return Errno.EBUSY
+      }
+      const answer = later.defer()
+      this.trees.commit(tree, { patient: true }, (error: WireError | undefined) => answer(error ? errnoByCode(error.code) : undefined))
+      return LATER
+    })
   }
 
   // --- contents ---
@@ -372,10 +508,8 @@ export class Incoming implements Subtree {
     if ((flags & writeFlags) === 0 && !(flags & truncateFlag)) return this.#openNode(node, flags)
     return this.#changing(this.#treeOf(node), call, () => {
       if (flags & truncateFlag) {
-        const failed = this.#host(() => this.#staging.spool.truncate(node.id, 0))
+        const failed = this.#truncate(node, 0)
         if (failed) return failed
-        this.#staging.grew(-node.size)
-        node.size = 0
         node.mtimeNs = node.ctimeNs = nowNs()
         this.#staging.journal.attributes(node)
       }
@@ -387,7 +521,7 @@ export class Incoming implements Subtree {
     const fh = this.#nextHandle++
     const writes = (flags & writeFlags) !== 0
     const tree = this.#treeOf(node)
-    this.#handles.set(fh, { node, writes, append: (flags & appendFlag) !== 0, tree })
+    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, append: (flags & appendFlag) !== 0, tree })
     node.opens++
     if (writes) {
       node.writers++
@@ -396,13 +530,96 @@ export class Incoming implements Subtree {
     return { fh, keepCache: true }
   }
 
-  read(_ino: Ino, fh: number, offset: number, into: Buffer): Answer<ReadAnswer> {
+  read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
+    const { node: { id, extents, size, bare } } = handle
     let count = 0
-    return this.#host(() => {
-      count = this.#staging.spool.read(handle.node.id, into, offset)
-    }) ?? count
+    const failed = bare ? undefined : this.#host(() => {
+      count = this.#staging.spool.read(id, into, offset)
+    })
+    if (failed || !extents?.overlaps(offset, offset + into.length)) return failed ?? count
+    const wanted = into.subarray(0, Math.min(into.length, size - offset))
+    // The memory of the reply holds what it held before.
+    if (count < wanted.length) wanted.fill(0, count)
+    return this.#reader.read(extents, handle.sequence, offset, wanted, call)
+  }
+
+  /** What of a file are chunks, up to the first byte that is not. EOPNOTSUPP where it begins with one: the kernel copies then. */
+  sharedRange(fh: number, offset: number, length: number): SharedRange | Errno {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    const { size, extents } = handle.node
+    if (offset >= size) return { length: 0, extents: new Extents() }
+    const end = Math.min(extents?.coveredFrom(offset) ?? offset, offset + length)
+    return end > offset ? { length: end - offset, extents: extents!.slice(offset, end, 0) } : Errno.EOPNOTSUPP
+  }
+
+  cloneInto(_ino: Ino, fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    return this.#changing(handle.tree, call, () => {
+      const { node } = handle
+      const failed = this.#clone(node, offset, range.length, range.extents)
+      if (failed) return failed
+      node.mtimeNs = node.ctimeNs = nowNs()
+      node.dirty = true
+      return range.length
+    })
+  }
+
+  /**
+   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file. A file that is nothing else needs no spool file.
+   * Where there is one it has the size, and that comes first: extents beyond it would be cut off if this process ended in between.
+   */
+  #clone(node: StagedNode, offset: number, length: number, extents: Extents): Errno | undefined {
+    const end = offset + length
+    const bare = offset <= node.size && (node.bare || (node.size === 0 && !this.#staging.spool.exists(node.id)))
+    const failed = bare ? undefined : this.#materialize(node) ?? this.#host(() => {
+      if (end > node.size) this.#staging.spool.truncate(node.id, end)
+      if (node.opens === 0) this.#staging.spool.close(node.id)
+    })
+    if (failed) return failed
+    node.bare = bare
+    const before = node.extents?.bytes ?? 0
+    const moved = offset === 0 ? extents : extents.slice(0, length, offset)
+    node.extents ??= new Extents()
+    node.extents.put(moved)
+    this.#staging.journal.cloned(node.id, moved)
+    // Only what lies in the spool counts as staged.
+    this.#staging.grew(Math.max(0, end - node.size) - (node.extents.bytes - before))
+    node.size = Math.max(node.size, end)
+    return undefined
+  }
+
+  /** [start, end) was written to the spool, or is gone: only now, so that whoever is killed in between finds what was there before. */
+  #cut(node: StagedNode, start: number, end: number): void {
+    if (!node.extents?.overlaps(start, end)) return
+    const before = node.extents.bytes
+    node.extents.remove(start, end)
+    this.#staging.journal.cut(node.id, start, end)
+    this.#staging.grew(before - node.extents.bytes)
+    if (node.extents.count === 0) node.extents = undefined
+  }
+
+  #truncate(node: StagedNode, size: number): Errno | undefined {
+    if (!node.bare || size > node.size) {
+      const failed = this.#materialize(node) ?? this.#host(() => this.#staging.spool.truncate(node.id, size))
+      if (failed) return failed
+    }
+    this.#cut(node, size, Number.MAX_SAFE_INTEGER)
+    this.#staging.grew(size - node.size)
+    node.size = size
+    node.bare &&= node.extents !== undefined
+    return undefined
+  }
+
+  /** Gives a file that is all extents the spool file that writes need. */
+  #materialize(node: StagedNode): Errno | undefined {
+    if (!node.bare) return undefined
+    const failed = this.#host(() => this.#staging.spool.truncate(node.id, node.size))
+    node.bare = failed !== undefined
+    return failed
   }
 
   write(_ino: Ino, fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number> {
@@ -414,15 +631,22 @@ export class Incoming implements Subtree {
       const { node } = handle
       const at = handle.append ? node.size : offset
       const growth = Math.max(0, at + kept.length - node.size)
-      if (growth > 0 && !this.#staging.mayGrow(growth)) return Errno.ENOSPC
-      const failed = this.#host(() => this.#staging.spool.write(node.id, kept, at))
+      // What lay over the spool file comes into it.
+      const replaced = node.extents?.overlaps(at, at + kept.length) ? node.extents.slice(at, at + kept.length, 0).bytes : 0
+      if (growth + replaced > 0 && !this.#staging.mayGrow(growth + replaced)) return Errno.ENOSPC
+      const failed = this.#materialize(node) ?? this.#host(() => this.#staging.spool.write(node.id, kept, at))
       if (failed) {
         // Some of it may have been written.
-        node.size = this.#staging.spool.stat(node.id).size
+        if (!node.bare) {
+          const { size } = this.#staging.spool.stat(node.id)
+          this.#staging.grew(size - node.size)
+          node.size = size
+        }
         return failed
       }
       this.#staging.grew(growth)
       node.size += growth
+      this.#cut(node, at, at + kept.length)
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
       return kept.length
@@ -495,8 +719,11 @@ export class Incoming implements Subtree {
     if (!handle) return Errno.EBADF
     return this.#changing(handle.tree, call, () => {
       const { node } = handle
-      const failed = this.#host(() => native().fallocate(this.#staging.spool.descriptor(node.id, true)!, mode, offset, length))
+      // Ranges that move would move without what lies over them.
+      if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
+      const failed = this.#materialize(node) ?? this.#host(() => native().fallocate(this.#staging.spool.descriptor(node.id, true)!, mode, offset, length))
       if (failed) return failed
+      if (mode & (punchHole | zeroRange)) this.#cut(node, offset, offset + length)
       const { size } = this.#staging.spool.stat(node.id)
       this.#staging.grew(size - node.size)
       node.size = size
@@ -509,24 +736,45 @@ export class Incoming implements Subtree {
   lseek(_ino: Ino, fh: number, offset: number, whence: number): Answer<number> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    if (offset >= handle.node.size) return Errno.ENXIO
+    const { node: { id, size, extents, bare } } = handle
+    if (offset >= size) return Errno.ENXIO
     let found = -1
     const failed = this.#host(() => {
-      const fd = this.#staging.spool.descriptor(handle.node.id, false)
-      found = fd === undefined ? -1 : native().seekHole(fd, offset, whence)
+      const fd = bare ? undefined : this.#staging.spool.descriptor(id, false)
+      const seek = (from: number, kind: number): number => (fd === undefined || from >= size ? -1 : native().seekHole(fd, from, kind))
+      if (!extents) found = seek(offset, whence)
+      else if (whence === seekData) {
+        const index = extents.find(offset)
+        const cloned = index < extents.count ? Math.max(offset, extents.get(index).at) : Infinity
+        const spooled = seek(offset, seekData)
+        found = Math.min(cloned, spooled < 0 ? Infinity : spooled)
+        if (found >= size) found = -1
+      } else {
+        // From one stretch of data to the next, as long as they touch.
+        for (found = offset; found < size; ) {
+          const covered = extents.coveredFrom(found)
+          const next = covered > found ? covered : seek(found, seekData) === found ? seek(found, seekHole) : found
+          if (next <= found) break
+          found = next
+        }
+        found = Math.min(found, size)
+      }
     })
     return failed ?? (found < 0 ? Errno.ENXIO : found)
   }
 
   // --- listings ---
 
-  opendir(ino: Ino): Answer<Opened> {
+  opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
     if (!node.children) return Errno.ENOTDIR
-    const fh = this.#nextHandle++
-    this.#listings.set(fh, { names: [...node.children] })
-    return { fh }
+    const open = (): Opened => {
+      const fh = this.#nextHandle++
+      this.#listings.set(fh, { names: [...node.children!] })
+      return { fh }
+    }
+    return node.id === rootId && this.#live ? this.#live.whenOpen(undefined, call, open) : open()
   }
 
   readdir(ino: Ino, fh: number, cookie: number, sink: DirSink): Answer<void> {
@@ -573,7 +821,8 @@ export class Incoming implements Subtree {
 
   #attr(node: StagedNode): Attr {
     const { id, mode, uid, gid, rdev, nlink, size, atimeNs, mtimeNs, ctimeNs } = node
-    const blocks = isFile(node) && size > 0 ? this.#staging.spool.stat(id).blocks : 0
+    const cloned = node.extents ? Math.ceil(node.extents.bytes / 512) : 0
+    const blocks = isFile(node) && size > 0 ? (node.bare ? 0 : this.#staging.spool.stat(id).blocks) + cloned : 0
     return { ino: inoOf(this.range, id), size, blocks, mode, nlink, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, blksize: 4096 }
   }
 
@@ -598,15 +847,25 @@ export class Incoming implements Subtree {
    * given: the kernel's own may stand for another request by then.
    */
   #changing<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
-    if (!this.trees.isFrozen(tree)) {
-      const answer = work(call)
-      if (!(answer instanceof Errno)) this.trees.changed(tree)
+    return this.#whenThawed(tree, call, later => {
+      // Before anything is written: a process that ends in between must not leave a changed tree that passes for its archive.
+      this.trees.changing(tree)
+      const answer = work(later)
+      if (!(answer instanceof Errno)) {
+        this.trees.changed(tree)
+        this.#unsynced ??= { sinceMs: performance.now() }
+      }
       return answer
-    }
+    })
+  }
+
+  /** The same for what changes nothing. */
+  #whenThawed<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    if (!this.trees.isFrozen(tree)) return work(call)
     const { uid, gid, pid } = call
     const answer = call.defer()
     this.trees.whenThawed(tree!, () => {
-      const late = this.#changing(tree, { uid, gid, pid, defer: () => answer }, work)
+      const late = this.#whenThawed(tree, { uid, gid, pid, defer: () => answer }, work)
       if (late !== LATER) answer(late)
     })
     return LATER
@@ -646,6 +905,12 @@ export class Incoming implements Subtree {
       return errnoByCode(code)
     }
   }
+}
+
+/** For live/, where it must not count as a change: rsync and touch -d set what is set already. */
+function saysNothingNew(node: StagedNode, { size, mode, uid, gid, atimeNs, mtimeNs }: AttrChange): boolean {
+  return (size === undefined || size === node.size) && (mode === undefined || (mode & 0o7777) === (node.mode & 0o7777)) && (uid === undefined || uid === node.uid)
+    && (gid === undefined || gid === node.gid) && (mtimeNs === undefined || mtimeNs === node.mtimeNs) && (atimeNs === undefined || atimeNs === node.atimeNs || mtimeNs !== undefined)
 }
 
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')

@@ -8,15 +8,24 @@ import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:f
 import { crc32 } from 'node:zlib'
 import { type MsgValue, MsgWriter, unpack } from '../../engine/msgpack.js'
 import { IntegrityError } from '../../engine/errors.js'
+import { files } from '../../engine/platform/files.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf } from '../../engine/text.js'
-import { type NodeFacts, Nodes, rootId, type StagedNode, typeMask } from './nodes.js'
+import { extentBytes, Extents } from './extents.js'
+import type { MadeArchive } from './policy.js'
+import { type NodeFacts, Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 
 const headerBytes = 8
+const maxGatheredBytes = 4 << 20
 const maxRecordBytes = 16 << 20
 
 /** Kinds of records. */
-const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8
+const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14
+/** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
+const maxRowsPerRecord = 1000
+
+/** What a journal says of the archives made of trees, by the tree's name (undefined: loose files). */
+export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed: boolean; opening?: boolean }>
 
 export class Journal {
   readonly #path: string
@@ -68,18 +77,88 @@ export class Journal {
     this.#append([kindXattr, id, bytesOf(name), value ?? null])
   }
 
+  /** Parts of a file are chunks of the repository: over what was there. */
+  cloned(id: number, extents: Extents): void {
+    for (const rows of recordsOf(extents)) this.#append([kindExtents, id, rows])
+  }
+
+  /** A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. */
+  cut(id: number, start: number, end: number): void {
+    this.#append([kindCut, id, start, end])
+  }
+
   /** A directory with all below it is gone: it became an archive. */
   dropped(parent: number, name: string): void {
     this.#append([kindDrop, parent, bytesOf(name)])
   }
 
+  /** A tree is an archive as it stands. */
+  committed(tree: string | undefined, made: MadeArchive): void {
+    this.#append([kindCommitted, tree === undefined ? null : bytesOf(tree), bytesOf(made.name), Buffer.from(made.id, 'hex'), made.tree === undefined ? null : bytesOf(made.tree)])
+  }
+
+  /** It is not any more: comes before the first change. */
+  changed(tree: string | undefined): void {
+    this.#append([kindChanged, tree === undefined ? null : bytesOf(tree)])
+  }
+
+  /** Its files are being taken from an archive; `committed` says that they are all there. */
+  opening(tree: string): void {
+    this.#append([kindOpening, bytesOf(tree)])
+  }
+
+  /** Records of `work` are written in large pieces. */
+  together(work: () => void): void {
+    this.#gathered = []
+    try {
+      work()
+      this.#flush()
+    } finally {
+      this.#gathered = undefined
+      this.#gatheredBytes = 0
+    }
+  }
+  #gathered: Buffer[] | undefined
+  #gatheredBytes = 0
+
+  #flush(): void {
+    const bytes = Buffer.concat(this.#gathered!)
+    this.#gathered = []
+    this.#gatheredBytes = 0
+    files.writeAll(this.#fd, bytes)
+  }
+
+  /** It left the box, or lost its name. */
+  forgotten(tree: string | undefined): void {
+    this.#append([kindForgotten, tree === undefined ? null : bytesOf(tree)])
+  }
+
+  /** Nothing is staged: the records cancel each other out. Until this is durable, the old ones say the same. */
+  empty(): void {
+    files.truncateOpen(this.#fd, 0)
+    this.#length = 0
+  }
+
+  /** Bytes of it. */
+  get length(): number {
+    return this.#length
+  }
+  #length = 0
+
   #append(fields: readonly MsgValue[]): void {
     const record = encode(this.#writer, fields)
+    this.#length += record.length
+    if (this.#gathered) {
+      this.#gathered.push(Buffer.from(record))
+      this.#gatheredBytes += record.length
+      if (this.#gatheredBytes > maxGatheredBytes) this.#flush()
+      return
+    }
     for (let done = 0; done < record.length; ) done += writeSync(this.#fd, record, done)
   }
 
   /** Replaces the journal by what is needed to make the nodes as they are. */
-  rewrite(nodes: Nodes): void {
+  rewrite(nodes: Nodes, archives: MadeArchives = new Map()): void {
     const records: Buffer[] = []
     const writer = new MsgWriter(1024)
     const seen = new Set<number>()
@@ -95,12 +174,19 @@ export class Journal {
         seen.add(id)
         add([kindNew, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null])
         for (const [attribute, value] of node.xattrs ?? []) add([kindXattr, id, bytesOf(attribute), value])
+        if (node.extents) for (const rows of recordsOf(node.extents)) add([kindExtents, id, rows])
         if (node.children) visit(node)
         // What happened in a directory changed its times.
         if (node.children) add([kindAttributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs])
       }
     }
     visit(nodes.get(rootId)!)
+    for (const [tree, { made, changed }] of archives) {
+      const name = tree === undefined ? null : bytesOf(tree)
+      add([kindCommitted, name, bytesOf(made.name), Buffer.from(made.id, 'hex'), made.tree === undefined ? null : bytesOf(made.tree)])
+      if (changed) add([kindChanged, name])
+    }
+    this.#length = records.reduce((sum, { length }) => sum + length, 0)
     closeSync(this.#fd)
     try {
       saveFile(this.#path, Buffer.concat(records), { mode: 0o600 })
@@ -125,13 +211,18 @@ function encode(writer: MsgWriter, fields: readonly MsgValue[]): Buffer {
   return record
 }
 
+function* recordsOf(extents: Extents): Generator<Buffer> {
+  const { rows } = extents
+  for (let at = 0; at < rows.length; at += maxRowsPerRecord * extentBytes) yield rows.subarray(at, at + maxRowsPerRecord * extentBytes)
+}
+
 const zeroHeader = Buffer.alloc(headerBytes)
 
 /**
  * Applies a journal to empty nodes. Damaged records cost what they said and no more; a torn end is normal. Returns how many
- * records could not be used.
+ * records could not be used. `archives` receives which trees are archives already.
  */
-export function replay(path: string, nodes: Nodes): number {
+export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map()): number {
   if (!existsSync(path)) return 0
   const bytes = readFileSync(path)
   let lost = 0
@@ -147,7 +238,7 @@ export function replay(path: string, nodes: Nodes): number {
       continue
     }
     try {
-      if (!apply(unpack(Buffer.from(payload)), nodes)) lost++
+      if (!apply(unpack(Buffer.from(payload)), nodes, archives)) lost++
     } catch {
       lost++
     }
@@ -171,7 +262,7 @@ function nextRecord(bytes: Buffer, from: number): number {
 }
 
 /** False if the record speaks of something that is not there, because the record that made it was lost. */
-function apply(record: MsgValue, nodes: Nodes): boolean {
+function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean {
   if (!Array.isArray(record)) return false
   const number = (index: number): number => {
     const value = record[index]
@@ -182,10 +273,16 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
     const value = record[index]
     return typeof value === 'bigint' ? value : BigInt(number(index))
   }
-  const name = (index: number): string => {
+  const bytes = (index: number): Buffer => {
     const value = record[index]
     if (!Buffer.isBuffer(value)) throw new IntegrityError('a record of the journal lacks a name')
-    return byteString(value)
+    return value
+  }
+  const name = (index: number): string => byteString(bytes(index))
+  const optionalName = (index: number): string | undefined => (record[index] === null ? undefined : name(index))
+  /** A tree whose name is gone or another's is nobody's archive. */
+  const forgetTree = (parent: StagedNode | undefined, index: number): void => {
+    if (parent?.id === rootId) archives.delete(name(index))
   }
   const directory = (index: number): StagedNode | undefined => {
     const node = nodes.get(number(index))
@@ -201,6 +298,11 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
         target: Buffer.isBuffer(record[11]) ? record[11] : undefined,
       }
       nodes.add(parent, name(3), facts, number(1))
+      if (parent.id === rootId) {
+        // Whatever else was lost: what is new is in no archive.
+        if ((facts.mode & typeMask) === typeDirectory) archives.delete(name(3))
+        else if (archives.has(undefined)) archives.get(undefined)!.changed = true
+      }
       return true
     }
     case kindLink: {
@@ -211,6 +313,7 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
     }
     case kindUnlink: {
       const parent = directory(1)
+      forgetTree(parent, 2)
       const node = parent && nodes.unlink(parent, name(2))
       if (node && node.nlink === 0) nodes.forget(node.id)
       return node !== undefined
@@ -219,8 +322,8 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
       const [parent, newParent] = [directory(1), directory(3)]
       if (!parent || !newParent || !nodes.child(parent, name(2))) return false
       // A directory below itself would be a tree without end.
-      const moved = nodes.child(parent, name(2))!
-      if (moved.children && nodes.isWithin(newParent, moved)) return false
+      const moving = nodes.child(parent, name(2))!
+      if (moving.children && nodes.isWithin(newParent, moving)) return false
       const over = nodes.child(newParent, name(4))
       if (over?.children && (over.children.size > 0 || nodes.isWithin(parent, over))) return false
       if (over && over !== nodes.child(parent, name(2))) {
@@ -228,6 +331,11 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
         if (over.nlink === 0) nodes.forget(over.id)
       }
       nodes.move(parent, name(2), newParent, name(4))
+      const moved = parent.id === rootId ? archives.get(name(2)) : undefined
+      forgetTree(parent, 2)
+      forgetTree(newParent, 4)
+      // Under another name it makes another archive, but still in the place of the former one.
+      if (moved && newParent.id === rootId) archives.set(name(4), { ...moved, changed: true })
       return true
     }
     case kindExchange: {
@@ -236,6 +344,8 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
       const [a, b] = [nodes.child(parent, name(2))!, nodes.child(other, name(4))!]
       if ((a.children && nodes.isWithin(other, a)) || (b.children && nodes.isWithin(parent, b))) return false
       nodes.exchange(parent, name(2), other, name(4))
+      forgetTree(parent, 2)
+      forgetTree(other, 4)
       return true
     }
     case kindAttributes: {
@@ -253,26 +363,54 @@ function apply(record: MsgValue, nodes: Nodes): boolean {
       else node.xattrs?.delete(name(2))
       return true
     }
+    case kindExtents: {
+      const node = nodes.get(number(1))
+      const extents = new Extents(bytes(2))
+      if (!node || node.children || !extents.isSound) return false
+      ;(node.extents ??= new Extents()).put(extents)
+      return true
+    }
+    case kindCut: {
+      const node = nodes.get(number(1))
+      if (!node) return false
+      node.extents?.remove(number(2), number(3))
+      return true
+    }
     case kindDrop: {
       const parent = directory(1)
       const node = parent && nodes.child(parent, name(2))
       if (!node) return false
       dropTree(nodes, parent, name(2))
+      forgetTree(parent, 2)
       return true
     }
+    case kindCommitted:
+      archives.set(optionalName(1), { made: { name: name(2), id: bytes(3).toString('hex'), tree: optionalName(4) }, changed: false })
+      return true
+    case kindChanged: {
+      const known = archives.get(optionalName(1))
+      if (known) known.changed = true
+      return known !== undefined
+    }
+    case kindOpening:
+      archives.set(name(1), { made: { name: '', id: '', tree: undefined }, changed: true, opening: true })
+      return true
+    case kindForgotten:
+      archives.delete(optionalName(1))
+      return true
   }
   return false
 }
 
-/** Forgets a name with all below it. Returns the ids of files whose last name that was. */
-export function dropTree(nodes: Nodes, parent: StagedNode, name: string): number[] {
-  const gone: number[] = []
+/** Forgets a name with all below it. Returns the files whose last name that was. */
+export function dropTree(nodes: Nodes, parent: StagedNode, name: string): StagedNode[] {
+  const gone: StagedNode[] = []
   const node = nodes.unlink(parent, name)
   if (!node) return gone
   for (const child of [...(node.children?.keys() ?? [])]) gone.push(...dropTree(nodes, node, child))
   if (node.children || node.nlink === 0) {
     nodes.forget(node.id)
-    if (!node.children) gone.push(node.id)
+    if (!node.children) gone.push(node)
   }
   return gone
 }

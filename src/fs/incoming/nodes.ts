@@ -1,4 +1,5 @@
 /** Staged files and directories in memory: a plain POSIX tree, without disk or kernel. Names are byte strings. */
+import type { Extents } from './extents.js'
 
 export const rootId = 1
 export const typeMask = 0o170000, typeDirectory = 0o040000, typeFile = 0o100000, typeSymlink = 0o120000
@@ -27,6 +28,10 @@ export interface StagedNode {
   /** Open handles, and those of them that may write. */
   opens: number
   writers: number
+  /** Files: what of it are chunks of the repository; undefined if nothing. */
+  extents: Extents | undefined
+  /** The extents hold the whole file, and there is no spool file beneath them. */
+  bare: boolean
   /** Data was written since its attributes were journalled. */
   dirty: boolean
 }
@@ -158,6 +163,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, dirty: false,
+    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, dirty: false,
   }
 }

@@ -65,6 +65,10 @@ export class Spool {
     }
   }
 
+  exists(id: number): boolean {
+    return this.#open.has(id) || statSync(this.path(id), { throwIfNoEntry: false }) !== undefined
+  }
+
   close(id: number): void {
     const fd = this.#open.get(id)
     if (fd === undefined) return

@@ -4,8 +4,11 @@
  */
 import { mkdirSync, statfsSync } from 'node:fs'
 import { join } from 'node:path'
-import { dropTree, Journal, replay } from './journal.js'
+import { files } from '../../engine/platform/files.js'
+import { type FinishedTree, markName } from './frozen.js'
+import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import type { Place } from './policy.js'
 import { Spool } from './spool.js'
 
 export interface StagingOptions {
@@ -13,8 +16,13 @@ export interface StagingOptions {
   /** Bytes that may be staged; undefined: as the disk allows. */
   readonly maxBytes: number | undefined
   readonly rootFacts: NodeFacts
-  /** A tree whose archive was committed just before an earlier process ended: a name, or null for loose files. */
-  readonly alreadyCommitted?: string | null | undefined
+  /** Ids of all archives in the repository: what was staged for one of them is safe there. */
+  readonly archiveIds: ReadonlySet<string>
+  /** A tree whose archive was committed just before an earlier process ended. */
+  readonly finished?: FinishedTree | undefined
+  readonly place: Place
+  /** live: id of the newest archive of a series. */
+  readonly newest?: ((series: string) => string | undefined) | undefined
 }
 
 export class Staging {
@@ -22,6 +30,10 @@ export class Staging {
   readonly nodes: Nodes
   readonly journal: Journal
   readonly spool: Spool
+  /** What earlier processes made of trees that changed since. */
+  readonly made: MadeArchives = new Map()
+  /** live: series that were open, whose files are to be taken from their newest archives. */
+  readonly toOpen = new Set<string>()
   /** Journal records that could not be used. */
   readonly lostRecords: number
   readonly #maxBytes: number
@@ -34,20 +46,60 @@ export class Staging {
     this.nodes = new Nodes(options.rootFacts)
     this.spool = new Spool(options.folder)
     const path = join(options.folder, 'journal')
-    this.lostRecords = replay(path, this.nodes)
+    this.lostRecords = replay(path, this.nodes, this.made)
     this.#adoptSizes()
     this.journal = Journal.open(path)
-    if (options.alreadyCommitted !== undefined) this.drop(options.alreadyCommitted ?? undefined)
-    this.journal.rewrite(this.nodes)
+    if (options.place === 'live') this.#dropOutdated(options)
+    else this.#dropArchived(options)
+    this.journal.rewrite(this.nodes, this.made)
+    this.forgetMark()
     this.spool.removeOrphans(id => isFile(this.nodes.get(id) ?? nobody))
+  }
+
+  /**
+   * Trees that an archive holds as they are. The mark of a commit under way counts only if the journal does not know of that
+   * archive: what happened to the tree after it did is in the journal.
+   */
+  #dropArchived({ finished, archiveIds }: StagingOptions): void {
+    if (finished && this.made.get(finished.tree)?.made.id !== finished.archive) this.drop(finished.tree)
+    for (const [tree, { made, changed }] of [...this.made]) {
+      if (!archiveIds.has(made.id)) this.made.delete(tree)
+      else if (!changed) this.drop(tree)
+    }
+  }
+
+  /** Series that did not change and of which there is a newer archive, or that were being opened: they begin anew. */
+  #dropOutdated({ finished, newest }: StagingOptions): void {
+    if (finished?.tree !== undefined && this.made.get(finished.tree)?.made.id !== finished.archive) {
+      this.made.set(finished.tree, { made: { name: finished.archiveName, id: finished.archive, tree: finished.tree }, changed: false })
+    }
+    for (const [series, { made, changed, opening }] of [...this.made]) {
+      if (series === undefined) continue
+      const latest = newest?.(series)
+      // With a damaged journal nobody knows what is missing from it.
+      const whole = latest === undefined || (latest === made.id && this.lostRecords === 0)
+      if (!opening && (changed || whole)) continue
+      this.drop(series)
+      this.toOpen.add(series)
+    }
+  }
+
+  /** The journal has what the mark said. */
+  forgetMark(): void {
+    files.removeIfThere(join(this.folder, markName))
   }
 
   /** The spool knows best how much was written, and when, if the process ended before the journal heard of it. */
   #adoptSizes(): void {
     for (const node of this.nodes.all()) {
       if (!isFile(node)) continue
-      node.size = this.spool.stat(node.id).size
-      this.#bytes += node.size
+      node.bare = node.extents !== undefined && !this.spool.exists(node.id)
+      node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
+      // Beyond the spool's size nothing was ever promised.
+      node.extents?.remove(node.size, Infinity)
+      if (node.extents?.count === 0) node.extents = undefined
+      const { size } = node
+      this.#bytes += size - (node.extents?.bytes ?? 0)
     }
   }
 
@@ -58,8 +110,12 @@ export class Staging {
     for (const gone of names) {
       if (!this.nodes.child(root, gone)) continue
       this.journal.dropped(rootId, gone)
-      for (const id of dropTree(this.nodes, root, gone)) this.spool.remove(id)
+      for (const node of dropTree(this.nodes, root, gone)) this.#removeContents(node)
     }
+    this.journal.forgotten(name)
+    this.made.delete(name)
+    // The journal of an empty box says nothing, at whatever length.
+    if (root.children!.size === 0 && this.journal.length > maxEmptyJournalBytes) this.journal.empty()
     return names
   }
 
@@ -75,10 +131,13 @@ export class Staging {
   /** A node without names and handles. */
   forget(node: StagedNode): void {
     this.nodes.forget(node.id)
-    if (isFile(node)) {
-      this.#bytes -= node.size
-      this.spool.remove(node.id)
-    }
+    this.#removeContents(node)
+  }
+
+  #removeContents(node: StagedNode): void {
+    if (!isFile(node)) return
+    this.#bytes -= node.size - (node.extents?.bytes ?? 0)
+    if (!node.bare) this.spool.remove(node.id)
   }
 
   statfs(): { blocks: number; bfree: number; bavail: number; files: number; ffree: number; bsize: number } {
@@ -93,4 +152,5 @@ export class Staging {
   }
 }
 
+const maxEmptyJournalBytes = 1 << 20
 const nobody = { mode: 0 } as StagedNode

@@ -1,54 +1,106 @@
 /** The staged trees of the drop box: which there are, what state each is in, and making archives of them. */
 import type { Log } from '../../engine/log.js'
-import { bytesOf, shownText } from '../../engine/text.js'
+import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
-import type { CommitReply, WireError } from '../engine-port.js'
+import type { CommitNumbers, CommitProgress, CommitReply, WireError } from '../engine-port.js'
 import { type FrozenItem, type FrozenTree } from './frozen.js'
+import type { Journal } from './journal.js'
 import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
-import { due, failedState, type PolicyOptions, type StagedTree } from './policy.js'
-import type { Spool } from './spool.js'
+import { describe, due, failedState, type Place, type PolicyOptions, type StagedTree, waitingState } from './policy.js'
+import type { Staging } from './staging.js'
 
 export type CommitDone = (error: WireError | undefined, reply: CommitReply | undefined) => void
 
+/** One archive made by this mount. */
+export interface MadeCommit extends CommitNumbers {
+  /** Byte string. */
+  readonly archive: string
+  readonly atMs: number
+}
+
+/** What happens to trees is told here, in words for people. */
+export interface TreeListener {
+  /** `text` as in user.borgfs.state, `left` for a tree that left the box. */
+  state(tree: StagedTree, text: string): void
+  committed?(tree: StagedTree): void
+}
+
+/** How often the host is asked whether there is room again. */
+const roomLookMs = 2000
+/** What must have been made free before a commit is tried again at once. */
+const worthwhileRoom = 1 << 20
+const maxNamesTold = 5
+const maxCommitsKept = 20
+
 export class Trees {
+  /** The last commits, the newest last. */
+  readonly commits: MadeCommit[] = []
   readonly #nodes: Nodes
-  readonly #spool: Spool
+  readonly #staging: Staging
   readonly #client: EngineClient
   readonly #log: Log
-  readonly #options: PolicyOptions & { readonly stagingFolder: string }
+  readonly #options: PolicyOptions
+  readonly #listener: TreeListener
   /** By name; what lies directly in incoming/ under undefined. */
   readonly #trees = new Map<string | undefined, StagedTree>()
   /** Operations that wait until the tree they want to change is an archive or not. */
   readonly #waiting = new Map<StagedTree, (() => void)[]>()
+  /** What was told last of each tree. */
+  readonly #told = new Map<StagedTree, string>()
+  /** Trees of which the journal knows that they changed since their archive was made. */
+  readonly #changeNoted = new Set<StagedTree>()
   /** Called when a committed tree is to leave the box. */
   readonly #leave: (tree: StagedTree) => void
+  #room: { freeBytes: number; atMs: number } | undefined
 
-  constructor(nodes: Nodes, spool: Spool, client: EngineClient, options: PolicyOptions & { readonly stagingFolder: string }, leave: (tree: StagedTree) => void) {
-    this.#nodes = nodes
-    this.#spool = spool
+  readonly #place: Place
+
+  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void) {
+    this.#place = place
+    this.#nodes = staging.nodes
+    this.#staging = staging
     this.#client = client
     this.#log = client
     this.#options = options
+    this.#listener = listener
     this.#leave = leave
     // What an earlier process left.
-    for (const [name, id] of nodes.get(rootId)!.children!) this.of(nodes.get(id)!.children ? name : undefined)
+    for (const [name, id] of this.#nodes.get(rootId)!.children!) this.of(this.#nodes.get(id)!.children ? name : undefined)
+    for (const [name, { made, changed }] of staging.made) {
+      const tree = this.#trees.get(name)
+      if (!tree) continue
+      tree.made = made
+      if (changed) this.#changeNoted.add(tree)
+      else tree.state = { kind: 'committed', archive: made.name, atMs: performance.now() }
+    }
   }
 
   get options(): PolicyOptions {
     return this.#options
   }
 
+  get #journal(): Journal {
+    return this.#staging.journal
+  }
+
+  all(): Iterable<StagedTree> {
+    return this.#trees.values()
+  }
+
   /** The tree of a name below incoming/, made when it is first asked for. */
   of(name: string | undefined): StagedTree {
     let tree = this.#trees.get(name)
     if (!tree) {
-      tree = { name, state: { kind: 'writing' }, changedAtMs: performance.now(), writers: 0, empty: true }
+      tree = {
+        place: this.#place, name, state: { kind: 'writing' }, frozen: false, made: undefined, problem: undefined, changedAtMs: performance.now(), version: 0, newBytes: undefined,
+        writers: 0, empty: true,
+      }
       this.#trees.set(name, tree)
     }
     return tree
   }
 
-  find(name: string): StagedTree | undefined {
+  find(name: string | undefined): StagedTree | undefined {
     return this.#trees.get(name)
   }
 
@@ -68,23 +120,52 @@ export class Trees {
   }
 
   forget(name: string | undefined): void {
+    const tree = this.#trees.get(name)
+    if (!tree) return
     this.#trees.delete(name)
+    if (this.#told.delete(tree)) this.#listener.state(tree, 'left')
+    this.#changeNoted.delete(tree)
   }
 
+  /** A tree has another name: what is made of it still takes the place of what was made before. */
   renamed(from: string, to: string): void {
+    const before = this.#trees.get(from)
     this.#trees.delete(from)
-    this.changed(this.of(to))
+    if (before) this.#told.delete(before)
+    const tree = this.of(to)
+    tree.made = before?.made
+    if (tree.made) this.#changeNoted.add(tree)
+    this.changed(tree)
+  }
+
+  /** A series was opened: its tree is as its newest archive. */
+  opened(name: string, archive: { readonly name: Uint8Array; readonly id: string }): void {
+    const tree = this.of(name)
+    tree.made = { name: byteString(archive.name), id: archive.id, tree: name }
+    this.#journal.committed(name, tree.made)
+    this.#changeNoted.delete(tree)
+    tree.state = { kind: 'committed', archive: tree.made.name, atMs: performance.now() }
+    tree.empty = this.isEmpty(tree)
+  }
+
+  /** To be called before a tree is changed: from now on the journal does not take it for its archive. */
+  changing(tree: StagedTree | undefined): void {
+    if (!tree?.made || this.#changeNoted.has(tree)) return
+    this.#changeNoted.add(tree)
+    this.#journal.changed(tree.name)
   }
 
   /** Something in it changed: it is no archive's copy any more. */
   changed(tree: StagedTree | undefined): void {
     if (!tree) return
     tree.changedAtMs = performance.now()
+    tree.version++
+    tree.problem = undefined
     if (tree.state.kind === 'committed') tree.state = { kind: 'writing' }
   }
 
   isFrozen(tree: StagedTree | undefined): boolean {
-    return tree?.state.kind === 'committing'
+    return tree?.frozen === true
   }
 
   /** Runs `work` when the tree is not being committed any more. */
@@ -95,31 +176,99 @@ export class Trees {
   }
 
   tick(nowMs: number): void {
-    for (const tree of this.#trees.values()) tree.empty = this.#isEmpty(tree)
+    let noRoom = false
+    for (const tree of this.#trees.values()) {
+      tree.empty = this.isEmpty(tree)
+      noRoom ||= tree.state.kind === 'failed' && tree.state.noRoom && !tree.frozen
+    }
+    if (noRoom) this.#lookForRoom(nowMs)
     const { commit, leave } = due(this.#trees.values(), nowMs, this.#options)
     for (const tree of leave) this.#leave(tree)
-    for (const tree of commit) this.commit(tree, undefined, () => {})
+    for (const tree of commit) this.commit(tree, { patient: false }, () => {})
+    for (const tree of this.#trees.values()) this.#tell(tree, nowMs)
   }
 
-  #isEmpty(tree: StagedTree): boolean {
+  #tell(tree: StagedTree, nowMs = performance.now()): void {
+    if (tree.name === undefined && tree.empty && tree.state.kind !== 'committed') return
+    const text = describe(tree, nowMs, this.#options)
+    // One line for a commit, not one for each percent.
+    const line = tree.state.kind === 'committing' ? 'committing' : text
+    if (this.#told.get(tree) === line) return
+    this.#told.set(tree, line)
+    this.#listener.state(tree, line)
+  }
+
+  isEmpty(tree: StagedTree): boolean {
     const root = this.#nodes.get(rootId)!
     if (tree.name !== undefined) return (this.#nodes.child(root, tree.name)?.children?.size ?? 0) === 0
     for (const id of root.children!.values()) if (!this.#nodes.get(id)?.children) return false
     return true
   }
 
-  /** Makes an archive of a tree. It is frozen meanwhile; on failure it is as before. */
-  commit(tree: StagedTree, exactName: Buffer | undefined, done: CommitDone): void {
+  /** True if there is something of it. */
+  exists(tree: StagedTree): boolean {
+    return tree.name === undefined ? !this.isEmpty(tree) : this.#nodes.child(this.#nodes.get(rootId)!, tree.name)?.children !== undefined
+  }
+
+  /** Once there is more room than when a commit failed for want of it, it is tried again. */
+  #lookForRoom(nowMs: number): void {
+    if (this.#room && nowMs - this.#room.atMs < roomLookMs) return
+    const before = this.#room?.freeBytes
+    this.#room = { freeBytes: before ?? Infinity, atMs: nowMs }
+    this.#client.request({ kind: 'statfs' }, (error, value) => {
+      if (error) return
+      const freeBytes = value.bavail * value.frsize
+      this.#room = { freeBytes: Math.min(before ?? Infinity, freeBytes), atMs: nowMs }
+      if (before === undefined || freeBytes < before + worthwhileRoom) return
+      this.#room = undefined
+      for (const tree of this.#trees.values()) if (tree.state.kind === 'failed' && tree.state.noRoom) tree.state = { ...tree.state, retryAtMs: 0 }
+    })
+  }
+
+  /** Why a commit that was asked for must be refused now: files are open for writing. Undefined if nothing speaks against it. */
+  refusal(tree: StagedTree): string | undefined {
+    if (tree.writers === 0) return undefined
+    const open: string[] = []
+    for (const { node, path } of this.#walk(tree)) if (node.writers > 0) open.push(shownText(bytesOf(path)))
+    const names = open.length === 0 ? 'a deleted file' : `${open.slice(0, maxNamesTold).join(', ')}${open.length > maxNamesTold ? ` and ${open.length - maxNamesTold} more` : ''}`
+    return `still open for writing: ${names}`
+  }
+
+  /** A commit that was asked for and refused: for whoever asked, the log and the events. */
+  refused(tree: StagedTree, sentence: string): void {
+    tree.problem = sentence
+    this.#log.write('warning', 'borg.fuse', `${shownPath(tree)} was not committed: ${sentence}`)
+    this.#listener.state(tree, `not committed: ${sentence}`)
+  }
+
+  /**
+   * Makes an archive of a tree, in the place of the one made of it before. It is frozen meanwhile; on failure it is as before. `patient`:
+   * somebody waits for it.
+   */
+  commit(tree: StagedTree, options: { exactName?: Buffer; patient: boolean }, done: CommitDone): void {
     const before = tree.state
     const frozen = this.#freeze(tree)
-    tree.state = { kind: 'committing' }
-    this.#client.request({ kind: 'commit', staged: frozen, ...(exactName ? { exactName } : {}) }, (error, reply) => {
-      if (error) {
-        tree.state = failedState(before, error.message, performance.now())
-        this.#log.write('warning', 'borg.fuse', `incoming/${tree.name === undefined ? '' : shownText(bytesOf(tree.name))} stays staged: ${error.message}`)
-      } else {
-        tree.state = { kind: 'committed', archive: Buffer.from(reply.archive.name).toString('latin1'), atMs: performance.now() }
+    const { made } = tree
+    tree.frozen = true
+    if (before.kind !== 'waiting') tree.state = { kind: 'committing', percent: 0 }
+    tree.problem = undefined
+    let holder = before.kind === 'waiting' ? before.holder : undefined
+    const heard = (progress: CommitProgress): void => {
+      if (progress.kind === 'committing') tree.state = progress
+      else {
+        holder = progress.holder ?? holder
+        tree.state = waitingState(holder, performance.now())
       }
+      this.#tell(tree)
+    }
+    this.#client.request({
+      kind: 'commit', staged: frozen, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
+      ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
+    }, (error, reply) => {
+      tree.frozen = false
+      if (error) this.#failed(tree, before, error, holder)
+      else this.#succeeded(tree, reply)
+      this.#tell(tree)
       done(error, reply)
       // After whoever renamed was answered: what this tells the kernel waits for locks that a rename holds until then, and a process
       // killed in between would leave both waiting for ever. And before any further request, which may ask for the new name.
@@ -127,48 +276,107 @@ export class Trees {
       const waiting = this.#waiting.get(tree) ?? []
       this.#waiting.delete(tree)
       for (const work of waiting) work()
-    })
+    }, heard)
+    this.#tell(tree)
+  }
+
+  #succeeded(tree: StagedTree, { archive: { name, id }, numbers }: CommitReply): void {
+    const archive = byteString(name)
+    tree.made = { name: archive, id, tree: tree.name }
+    tree.newBytes = numbers.newBytes
+    this.#changeNoted.delete(tree)
+    // The order matters: the mark is what says the same until the journal does.
+    this.#journal.committed(tree.name, tree.made)
+    this.#staging.forgetMark()
+    tree.state = { kind: 'committed', archive, atMs: performance.now() }
+    this.#listener.committed?.(tree)
+    this.commits.push({ archive, atMs: Date.now(), ...numbers })
+    if (this.commits.length > maxCommitsKept) this.commits.shift()
+  }
+
+  #failed(tree: StagedTree, before: StagedTree['state'], error: WireError, holder: string | undefined): void {
+    const nowMs = performance.now()
+    tree.problem = error.message
+    if (error.msgid === 'LockTimeout') {
+      tree.state = waitingState(holder, nowMs)
+      tree.problem = describe(tree, nowMs, this.#options)
+      return
+    }
+    const noRoom = error.code === 'ENOSPC' || error.code === 'EDQUOT'
+    tree.state = failedState(before, error.message, nowMs, noRoom)
+    if (noRoom) this.#room = undefined
+    this.#log.write('warning', 'borg.fuse', `${shownPath(tree)} stays staged: ${error.message}`)
   }
 
   /** Commits everything that is not in an archive yet, one tree after the other; the sentences of what could not be. */
   commitAll(done: (failures: string[]) => void): void {
-    for (const tree of this.#trees.values()) tree.empty = this.#isEmpty(tree)
-    const left = [...this.#trees.values()].filter(tree => !tree.empty && tree.writers === 0 && tree.state.kind !== 'committed')
+    for (const tree of this.#trees.values()) tree.empty = this.isEmpty(tree)
+    const left = [...this.#trees.values()].filter(tree => !tree.empty && tree.state.kind !== 'committed')
     const failures: string[] = []
     const next = (): void => {
       const tree = left.shift()
       if (!tree) return done(failures)
       if (this.isFrozen(tree)) {
         this.whenThawed(tree, () => {
-          left.unshift(tree)
-          if ((tree.state as StagedTree['state']).kind === 'committed') left.shift()
+          if (tree.state.kind !== 'committed') left.unshift(tree)
           next()
         })
         return
       }
-      this.commit(tree, undefined, error => {
-        if (error) failures.push(`incoming/${tree.name === undefined ? '' : shownText(bytesOf(tree.name))} stays staged for the next mount: ${error.message}`)
+      const refusal = this.refusal(tree)
+      if (refusal !== undefined) {
+        this.refused(tree, refusal)
+        failures.push(`${shownPath(tree)} stays staged for the next mount: ${refusal}`)
+        return next()
+      }
+      this.commit(tree, { patient: true }, error => {
+        if (error) failures.push(`${shownPath(tree)} stays staged for the next mount: ${tree.problem ?? error.message}`)
         next()
       })
     }
     next()
   }
 
-  #freeze(tree: StagedTree): FrozenTree {
+  *#walk(tree: StagedTree): Generator<{ node: StagedNode; path: string }> {
     const root = this.#nodes.get(rootId)!
-    const items: FrozenItem[] = []
-    const add = (node: StagedNode, path: string): void => {
-      const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink } = node
-      items.push({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, spool: isFile(node) && node.size > 0 ? this.#spool.path(id) : undefined })
-    }
     if (tree.name !== undefined) {
-      for (const { node, path } of this.#nodes.walk(this.#nodes.child(root, tree.name)!)) add(node, path)
-    } else {
-      for (const [name, id] of root.children!) {
-        const node = this.#nodes.get(id)
-        if (node && !node.children) add(node, name)
-      }
+      const top = this.#nodes.child(root, tree.name)
+      if (top) yield* this.#nodes.walk(top)
+      return
     }
-    return { name: tree.name, items, stagingFolder: this.#options.stagingFolder }
+    for (const [name, id] of root.children!) {
+      const node = this.#nodes.get(id)
+      if (node && !node.children) yield { node, path: name }
+    }
   }
+
+  /** Files and bytes of a tree; names of one file count once. */
+  count(tree: StagedTree): { files: number; bytes: number } {
+    let files = 0, bytes = 0
+    const seen = new Set<number>()
+    for (const { node } of this.#walk(tree)) {
+      if (node.children || (node.nlink > 1 && seen.has(node.id))) continue
+      if (node.nlink > 1) seen.add(node.id)
+      files++
+      if (isFile(node)) bytes += node.size
+    }
+    return { files, bytes }
+  }
+
+  #freeze(tree: StagedTree): FrozenTree {
+    const items: FrozenItem[] = []
+    let bytes = 0
+    for (const { node, path } of this.#walk(tree)) {
+      const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink } = node
+      if (isFile(node)) bytes += node.size
+      const spool = isFile(node) && node.size > 0 ? this.#staging.spool.path(id) : undefined
+      items.push({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, spool, extents: node.extents && new Uint8Array(node.extents.rows) })
+    }
+    return { name: tree.name, items, bytes, stagingFolder: this.#staging.folder }
+  }
+}
+
+/** As a person would find it. */
+export function shownPath(tree: StagedTree): string {
+  return tree.name === undefined ? tree.place : `${tree.place}/${shownText(bytesOf(tree.name))}`
 }

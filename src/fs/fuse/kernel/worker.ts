@@ -1,19 +1,15 @@
 /** The body of the FUSE thread: makes the filesystem, serves it until it is unmounted, then lets incoming/ finish. */
 import { type MessagePort, workerData } from 'node:worker_threads'
-import type { FsCore } from '../../core.js'
+import { type DriveParts, makeDrive } from '../../drive.js'
 import { EngineClient } from '../../engine-client.js'
 import type { MountView, ToEngine, ToFuse } from '../../engine-port.js'
-import { Incoming, type IncomingOptions } from '../../incoming/incoming.js'
-import type { Subtree } from '../../subtree.js'
-import { VirtualFs } from '../../virtual-fs.js'
 import { KernelLoop } from './loop.js'
 
 export interface FuseThreadData {
   readonly fd: number
   readonly wakeFd: number
   readonly view: MountView
-  /** Absent where nothing can be written. */
-  readonly incoming: IncomingOptions | undefined
+  readonly parts: DriveParts
   readonly onlyUid: number | undefined
 }
 
@@ -21,7 +17,7 @@ const tickMs = 250
 
 /** The thread is started, and its code loaded, before it is known what it will serve. */
 const { port } = workerData as { port: MessagePort }
-const { fd, wakeFd, view, incoming: incomingOptions, onlyUid } = await new Promise<FuseThreadData>(resolve => port.once('message', resolve))
+const { fd, wakeFd, view, parts, onlyUid } = await new Promise<FuseThreadData>(resolve => port.once('message', resolve))
 
 const client = new EngineClient({ post: (message: ToEngine, transfer) => port.postMessage(message, transfer ? [...transfer] : []) })
 const loop = new KernelLoop({
@@ -29,15 +25,7 @@ const loop = new KernelLoop({
   onMessage: message => receive(message as ToFuse),
   tick: nowMs => fs.tick(nowMs),
 })
-const parts = new Map<string, Subtree>()
-const incoming = incomingOptions && new Incoming(incomingOptions, client, loop.notices)
-if (incoming) parts.set('incoming', incoming)
-const fs: VirtualFs & FsCore = new VirtualFs({ view, client, notices: loop.notices, parts })
-
-client.onFinish = () => {
-  if (incoming) incoming.trees.commitAll(failures => client.finished(failures))
-  else client.finished([])
-}
+const fs = makeDrive(view, parts, client, loop.notices)
 
 function receive(message: ToFuse): void {
   client.deliver(message)

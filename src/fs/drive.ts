@@ -1,0 +1,49 @@
+/** What a mount shows beside its archives, put together for whichever transport serves it. */
+import type { KernelNotices } from './core.js'
+import type { EngineClient } from './engine-client.js'
+import type { MountView } from './engine-port.js'
+import { Incoming, type IncomingOptions } from './incoming/incoming.js'
+import { newestOf } from './incoming/series.js'
+import { shownPath, type TreeListener, type Trees } from './incoming/trees.js'
+import { Events } from './status/events.js'
+import { Report, type ReportFacts } from './status/report.js'
+import { eventsName, StatusDir } from './status/status-dir.js'
+import type { Subtree } from './subtree.js'
+import { type ArchiveChanges, VirtualFs } from './virtual-fs.js'
+
+export interface DriveParts {
+  /** Absent where nothing can be written. */
+  readonly incoming: IncomingOptions | undefined
+  readonly live: IncomingOptions | undefined
+  /** Whether archives can be changed as directories. Absent where nothing can be written. */
+  readonly changes: ArchiveChanges | undefined
+  /** Absent for a narrowed view, which is exactly Borg's. */
+  readonly report: ReportFacts | undefined
+}
+
+/** The filesystem, and its answer to the end: `client.onFinish` commits what is staged. */
+export function makeDrive(view: MountView, { incoming: options, live: liveOptions, changes, report: facts }: DriveParts, client: EngineClient, notices: KernelNotices): VirtualFs {
+  const parts = new Map<string, Subtree>()
+  const events = new Events()
+  const listener: TreeListener = { state: (tree, text) => events.add(`${shownPath(tree)}: ${text}`) }
+  const incoming = options && new Incoming(options, client, notices, listener, () => fs.cache)
+  if (incoming) parts.set('incoming', incoming)
+  const live = liveOptions && new Incoming({ ...liveOptions, newest: series => newestOf(view.archives, series)?.id }, client, notices, listener, () => fs.cache)
+  if (live) parts.set('live', live)
+  const trees = [incoming, live].flatMap(part => part?.trees ?? [])
+  if (facts) {
+    const report = new Report(facts, trees, () => fs.cache)
+    parts.set('.borgfs', new StatusDir({ uid: view.uid, gid: view.gid, timeNs: view.mountTimeNs }, [
+      { name: 'status', content: () => report.text() }, { name: 'status.json', content: () => report.json() }, { name: eventsName, content: () => events.content },
+    ]))
+  }
+  const fs = new VirtualFs({ view, client, notices, parts, changes })
+  client.onFinish = () => commitAll(trees, [], failures => client.finished(failures))
+  return fs
+}
+
+/** One place after the other. */
+function commitAll([first, ...rest]: readonly Trees[], failures: readonly string[], done: (failures: readonly string[]) => void): void {
+  if (!first) return done(failures)
+  first.commitAll(more => commitAll(rest, [...failures, ...more], done))
+}

@@ -1,0 +1,67 @@
+import test from 'ava'
+import type { Call } from '../../../src/fs/core.js'
+import { Incoming } from '../../../src/fs/incoming/incoming.js'
+import { type Entry, Errno } from '../../../src/fs/types.js'
+import { call, Contents, FakeEngine } from '../../helpers/mount-fixtures.js'
+import { Sandbox } from '../../helpers/sandbox.js'
+
+function make(sandbox: Sandbox) {
+  const engine = new FakeEngine(new Contents())
+  const incoming = new Incoming({
+    folder: sandbox.path('staging'), maxBytes: 1000, place: 'incoming', archiveIds: new Set(), settleMs: 1e9, lingerMs: 1e9,
+    rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
+  }, engine.client, { invalidateInode() {}, invalidateEntry() {}, store() {} }, { state() {} }, () => {
+    throw new Error('no chunks here')
+  })
+  return { engine, incoming }
+}
+
+test('what changed is made durable a few seconds later without being asked, once, and not before the last time ended', t => {
+  const sandbox = new Sandbox('incoming-sync')
+  try {
+    const { engine, incoming } = make(sandbox)
+    const syncs = () => engine.asked.filter(({ kind }) => kind === 'sync-folder').length
+    const soon = performance.now()
+    incoming.tick(soon + 60_000)
+    t.is(syncs(), 0)
+    const made = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
+    incoming.tick(soon)
+    t.is(syncs(), 0)
+    incoming.tick(soon + 4000)
+    t.is(syncs(), 1)
+    t.like(engine.asked.at(-1)!, { folder: sandbox.path('staging') })
+    incoming.mkdir(made.attr.ino, Buffer.from('d'), 0o755, call<Entry>())
+    incoming.tick(soon + 60_000)
+    t.is(syncs(), 1)
+    engine.answer()
+    incoming.tick(soon + 60_000)
+    t.is(syncs(), 2)
+    engine.answer()
+    incoming.tick(soon + 90_000)
+    t.is(syncs(), 2)
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('staging is bounded, and what is removed makes room again', t => {
+  const sandbox = new Sandbox('incoming-bound')
+  try {
+    const { incoming } = make(sandbox)
+    const tree = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
+    const write = (name: string, bytes: number): unknown => {
+      const { entry, opened } = incoming.create(tree.attr.ino, Buffer.from(name), 0o644, 2, call()) as { entry: Entry; opened: { fh: number } }
+      const written = incoming.write(entry.attr.ino, opened.fh, 0, Buffer.alloc(bytes, 1), call<number>() as Call<number>)
+      incoming.release(entry.attr.ino, opened.fh)
+      return written
+    }
+    t.is(write('a', 600), 600)
+    t.is(write('b', 600), Errno.ENOSPC)
+    incoming.unlink(tree.attr.ino, Buffer.from('a'), call<void>())
+    t.is(write('c', 900), 900)
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})

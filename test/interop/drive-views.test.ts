@@ -1,0 +1,49 @@
+/** Views of the mount beside the plain one: versions, the forms in which fstab calls it. Archives are made by the real Borg. */
+import test from 'ava'
+import { readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
+
+const run = haveBorg && isRoot ? test.serial : test.serial.skip
+if (!haveBorg || !isRoot) console.error('SKIPPED aloud: test/interop/drive-views needs the real borg and root')
+
+run('-o versions shows all archives as one tree with a directory of versions for each file', t => {
+  const sandbox = new Sandbox('versions')
+  try {
+    sandbox.sh(`mkdir -p source/d; cd source; echo 1 > d/a.txt; ln d/a.txt hard; ln -s d/a.txt l; echo same > same; mkfifo p; mkdir only1; touch empty
+      borg init -e none ../repo; borg create ../repo::one .
+      echo 22 > d/a.txt; touch -d 2001-01-01 same; rmdir only1; mkdir only2; borg create ../repo::two .
+      rm hard; echo 333 > d/a.txt; borg create ../repo::other .`)
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'versions'] })
+    t.deepEqual(readdirSync(mountpoint).sort(), ['d', 'empty', 'hard', 'l', 'only1', 'only2', 'p', 'same'])
+    t.is(sandbox.sh('cd mnt/d/a.txt; head *').stdout, '==> a.00001.txt <==\n1\n\n==> a.00002.txt <==\n22\n\n==> a.00003.txt <==\n333\n')
+    t.is(sandbox.sh('cd mnt; cat hard/*; ls same empty; stat -c %y same/same.00001; readlink l/l; stat -c %F p/p').stdout,
+      '1\n22\nempty:\nempty.00001\n\nsame:\nsame.00001\n2001-01-01 00:00:00.000000000 +0000\nd/a.txt\nfifo\n')
+    t.is(statSync(join(mountpoint, 'hard/hard.00002')).ino, statSync(join(mountpoint, 'd/a.txt/a.00002.txt')).ino)
+    sandbox.unmount(mountpoint)
+    sandbox.mount('repo', { args: ['-o', 'versions', '-P', 't'] })
+    t.is(sandbox.sh('cd mnt/d/a.txt; head *').stdout, '22\n')
+    sandbox.unmount(mountpoint)
+    const refused = sandbox.borgfs(['mount', '-o', 'versions', 'repo::one', mountpoint], { ok: [2] })
+    t.regex(refused.stderr, /^Error: for versions view, do not specify a single archive, but always give the repository as location\.\n$/)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('borgfs REPOSITORY MOUNTPOINT mounts, with options behind as mount.fuse gives them, and as one archive', t => {
+  const sandbox = new Sandbox('fstab')
+  try {
+    sandbox.sh('mkdir source; echo 1 > source/f; borg init -e none repo; borg create repo::one source')
+    const mountpoint = sandbox.mkdir('mnt')
+    sandbox.borgfs(['repo', mountpoint, '-o', 'rw,dev,suid,noauto,_netdev,x-systemd.automount'])
+    sandbox.remember(mountpoint)
+    t.deepEqual(readdirSync(mountpoint).sort(), ['.borgfs', 'incoming', 'live', 'one'])
+    sandbox.unmount(mountpoint)
+    sandbox.borgfs(['-o', 'allow_other,umask=0027', 'repo::one', mountpoint])
+    t.is(statSync(join(mountpoint, 'source/f')).mode & 0o777, 0o640)
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
