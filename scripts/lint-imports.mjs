@@ -23,6 +23,14 @@ const packages = {
 }
 const anywhere = new Set(['lru-cache'])
 
+// What changes files goes through engine/platform/files.ts, so that tests can count such calls, and fail or kill at each. These
+// change none of ours: what is extracted or dumped for people, devices, terminals.
+const changing = /^(?:write|writev|writeFile|appendFile|truncate|ftruncate|rename|link|symlink|unlink|rm|rmdir|mkdir|mkdtemp|copyFile|cp|fsync|fdatasync|createWriteStream|promises|chmod|fchmod|utimes)(?:Sync)?$/
+const mayChange = [
+  'engine/platform/files.ts', 'engine/operations/extract.ts', 'engine/store/open-job.ts', 'fs/fuse/kernel/notices-thread.ts', 'fs/fuse/kernel/attach.ts',
+  'fs/fuse/kernel/replies.ts', 'cli/background.ts', 'cli/output/stdout.ts', 'cli/output/answer-file.ts', 'cli/commands/debug/archive.ts', 'cli/commands/debug/repository.ts',
+]
+
 const floorOf = room => floors.findIndex(floor => floor.includes(room))
 const files = readdirSync(src, { recursive: true }).map(String).filter(name => name.endsWith('.ts'))
 const problems = []
@@ -30,6 +38,12 @@ const problems = []
 for (const file of files) {
   const text = readFileSync(join(src, file), 'utf8').replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '')
   const named = [...text.matchAll(/(?:\bfrom\s+|\bimport\s*\(\s*|\bimport\s+|\brequire\s*\(\s*|\bnew URL\(\s*)['"]([^'"]+)['"]/g)].map(match => match[1])
+  if (!mayChange.includes(file)) {
+    for (const [, names, from] of text.matchAll(/import\s+(?!type\b)([^'"]*?)\s+from\s+['"](node:fs|node:fs\/promises)['"]/g)) {
+      const bad = names.startsWith('{') ? names.slice(1, -1).split(',').map(name => name.trim().split(/\s+as\s+/)[0]).filter(name => changing.test(name)) : [names]
+      if (bad.length > 0) problems.push(`${file}: ${bad.join(', ')} of ${from}: what changes files goes through engine/platform/files.ts`)
+    }
+  }
   for (const name of named) {
     if (name.startsWith('node:')) continue
     if (name.startsWith('.')) {

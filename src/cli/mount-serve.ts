@@ -1,5 +1,5 @@
 /** The serving half of `mount`: the repository, or one archive, as a drive (mount.md, incoming.md). */
-import { appendFileSync, rmSync, statSync } from 'node:fs'
+import { accessSync, constants, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseCompression } from '../engine/codec/spec.js'
 import { chunkerFor } from '../engine/chunker/params.js'
@@ -9,6 +9,7 @@ import { idHex } from '../engine/ids.js'
 import type { Log, LogLevel } from '../engine/log.js'
 import { ClientCache } from '../engine/cache/client-cache.js'
 import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
+import { files } from '../engine/platform/files.js'
 import { Lock } from '../engine/repository/lock.js'
 import { Workers } from '../engine/store/workers.js'
 import { escapedBytes, escapedText } from '../engine/text.js'
@@ -83,7 +84,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const shown = (info: ManifestEntry): ArchiveInfo => source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
   const commit = async (request: CommitRequest, progress: (percent: number) => void) => {
     const current = source.opened
-    const { info, numbers } = await commitStaged({ opened: current, workers, codec, chunker }, request, {
+    const { info, numbers } = await commitStaged({ opened: current, workers, codec, chunker, log: driveLog }, request, {
       nameTemplate: drive.archiveName, comment: Buffer.alloc(0), cmdline: context.argv.map(escapedBytes), log: driveLog, progress: throttled(progress),
       openCache: () => openCache(current),
     })
@@ -136,9 +137,8 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
   refuseOverlap(mountpoint, folder, 'its staging folder')
   try {
     statSync(opened.repository.path)
-    const { mkdirSync, accessSync, constants } = await import('node:fs')
     accessSync(opened.repository.path, constants.W_OK)
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    files.ensureDirectory(folder, 0o700)
   } catch (error) {
     log.write('warning', 'borg.fuse', `The drive is read-only, there is no incoming/: ${messageOf(error)}`)
     return undefined
@@ -200,8 +200,8 @@ class DriveLog implements Log {
     if (!this.toFile) return this.#inner.write(level, topic, message)
     if (level === 'debug') return
     try {
-      if ((statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0) > maxLogBytes) rmSync(this.#path)
-      appendFileSync(this.#path, `${new Date().toISOString()} ${level} ${message}\n`, { mode: 0o600 })
+      if ((statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0) > maxLogBytes) files.removeIfThere(this.#path)
+      files.write(this.#path, `${new Date().toISOString()} ${level} ${message}\n`, { append: true, mode: 0o600 })
     } catch {
       // A log that cannot be written must not harm the drive.
     }

@@ -3,10 +3,10 @@
  * owns when the repository is locked (RepositoryLease); what the answers are is the source's business.
  */
 import { execFile } from 'node:child_process'
-import { fdatasync } from 'node:fs'
 import { promisify } from 'node:util'
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
+import { files } from '../engine/platform/files.js'
 import type {
   ArchiveChangeReply, ArchiveChangeRequest, ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitProgress, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
 } from './engine-port.js'
@@ -174,9 +174,8 @@ export class MountService {
   }
 }
 
-/** On libuv's pool: the disk may take its time, and other requests go on. */
 async function makeDurable(fds: readonly number[]): Promise<void> {
-  for (const fd of fds) await new Promise<void>((resolve, reject) => fdatasync(fd, (error) => (error ? reject(error) : resolve())))
+  for (const fd of fds) await files.datasyncLater(fd)
 }
 
 /** syncfs(2), which Node does not have, by way of coreutils. */

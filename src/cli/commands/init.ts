@@ -1,11 +1,11 @@
 /** `init` (commands.md). */
-import { rmSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { canonical } from '../../engine/location.js'
 import { parseSize } from '../../engine/repository/config.js'
 import { encryptionModes } from '../../engine/crypto/key.js'
 import { Passphrases } from '../../engine/crypto/passphrase.js'
 import { initRepository, plannedKeyfile } from '../../engine/operations/init.js'
+import { files } from '../../engine/platform/files.js'
 import { LocalRepository } from '../../engine/repository/local-repository.js'
 import type { Command } from '../command.js'
 
@@ -29,7 +29,7 @@ export const init: Command = async context => {
   let done = false
   context.atEnd(() => {
     // A repository without a key helps nobody.
-    if (!done) rmSync(resolve(path), { recursive: true, force: true })
+    if (!done) files.removeTree(resolve(path))
   })
   const repository = await LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: context.lockWaitMs, log })
   context.atEnd(() => repository.close())

@@ -3,10 +3,11 @@
  * read again as a whole. An archive never changes under its id, and so does its index. Files (Borg's): ARCHIVEID.compact,
  * ARCHIVEID.compact.integrity; of older versions ARCHIVEID, ARCHIVEID.integrity; interrupted: *.tmp.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf, IntegrityError, messageOf } from '../errors.js'
 import type { Log } from '../log.js'
+import { files } from '../platform/files.js'
 import { saveFile } from '../platform/save-file.js'
 import { finalDigest } from '../repository/integrity.js'
 import { ChunkIndex } from './chunk-index.js'
@@ -21,7 +22,7 @@ export class ArchiveIndexes {
   constructor(folder: string, log: Log, env: NodeJS.ProcessEnv) {
     this.#folder = folder
     this.#log = log
-    if (!existsSync(folder)) mkdirSync(folder, { mode: 0o700 })
+    if (!existsSync(folder)) files.makeDirectory(folder, 0o700)
     this.inUse = ['yes', '1', 'true'].includes((env.BORG_USE_CHUNKS_ARCHIVE ?? 'yes').toLowerCase()) && statSync(folder).isDirectory()
   }
 
@@ -33,7 +34,7 @@ export class ArchiveIndexes {
       const match = /^([0-9a-f]{64})(?:\.compact)?$/.exec(name)
       if (match) ids.add(match[1]!)
       // Of a run that was interrupted: the lock is held, nobody is writing it.
-      else if (name.endsWith('.tmp')) rmSync(join(this.#folder, name), { force: true })
+      else if (name.endsWith('.tmp')) files.removeIfThere(join(this.#folder, name))
     }
     return ids
   }
@@ -76,11 +77,11 @@ export class ArchiveIndexes {
     const name = `${id}.compact`
     const compact = index.table.compact()
     // First the digest: Borg believes an index that has none.
-    writeFileSync(join(this.#folder, `${name}.integrity`), tableDigest(name, compact), { mode: 0o600 })
+    files.write(join(this.#folder, `${name}.integrity`), tableDigest(name, compact), { mode: 0o600 })
     saveFile(join(this.#folder, name), [compact.header, compact.bytes], { mode: 0o600, durable: 'no' })
   }
 
   remove(id: string): void {
-    for (const name of [id, `${id}.compact`]) for (const suffix of ['', '.integrity']) rmSync(join(this.#folder, name + suffix), { force: true })
+    for (const name of [id, `${id}.compact`]) for (const suffix of ['', '.integrity']) files.removeIfThere(join(this.#folder, name + suffix))
   }
 }

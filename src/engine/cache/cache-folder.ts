@@ -1,9 +1,10 @@
 /** CACHE/ID as Borg expects to find it: it takes a folder that exists for a complete cache. */
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from '../errors.js'
 import { HashTable } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
+import { files } from '../platform/files.js'
 import { cacheFolderOf, type Places } from '../platform/places.js'
 import { saveFile } from '../platform/save-file.js'
 import { Lock } from '../repository/lock.js'
@@ -32,12 +33,12 @@ export async function ensureCacheFolder(places: Places, repositoryId: Uint8Array
 
 /** Nobody may see it half made. */
 function makeNew(folder: string, id: string, env: NodeJS.ProcessEnv): void {
-  const temporary = mkdtempSync(`${folder}.new-`)
+  const temporary = files.makeUniqueDirectory(`${folder}.new-`)
   try {
     completeCacheFolder(temporary, id, env)
-    renameSync(temporary, folder)
+    files.rename(temporary, folder)
   } catch (error) {
-    rmSync(temporary, { recursive: true, force: true })
+    files.removeTree(temporary)
     // Somebody else was faster.
     if (errnoOf(error) !== 'ENOTEMPTY' && errnoOf(error) !== 'EEXIST') throw error
   }
@@ -46,13 +47,13 @@ function makeNew(folder: string, id: string, env: NodeJS.ProcessEnv): void {
 /** Adds what is missing, the config last. With the lock, unless nobody else knows the folder. */
 export function completeCacheFolder(folder: string, id: string, env: NodeJS.ProcessEnv): void {
   const missing = (name: string): boolean => !existsSync(join(folder, name))
-  if (missing('README')) writeFileSync(join(folder, 'README'), 'This is a Borg Backup cache.\nSee https://borgbackup.readthedocs.io/\n', { mode: 0o600 })
-  if (missing('chunks.archive.d')) mkdirSync(join(folder, 'chunks.archive.d'), { mode: 0o700 })
+  if (missing('README')) files.write(join(folder, 'README'), 'This is a Borg Backup cache.\nSee https://borgbackup.readthedocs.io/\n', { mode: 0o600 })
+  if (missing('chunks.archive.d')) files.makeDirectory(join(folder, 'chunks.archive.d'), 0o700)
   if (missing('chunks')) {
     const chunks = new HashTable(3)
     saveFile(join(folder, 'chunks'), [chunks.header(), chunks.bucketBytes], { mode: 0o600, durable: 'no' })
   }
-  if (missing(filesCacheName(env))) writeFileSync(join(folder, filesCacheName(env)), '', { mode: 0o600 })
-  if (missing('pre12-meta')) writeFileSync(join(folder, 'pre12-meta'), '{}', { mode: 0o600 })
+  if (missing(filesCacheName(env))) files.write(join(folder, filesCacheName(env)), '', { mode: 0o600 })
+  if (missing('pre12-meta')) files.write(join(folder, 'pre12-meta'), '{}', { mode: 0o600 })
   if (missing('config')) CacheConfig.empty(join(folder, 'config'), id).save()
 }

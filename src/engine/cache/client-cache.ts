@@ -8,7 +8,7 @@
  * program an outdated cache, then the files are replaced, then the config names the new manifest. Whoever is killed in between
  * leaves a cache that is made anew: Borg, rolled back, would not be better off, as the repository has moved on by then.
  */
-import { copyFileSync, existsSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { damagedArchive } from '../archive/errors.js'
 import type { ArchiveInfo, Manifest } from '../archive/manifest.js'
@@ -18,7 +18,8 @@ import { HashTable } from '../hashindex/hash-table.js'
 import { type ChunkId, idHex } from '../ids.js'
 import type { Log } from '../log.js'
 import type { Places } from '../platform/places.js'
-import { syncDirectory } from '../platform/save-file.js'
+import { files } from '../platform/files.js'
+import { saveFile, syncDirectory } from '../platform/save-file.js'
 import { finalDigest, loadIntegrity } from '../repository/integrity.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import { Lock } from '../repository/lock.js'
@@ -304,7 +305,7 @@ export class ClientCache {
     if (this.#config.list('cache', 'mandatory_features').length === 0) return
     this.#log.write('warning', topic, 'Discarding incompatible cache and forcing a cache rebuild')
     for (const id of this.#archives.ids()) this.#archives.remove(id)
-    for (const name of readdirSync(this.folder)) if (name === 'files' || name.startsWith('files.')) writeFileSync(join(this.folder, name), '')
+    for (const name of readdirSync(this.folder)) if (name === 'files' || name.startsWith('files.')) files.write(join(this.folder, name), '')
     this.#config.setManifest('')
     for (const key of ['ignored_features', 'mandatory_features']) this.#config.set('cache', key, '')
     for (const name of readdirSync(this.folder)) this.#config.setDigests(name, undefined)
@@ -321,11 +322,12 @@ export class ClientCache {
 /** What a Borg that was killed left: txn.tmp is worth nothing, txn.active is the state before its transaction. */
 function rollBackBorg(folder: string): void {
   const [active, temporary] = [join(folder, 'txn.active'), join(folder, 'txn.tmp')]
-  rmSync(temporary, { recursive: true, force: true })
+  files.removeTree(temporary)
   if (!existsSync(active)) return
-  for (const name of readdirSync(active)) if (/^(?:config|chunks|files(?:\..*)?)$/.test(name)) copyFileSync(join(active, name), join(folder, name))
-  renameSync(active, temporary)
-  rmSync(temporary, { recursive: true, force: true })
+  for (const name of readdirSync(active)) if (/^(?:config|chunks|files(?:\..*)?)$/.test(name)) saveFile(join(folder, name), readFileSync(join(active, name)), { mode: 0o600, durable: 'content' })
+  syncDirectory(folder)
+  files.rename(active, temporary)
+  files.removeTree(temporary)
 }
 
 function loadConfig(folder: string, id: string, log: Log): CacheConfig {

@@ -1,10 +1,11 @@
 /** The security directory: what this client knows of a repository, to notice that it was exchanged (crypto.md §10). */
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { NonceError } from '../crypto/errors.js'
 import type { Key } from '../crypto/key.js'
 import { formatNonce, type NonceStore, parseNonce } from '../crypto/nonces.js'
 import { errnoOf, IntegrityError } from '../errors.js'
+import { files } from '../platform/files.js'
 import { ensureFolder, type Places } from '../platform/places.js'
 import { saveFile } from '../platform/save-file.js'
 import { CacheConfig } from './cache-config.js'
@@ -109,7 +110,7 @@ export class SecurityFolder implements NonceStore {
   setTamRequired(required: boolean): void {
     if (required === this.tamRequired) return
     if (required) this.#write('tam_required', '')
-    else rmSync(join(this.path, 'tam_required'), { force: true })
+    else files.removeIfThere(join(this.path, 'tam_required'))
   }
 
   freeNonce(): Promise<bigint | undefined> {

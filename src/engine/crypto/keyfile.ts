@@ -1,6 +1,7 @@
 /** Key files: where they are looked for, how they are named, what they look like (crypto.md §5). */
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { files } from '../platform/files.js'
 import { saveFile } from '../platform/save-file.js'
 import { KeyBlobError, KeyfileInvalidError, KeyfileMismatchError, KeyfileNotFoundError } from './errors.js'
 
@@ -72,7 +73,7 @@ export function newKeyfilePath(places: KeyfilePlaces, path: string, host?: strin
     if (existsSync(file)) throw new KeyfileExists(file)
     return file
   }
-  mkdirSync(places.folder, { recursive: true, mode: 0o700 })
+  files.ensureDirectory(places.folder, 0o700)
   const name = (host === undefined ? '' : `${host}__`) + path
   const base = name.replace(/[^\p{L}\p{N}_]/gu, '_').replace(/^_+|_+$/g, '').slice(0, 100)
   for (let number = 1; ; number++) {

@@ -12,9 +12,10 @@ import type { ChunkIndex } from '../cache/chunk-index.js'
 import type { ClientCache, SavedFile } from '../cache/client-cache.js'
 import type { ByteSource, Chunker } from '../chunker/chunker.js'
 import type { Codec } from '../codec/codec.js'
-import { errnoOf } from '../errors.js'
+import { errnoOf, messageOf } from '../errors.js'
 import { type ChunkId, chunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceSequential, native } from '../native.js'
+import type { Log } from '../log.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
 import { ChunkWriter, type StoredChunk } from '../store/chunk-writer.js'
@@ -56,6 +57,8 @@ export interface StoreContext {
   readonly codec: Codec
   readonly chunker: Chunker
   readonly signal?: AbortSignal
+  /** For what goes wrong after the COMMIT, when nothing may be called failed any more. */
+  readonly log?: Log
   /** Kept current: its files cache always, its chunks index if that was loaded. Its lock is held. */
   readonly cache?: { readonly client: ClientCache; readonly files?: SavedFile }
   /** Absent: all or nothing. */
@@ -153,9 +156,14 @@ class SavedState {
 
   /** The order matters: a cache that is newer than its repository would count as an attack. */
   committed(): void {
-    const { opened: { repository, key, manifest, security }, cache } = this.#context
+    const { opened: { repository, key, manifest, security }, cache, log } = this.#context
     this.#archives = new Map(manifest.archives)
-    security.save(repository.location, key, manifest)
+    try {
+      security.save(repository.location, key, manifest)
+    } catch (error) {
+      if (errnoOf(error) === undefined || !log) throw error
+      log.write('warning', 'borg.archiver', `The archive is saved, but not what this client remembers of the repository: ${messageOf(error)}`)
+    }
     cache?.client.commit(cache.files)
   }
 

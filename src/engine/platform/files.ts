@@ -1,40 +1,29 @@
 /**
- * Every write, fsync, rename and removal that a repository's safety rests on goes through this object, so that a test can
- * count the calls, fail the n-th one, or lose what was not synced. Synchronous: the order of calls is the order on disk.
+ * Every call that changes a repository, a cache, a key, the security folder or the staging folder. Only here are such calls of
+ * node:fs imported (scripts/lint-imports.mjs holds that), and only single system calls: so tests can count them, fail or kill
+ * at the n-th, and lose what was not synced (test/helpers/faults.ts hooks below this file, at node:fs; nothing of it is in
+ * here; replaceFiles is for tests within one process). Synchronous: the order of calls is the order on disk.
  */
 import {
-  closeSync, fdatasyncSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, openSync, readdirSync, realpathSync, renameSync, rmdirSync, truncateSync,
-  unlinkSync, writeSync, writevSync,
+  closeSync, fdatasync, fdatasyncSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, realpathSync, renameSync,
+  rmdirSync, truncateSync, unlinkSync, writeSync, writevSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { errnoOf } from '../errors.js'
 
-export interface Files {
-  open(path: string, flags: string, mode?: number): number
-  close(fd: number): void
+const realFiles = {
+  open(path: string, flags: string | number, mode?: number): number {
+    return openSync(path, flags, mode)
+  },
+  close(fd: number): void {
+    closeSync(fd)
+  },
   /** All of it, at the descriptor's position or at `position`. */
-  writeAll(fd: number, bytes: Uint8Array, position?: number): void
-  /** All of them, one after the other, at the descriptor's position. */
-  writeAllOf(fd: number, parts: readonly Uint8Array[]): void
-  datasync(fd: number): void
-  sync(fd: number): void
-  truncate(path: string, length: number): void
-  truncateOpen(fd: number, length: number): void
-  rename(from: string, to: string): void
-  link(from: string, to: string): void
-  remove(path: string): void
-  removeIfThere(path: string): void
-  makeDirectory(path: string, mode?: number): void
-  removeDirectory(path: string): void
-}
-
-const realFiles: Files = {
-  open: (path, flags, mode) => openSync(path, flags, mode),
-  close: fd => closeSync(fd),
-  writeAll(fd, bytes, position) {
+  writeAll(fd: number, bytes: Uint8Array, position?: number): void {
     for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, position === undefined ? null : position + done)
   },
-  writeAllOf(fd, parts) {
+  /** All of them, one after the other, at the descriptor's position. */
+  writeAllOf(fd: number, parts: readonly Uint8Array[]): void {
     // IOV_MAX is 1024.
     for (let start = 0; start < parts.length; start += 1000) {
       const some = parts.slice(start, start + 1000)
@@ -48,28 +37,101 @@ const realFiles: Files = {
       }
     }
   },
-  datasync: fd => fdatasyncSync(fd),
-  sync: fd => fsyncSync(fd),
-  truncate: (path, length) => truncateSync(path, length),
-  truncateOpen: (fd, length) => ftruncateSync(fd, length),
-  rename: (from, to) => renameSync(from, to),
-  link: (from, to) => linkSync(from, to),
-  remove: path => unlinkSync(path),
-  removeIfThere(path) {
+  datasync(fd: number): void {
+    fdatasyncSync(fd)
+  },
+  /** On libuv's pool: the disk may take its time, and other work goes on. */
+  datasyncLater(fd: number): Promise<void> {
+    return new Promise((resolve, reject) => fdatasync(fd, error => (error ? reject(error) : resolve())))
+  },
+  sync(fd: number): void {
+    fsyncSync(fd)
+  },
+  truncate(path: string, length: number): void {
+    truncateSync(path, length)
+  },
+  truncateOpen(fd: number, length: number): void {
+    ftruncateSync(fd, length)
+  },
+  rename(from: string, to: string): void {
+    renameSync(from, to)
+  },
+  link(from: string, to: string): void {
+    linkSync(from, to)
+  },
+  remove(path: string): void {
+    unlinkSync(path)
+  },
+  removeIfThere(path: string): void {
     try {
       this.remove(path)
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error
     }
   },
-  makeDirectory: (path, mode) => void mkdirSync(path, mode),
-  removeDirectory: path => rmdirSync(path),
+  makeDirectory(path: string, mode?: number): void {
+    mkdirSync(path, mode)
+  },
+  /** mkdtemp(3): `prefix` and six characters more. Private. */
+  makeUniqueDirectory(prefix: string): string {
+    return mkdtempSync(prefix)
+  },
+  removeDirectory(path: string): void {
+    rmdirSync(path)
+  },
+  /** A file or a directory with all below it; nothing there is no error. */
+  removeTree(path: string): void {
+    try {
+      if (lstatSync(path).isDirectory()) {
+        for (const name of readdirSync(path)) this.removeTree(join(path, name))
+        this.removeDirectory(path)
+      } else this.remove(path)
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error
+    }
+  },
+  /** Overwrites a file where it stands: for what a crash may cut off. Not durable. */
+  write(path: string, content: Uint8Array | string, options: { readonly mode?: number; readonly append?: boolean } = {}): void {
+    const fd = this.open(path, options.append ? 'a' : 'w', options.mode)
+    try {
+      this.writeAll(fd, typeof content === 'string' ? Buffer.from(content) : content)
+    } finally {
+      this.close(fd)
+    }
+  },
+  /** Makes a directory and those above it that are missing, each durable in its parent: what is saved below must not vanish with it. */
+  ensureDirectory(path: string, mode?: number): void {
+    try {
+      this.makeDirectory(path, mode)
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return
+      const parent = dirname(path)
+      if (errnoOf(error) !== 'ENOENT' || parent === path) throw error
+      this.ensureDirectory(parent, mode)
+      this.ensureDirectory(path, mode)
+      return
+    }
+    this.syncDirectory(dirname(path))
+  },
+  /** Makes names in a directory durable. File systems that cannot are left in peace, as Borg does. */
+  syncDirectory(path: string): void {
+    const fd = this.open(path, 'r')
+    try {
+      this.sync(fd)
+    } catch (error) {
+      if (errnoOf(error) !== 'EINVAL' && errnoOf(error) !== 'ENOTSUP') throw error
+    } finally {
+      this.close(fd)
+    }
+  },
 }
+
+export type Files = typeof realFiles
 
 /** The layer in use. Replaced by tests only. */
 export let files: Files = realFiles
 
-/** For fault injection: returns the layer that was in use. */
+/** Returns the layer that was in use. */
 export function replaceFiles(layer: Files): Files {
   const before = files
   files = layer
@@ -81,10 +143,6 @@ export function replaceFiles(layer: Files): Files {
  * directory itself may be a symlink: then what it points to goes, and the link stays.
  */
 export function removeTree(folder: string): void {
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    const path = join(folder, entry.name)
-    if (entry.isDirectory()) removeTree(path)
-    else files.removeIfThere(path)
-  }
+  for (const name of readdirSync(folder)) files.removeTree(join(folder, name))
   files.removeDirectory(lstatSync(folder).isSymbolicLink() ? realpathSync(folder) : folder)
 }

@@ -1,7 +1,8 @@
 /** Where keys, caches and security facts of this user live (environment.md): as Borg, so that both share them. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { files } from './files.js'
 
 export interface Places {
   /** One folder per repository id. */
@@ -27,9 +28,9 @@ export function placesOf(env: NodeJS.ProcessEnv = process.env): Places {
   }
 }
 
-/** Makes a private folder. */
+/** Makes a private folder, with those above it. */
 export function ensureFolder(path: string): string {
-  mkdirSync(path, { recursive: true, mode: 0o700 })
+  files.ensureDirectory(path, 0o700)
   return path
 }
 
@@ -39,6 +40,6 @@ const cacheTag = 'Signature: 8a477f597d28d172789f06886806bc55\n# This file is a 
 export function cacheFolderOf(places: Places, repositoryId: Uint8Array): string {
   ensureFolder(places.cache)
   const tag = join(places.cache, 'CACHEDIR.TAG')
-  if (!existsSync(tag)) writeFileSync(tag, cacheTag)
+  if (!existsSync(tag)) files.write(tag, cacheTag)
   return join(places.cache, Buffer.from(repositoryId).toString('hex'))
 }

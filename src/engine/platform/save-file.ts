@@ -47,14 +47,6 @@ export function writePieces(fd: number, pieces: Iterable<Uint8Array>): void {
   }
 }
 
-/** Makes names in a directory durable. File systems that cannot are left in peace, as Borg does. */
 export function syncDirectory(path: string): void {
-  const fd = files.open(path, 'r')
-  try {
-    files.sync(fd)
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && (error.code === 'EINVAL' || error.code === 'ENOTSUP'))) throw error
-  } finally {
-    files.close(fd)
-  }
+  files.syncDirectory(path)
 }

@@ -56,6 +56,8 @@ class Compaction {
   readonly #listener: CompactListener
   /** Copied segments whose copies are not committed yet. */
   #unused: number[] = []
+  /** Those of them whose DELETEs are needed no more once the files before are gone. */
+  readonly #dropsDeletes = new Set<number>()
 
   constructor(repository: LocalRepository, options: CompactOptions, listener: CompactListener) {
     this.#repository = repository
@@ -148,7 +150,10 @@ class Compaction {
         const place = this.#append(bytes)
         hints.addFreeable(place.segment, bytes.length)
         hints.addLive(place.segment, 0)
-      } else if (bucket < 0) hints.shadow.forgetIfEmpty(id)
+      } else if (bucket < 0) {
+        this.#dropsDeletes.add(segment)
+        hints.shadow.forgetIfEmpty(id)
+      }
     }
     const live = hints.segments.get(segment) ?? 0
     if (live !== 0) {
@@ -182,10 +187,14 @@ class Compaction {
     this.#log('debug', `wrote commit at segment ${commit}`)
     for (const segment of this.#unused) {
       this.#log('debug', `deleting unused segment ${segment}`)
+      // A power failure may undo removals in any order. A PUT that came back when its DELETE is gone for good would make a replay
+      // bring the object back.
+      if (this.#dropsDeletes.delete(segment)) this.#segments.syncRemovals()
       this.#segments.remove(segment)
       hints.segments.delete(segment)
       hints.compact.delete(segment)
     }
+    this.#segments.syncRemovals()
     this.#unused = []
   }
 

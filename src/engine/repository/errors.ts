@@ -29,6 +29,13 @@ export class ObjectNotFound extends BorgError {
   }
 }
 
+/** Another client committed although this one held a lock: somebody broke it. */
+export class ChangedMeanwhile extends BorgError {
+  constructor(location: string) {
+    super('Error', `Another program changed ${location} since this one looked at it. Nothing was saved. Run the command again.`)
+  }
+}
+
 /** A damaged entry of a segment. `more` stands behind the place. */
 export class SegmentError extends IntegrityError {
   constructor(detail: string, segment: number, offset: number, more = '') {
@@ -69,15 +76,9 @@ export class LockMalformed extends BorgError {
   }
 }
 
-export class NotLocked extends BorgError {
-  constructor(path: string) {
-    super('NotLocked', `Failed to release the lock ${path} (was not locked).`, 74)
-  }
-}
-
-/** Somebody ran break-lock, or took this process for dead. What was not committed is given up: another writer may be at work. */
+/** Somebody ran break-lock, or took this process for dead, while it was at work. */
 export class LockLost extends BorgError {
-  constructor(location: string) {
-    super('NotLocked', `The lock of ${location} was broken while it was in use. Nothing was committed since; run the command again.`, 74)
+  constructor(path: string) {
+    super('NotMyLock', `The lock ${path} was broken while this command was running, and another program may have written since: nothing further is saved. Run the command again.`, 75)
   }
 }

@@ -1,5 +1,5 @@
 /** A repository in a directory of this machine: assembles log, state, lock and config (repository.md). */
-import { mkdirSync, readdirSync, readFileSync, statfsSync } from 'node:fs'
+import { readdirSync, readFileSync, statfsSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { putHeaderBytes, maxEntryBytes, maxObjectBytes } from '../constants.js'
@@ -14,7 +14,7 @@ import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
-  AlreadyExists, AppendOnly, AtticRepository, InsufficientFreeSpace, LockLost, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
+  AlreadyExists, AppendOnly, AtticRepository, ChangedMeanwhile, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
 import type { Hints } from './hints.js'
@@ -79,6 +79,7 @@ export class LocalRepository implements Repository {
     this.#smallIndexBytes = options.smallIndexBytes
     this.#toldTransaction = state instanceof Error ? -1 : state.transaction
     this.#log = options.log
+    segments.guard = () => lock.requireExclusive()
   }
 
   get #state(): RepositoryState {
@@ -95,15 +96,16 @@ export class LocalRepository implements Repository {
     const folder = resolve(path)
     refuseExisting(folder)
     try {
-      if (options.makeParentDirs) mkdirSync(dirname(folder), { recursive: true })
-      mkdirSync(folder)
+      if (options.makeParentDirs) files.ensureDirectory(dirname(folder))
+      files.makeDirectory(folder)
+      syncDirectory(dirname(folder))
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') throw new ParentPathDoesNotExist(folder)
       if (errnoOf(error) === 'EACCES') throw new PathPermissionDenied(folder)
       if (errnoOf(error) !== 'EEXIST') throw error
     }
     saveFile(join(folder, 'README'), Buffer.from('This is a Borg Backup repository.\nSee https://borgbackup.readthedocs.io/\n'))
-    mkdirSync(join(folder, 'data'))
+    files.makeDirectory(join(folder, 'data'))
     const values = new Map(configDefaults)
     if (options.appendOnly) values.set('append_only', '1')
     if (options.storageQuota) values.set('storage_quota', String(options.storageQuota))
@@ -279,13 +281,12 @@ export class LocalRepository implements Repository {
   }
 
   refresh(): Promise<boolean> {
-    const { transaction } = this.#state
     const newest = newestIndex(this.path)
-    if (newest !== transaction || this.#segments.lastCommitted(newest) !== newest) {
+    if (this.#loaded instanceof Error || newest !== this.#loaded.transaction || this.#segments.lastCommitted(newest) !== newest) {
       this.#segments.closeReaders()
-      const { index } = this.#state
+      const before = this.#loaded
       this.#state = this.#load({ trusting: true })
-      index.close()
+      if (!(before instanceof Error)) before.index.close()
     }
     const changed = this.#state.transaction !== this.#toldTransaction
     this.#toldTransaction = this.#state.transaction
@@ -305,8 +306,7 @@ export class LocalRepository implements Repository {
 
   /** Before anything that other clients will see or miss. LockLost if the exclusive lock was broken under us. */
   assertLocked(): void {
-    if (this.#lock.held !== 'exclusive') throw new Error('changing a repository needs the exclusive lock')
-    if (!this.#lock.stillHeld()) throw new LockLost(this.location)
+    this.#lock.requireExclusive()
   }
 
   /** Runs `work` as a transaction of its own kind, which commits by itself: what it did not commit is rolled back when it throws. */
@@ -319,13 +319,17 @@ export class LocalRepository implements Repository {
   async #exclusively<T>(work: () => Promise<T>): Promise<T> {
     if (this.#readOnly) throw new Error('a repository that was opened for reading only is not changed')
     this.assertLocked()
+    // Who held a lock that was broken meanwhile may not know of another client's transaction: it must not be swept away.
+    if (this.#segments.committedAbove(this.#state.transaction) !== undefined) throw new ChangedMeanwhile(this.location)
     this.#completeState()
     this.#segments.removeAbove(this.#state.transaction)
     this.#tellQuota()
     try {
       return await work()
     } catch (error) {
-      this.#rollBack()
+      const ours = this.#lock.stillHeld()
+      this.#rollBack(ours)
+      if (!ours) this.#lock.requireExclusive()
       throw error
     }
   }
@@ -348,14 +352,14 @@ export class LocalRepository implements Repository {
   committed(state: RepositoryState): void {
     this.#state = state
     this.#toldTransaction = state.transaction
-    // State files that cannot be written are made anew by the next client.
+    // It must not be called failed any more.
     try {
       if (this.appendOnly) this.#logTransaction(state.transaction)
-      saveState(this.path, state)
     } catch (error) {
-      if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error
-      this.#log.write('warning', 'borg.repository', `The disk is full: the index of ${this.location} was not saved and will be rebuilt when the repository is opened next.`)
+      if (errnoOf(error) === undefined) throw error
+      this.#log.write('warning', 'borg.repository', `The transaction is saved, but could not be noted in the file transactions of ${this.location}: ${messageOf(error)}`)
     }
+    trySaveState(this.path, this.location, state, this.#log)
   }
 
   /** Append-only repositories keep a list of their transactions, by which one finds the way back. */
@@ -397,20 +401,25 @@ export class LocalRepository implements Repository {
     if (available < required) throw new InsufficientFreeSpace(this.path, `(required: ${formatSize(required)}, available: ${formatSize(available)})`)
   }
 
-  #rollBack(): void {
+  /** `ours`: the lock is still held, so that what lies above the last COMMIT is nobody else's. */
+  #rollBack(ours: boolean): void {
     this.#segments.abandonEnd()
     this.#segments.closeReaders()
-    // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible.
-    const committed = this.#segments.lastCommitted()
     try {
-      // Without the lock they may be somebody else's by now.
-      if (this.#lock.stillHeld()) this.#segments.removeAbove(committed)
+      // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible. The last
+      // COMMIT may be newer than the state: compaction commits before it has finished.
+      if (ours) this.#segments.removeAbove(this.#segments.lastCommitted())
     } catch {
       // The next transaction removes it.
     }
-    const { index } = this.#state
-    this.#state = this.#load({})
-    index.close()
+    const before = this.#loaded
+    try {
+      this.#loaded = this.#load({})
+    } catch (error) {
+      // What made the transaction fail is the news, not this; who goes on with the repository will hear of it.
+      this.#loaded = error instanceof Error ? error : new Error(messageOf(error))
+    }
+    if (!(before instanceof Error)) before.index.close()
   }
 
   // --- key and nonce ---
@@ -420,6 +429,8 @@ export class LocalRepository implements Repository {
   }
 
   saveKey(text: string): Promise<void> {
+    // Borg changes keys under the shared lock, or none.
+    this.#lock.refuseIfLost()
     this.config.set('key', text)
     this.config.save()
     return Promise.resolve()
@@ -478,7 +489,7 @@ export class LocalRepository implements Repository {
    * crash leaves behind is no repository to anybody any more.
    */
   destroy(): void {
-    if (this.#lock.held !== 'exclusive') throw new Error('deleting a repository needs the exclusive lock')
+    this.#lock.requireExclusive()
     if (this.config.appendOnly) throw new AppendOnly(this.location, 'Nothing was deleted.')
     this.#segments.close()
     files.remove(join(this.path, 'config'))
@@ -583,6 +594,18 @@ class LocalTransaction implements Transaction {
 function positionIn(index: HashTable, id: ChunkId): { segment: number; offset: number } | undefined {
   const bucket = index.find(id)
   return bucket < 0 ? undefined : { segment: index.value(bucket, 0), offset: index.value(bucket, 1) }
+}
+
+/** The state files only save time: a disk that does not take them is worth a warning, and the next client makes them anew. */
+function trySaveState(folder: string, location: string, state: RepositoryState, log: Log): void {
+  try {
+    saveState(folder, state)
+  } catch (error) {
+    // IntegrityError: the file that the index lay in cannot be read any more.
+    if (errnoOf(error) === undefined && !(error instanceof IntegrityError)) throw error
+    const why = errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT' ? 'The disk is full' : messageOf(error)
+    log.write('warning', 'borg.repository', `${why}: the index of ${location} was not saved and will be rebuilt when the repository is opened next.`)
+  }
 }
 
 function isManifest(id: ChunkId): boolean {

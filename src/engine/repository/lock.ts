@@ -2,12 +2,13 @@
  * Borg's locks (locking.md): P.exclusive, a directory whose only file names its holder, and P.roster, a JSON list of readers
  * that is read and written only while holding P.exclusive.
  */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, unlinkSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf, messageOf } from '../errors.js'
 import type { Log } from '../log.js'
+import { files } from '../platform/files.js'
 import { isAlive, lockName, parseLockName, type ProcessId, thisProcess } from '../platform/process-id.js'
-import { LockFailed, LockMalformed, LockTimeout, NotLocked } from './errors.js'
+import { LockFailed, LockLost, LockMalformed, LockTimeout } from './errors.js'
 
 export type LockKind = 'shared' | 'exclusive'
 type Entry = [host: string, pid: number, thread: number]
@@ -37,6 +38,8 @@ export class Lock {
 
   /** Takes the lock, or turns the one held into the other kind. LockTimeout after `waitMs`; then what was held is held still. */
   async acquire(kind: LockKind, waitMs: number): Promise<void> {
+    // One that somebody broke is taken anew.
+    if (this.#held !== undefined && !this.stillHeld()) this.#held = undefined
     if (this.#held === kind) return
     const end = Date.now() + waitMs
     for (;;) {
@@ -61,7 +64,10 @@ export class Lock {
   release(): void {
     if (this.#held === undefined) return
     const held = this.#held
+    const lost = held === 'exclusive' && !this.stillHeld()
     this.#held = undefined
+    // Whatever is there now is somebody else's.
+    if (lost) return
     if (held === 'shared') this.#enterNow()
     try {
       this.#change(roster => drop(roster, held, this.#entry))
@@ -85,6 +91,17 @@ export class Lock {
     return this.#held === 'shared' && (this.#roster().shared ?? []).some(entry => same(entry, this.#entry))
   }
 
+  /** Before anything that only the writer may do. LockLost if the exclusive lock was broken; throws for one never taken. */
+  requireExclusive(): void {
+    if (this.#held !== 'exclusive') throw new Error('this needs the exclusive lock')
+    this.refuseIfLost()
+  }
+
+  /** LockLost if a lock was taken, of either kind, and somebody broke it. */
+  refuseIfLost(): void {
+    if (this.#held !== undefined && !this.stillHeld()) throw new LockLost(this.#held === 'exclusive' ? this.#exclusivePath : `${this.#path}.roster`)
+  }
+
   get #entry(): Entry {
     return [this.#id.host, this.#id.pid, this.#id.thread]
   }
@@ -103,7 +120,7 @@ export class Lock {
 
   #becomeWriter(): boolean {
     const roster = this.#roster()
-    const others = this.#living(roster.shared ?? []).filter(entry => !same(entry, this.#entry))
+    const others = (roster.shared ?? []).filter(entry => !same(entry, this.#entry) && alive(entry))
     if (others.length > 0) return false
     this.#change(current => {
       delete current.shared
@@ -112,10 +129,11 @@ export class Lock {
     return true
   }
 
-  #living(entries: Entry[]): Entry[] {
-    return entries.filter(([host, pid, thread]) => {
-      if (isAlive({ host, pid, thread })) return true
-      this.#log.write('info', 'borg.locking', `Removed stale shared roster lock for host ${host} pid ${pid} thread ${thread}.`)
+  #living(kind: LockKind, entries: Entry[]): Entry[] {
+    return entries.filter(entry => {
+      if (alive(entry)) return true
+      const [host, pid, thread] = entry
+      this.#log.write('warning', 'borg.locking', `Removed stale ${kind} roster lock for host ${host} pid ${pid} thread ${thread}.`)
       return false
     })
   }
@@ -141,17 +159,17 @@ export class Lock {
   #tryEnter(): boolean {
     let temporary: string
     try {
-      temporary = mkdtempSync(`${this.#exclusivePath}.`) // renamed below: the suffix .tmp is only for people
+      temporary = files.makeUniqueDirectory(`${this.#exclusivePath}.`)
     } catch (error) {
       throw new LockFailed(this.#exclusivePath, messageOf(error), { cause: error })
     }
     try {
-      writeFileSync(join(temporary, lockName(this.#id)), '')
+      files.write(join(temporary, lockName(this.#id)), '')
       // Succeeds only where nothing or an empty directory is.
-      renameSync(temporary, this.#exclusivePath)
+      files.rename(temporary, this.#exclusivePath)
       return true
     } catch (error) {
-      rmSync(temporary, { recursive: true, force: true })
+      files.removeTree(temporary)
       const code = errnoOf(error)
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw new LockFailed(this.#exclusivePath, messageOf(error), { cause: error })
       // A dead holder's lock is free now: that is not worth a wait.
@@ -167,7 +185,7 @@ export class Lock {
       if (!holder) throw new LockMalformed(this.#exclusivePath, name)
       if (isAlive(holder)) continue
       try {
-        unlinkSync(join(this.#exclusivePath, name))
+        files.remove(join(this.#exclusivePath, name))
         killed = true
         this.#log.write('warning', 'borg.locking', `Killed stale lock ${name}.`)
       } catch (error) {
@@ -175,7 +193,7 @@ export class Lock {
       }
     }
     try {
-      rmdirSync(this.#exclusivePath)
+      files.removeDirectory(this.#exclusivePath)
     } catch {
       // Held by a living process, or taken again meanwhile.
     }
@@ -192,13 +210,14 @@ export class Lock {
 
   #leave(): void {
     try {
-      unlinkSync(join(this.#exclusivePath, lockName(this.#id)))
+      files.remove(join(this.#exclusivePath, lockName(this.#id)))
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') throw new NotLocked(this.#exclusivePath)
+      // Broken by somebody: then there is nothing to leave.
+      if (errnoOf(error) === 'ENOENT') return
       throw error
     }
     try {
-      rmdirSync(this.#exclusivePath)
+      files.removeDirectory(this.#exclusivePath)
     } catch {
       // Somebody renamed a lock of his own over the empty directory.
     }
@@ -222,16 +241,20 @@ export class Lock {
 
   #change(edit: (roster: Roster) => void): void {
     const roster = this.#roster()
-    if (roster.shared) roster.shared = this.#living(roster.shared)
+    for (const kind of ['shared', 'exclusive'] as const) if (roster[kind]) roster[kind] = this.#living(kind, roster[kind])
     edit(roster)
-    if ((roster.shared?.length ?? 0) === 0 && (roster.exclusive?.length ?? 0) === 0) rmSync(`${this.#path}.roster`, { force: true })
-    else writeFileSync(`${this.#path}.roster`, JSON.stringify(roster))
+    if ((roster.shared?.length ?? 0) === 0 && (roster.exclusive?.length ?? 0) === 0) files.removeIfThere(`${this.#path}.roster`)
+    else files.write(`${this.#path}.roster`, JSON.stringify(roster))
   }
 }
 
 /** Anything else names nobody that could be waited for. */
 function isEntry(value: unknown): value is Entry {
   return Array.isArray(value) && value.length === 3 && typeof value[0] === 'string' && Number.isSafeInteger(value[1]) && Number.isSafeInteger(value[2])
+}
+
+function alive([host, pid, thread]: Entry): boolean {
+  return isAlive({ host, pid, thread })
 }
 
 function same(a: Entry, b: Entry): boolean {
@@ -255,11 +278,11 @@ function pause(): Promise<void> {
 
 /** break-lock: removes whatever is there. */
 export function breakLock(path: string): void {
-  rmSync(`${path}.roster`, { force: true })
-  rmSync(`${path}.exclusive`, { recursive: true, force: true })
+  files.removeTree(`${path}.roster`)
+  files.removeTree(`${path}.exclusive`)
 }
 
 /** A directory for locks must exist before they can be taken. */
 export function ensureLockFolder(path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o700 })
+  files.ensureDirectory(path, 0o700)
 }

@@ -42,8 +42,13 @@ export class Segments {
   readonly #window = { segment: -1, start: 0, length: 0, bytes: Buffer.allocUnsafeSlow(windowBytes) }
   readonly #pending: Uint8Array[] = []
   #pendingBytes = 0
+  readonly #durableFolders = new Set<string>()
+  /** Folders with removals that a power failure may undo. */
+  readonly #removedFrom = new Set<string>()
   /** Number of the next segment file to begin. */
   next = 0
+  /** Asked before a file is begun; throws if nothing may be written. */
+  guard: () => void = () => undefined
 
   constructor(repositoryFolder: string, options: { segmentsPerDir: number; maxSegmentSize: number }) {
     this.#folder = join(repositoryFolder, 'data')
@@ -255,14 +260,19 @@ export class Segments {
   }
 
   #begin(): WriteEnd {
+    this.guard()
     const segment = this.next++
     const path = this.path(segment)
     const folder = dirname(path)
-    try {
-      files.makeDirectory(folder)
+    if (!this.#durableFolders.has(folder)) {
+      try {
+        files.makeDirectory(folder)
+      } catch (error) {
+        if (errnoOf(error) !== 'EEXIST') throw error
+      }
+      // Also one that is there: who made it may have been killed before its name was durable.
       syncDirectory(this.#folder)
-    } catch (error) {
-      if (errnoOf(error) !== 'EEXIST') throw error
+      this.#durableFolders.add(folder)
     }
     const fd = files.open(path, 'ax')
     files.writeAll(fd, magic)
@@ -288,9 +298,9 @@ export class Segments {
   /** The final COMMIT, in a segment of its own, after everything else is durable. Returns its number, the transaction id. */
   commit(): number {
     this.closeEnd()
+    // The guard is asked here, as late as can be: between this and the COMMIT nothing takes long.
     const { segment } = this.position()
-    this.append(commitEntry, { copy: false })
-    this.closeEnd()
+    this.#appendCommit(segment)
     return segment
   }
 
@@ -302,9 +312,27 @@ export class Segments {
     const { segment, fd } = this.#end!
     this.flush()
     files.datasync(fd)
-    this.append(commitEntry, { copy: false })
-    this.closeEnd()
+    this.guard()
+    this.#appendCommit(segment)
     return segment
+  }
+
+  /**
+   * Of a COMMIT that failed half-way nobody knows whether it will be there after a power failure: it is unmade, durably, before
+   * anything that it commits is removed.
+   */
+  #appendCommit(segment: number): void {
+    try {
+      this.append(commitEntry, { copy: false })
+      this.closeEnd()
+    } catch (error) {
+      try {
+        this.#unmake(segment)
+      } catch {
+        // Then it stays, with all that it commits: the transaction did succeed, whatever is said about it.
+      }
+      throw error
+    }
   }
 
   /** Drops what was not written yet; what was written lies above the last transaction and counts for nothing. */
@@ -321,6 +349,7 @@ export class Segments {
   remove(segment: number): void {
     this.forget(segment)
     const path = this.path(segment)
+    this.#removedFrom.add(dirname(path))
     try {
       files.removeIfThere(path)
     } catch (error) {
@@ -339,6 +368,32 @@ export class Segments {
       this.remove(segment)
     }
     this.next = transaction + 1
+  }
+
+  /** What was removed so far stays removed. */
+  syncRemovals(): void {
+    for (const folder of this.#removedFrom) syncDirectory(folder)
+    this.#removedFrom.clear()
+  }
+
+  #unmake(segment: number): void {
+    this.#window.segment = -1
+    const fd = files.open(this.path(segment), 'r+')
+    try {
+      files.truncateOpen(fd, 0)
+      files.datasync(fd)
+    } finally {
+      files.close(fd)
+    }
+  }
+
+  /** Number of the highest committed segment above `transaction`; undefined if there is none, as it should be. */
+  committedAbove(transaction: number): number | undefined {
+    for (const segment of this.#descending()) {
+      if (segment <= transaction) return undefined
+      if (this.isCommitted(segment)) return segment
+    }
+    return undefined
   }
 
   /** Removes what a repair that was killed left beside the segments: each may be as large as one. */

@@ -1,5 +1,5 @@
 /** The engine thread's half of a commit: a frozen tree -> one archive in one transaction (incoming.md §3). */
-import { lstatSync, readFileSync, rmSync } from 'node:fs'
+import { lstatSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ChunkList } from '../../engine/archive/chunk-list.js'
 import type { Item } from '../../engine/archive/item.js'
@@ -18,6 +18,7 @@ import { expandPlaceholders } from '../../engine/placeholders.js'
 import { accessAclName, defaultAclName } from '../../engine/platform/acl.js'
 import { typeBlockDevice, typeCharDevice, typeFile, typeMask, typeSocket } from '../../engine/platform/attributes.js'
 import { groupNameOf, userNameOf } from '../../engine/platform/owner.js'
+import { files } from '../../engine/platform/files.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf, escapedBytes, escapedText, shownText } from '../../engine/text.js'
 import type { CommitNumbers, CommitRequest } from '../engine-port.js'
@@ -68,7 +69,7 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
     })
     return { info, numbers: { fileCount: stats.nfiles, originalSize: stats.size, newBytes } }
   } catch (error) {
-    rmSync(markPath, { force: true })
+    files.removeIfThere(markPath)
     throw error
   } finally {
     cache?.close()

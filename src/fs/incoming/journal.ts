@@ -4,7 +4,7 @@
  *
  *   record: uint32le length of the payload, uint32le CRC-32 of the payload, payload = msgpack array [kind, …]
  */
-import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { type MsgValue, MsgWriter, unpack } from '../../engine/msgpack.js'
 import { IntegrityError } from '../../engine/errors.js'
@@ -34,7 +34,7 @@ export class Journal {
 
   private constructor(path: string) {
     this.#path = path
-    this.#fd = openSync(path, 'a', 0o600)
+    this.#fd = files.open(path, 'a', 0o600)
   }
 
   /** Opens it for appending. */
@@ -154,7 +154,7 @@ export class Journal {
       if (this.#gatheredBytes > maxGatheredBytes) this.#flush()
       return
     }
-    for (let done = 0; done < record.length; ) done += writeSync(this.#fd, record, done)
+    files.writeAll(this.#fd, record)
   }
 
   /** Replaces the journal by what is needed to make the nodes as they are. */
@@ -187,16 +187,16 @@ export class Journal {
       if (changed) add([kindChanged, name])
     }
     this.#length = records.reduce((sum, { length }) => sum + length, 0)
-    closeSync(this.#fd)
+    files.close(this.#fd)
     try {
       saveFile(this.#path, Buffer.concat(records), { mode: 0o600 })
     } finally {
-      this.#fd = openSync(this.#path, 'a', 0o600)
+      this.#fd = files.open(this.#path, 'a', 0o600)
     }
   }
 
   close(): void {
-    closeSync(this.#fd)
+    files.close(this.#fd)
   }
 }
 

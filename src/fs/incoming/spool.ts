@@ -1,7 +1,8 @@
 /** The contents of staged files: one file each in the staging folder, made when the first byte is written. */
-import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, readdirSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs'
+import { constants, fstatSync, readdirSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from '../../engine/errors.js'
+import { files } from '../../engine/platform/files.js'
 
 export class Spool {
   readonly #folder: string
@@ -10,7 +11,7 @@ export class Spool {
 
   constructor(stagingFolder: string) {
     this.#folder = join(stagingFolder, 'spool')
-    mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
+    files.ensureDirectory(this.#folder, 0o700)
   }
 
   path(id: number): string {
@@ -22,7 +23,7 @@ export class Spool {
     let fd = this.#open.get(id)
     if (fd !== undefined) return fd
     try {
-      fd = openSync(this.path(id), constants.O_RDWR | (create ? constants.O_CREAT : 0), 0o600)
+      fd = files.open(this.path(id), constants.O_RDWR | (create ? constants.O_CREAT : 0), 0o600)
     } catch (error) {
       if (errnoOf(error) === 'ENOENT' && !create) return undefined
       throw error
@@ -45,12 +46,12 @@ export class Spool {
 
   write(id: number, data: Buffer, offset: number): void {
     const fd = this.descriptor(id, true)!
-    for (let done = 0; done < data.length; ) done += writeSync(fd, data, done, data.length - done, offset + done)
+    files.writeAll(fd, data, offset)
   }
 
   truncate(id: number, size: number): void {
     const fd = this.descriptor(id, size > 0)
-    if (fd !== undefined) ftruncateSync(fd, size)
+    if (fd !== undefined) files.truncateOpen(fd, size)
   }
 
   /** Size and change time in the spool; zero if nothing was written. */
@@ -73,21 +74,17 @@ export class Spool {
     const fd = this.#open.get(id)
     if (fd === undefined) return
     this.#open.delete(id)
-    closeSync(fd)
+    files.close(fd)
   }
 
   remove(id: number): void {
     this.close(id)
-    try {
-      unlinkSync(this.path(id))
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
-    }
+    files.removeIfThere(this.path(id))
   }
 
   /** Removes the files of nobody. */
   removeOrphans(known: (id: number) => boolean): void {
-    for (const name of readdirSync(this.#folder)) if (!known(Number(name))) unlinkSync(join(this.#folder, name))
+    for (const name of readdirSync(this.#folder)) if (!known(Number(name))) files.remove(join(this.#folder, name))
   }
 
   closeAll(): void {

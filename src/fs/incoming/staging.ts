@@ -2,7 +2,7 @@
  * The staging folder of one repository: nodes, their journal and their spooled contents, recovered at start. In the thread that
  * answers the kernel; nothing here waits for a disk to be durable.
  */
-import { mkdirSync, statfsSync } from 'node:fs'
+import { statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { files } from '../../engine/platform/files.js'
 import { type FinishedTree, markName } from './frozen.js'
@@ -41,7 +41,7 @@ export class Staging {
 
   constructor(options: StagingOptions) {
     this.folder = options.folder
-    mkdirSync(options.folder, { recursive: true, mode: 0o700 })
+    files.ensureDirectory(options.folder, 0o700)
     this.#maxBytes = options.maxBytes ?? Infinity
     this.nodes = new Nodes(options.rootFacts)
     this.spool = new Spool(options.folder)

@@ -1,0 +1,95 @@
+/** A drive's commit on a disk that forgets: the archive exists whole or not at all, and what was fsynced is in it or in incoming/. */
+import test from 'ava'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { DiskModel, digestOf } from '../helpers/disk-model.js'
+import { crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
+import { canMount } from '../helpers/mount.js'
+import { eventually, haveBorg, Sandbox } from '../helpers/sandbox.js'
+
+const run = canMount ? test.serial : test.serial.skip
+if (!canMount) console.error('SKIPPED aloud: test/crash/incoming needs to mount')
+
+// Every file and the directory are fsynced, as a careful copier does it.
+const writer = String.raw`
+import os, sys
+target = sys.argv[1]
+os.mkdir(target)
+for i in range(6):
+    fd = os.open(os.path.join(target, 'f%d' % i), os.O_WRONLY | os.O_CREAT, 0o640)
+    os.write(fd, ('content %d\n' % i).encode() * (1 + 1000 * i))
+    os.fsync(fd)
+    os.close(fd)
+fd = os.open(target, os.O_RDONLY)
+os.fsync(fd)
+os.close(fd)
+`
+const names = Array.from({ length: 6 }, (_, index) => `f${index}`)
+const content = (name: string): string => `content ${name.slice(1)}\n`.repeat(1 + 1000 * Number(name.slice(1)))
+
+/** Until the process behind it is gone as well, which gives its locks back at the end. */
+async function unmount(sandbox: Sandbox, mountpoint: string): Promise<void> {
+  sandbox.unmount(mountpoint)
+  await eventually('the drive has ended', () => sandbox.processes().length === 0)
+}
+
+run('after any crash of a commit the archive is whole or absent, and every fsynced file is in it or in incoming/', async t => {
+  const sandbox = new Sandbox('crash-incoming')
+  try {
+    const world = new World(sandbox)
+    sandbox.sh('mkdir source; echo old > source/old')
+    world.borgfs(['init', '-e', 'repokey', 'world/repo'])
+    world.borgfs(['create', 'world/repo::old', 'source'])
+    world.restore(world.snapshot())
+    const [model, told] = [new DiskModel(world.root), new DiskModel(world.root)]
+    const before = await world.audit()
+
+    const { env, log } = world.watched()
+    const options = { args: ['-o', 'settle=3600,refresh=0'], env }
+    let mountpoint = sandbox.mount('world/repo', options)
+    sandbox.run('python3', ['-c', writer, join(mountpoint, 'incoming', 'tree')])
+    const fsynced = readCalls(log).length
+    sandbox.sh(`mv ${mountpoint}/incoming/tree ${mountpoint}/archive`)
+    const renamed = readCalls(log).length
+    await unmount(sandbox, mountpoint)
+    const calls = readCalls(log)
+    t.true(calls.some(({ main }) => !main) && calls.some(({ main }) => main), 'both threads were watched')
+    for (const call of calls) told.apply(call)
+    t.is(digestOf(told.after('nothing'), /^$/), digestOf(world.snapshot(), /^$/), 'something was changed that the layer did not see')
+    const after = await world.audit()
+    t.deepEqual(after.problems, [])
+    t.true(after.archives.has('archive'))
+
+    const all = [...crashStates(model, calls, everything ? 6 : 2)].filter(state => state.calls >= fsynced - 20)
+    const states = sample(all, 60, 1)
+    const [mounted, checked] = [new Set(sample(states, 8, 2)), new Set(haveBorg ? sample(states, 2, 3) : [])]
+    for (const state of states) {
+      const label = `${state.calls} of ${calls.length} calls (fsynced at ${fsynced}, renamed at ${renamed}), lost: ${state.loss}`
+      world.restoreUnlocked(state.tree)
+      const found = await world.audit()
+      t.deepEqual(found.problems, [], label)
+      const made = found.archives.has('archive')
+      t.is(found.archives.get('old'), before.archives.get('old'), label)
+      if (made) t.is(found.archives.get('archive'), after.archives.get('archive'), label)
+      t.is(found.archives.size, made ? 2 : 1, label)
+      if (state.calls >= renamed) t.true(made, `${label}: rename returned, but the archive is lost`)
+      if (checked.has(state)) t.is(world.borgCheck(), undefined, label)
+      if (!mounted.has(state)) continue
+      mountpoint = sandbox.mount('world/repo', { args: options.args, env: world.env })
+      const [staged, archived] = [join(mountpoint, 'incoming', 'tree'), join(mountpoint, 'archive')]
+      t.is(existsSync(archived), made, label)
+      t.false(made && existsSync(staged), `${label}: staged and committed at once`)
+      if (state.calls >= fsynced) for (const name of names) t.is(readFileSync(join(made ? archived : staged, name), 'utf8'), content(name), `${label}: ${name}`)
+      // The commit can be repeated.
+      if (!made && state.calls >= fsynced) {
+        sandbox.sh(`mv ${staged} ${archived}`)
+        t.is(readFileSync(join(archived, 'f5'), 'utf8'), content('f5'), label)
+      }
+      await unmount(sandbox, mountpoint)
+      t.deepEqual((await world.audit()).problems, [], label)
+    }
+    t.log(`${calls.length} calls, ${states.length} states, ${mounted.size} mounted again, ${checked.size} checked by borg`)
+  } finally {
+    sandbox.close()
+  }
+})

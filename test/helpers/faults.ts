@@ -1,0 +1,277 @@
+/** The test's side of fault-preload.ts: worlds (a repository with the homes of its clients), programs run over a bad disk, crash states. */
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import type { ExecutionContext } from 'ava'
+import { type Audit, audit } from './audit.js'
+import { digestOf, DiskModel, layOut, type Loss, randomOf, type Tree, treeOf } from './disk-model.js'
+import type { LoggedCall } from './fault-preload.js'
+import { borgfsProgram, haveBorg, type Ran, type RunOptions, type Sandbox } from './sandbox.js'
+
+const preload = pathToFileURL(join(dirname(fileURLToPath(import.meta.url)), 'fault-preload.js')).href
+
+/** All crash states instead of a sample: BORGFS_CRASH=full. */
+export const everything = process.env.BORGFS_CRASH === 'full'
+
+export interface Fault {
+  readonly at: number
+  readonly action: 'kill' | 'short' | 'ENOSPC' | 'EIO' | 'EDQUOT'
+  readonly sticky?: boolean
+  readonly thread?: 'main' | 'worker'
+}
+
+/** A folder that holds a repository `repo` and the home of its client, watched by the preload. */
+export class World {
+  readonly sandbox: Sandbox
+  readonly root: string
+
+  constructor(sandbox: Sandbox) {
+    this.sandbox = sandbox
+    this.root = sandbox.mkdir('world')
+  }
+
+  get env(): Record<string, string> {
+    return {
+      BORG_BASE_DIR: join(this.root, 'home'), BORG_EXIT_CODES: 'modern', BORG_CHECK_I_KNOW_WHAT_I_AM_DOING: 'YES', BORG_DELETE_I_KNOW_WHAT_I_AM_DOING: 'YES',
+      BORG_DISPLAY_PASSPHRASE: 'n', BORG_NEW_PASSPHRASE: 'test passphrase',
+    }
+  }
+
+  get repository(): string {
+    return join(this.root, 'repo')
+  }
+
+  borgfs(args: readonly string[], options: RunOptions = {}): Ran {
+    return this.sandbox.borgfs(args, { ...options, env: { ...this.env, ...options.env } })
+  }
+
+  borg(args: readonly string[], options: RunOptions = {}): Ran {
+    return this.sandbox.borg(args, { ...options, env: { ...this.env, ...options.env } })
+  }
+
+  /** Environment of a program that is watched. */
+  watched(fault?: Fault): { env: Record<string, string>; log: string } {
+    const log = this.sandbox.path('calls')
+    rmSync(log, { force: true })
+    writeFileSync(log, '')
+    return {
+      log,
+      env: {
+        ...this.env, NODE_OPTIONS: `--import=${preload}`, FAULTS_ROOT: this.root, FAULTS_LOG: log,
+        ...(fault ? { FAULTS_AT: String(fault.at), FAULTS_ACTION: fault.action, ...(fault.sticky ? { FAULTS_STICKY: '1' } : {}), ...(fault.thread ? { FAULTS_THREAD: fault.thread } : {}) } : {}),
+      },
+    }
+  }
+
+  /** Runs borgfs over the bad disk. `calls` are those that were made. */
+  faulty(args: readonly string[], fault?: Fault, options: RunOptions = {}): Ran & { readonly calls: LoggedCall[] } {
+    const { env, log } = this.watched(fault)
+    const ran = this.sandbox.run(process.execPath, [borgfsProgram, ...args], { ok: 'any', ...options, env: { ...env, ...options.env } })
+    return { ...ran, calls: readCalls(log) }
+  }
+
+  snapshot(): Tree {
+    return treeOf(this.root)
+  }
+
+  restore(tree: Tree): void {
+    layOut(this.root, tree)
+  }
+
+  /** Without the locks of the process that made it: long dead, its number may be another's by now. */
+  restoreUnlocked(tree: Tree): void {
+    layOut(this.root, new Map([...tree].filter(([path]) => !beside.test(path))))
+  }
+
+  audit(): Promise<Audit> {
+    return audit(this.repository, this.sandbox.env(this.env), this.sandbox.path('replayed'))
+  }
+
+  /** Real Borg's opinion; the output if it is not clean. */
+  borgCheck(): string | undefined {
+    const ran = this.borg(['check', '--verify-data', '-v', 'world/repo'], { ok: 'any' })
+    return ran.rc === 0 && /no problems found/.test(ran.stderr) ? undefined : `rc ${ran.rc}\n${ran.stderr}`
+  }
+}
+
+export function readCalls(log: string): LoggedCall[] {
+  return existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter(Boolean).map(line => JSON.parse(line) as LoggedCall) : []
+}
+
+export interface CrashState {
+  /** Calls that were made. */
+  readonly calls: number
+  readonly loss: Loss
+  readonly tree: Tree
+}
+
+/** What tells states apart: not who held the locks, which a dead process holds in vain. */
+const beside = /(?:^|\/)lock\.(?:exclusive|roster)/
+
+/** Each different tree that a crash can leave, for every moment of a run. `randomChoices`: per moment. */
+export function* crashStates(before: DiskModel, calls: readonly LoggedCall[], randomChoices: number): Generator<CrashState> {
+  const seen = new Set<string>()
+  const losses: Loss[] = ['nothing', 'half-write', 'everything', 'names', 'data', 'bytes']
+  for (let made = 0; made <= calls.length; made++) {
+    if (made > 0) before.apply(calls[made - 1]!)
+    for (const loss of [...losses, ...Array.from({ length: randomChoices }, (_, index) => 1 + made * 1000 + index)]) {
+      const tree = before.after(loss)
+      const digest = digestOf(tree, beside)
+      if (seen.has(digest)) continue
+      seen.add(digest)
+      yield { calls: made, loss, tree }
+    }
+  }
+}
+
+/** Seeded choice of at most `count` members; all with BORGFS_CRASH=full. The first and the last are always there. */
+export function sample<T>(all: readonly T[], count: number, seed: number): T[] {
+  if (everything || all.length <= count) return [...all]
+  const random = randomOf(seed)
+  const chosen = new Set([0, all.length - 1])
+  while (chosen.size < count) chosen.add(Math.floor(random() * all.length))
+  return [...chosen].sort((a, b) => a - b).map(index => all[index]!)
+}
+
+export interface Operation {
+  readonly name: string
+  /** Makes `repo` in the world as it is before. */
+  setUp(world: World): void
+  /** Arguments of borgfs; run in the sandbox folder, the repository is world/repo. */
+  readonly args: readonly string[]
+  readonly options?: RunOptions
+  /** The same, to be run after a crash; default args. */
+  readonly again?: readonly string[]
+  /** May run again after its work was done, with success. */
+  readonly repeatable: boolean
+  /** It repairs: what was there before is no repository that could be judged, and may stay so until the operation ran to its end. */
+  readonly repairs?: boolean
+}
+
+export interface Prepared {
+  readonly before: Tree
+  readonly calls: readonly LoggedCall[]
+  readonly auditBefore: Audit
+  readonly auditAfter: Audit
+  readonly model: DiskModel
+}
+
+/** Runs the operation once, watched. The model must then know the disk exactly, or something went around files.ts. */
+export async function prepare(t: ExecutionContext, world: World, operation: Operation): Promise<Prepared> {
+  operation.setUp(world)
+  const auditBefore = operation.repairs ? undefined : await world.audit()
+  t.deepEqual(auditBefore?.problems ?? [], [], `${operation.name}: before`)
+  // Laid out anew, so that every run begins with the same files.
+  const before = world.snapshot()
+  world.restore(before)
+  const model = new DiskModel(world.root)
+  const told = new DiskModel(world.root)
+  const ran = world.faulty(operation.args, undefined, operation.options)
+  t.is(ran.rc, 0, ran.stderr)
+  for (const call of ran.calls) told.apply(call)
+  t.is(digestOf(told.after('nothing'), /^$/), digestOf(world.snapshot(), /^$/), `${operation.name}: something was changed that the layer did not see`)
+  const auditAfter = await world.audit()
+  t.deepEqual(auditAfter.problems, [], `${operation.name}: after`)
+  return { before, calls: ran.calls, auditBefore: auditBefore ?? auditAfter, auditAfter, model }
+}
+
+const same = (a: Audit, b: Audit): boolean => JSON.stringify([...a.archives].sort()) === JSON.stringify([...b.archives].sort())
+
+/** 'before' or 'after'; fails the test for anything else. */
+export async function judge(t: ExecutionContext, world: World, operation: Operation, prepared: Prepared, label: string): Promise<'before' | 'after' | 'broken'> {
+  let found: Audit
+  try {
+    found = await world.audit()
+  } catch (error) {
+    if (operation.repairs) return 'before'
+    t.fail(`${label}: ${error instanceof Error ? error.stack : String(error)}`)
+    return 'broken'
+  }
+  if (operation.repairs && (found.problems.length > 0 || !same(found, prepared.auditAfter))) return 'before'
+  if (found.problems.length > 0) {
+    t.deepEqual(found.problems, [], label)
+    return 'broken'
+  }
+  if (same(found, prepared.auditAfter)) return 'after'
+  if (same(found, prepared.auditBefore)) return 'before'
+  t.fail(`${label}: neither the state before nor the one after: ${[...found.archives.keys()].join(' ')}`)
+  return 'broken'
+}
+
+/** The operation again: it must succeed, and give what it would have given. */
+export async function repeat(t: ExecutionContext, world: World, operation: Operation, prepared: Prepared, state: string, label: string): Promise<void> {
+  const ran = world.borgfs(operation.again ?? operation.args, { ...operation.options, ok: 'any' })
+  if (state !== 'after' || operation.repeatable) t.is(ran.rc, 0, `${label}, again: ${ran.stderr}`)
+  t.is(await judge(t, world, operation, prepared, `${label}, again`), 'after', `${label}, again: ${ran.stderr}`)
+}
+
+export interface Counts {
+  calls: number
+  states: number
+  repeated: number
+  checked: number
+  killed: number
+}
+
+/** Crash states of an operation, judged; some repeated, some judged by Borg, some made by a real kill. */
+export async function crash(t: ExecutionContext, sandbox: Sandbox, operation: Operation, limits: { states: number; repeats: number; checks: number; kills: number; randomChoices?: number }): Promise<Counts> {
+  const world = new World(sandbox)
+  const prepared = await prepare(t, world, operation)
+  const all = [...crashStates(prepared.model, prepared.calls, everything ? 8 : limits.randomChoices ?? 2)]
+  const states = sample(all, limits.states, 1)
+  const [repeats, checks] = [new Set(sample(states, limits.repeats, 2)), new Set(haveBorg ? sample(states, limits.checks, 3) : [])]
+  let broken = 0
+  for (const state of states) {
+    const label = `${operation.name}, ${state.calls} of ${prepared.calls.length} calls (${describe(prepared.calls[state.calls - 1])}), lost: ${state.loss}`
+    world.restoreUnlocked(state.tree)
+    const verdict = await judge(t, world, operation, prepared, label)
+    // One wrong order of two calls shows at many moments.
+    if (verdict === 'broken' && ++broken >= 3) break
+    if (checks.has(state) && !(operation.repairs && verdict === 'before')) {
+      const complaint = world.borgCheck()
+      if (complaint !== undefined) t.fail(`${label}: borg check: ${complaint}`)
+    }
+    if (verdict !== 'broken' && repeats.has(state)) await repeat(t, world, operation, prepared, verdict, label)
+  }
+  const kills = sample(Array.from({ length: prepared.calls.filter(({ main }) => main).length }, (_, index) => index + 1), limits.kills, 4)
+  for (const at of kills) {
+    const label = `${operation.name}, killed before call ${at}`
+    world.restore(prepared.before)
+    const ran = world.faulty(operation.args, { at, action: 'kill' }, operation.options)
+    t.is(ran.rc, 128, `${label}: ${ran.stderr}`)
+    await repeat(t, world, operation, prepared, await judge(t, world, operation, prepared, label), label)
+  }
+  return { calls: prepared.calls.length, states: states.length, repeated: repeats.size, checked: checks.size, killed: kills.length }
+}
+
+function describe(call: LoggedCall | undefined): string {
+  if (!call) return 'none'
+  return `${call.op} ${'path' in call ? call.path : 'from' in call ? `${call.from} -> ${call.to}` : `inode ${call.ino}`}`
+}
+
+/** The n-th call fails, for a sample of calls and kinds of failure; then all is as before or after, and the command can be repeated. */
+export async function fail(t: ExecutionContext, sandbox: Sandbox, operation: Operation, limits: { points: number }): Promise<number> {
+  const world = new World(sandbox)
+  const prepared = await prepare(t, world, operation)
+  const count = prepared.calls.filter(({ main }) => main).length
+  const kinds: Omit<Fault, 'at'>[] = [{ action: 'ENOSPC', sticky: true }, { action: 'EIO' }, { action: 'EDQUOT', sticky: true }, { action: 'short' }, { action: 'EIO', sticky: true }, { action: 'ENOSPC' }]
+  const points: Fault[] = []
+  for (let at = 1; at <= count; at++) for (const [index, kind] of kinds.entries()) if (everything || at % kinds.length === index) points.push({ at, ...kind })
+  const chosen = sample(points, limits.points, 5)
+  for (const fault of chosen) {
+    const label = `${operation.name}, ${fault.action}${fault.sticky ? ' from' : ' at'} call ${fault.at} of ${count} on (${describe(prepared.calls.filter(({ main }) => main)[fault.at - 1])})`
+    world.restore(prepared.before)
+    const ran = world.faulty(operation.args, fault, operation.options)
+    if (fault.action === 'short') t.is(ran.rc, 0, `${label}: ${ran.stderr}`)
+    else {
+      t.true([0, 1, 2].includes(ran.rc) || ran.rc >= 3 && ran.rc < 128, `${label}: rc ${ran.rc}`)
+      // One sentence, no stack trace.
+      t.notRegex(ran.stderr, /\n\s+at |Local Exception|undefined/, label)
+      if (ran.rc !== 0) t.true(ran.stderr.trim().length > 0, `${label}: no word about it`)
+    }
+    const verdict = await judge(t, world, operation, prepared, label)
+    if (ran.rc === 0) t.is(verdict, 'after', `${label}: said to have succeeded. ${ran.stderr}`)
+    if (verdict !== 'broken') await repeat(t, world, operation, prepared, verdict, label)
+  }
+  return chosen.length
+}
