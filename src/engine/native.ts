@@ -140,9 +140,10 @@ export interface Native {
   gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
 
   // --- tree.c: items of an archive as columns; arguments as in native/tree_binding.cc, used by fs/tree-image.ts ---
-  makeTree(uid: number, gid: number, timeNs: bigint, rootTimeNs: bigint, forcedUid: number, forcedGid: number, umask: number, numericIds: boolean, showParts: boolean): NativeTree
-  treeAdd(tree: NativeTree, bytes: Uint8Array, owner: (isGroup: boolean, name: Buffer) => number | undefined, acl: (text: Buffer) => Buffer | undefined, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
-  treeFinish(tree: NativeTree, layout: Float64Array): ArrayBuffer
+  makeTree(showParts: boolean): NativeTree
+  treeAdd(tree: NativeTree, bytes: Uint8Array, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
+  treeLayout(tree: NativeTree, layout: Float64Array): void
+  treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void
 
   // --- kernel.c: the FUSE device ---
   eventFd(): number

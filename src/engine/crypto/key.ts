@@ -37,6 +37,11 @@ export interface Key {
   nonceOf(object: Uint8Array): bigint
   /** 64-byte HMAC-SHA-512 key of the TAM (crypto.md §9). */
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  /**
+   * A 32-byte key for something of the client's own beside the repository, named by `purpose`; another for each `salt`. Where the
+   * mode has no secret it keeps nothing secret either.
+   */
+  purposeKey(salt: Uint8Array, purpose: string): KeyObject
   /** What a worker thread needs to make the same key; posted by structured clone, see keyFromMaterial. */
   material(): KeyMaterial
   wipe(): void

@@ -47,6 +47,7 @@ abstract class BaseKey implements Key {
 
   abstract idHash(plaintext: Uint8Array): ChunkId
   abstract tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  abstract purposeKey(salt: Uint8Array, purpose: string): KeyObject
   abstract material(): KeyMaterial
 
   sealedLength(payloadLength: number): number {
@@ -98,6 +99,10 @@ class PlaintextKey extends BaseKey {
     return Buffer.concat([salt, Buffer.from(context)])
   }
 
+  purposeKey(salt: Uint8Array, purpose: string): KeyObject {
+    return purposeKeyOf(noHead, salt, purpose)
+  }
+
   material(): KeyMaterial {
     return { type: this.type, mode: this.mode, chunkSeed: 0, tamRequired: false, logicallyUnencrypted: true, encKey: undefined, encHmacKey: undefined, idKey: undefined }
   }
@@ -139,10 +144,19 @@ class AuthenticatedKey extends BaseKey {
   }
 
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer {
+    return this.#withSecret(secret => Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64)))
+  }
+
+  purposeKey(salt: Uint8Array, purpose: string): KeyObject {
+    return this.#withSecret(secret => purposeKeyOf(secret, salt, purpose))
+  }
+
+  /** All keys as one, for as long as `use` takes. */
+  #withSecret<T>(use: (secret: Buffer) => T): T {
     const parts = [this.#idKey.export(), this.encKey.export(), this.encHmacKey.export()]
     const secret = Buffer.concat(parts)
     try {
-      return Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64))
+      return use(secret)
     } finally {
       for (const bytes of [...parts, secret]) wipe(bytes)
     }
@@ -214,6 +228,15 @@ class EncryptedKey extends AuthenticatedKey {
 
   #mac(data: Uint8Array): Buffer {
     return this.rawHmacKey ? blake2b256(this.rawHmacKey, data) : createHmac('sha256', this.encHmacKey).update(data).digest()
+  }
+}
+
+function purposeKeyOf(secret: Uint8Array, salt: Uint8Array, purpose: string): KeyObject {
+  const bytes = Buffer.from(hkdfSync('sha256', secret, salt, `borgfs ${purpose}`, 32))
+  try {
+    return createSecretKey(bytes)
+  } finally {
+    wipe(bytes)
   }
 }
 
