@@ -18,6 +18,8 @@
         "native/items_binding.cc",
         "native/tree.c",
         "native/tree_binding.cc",
+        "native/lz4.c",
+        "native/lz4_binding.cc",
         "native/kernel_binding.cc"
       ],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],

@@ -143,6 +143,7 @@ NAPI_MODULE_INIT() {
   registerCrc32(env, exports);
   registerItems(env, exports);
   registerTree(env, exports);
+  registerLz4(env, exports);
   registerKernel(env, exports);
   return exports;
 }

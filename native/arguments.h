@@ -60,6 +60,7 @@ void registerPages(napi_env env, napi_value exports);
 void registerCrc32(napi_env env, napi_value exports);
 void registerItems(napi_env env, napi_value exports);
 void registerTree(napi_env env, napi_value exports);
+void registerLz4(napi_env env, napi_value exports);
 void registerKernel(napi_env env, napi_value exports);
 
 /*

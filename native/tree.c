@@ -1,7 +1,11 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "tree.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { TYPE_MASK = 0170000, TYPE_DIRECTORY = 0040000, TYPE_REGULAR = 0100000, TYPE_LINK = 0120000 };
 /* Flags of a row that are stored; HAS_XATTRS is only for building. */
@@ -53,13 +57,49 @@ static uint32_t *u32(struct tree *t, int column) { return t->column[column]; }
 static uint8_t *flags(struct tree *t) { return t->column[FLAGS]; }
 static int64_t *i64(struct tree *t, int column) { return t->column[column]; }
 
+/* Smaller memory comes from the heap. */
+#define MAPPED ((size_t)256 * 1024)
+
+/*
+ * realloc for what doubles until it is large: pages move without being copied, what is not touched costs nothing, and what is freed is
+ * gone, where the heap would keep it. NULL: no memory, and the old one is still there.
+ */
+static void *resize(void *old, size_t had, size_t wanted) {
+  if (had < MAPPED && wanted < MAPPED) return realloc(old, wanted);
+  if (had >= MAPPED) {
+    void *moved = mremap(old, had, wanted, MREMAP_MAYMOVE);
+    return moved == MAP_FAILED ? NULL : moved;
+  }
+  void *mapped = mmap(NULL, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return NULL;
+  if (had) memcpy(mapped, old, had);
+  free(old);
+  return mapped;
+}
+
+static void release(void *memory, size_t had) {
+  if (had >= MAPPED) munmap(memory, had);
+  else free(memory);
+}
+
+static void *zeros(size_t wanted) {
+  void *memory = resize(NULL, 0, wanted);
+  if (memory && wanted < MAPPED) memset(memory, 0, wanted);
+  return memory;
+}
+
+static void drain(struct pool *pool) {
+  release(pool->bytes, pool->room);
+  memset(pool, 0, sizeof *pool);
+}
+
 /* Room for `more` bytes; 0 without memory or past what 32 bits can tell. */
 static int reserve(struct pool *pool, size_t more) {
   if (more <= pool->room - pool->length) return 1;
   if (more > LIMIT - pool->length) return 0;
   size_t room = pool->room * 2 > LIMIT ? LIMIT : pool->room * 2;
   if (room < pool->length + more) room = pool->length + more;
-  uint8_t *grown = realloc(pool->bytes, room);
+  uint8_t *grown = resize(pool->bytes, pool->room, room);
   if (!grown) return 0;
   pool->bytes = grown;
   pool->room = room;
@@ -99,8 +139,12 @@ static int grow_rows(struct tree *t) {
   size_t room = t->room * 2;
   for (int c = 0; c < ROW_COLUMNS; c++) {
     /* One more value for the end of the last name. What is not used yet is not touched, so it costs no memory. */
-    uint8_t *grown = realloc(t->column[c], (room + 1) * widths[c]);
-    if (!grown) return 0;
+    uint8_t *grown = resize(t->column[c], (t->room + 1) * widths[c], (room + 1) * widths[c]);
+    if (!grown) {
+      /* Some have more room now than is noted, and must be freed by what they have. */
+      while (c-- > 0) t->column[c] = resize(t->column[c], (room + 1) * widths[c], (t->room + 1) * widths[c]);
+      return 0;
+    }
     t->column[c] = grown;
   }
   t->room = room;
@@ -109,7 +153,7 @@ static int grow_rows(struct tree *t) {
 
 static int grow_slots(struct tree *t) {
   size_t count = t->slot_count * 2, mask = count - 1;
-  uint32_t *slots = calloc(count, sizeof *slots);
+  uint32_t *slots = zeros(count * sizeof *slots);
   if (!slots) return 0;
   const uint32_t *starts = u32(t, NAME_START);
   for (size_t old = 0; old < t->slot_count; old++) {
@@ -120,7 +164,7 @@ static int grow_slots(struct tree *t) {
     while (slots[slot]) slot = (slot + 1) & mask;
     slots[slot] = found;
   }
-  free(t->slots);
+  release(t->slots, t->slot_count * sizeof *slots);
   t->slots = slots;
   t->slot_count = count;
   return 1;
@@ -318,10 +362,10 @@ static int access_of(struct tree *t, const struct item *item, uint32_t *index) {
   }
   uint32_t count = access_count(a);
   if (count > a->slot_count / 2) {
-    uint32_t *slots = calloc(a->slot_count * 2, sizeof *slots);
+    uint32_t *slots = zeros(a->slot_count * 2 * sizeof *slots);
     if (!slots) return TREE_MEMORY;
     for (uint32_t i = ACCESS_FIRST; i < count; i++) slots[access_slot(a, slots, a->slot_count * 2, packed_access(a, i))] = i + 1;
-    free(a->slots);
+    release(a->slots, a->slot_count * sizeof *slots);
     a->slots = slots;
     a->slot_count *= 2;
   }
@@ -338,7 +382,7 @@ static int access_of(struct tree *t, const struct item *item, uint32_t *index) {
 /* What stands in the table for no item: 16 bytes without names. */
 static int begin_accesses(struct accesses *a) {
   a->slot_count = 64;
-  if (!(a->slots = calloc(a->slot_count, sizeof *a->slots))) return 0;
+  if (!(a->slots = zeros(a->slot_count * sizeof *a->slots))) return 0;
   for (int which = ACCESS_SUPPLIED; which < ACCESS_FIRST; which++) {
     uint32_t mode = which == ACCESS_SUPPLIED ? TYPE_DIRECTORY | 0755 : 0;
     uint8_t packed[ACCESS_NUMBERS + 4] = {0};
@@ -388,7 +432,7 @@ static int add_content(struct tree *t, uint32_t row, const struct item *item) {
   size_t bytes = item->chunk_count * CHUNK_ROW;
   if (bytes > t->chunks.room - t->chunks.length) {
     size_t room = t->chunks.room * 2 > t->chunks.length + bytes ? t->chunks.room * 2 : t->chunks.length + bytes;
-    uint8_t *grown = realloc(t->chunks.bytes, room);
+    uint8_t *grown = resize(t->chunks.bytes, t->chunks.room, room);
     if (!grown) return TREE_MEMORY;
     t->chunks.bytes = grown;
     t->chunks.room = room;
@@ -461,8 +505,8 @@ struct tree *tree_new(const struct tree_options *options, const struct tree_call
   t->calls = *calls;
   t->room = 128;
   t->slot_count = 256;
-  int complete = (t->slots = calloc(t->slot_count, sizeof *t->slots)) != NULL;
-  for (int c = 0; c < ROW_COLUMNS; c++) complete &= (t->column[c] = malloc((t->room + 1) * widths[c])) != NULL;
+  int complete = (t->slots = zeros(t->slot_count * sizeof *t->slots)) != NULL;
+  for (int c = 0; c < ROW_COLUMNS; c++) complete &= (t->column[c] = resize(NULL, 0, (t->room + 1) * widths[c])) != NULL;
   if (!complete || !begin_accesses(&t->accesses) || new_row(t, 0, (const uint8_t *)"", 0, &root) != ITEM_OK) {
     tree_free(t);
     return NULL;
@@ -472,17 +516,12 @@ struct tree *tree_new(const struct tree_options *options, const struct tree_call
 }
 
 void tree_free(struct tree *t) {
-  for (int c = 0; c < ROW_COLUMNS; c++) free(t->column[c]);
+  for (int c = 0; c < ROW_COLUMNS; c++) if (t->column[c]) release(t->column[c], (t->room + 1) * widths[c]);
   struct accesses *a = &t->accesses;
-  struct pool *pools[] = {&a->packed, &a->starts, &a->modes, &a->item, &t->linked};
-  for (size_t i = 0; i < sizeof pools / sizeof *pools; i++) free(pools[i]->bytes);
-  free(a->slots);
-  free(t->names.bytes);
-  free(t->chunks.bytes);
-  free(t->blobs.bytes);
-  free(t->xattrs.bytes);
-  free(t->last_directory.bytes);
-  free(t->slots);
+  struct pool *pools[] = {&a->packed, &a->starts, &a->modes, &a->item, &t->linked, &t->names, &t->chunks, &t->blobs, &t->xattrs, &t->last_directory};
+  for (size_t i = 0; i < sizeof pools / sizeof *pools; i++) drain(pools[i]);
+  if (a->slots) release(a->slots, a->slot_count * sizeof *a->slots);
+  if (t->slots) release(t->slots, t->slot_count * sizeof *t->slots);
   free(t);
 }
 
@@ -523,7 +562,7 @@ static size_t count_links(struct tree *t) {
   struct pool targets = {NULL, 0, 0};
   for (size_t row = 1; row < t->rows; row++) {
     if ((flags(t)[row] & (ROW_LINK | ROW_REPLACED)) == ROW_LINK && !append(&targets, &u32(t, FIRST)[row], 4)) {
-      free(targets.bytes);
+      drain(&targets);
       return SIZE_MAX;
     }
   }
@@ -544,8 +583,8 @@ static size_t count_links(struct tree *t) {
   }
   t->linked.length = 0;
   complete = complete && append(&t->linked, rows, kept * 4) && append(&t->linked, counts.bytes, kept * 4);
-  free(targets.bytes);
-  free(counts.bytes);
+  drain(&targets);
+  drain(&counts);
   return complete ? kept : SIZE_MAX;
 }
 
@@ -571,9 +610,14 @@ int tree_layout(struct tree *t, struct tree_layout *layout) {
   return ITEM_OK;
 }
 
-static void move(uint8_t *to, void *from, size_t length) {
+static void move(uint8_t *to, void *from, size_t length, size_t room) {
   if (length) memcpy(to, from, length);
-  free(from);
+  release(from, room);
+}
+
+static void move_pool(uint8_t *to, struct pool *pool) {
+  if (pool->length) memcpy(to, pool->bytes, pool->length);
+  drain(pool);
 }
 
 void tree_write(struct tree *t, const struct tree_layout *layout, uint8_t *image, uint8_t *chunks) {
@@ -582,17 +626,13 @@ void tree_write(struct tree *t, const struct tree_layout *layout, uint8_t *image
     if (c == ACCESS && layout->length[c] == t->rows * 2) {
       uint16_t *narrow = (uint16_t *)(image + layout->offset[c]);
       for (size_t row = 0; row < t->rows; row++) narrow[row] = (uint16_t)u32(t, ACCESS)[row];
-      free(t->column[c]);
-    } else move(image + layout->offset[c], t->column[c], layout->length[c]);
+      release(t->column[c], (t->room + 1) * widths[c]);
+    } else move(image + layout->offset[c], t->column[c], layout->length[c], (t->room + 1) * widths[c]);
     t->column[c] = NULL;
   }
-  move(chunks, t->chunks.bytes, t->chunks.length);
-  t->chunks.bytes = NULL;
-  struct pool *pools[] = {&t->names, &t->blobs};
-  for (int p = 0; p < 2; p++) {
-    move(image + layout->offset[NAMES + p], pools[p]->bytes, layout->length[NAMES + p]);
-    pools[p]->bytes = NULL;
-  }
+  move_pool(chunks, &t->chunks);
+  move_pool(image + layout->offset[NAMES], &t->names);
+  move_pool(image + layout->offset[BLOBS], &t->blobs);
   const struct xattr_place *places = (const struct xattr_place *)t->xattrs.bytes;
   size_t count = t->xattrs.length / sizeof *places;
   uint32_t *out = (uint32_t *)(image + layout->offset[XATTRS]);
@@ -603,6 +643,6 @@ void tree_write(struct tree *t, const struct tree_layout *layout, uint8_t *image
   }
   if (t->linked.length) memcpy(image + layout->offset[LINKED], t->linked.bytes, t->linked.length);
   memcpy(image + layout->offset[OWNERS], t->accesses.packed.bytes, t->accesses.packed.length);
-  move(image + layout->offset[SLOTS], t->slots, layout->length[SLOTS]);
+  move(image + layout->offset[SLOTS], t->slots, layout->length[SLOTS], layout->length[SLOTS]);
   t->slots = NULL;
 }

@@ -145,6 +145,10 @@ export interface Native {
   treeLayout(tree: NativeTree, layout: Float64Array): void
   treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void
 
+  // --- lz4.c ---
+  /** An LZ4 block, without any header, into the start of `target`; the bytes written, or -1 if it is damaged or does not fit. */
+  lz4Decode(block: Uint8Array, target: Uint8Array): number
+
   // --- kernel.c: the FUSE device ---
   eventFd(): number
   /** Wakes whoever waits on it; callable from any thread. */

@@ -16,7 +16,7 @@ import { errnoOf, messageOf } from '../engine/errors.js'
 import type { Log } from '../engine/log.js'
 import { files } from '../engine/platform/files.js'
 import type { MemoryBlock } from '../engine/store/jobs.js'
-import { blocksOf, readAt, seal, sealBlock, unseal, unsealBlock } from '../engine/store/seal-job.js'
+import { blocksOf, readInto, seal, sealBlock, unseal, unsealBlock } from '../engine/store/seal-job.js'
 import type { Workers } from '../engine/store/workers.js'
 import { chunkRowBytes } from './tree-columns.js'
 import { columnPlace, type ImageColumn, imageColumns, layoutWords, type TreeImage } from './tree-image.js'
@@ -274,4 +274,10 @@ function* parts(blocks: readonly MemoryBlock[]): Generator<{ start: number; part
     start = index + 1
     bytes = 0
   }
+}
+
+function readAt(fd: number, position: number, length: number): Buffer {
+  const bytes = Buffer.allocUnsafe(length)
+  readInto(fd, position, bytes)
+  return bytes
 }

@@ -38,10 +38,10 @@ export interface Key {
   /** 64-byte HMAC-SHA-512 key of the TAM (crypto.md §9). */
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
   /**
-   * A 32-byte key for something of the client's own beside the repository, named by `purpose`; another for each `salt`. Where the
-   * mode has no secret it keeps nothing secret either.
+   * An encrypting key (envelopes as mode repokey's) for something of the client's own beside the repository, named by `purpose`;
+   * another for each `salt`, with nonces of its own. Where the mode has no secret it keeps nothing secret either.
    */
-  purposeKey(salt: Uint8Array, purpose: string): KeyObject
+  purposeKey(salt: Uint8Array, purpose: string): Key
   /** What a worker thread needs to make the same key; posted by structured clone, see keyFromMaterial. */
   material(): KeyMaterial
   wipe(): void

@@ -47,7 +47,7 @@ abstract class BaseKey implements Key {
 
   abstract idHash(plaintext: Uint8Array): ChunkId
   abstract tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
-  abstract purposeKey(salt: Uint8Array, purpose: string): KeyObject
+  abstract purposeKey(salt: Uint8Array, purpose: string): Key
   abstract material(): KeyMaterial
 
   sealedLength(payloadLength: number): number {
@@ -99,7 +99,7 @@ class PlaintextKey extends BaseKey {
     return Buffer.concat([salt, Buffer.from(context)])
   }
 
-  purposeKey(salt: Uint8Array, purpose: string): KeyObject {
+  purposeKey(salt: Uint8Array, purpose: string): Key {
     return purposeKeyOf(noHead, salt, purpose)
   }
 
@@ -147,7 +147,7 @@ class AuthenticatedKey extends BaseKey {
     return this.#withSecret(secret => Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64)))
   }
 
-  purposeKey(salt: Uint8Array, purpose: string): KeyObject {
+  purposeKey(salt: Uint8Array, purpose: string): Key {
     return this.#withSecret(secret => purposeKeyOf(secret, salt, purpose))
   }
 
@@ -231,10 +231,11 @@ class EncryptedKey extends AuthenticatedKey {
   }
 }
 
-function purposeKeyOf(secret: Uint8Array, salt: Uint8Array, purpose: string): KeyObject {
-  const bytes = Buffer.from(hkdfSync('sha256', secret, salt, `borgfs ${purpose}`, 32))
+function purposeKeyOf(secret: Uint8Array, salt: Uint8Array, purpose: string): Key {
+  const bytes = Buffer.from(hkdfSync('sha256', secret, salt, `borgfs ${purpose}`, 96))
   try {
-    return createSecretKey(bytes)
+    const [encKey, encHmacKey, idKey] = [0, 32, 64].map(at => createSecretKey(bytes.subarray(at, at + 32))) as [KeyObject, KeyObject, KeyObject]
+    return new EncryptedKey(keyTypeOfMode('repokey'), { chunkSeed: 0, tamRequired: false, logicallyUnencrypted: false }, { encKey, encHmacKey, idKey })
   } finally {
     wipe(bytes)
   }

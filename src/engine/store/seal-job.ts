@@ -3,57 +3,76 @@
  * repository (fs/stored-trees.ts). Each file has a key of its own, derived from the repository's key and the file's random salt, so
  * the numbers of its blocks can be the nonces: no block of it is sealed twice, and the repository's counter is not touched.
  *
- *   block = AES-256-GCM ciphertext of (payload: 00 00 plaintext, or 01 00 lz4 block) | tag 16     nonce: number of the block, 12 bytes LE
+ *   block = envelope (crypto.md §3) of the payload: 00 00 plaintext, or 01 00 lz4 block     nonce: number of the block << 32
  */
-import { createCipheriv, createDecipheriv, type KeyObject } from 'node:crypto'
 import { readSync } from 'node:fs'
 import { lz4 } from '../codec/lz4.js'
-import { completePayload } from '../codec/none.js'
+import { plainHeader } from '../codec/none.js'
 import { decompress } from '../codec/decompress.js'
+import { idBytes } from '../constants.js'
+import { IntegrityError } from '../errors.js'
+import { native } from '../native.js'
 import type { Key } from '../crypto/key.js'
 import type { MemoryBlock, SealJob, SealResult, UnsealJob, UnsealResult } from './jobs.js'
 
-const tagBytes = 16
+/** What was read, and what was in it: used again and again. */
+let sealedScratch = Buffer.alloc(0), payloadScratch = Buffer.alloc(0)
+const noId = Buffer.alloc(idBytes), noHead = Buffer.alloc(0)
 
 export type Sealing = Omit<SealJob, 'job' | 'kind'>
 export type Unsealing = Omit<UnsealJob, 'job' | 'kind'>
 
-/** Key and purpose of one file. */
-export interface SealedFile {
-  /** 32 random bytes, new for each file that is written. */
-  readonly salt: Uint8Array
-  readonly purpose: string
+/** A block for a file with this key, into `target`, which has room for maxSealedBytes; its length. */
+function sealInto(fileKey: Key, number: number, plain: Uint8Array, target: Buffer, offset: number): number {
+  const compressed = lz4.compress(plain) as Uint8Array
+  return fileKey.sealInto(compressed, nonceOf(number), target, offset, compressed === plain ? plainHeader : noHead)
 }
 
-export function sealBlock(key: KeyObject, number: number, plain: Uint8Array): Buffer {
-  const payload = completePayload(lz4.compress(plain) as Uint8Array, plain)
-  const cipher = createCipheriv('aes-256-gcm', key, nonceOf(number))
-  return Buffer.concat([cipher.update(payload), cipher.final(), cipher.getAuthTag()])
+export function sealBlock(fileKey: Key, number: number, plain: Uint8Array): Buffer {
+  const target = Buffer.allocUnsafe(maxSealedBytes(fileKey, plain.length))
+  return target.subarray(0, sealInto(fileKey, number, plain, target, 0))
 }
 
-/** The plaintext; throws if it is not what was sealed under this key as this number. */
-export function unsealBlock(key: KeyObject, number: number, sealed: Uint8Array, size?: number): Buffer {
-  if (sealed.length < tagBytes) throw new Error('a sealed block is too short')
-  const decipher = createDecipheriv('aes-256-gcm', key, nonceOf(number), { authTagLength: tagBytes })
-  decipher.setAuthTag(sealed.subarray(sealed.length - tagBytes))
-  const payload = decipher.update(sealed.subarray(0, sealed.length - tagBytes))
-  decipher.final()
-  return decompress(payload, size === undefined ? {} : { size }) as Buffer
+function maxSealedBytes(fileKey: Key, length: number): number {
+  return fileKey.sealedLength(lz4.maxPayload(length))
+}
+
+/** In scratch memory. Throws if it is not what was sealed under this key as this number. */
+function openPayload(fileKey: Key, number: number, sealed: Buffer): Buffer {
+  if (payloadScratch.length < sealed.length) payloadScratch = Buffer.allocUnsafeSlow(sealed.length)
+  const payload = fileKey.open(sealed, noId, payloadScratch)
+  if (fileKey.nonceOf(sealed) !== nonceOf(number)) throw new IntegrityError('a sealed block stands in the place of another')
+  return payload
+}
+
+/** The plaintext of a block. */
+export function unsealBlock(fileKey: Key, number: number, sealed: Buffer): Buffer {
+  return Buffer.from(decompress(openPayload(fileKey, number, sealed)) as Buffer)
+}
+
+function unsealInto(fileKey: Key, number: number, sealed: Buffer, target: Uint8Array): void {
+  const payload = openPayload(fileKey, number, sealed)
+  const content = payload.subarray(plainHeader.length)
+  if (payload[0] !== 0) {
+    if (native().lz4Decode(content, target) !== target.length) throw new IntegrityError('a sealed block has another length')
+  } else {
+    if (content.length !== target.length) throw new IntegrityError('a sealed block has another length')
+    target.set(content)
+  }
 }
 
 export function seal(key: Key, job: SealJob | Sealing): Omit<SealResult, 'job' | 'kind'> {
   const fileKey = key.purposeKey(job.salt, job.purpose)
-  const sealed = job.blocks.map((block, index) => {
-    const plain = Buffer.from(block.memory, block.offset, block.length)
-    return sealBlock(fileKey, job.first + index, block.delta ? differences(plain) : plain)
-  })
-  const lengths = Uint32Array.from(sealed, ({ length }) => length)
-  const data = new Uint8Array(new ArrayBuffer(lengths.reduce((sum, length) => sum + length, 0)))
+  const lengths = new Uint32Array(job.blocks.length)
+  const room = job.blocks.reduce((sum, { length }) => sum + maxSealedBytes(fileKey, length), 0)
+  if (sealedScratch.length < room) sealedScratch = Buffer.allocUnsafeSlow(room)
   let at = 0
-  for (const block of sealed) {
-    data.set(block, at)
-    at += block.length
+  for (const [index, { memory, offset, length, delta }] of job.blocks.entries()) {
+    const plain = Buffer.from(memory, offset, length)
+    at += lengths[index] = sealInto(fileKey, job.first + index, delta ? differences(plain) : plain, sealedScratch, at)
   }
+  const data = new Uint8Array(new ArrayBuffer(at))
+  data.set(sealedScratch.subarray(0, at))
   return { data, lengths }
 }
 
@@ -62,19 +81,20 @@ export function unseal(key: Key, job: UnsealJob | Unsealing): Omit<UnsealResult,
   const fileKey = key.purposeKey(job.salt, job.purpose)
   let position = job.position
   for (const [index, { memory, offset, length, delta }] of job.blocks.entries()) {
-    const plain = unsealBlock(fileKey, job.first + index, readAt(job.fd, position, job.lengths[index]!), length)
-    position += job.lengths[index]!
-    const target = new Uint8Array(memory, offset, length)
-    target.set(plain)
+    const sealedBytes = job.lengths[index]!
+    if (sealedBytes > maxSealedBytes(fileKey, length)) throw new IntegrityError('a sealed block has another length')
+    if (sealedScratch.length < sealedBytes) sealedScratch = Buffer.allocUnsafeSlow(maxSealedBytes(fileKey, blockBytes))
+    const sealed = sealedScratch.subarray(0, sealedBytes)
+    readInto(job.fd, position, sealed)
+    position += sealedBytes
+    unsealInto(fileKey, job.first + index, sealed, new Uint8Array(memory, offset, length))
     if (delta) addUp(new Uint32Array(memory, offset, length / 4))
   }
   return {}
 }
 
-function nonceOf(number: number): Buffer {
-  const nonce = Buffer.alloc(12)
-  nonce.writeUIntLE(number, 0, 6)
-  return nonce
+function nonceOf(number: number): bigint {
+  return BigInt(number) << 32n
 }
 
 /** What is numbered upwards becomes the same small number again and again, which lz4 then folds. */
@@ -91,14 +111,12 @@ function addUp(values: Uint32Array): void {
 }
 
 /** IO errors throw as they are; a file that ends too soon too. */
-export function readAt(fd: number, position: number, length: number): Buffer {
-  const bytes = Buffer.allocUnsafe(length)
-  for (let done = 0; done < length; ) {
-    const count = readSync(fd, bytes, done, length - done, position + done)
-    if (count === 0) throw new Error('a sealed file is cut off')
+export function readInto(fd: number, position: number, into: Uint8Array): void {
+  for (let done = 0; done < into.length; ) {
+    const count = readSync(fd, into, done, into.length - done, position + done)
+    if (count === 0) throw new IntegrityError('a sealed file is cut off')
     done += count
   }
-  return bytes
 }
 
 /** Memory in blocks; `delta` for columns of 32-bit numbers that mostly go up. */
