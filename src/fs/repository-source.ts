@@ -183,7 +183,7 @@ export class RepositorySource implements MountSource {
   }
 
   async #build(archive: string, reader: ArchiveReader): Promise<TreeImage> {
-    const tree = await buildTree(reader.stream(this.#readAhead(reader)), this.#options)
+    const tree = await buildTree(reader.stream(this.#readAhead(reader), { borrowed: true }), this.#options)
     // What is left out is said in the log, each time.
     if (tree.complete) void this.#keptTrees?.save(archive, sourceOf(reader), tree)
     return tree

@@ -3,6 +3,7 @@
  * memory. TreeBuilder gives the same from items; it is what narrowed views need, whose selection
  * is JavaScript.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { decodeItem } from '../engine/archive/item-codec.js'
 import { IntegrityError } from '../engine/errors.js'
 import { MsgReader } from '../engine/msgpack.js'
@@ -30,8 +31,10 @@ export interface TreeImage {
 
 /** A longer beginning of an item is parsed again only when it has grown by half: a file of a million chunks spans many pieces. */
 const patientBytes = 1 << 20
+/** So long at most this thread is busy with items without looking around. */
+const sliceMs = 5
 
-/** Builds the tree of an item stream that comes in pieces. IntegrityError if they are no items. `complete` is false if items were left out. */
+/** Builds the tree of an item stream that comes in pieces, which may be borrowed until the next is asked for. IntegrityError if they are no items. `complete` is false if items were left out. */
 export async function buildTree(pieces: AsyncIterable<Buffer>, { showParts, log }: Pick<ShapeOptions, 'showParts' | 'log'>): Promise<TreeImage & { readonly complete: boolean }> {
   const { makeTree, treeAdd, treeLayout, treeWrite } = native()
   const tree = makeTree(showParts)
@@ -47,14 +50,19 @@ export async function buildTree(pieces: AsyncIterable<Buffer>, { showParts, log 
   const add = (bytes: Buffer): void => {
     const used = treeAdd(tree, bytes, leftOut)
     if (used < 0) throw damaged(bytes)
-    rest = used < bytes.length ? [bytes.subarray(used)] : []
+    rest = used < bytes.length ? [Buffer.from(bytes.subarray(used))] : []
     restBytes = bytes.length - used
     wantedBytes = restBytes < patientBytes ? 0 : restBytes * 1.5
   }
+  let sinceMs = performance.now()
   for await (const piece of pieces) {
-    rest.push(piece)
     restBytes += piece.length
-    if (restBytes >= wantedBytes) add(rest.length === 1 ? piece : Buffer.concat(rest))
+    if (restBytes < wantedBytes) rest.push(Buffer.from(piece))
+    else add(rest.length === 0 ? piece : Buffer.concat([...rest, piece]))
+    // Whoever asks this thread for something else is not kept waiting until all is read.
+    if (performance.now() - sinceMs < sliceMs) continue
+    await nextTurn()
+    sinceMs = performance.now()
   }
   if (restBytes > 0) add(Buffer.concat(rest))
   if (restBytes > 0) throw damaged(Buffer.concat(rest))

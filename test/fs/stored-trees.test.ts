@@ -60,7 +60,7 @@ test('what is opened is what was kept, whatever the items', async (t) => {
 
 test('a tree of many blocks goes through the byte workers', async (t) => {
   const { trees } = setUp(t)
-  const tree = await built(60_000)
+  const tree = await built(40_000)
   t.true(tree.image.byteLength + tree.chunks!.byteLength > 4 << 20)
   await trees.save(archive, 'source', tree)
   t.deepEqual(plain((await opened(trees))!), plain(tree))

@@ -67,12 +67,16 @@ function sinkOf(job: OpenJob): Sink {
   if (output) {
     const target = new Uint8Array(output)
     let used = 0
+    /** Everything, from when it did not fit any more. */
+    let instead: Buffer[] | undefined
     return {
       take(plain) {
-        target.set(plain, used)
+        if (!instead && used + plain.length <= target.length) target.set(plain, used)
+        else (instead ??= [Buffer.from(target.subarray(0, used))]).push(Buffer.from(plain))
         used += plain.length
         return undefined
       },
+      data: () => (instead ? joined(instead) : new Uint8Array(0)),
     }
   }
   const plains: Buffer[] = []
