@@ -8,7 +8,6 @@
 import { readSync } from 'node:fs'
 import { lz4 } from '../codec/lz4.js'
 import { plainHeader } from '../codec/none.js'
-import { decompress } from '../codec/decompress.js'
 import { idBytes } from '../constants.js'
 import { IntegrityError } from '../errors.js'
 import { native } from '../native.js'
@@ -22,15 +21,27 @@ const noId = Buffer.alloc(idBytes), noHead = Buffer.alloc(0)
 export type Sealing = Omit<SealJob, 'job' | 'kind'>
 export type Unsealing = Omit<UnsealJob, 'job' | 'kind'>
 
+/** The key of the file that the job before was about: a file's jobs mostly follow each other. */
+let lastFile: { readonly key: Key; readonly salt: Uint8Array; readonly purpose: string; readonly fileKey: Key } | undefined
+
+function fileKeyOf(key: Key, { salt, purpose }: Sealing | SealJob | UnsealJob | Unsealing): Key {
+  if (lastFile?.key !== key || lastFile.purpose !== purpose || Buffer.compare(lastFile.salt, salt) !== 0) {
+    lastFile?.fileKey.wipe()
+    lastFile = { key, salt: Buffer.from(salt), purpose, fileKey: key.purposeKey(salt, purpose) }
+  }
+  return lastFile.fileKey
+}
+
 /** A block for a file with this key, into `target`, which has room for maxSealedBytes; its length. */
 function sealInto(fileKey: Key, number: number, plain: Uint8Array, target: Buffer, offset: number): number {
   const compressed = lz4.compress(plain) as Uint8Array
   return fileKey.sealInto(compressed, nonceOf(number), target, offset, compressed === plain ? plainHeader : noHead)
 }
 
+/** A block by itself, not compressed. */
 export function sealBlock(fileKey: Key, number: number, plain: Uint8Array): Buffer {
   const target = Buffer.allocUnsafe(maxSealedBytes(fileKey, plain.length))
-  return target.subarray(0, sealInto(fileKey, number, plain, target, 0))
+  return target.subarray(0, fileKey.sealInto(plain, nonceOf(number), target, 0, plainHeader))
 }
 
 function maxSealedBytes(fileKey: Key, length: number): number {
@@ -45,9 +56,9 @@ function openPayload(fileKey: Key, number: number, sealed: Buffer): Buffer {
   return payload
 }
 
-/** The plaintext of a block. */
+/** The plaintext of what sealBlock made. */
 export function unsealBlock(fileKey: Key, number: number, sealed: Buffer): Buffer {
-  return Buffer.from(decompress(openPayload(fileKey, number, sealed)) as Buffer)
+  return Buffer.from(openPayload(fileKey, number, sealed).subarray(plainHeader.length))
 }
 
 function unsealInto(fileKey: Key, number: number, sealed: Buffer, target: Uint8Array): void {
@@ -62,7 +73,7 @@ function unsealInto(fileKey: Key, number: number, sealed: Buffer, target: Uint8A
 }
 
 export function seal(key: Key, job: SealJob | Sealing): Omit<SealResult, 'job' | 'kind'> {
-  const fileKey = key.purposeKey(job.salt, job.purpose)
+  const fileKey = fileKeyOf(key, job)
   const lengths = new Uint32Array(job.blocks.length)
   const room = job.blocks.reduce((sum, { length }) => sum + maxSealedBytes(fileKey, length), 0)
   if (sealedScratch.length < room) sealedScratch = Buffer.allocUnsafeSlow(room)
@@ -78,7 +89,7 @@ export function seal(key: Key, job: SealJob | Sealing): Omit<SealResult, 'job' |
 
 /** Fills the memory of the blocks; throws, and may have filled some, if they are not what was sealed. */
 export function unseal(key: Key, job: UnsealJob | Unsealing): Omit<UnsealResult, 'job' | 'kind'> {
-  const fileKey = key.purposeKey(job.salt, job.purpose)
+  const fileKey = fileKeyOf(key, job)
   let position = job.position
   for (const [index, { memory, offset, length, delta }] of job.blocks.entries()) {
     const sealedBytes = job.lengths[index]!
