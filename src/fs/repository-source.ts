@@ -3,6 +3,7 @@
  * last loaded; a change by another client makes a new one (`reload`), which whoever commits must use (`opened`).
  */
 import { createHash } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { statfs } from 'node:fs/promises'
 import type { Item } from '../engine/archive/item.js'
 import { ArchiveReader } from '../engine/archive/archive-reader.js'
@@ -174,7 +175,7 @@ export class RepositorySource implements MountSource {
   /** Resolves when nothing is being kept any more. */
   async settled(): Promise<void> {
     await this.#keeping
-    await this.#options.trees?.settled()
+    await Promise.all(this.#saving)
   }
 
   /** Part items change the tree; nobody wants them often. */
@@ -185,9 +186,15 @@ export class RepositorySource implements MountSource {
   async #build(archive: string, reader: ArchiveReader): Promise<TreeImage> {
     const tree = await buildTree(reader.stream(this.#readAhead(reader), { borrowed: true }), this.#options)
     // What is left out is said in the log, each time.
-    if (tree.complete) void this.#keptTrees?.save(archive, sourceOf(reader), tree)
+    const trees = tree.complete ? this.#keptTrees : undefined
+    if (trees) {
+      // Whoever waits for the tree goes on first.
+      const saving: Promise<void> = pause(afterwardsMs).then(() => trees.save(archive, sourceOf(reader), tree)).finally(() => this.#saving.delete(saving))
+      this.#saving.add(saving)
+    }
     return tree
   }
+  readonly #saving = new Set<Promise<void>>()
 
   /** Archives in the order in which they were chosen, by which versions are numbered. */
   async #versionsTree(): Promise<ArchiveTreeData> {
@@ -282,6 +289,7 @@ export class RepositorySource implements MountSource {
 }
 
 const noBytes = Buffer.alloc(0)
+const afterwardsMs = 300
 
 /** What a tree is made from: the chunks of the item stream. */
 function sourceOf({ metadata: { items } }: ArchiveReader): string {

@@ -93,11 +93,6 @@ export class StoredTrees {
     return saving
   }
 
-  /** Resolves when everything that is being kept is on its way to the disk. */
-  async settled(): Promise<void> {
-    await Promise.all(this.#saving.values())
-  }
-
   /** The same files under another id: renamed, or with another comment. */
   rename(from: string, to: string): void {
     try {
@@ -182,7 +177,7 @@ export class StoredTrees {
     if (!chunks) return
     const salt = randomBytes(saltBytes)
     const blocks = [...columnBlocks(layout, image), ...blocksOf(chunks, 0, chunks.byteLength, false)]
-    const inline = bytesOf(blocks) <= inlineBytes
+    const inline = bytesOf(blocks) <= inlineBytes && !workers.started
     files.ensureDirectory(folder, 0o700)
     const path = join(folder, archive), temporary = `${path}-${randomBytes(4).toString('hex')}.tmp`
     const fd = files.open(temporary, 'wx', 0o600)

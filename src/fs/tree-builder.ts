@@ -281,8 +281,7 @@ export class TreeBuilder {
       this.#first[row] = this.#blobs.add(target)
       this.#count[row] = this.#size[row] = target.length
     } else if (type !== directoryType) this.#first[row] = item.rdev ?? 0
-    if (item.xattrs || item.aclAccess || item.aclDefault) this.#addXattrs(row, item)
-    else this.#xattrs.delete(row)
+    this.#addXattrs(row, item)
   }
 
   #addContent(row: number, item: Item, chunks: ChunkList | undefined): void {
@@ -317,6 +316,7 @@ export class TreeBuilder {
     if (item.aclAccess) add(aclAccessKind, emptyName, item.aclAccess)
     if (item.aclDefault) add(aclDefaultKind, emptyName, item.aclDefault)
     if (this.#blobs.length > start) this.#xattrs.set(row, [start, this.#blobs.length])
+    else this.#xattrs.delete(row)
   }
 
   #grow(): void {
