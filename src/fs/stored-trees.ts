@@ -30,14 +30,16 @@ export interface StoredTreesOptions {
   readonly log: Log
   /** Smaller trees are built as fast as they are opened. */
   readonly minRows?: number
+  /** Up to so many bytes are sealed or opened in the thread that asks. */
+  readonly inlineBytes?: number
 }
 
 const magic = Buffer.from('BFSTREE1')
 const saltBytes = 32, tailBytes = saltBytes + 4 + magic.length
 const purpose = 'stored tree'
 const standardMinRows = 1000
-/** Less is done here and now; more by the byte workers, in jobs of such a size. */
-const inlineBytes = 4 << 20, jobBytes = 4 << 20
+/** What is more than the first is done by the byte workers, in jobs of the second size. */
+const standardInlineBytes = 4 << 20, jobBytes = 4 << 20
 const maxHeadBytes = 16 << 20
 /** Of columns that mostly go up from row to row. */
 const rising = new Set<ImageColumn>(['parent', 'nameStart', 'first', 'nextSibling'])
@@ -158,7 +160,7 @@ export class StoredTrees {
 
   /** Blocks `first` and following of the file, numbered from 1 as the head is block 0. */
   async #unseal(fd: number, { salt, lengths, positions }: OpenFile, blocks: readonly MemoryBlock[], first: number): Promise<void> {
-    const { key, workers } = this.#options
+    const { key, workers, inlineBytes = standardInlineBytes } = this.#options
     const inline = bytesOf(blocks) <= inlineBytes
     const jobs: Promise<void>[] = []
     for (const { start, part } of parts(blocks)) {
@@ -172,7 +174,7 @@ export class StoredTrees {
   }
 
   async #write(archive: string, source: string, tree: TreeImage): Promise<void> {
-    const { folder, key, workers, maxBytes } = this.#options
+    const { folder, key, workers, maxBytes, inlineBytes = standardInlineBytes } = this.#options
     const { layout, image, chunks } = tree
     if (!chunks) return
     const salt = randomBytes(saltBytes)

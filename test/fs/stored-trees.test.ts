@@ -20,7 +20,7 @@ function newKey(mode: 'repokey' | 'repokey-blake2' | 'authenticated' = 'repokey'
   return keyFromSecrets(type, newSecrets(type, randomBytes(32)), false)
 }
 
-function setUp(t: ExecutionContext, options: { key?: Key; maxBytes?: number; minRows?: number; folder?: string } = {}) {
+function setUp(t: ExecutionContext, options: { key?: Key; maxBytes?: number; minRows?: number; inlineBytes?: number; folder?: string } = {}) {
   const folder = options.folder ?? join(mkdtempSync(join(tmpdir(), 'stored-trees-')), 'trees')
   const key = options.key ?? newKey()
   const workers = new Workers({ key, count: 2 })
@@ -29,7 +29,7 @@ function setUp(t: ExecutionContext, options: { key?: Key; maxBytes?: number; min
     await workers.close()
     rmSync(join(folder, '..'), { recursive: true, force: true })
   })
-  return { folder, key, log, trees: new StoredTrees({ folder, key, workers, maxBytes: options.maxBytes ?? 1e9, log, minRows: options.minRows ?? 0 }) }
+  return { folder, key, log, trees: new StoredTrees({ folder, key, workers, maxBytes: options.maxBytes ?? 1e9, log, minRows: options.minRows ?? 0, ...(options.inlineBytes !== undefined && { inlineBytes: options.inlineBytes }) }) }
 }
 
 const archive = 'a'.repeat(64), other = 'b'.repeat(64)
@@ -59,9 +59,9 @@ test('what is opened is what was kept, whatever the items', async (t) => {
 })
 
 test('a tree of many blocks goes through the byte workers', async (t) => {
-  const { trees } = setUp(t)
-  const tree = await built(40_000)
-  t.true(tree.image.byteLength + tree.chunks!.byteLength > 4 << 20)
+  const { trees } = setUp(t, { inlineBytes: 0 })
+  const tree = await built(45_000)
+  t.true(tree.image.byteLength + tree.chunks!.byteLength > 4 << 20, 'more than one job')
   await trees.save(archive, 'source', tree)
   t.deepEqual(plain((await opened(trees))!), plain(tree))
 })
