@@ -37,6 +37,11 @@ export interface Key {
   nonceOf(object: Uint8Array): bigint
   /** 64-byte HMAC-SHA-512 key of the TAM (crypto.md §9). */
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  /**
+   * A key for another purpose than the repository's, for what this machine keeps about it: HKDF-SHA-512 of all secrets. Undefined where the
+   * repository's data is not encrypted.
+   */
+  derive(salt: Uint8Array, purpose: string, length: number): KeyObject | undefined
   /** What a worker thread needs to make the same key; posted by structured clone, see keyFromMaterial. */
   material(): KeyMaterial
   wipe(): void

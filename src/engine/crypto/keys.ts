@@ -49,6 +49,10 @@ abstract class BaseKey implements Key {
   abstract tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
   abstract material(): KeyMaterial
 
+  derive(_salt: Uint8Array, _purpose: string, _length: number): KeyObject | undefined {
+    return undefined
+  }
+
   sealedLength(payloadLength: number): number {
     return payloadLength + 1
   }
@@ -139,10 +143,14 @@ class AuthenticatedKey extends BaseKey {
   }
 
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer {
+    return this.hkdf(salt, `borg-metadata-authentication-${context}`, 64)
+  }
+
+  protected hkdf(salt: Uint8Array, info: string, length: number): Buffer {
     const parts = [this.#idKey.export(), this.encKey.export(), this.encHmacKey.export()]
     const secret = Buffer.concat(parts)
     try {
-      return Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64))
+      return Buffer.from(hkdfSync('sha512', secret, salt, info, length))
     } finally {
       for (const bytes of [...parts, secret]) wipe(bytes)
     }
@@ -162,6 +170,15 @@ class AuthenticatedKey extends BaseKey {
 /** AES-256-CTR with HMAC-SHA-256 or BLAKE2b-256: type 1, MAC 32, nonce 8, ciphertext. */
 class EncryptedKey extends AuthenticatedKey {
   override readonly encrypted = true
+
+  override derive(salt: Uint8Array, purpose: string, length: number): KeyObject {
+    const raw = this.hkdf(salt, `borgfs-${purpose}`, length)
+    try {
+      return createSecretKey(raw)
+    } finally {
+      wipe(raw)
+    }
+  }
 
   override sealedLength(payloadLength: number): number {
     return payloadLength + headerBytes
