@@ -141,6 +141,8 @@ NAPI_MODULE_INIT() {
   registerFiles(env, exports);
   registerDirectory(env, exports);
   registerPages(env, exports);
+  registerChunkRows(env, exports);
+  registerIndex(env, exports);
   registerCrc32(env, exports);
   registerItems(env, exports);
   registerTree(env, exports);

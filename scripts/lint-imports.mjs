@@ -20,7 +20,6 @@ const packages = {
   'zstd-napi': ['engine/codec/zstd.ts'],
   minimist: ['cli/args.ts'],
   qr: ['cli/output/key-page.ts'],
-  'xxhash-wasm': ['engine/repository/integrity.ts'],
 }
 const anywhere = new Set(['lru-cache'])
 

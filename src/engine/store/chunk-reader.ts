@@ -14,6 +14,8 @@ export interface WantedChunk {
 
 const batchBytes = 2 << 20
 const batchCount = 256
+/** Taken for the size of a chunk that no list tells: those of item streams have up to 512 KiB. */
+const unknownBytes = 256 << 10
 /** Batches under way per worker. */
 const batchesPerWorker = 3
 const maxOutputBytes = 16 << 20
@@ -208,7 +210,7 @@ async function* grouped(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChun
   let bytes = 0
   for await (const chunk of wanted) {
     group.push(chunk)
-    bytes += chunk.size ?? 65536
+    bytes += chunk.size ?? unknownBytes
     if (bytes >= batchBytes || group.length >= batchCount) {
       yield group
       group = []

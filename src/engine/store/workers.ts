@@ -5,6 +5,8 @@ import type { Codec } from '../codec/codec.js'
 import type { Key } from '../crypto/key.js'
 import { native } from '../native.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
+import { open } from './open-job.js'
+import { JobMemory, type WorkerState } from './worker-state.js'
 import type { FromWorker, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, ToWorker, WorkerSetup } from './jobs.js'
 
 interface Waiting {
@@ -35,10 +37,15 @@ export class Workers {
   readonly #urgent: Queued[] = []
   readonly #queue: Queued[] = []
   #nextJob = 1
+  /** For small jobs in this thread, and the stored bytes that may still be opened here. */
+  readonly #here: WorkerState
+  #bytesHere = 512 << 10
+  #lastHere: Promise<unknown> = Promise.resolve()
   #closed = false
 
   constructor(options: { key: Key; codec?: Codec; count?: number }) {
     this.#count = options.count ?? availableParallelism()
+    this.#here = { key: options.key, codec: undefined, index: undefined, memory: new JobMemory() }
     this.#setup = { material: options.key.material(), ...(options.codec ? { codec: options.codec.spec } : {}) }
   }
 
@@ -63,7 +70,8 @@ export class Workers {
 
   /** Where ids are looked up from now on. Jobs already given still use the older table, which only costs work. */
   setIndex(index: SharedTable): void {
-    if (this.#setup.index?.buffer === index.buffer) return
+    const { index: known } = this.#setup
+    if (known && known.buffer === index.buffer && known.path === index.path) return
     this.#setup.index = index
     this.#tell({ kind: 'setup', index })
   }
@@ -73,7 +81,24 @@ export class Workers {
   }
 
   open(job: Omit<OpenJob, 'job' | 'kind'>, options: { urgent?: boolean } = {}): Promise<OpenResult> {
+    if (this.#members.length === 0 && !this.#closed && this.#isSmall(job)) return this.#openHere({ kind: 'open', job: 0, ...job })
     return this.#run({ kind: 'open', ...job }, options.urgent ?? true) as Promise<OpenResult>
+  }
+
+  /** One after the other, as in a thread of their own: they share their memory. */
+  #openHere(job: OpenJob): Promise<OpenResult> {
+    const opened = this.#lastHere.then(() => open(this.#here, job))
+    this.#lastHere = opened.catch(() => undefined)
+    return opened
+  }
+
+  /** Whoever reads a file or two is done before a thread would have started. */
+  #isSmall(job: Omit<OpenJob, 'job' | 'kind'>): boolean {
+    let bytes = 0
+    for (const length of job.entryLengths) bytes += length
+    if (bytes > this.#bytesHere) return false
+    this.#bytesHere -= bytes
+    return true
   }
 
   repack(job: Omit<RepackJob, 'job' | 'kind'>): Promise<RepackResult> {
@@ -89,12 +114,13 @@ export class Workers {
   }
 
   #give(): void {
-    this.start()
     for (;;) {
       const queue = this.#urgent.length > 0 ? this.#urgent : this.#queue
       if (queue.length === 0) return
-      let idlest = this.#members[0]!
-      for (const member of this.#members) if (member.jobs.size < idlest.jobs.size) idlest = member
+      let idlest = this.#members[0]
+      for (const member of this.#members) if (member.jobs.size < idlest!.jobs.size) idlest = member
+      // As many threads as there is work for: starting one costs as much as opening a few megabytes.
+      if (!idlest || (idlest.jobs.size > 0 && this.#members.length < this.#count)) this.#members.push((idlest = this.#begin()))
       if (idlest.jobs.size >= jobsPerWorker) return
       const { message, waiting, transfer } = queue.shift()!
       idlest.jobs.set(message.job, waiting)
