@@ -8,6 +8,8 @@
         "native/chunker_binding.cc",
         "native/envelope.c",
         "native/envelope_binding.cc",
+        "native/xts.c",
+        "native/xts_binding.cc",
         "native/attributes.c",
         "native/files_binding.cc",
         "native/directory_binding.cc",

@@ -19,6 +19,7 @@ import { changeArchive } from '../fs/archive-changes.js'
 import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
+import { openStagingKeys } from '../fs/incoming/staging-keys.js'
 import type { DriveParts } from '../fs/drive.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
@@ -163,14 +164,23 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
     rootFacts: { mode: 0o040755, uid: view.uid, gid: view.gid, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
     archiveIds: new Set([...opened.manifest.archives.values()].map(({ id }) => idHex(id))),
   }
-  const incoming = { ...common, folder, place: 'incoming' as const, finished: finishedBefore(folder, opened.manifest) }
+  const liveFolder = join(folder, 'live')
+  let keys: ReturnType<typeof openStagingKeys>, liveKeys: ReturnType<typeof openStagingKeys>
+  try {
+    files.ensureDirectory(liveFolder, 0o700)
+    keys = openStagingKeys(folder, opened.key)
+    liveKeys = openStagingKeys(liveFolder, opened.key)
+  } catch (error) {
+    log.write('warning', 'borg.fuse', `This drive has no incoming/: ${messageOf(error)}`)
+    return undefined
+  }
+  const incoming = { ...common, folder, keys, place: 'incoming' as const, finished: finishedBefore(folder, opened.manifest, keys) }
   // What is shown with another owner or mode than it is stored with would be stored so.
   if (drive.uid !== undefined || drive.gid !== undefined || drive.umask !== 0) {
     if (drive.live.length > 0) log.write('warning', 'borg.fuse', 'There is no live/ with -o uid, gid or umask: archives made of it would get these owners and modes.')
     return { incoming, live: undefined }
   }
-  const liveFolder = join(folder, 'live')
-  return { incoming, live: { ...common, folder: liveFolder, place: 'live' as const, finished: finishedBefore(liveFolder, opened.manifest), open: drive.live.map(archiveName) } }
+  return { incoming, live: { ...common, folder: liveFolder, keys: liveKeys, place: 'live' as const, finished: finishedBefore(liveFolder, opened.manifest, liveKeys), open: drive.live.map(archiveName) } }
 }
 
 /** What is told for each item is passed on only when it says something new, a few times a second. */

@@ -34,10 +34,12 @@ export interface DirectoryListing {
 }
 
 declare const envelopeBrand: unique symbol
-/** Keys inside the addon; freed and wiped with the object. */
+declare const xtsBrand: unique symbol
 declare const treeBrand: unique symbol
 /** A tree being built; freed when it is collected. */
 export type NativeTree = { readonly [treeBrand]: true }
+/** Keys inside the addon; freed and wiped with the object. */
+export type NativeXts = { readonly [xtsBrand]: true }
 export type NativeEnvelope = { readonly [envelopeBrand]: true }
 
 export const adviceSequential = 2, adviceWillNeed = 3, adviceDontNeed = 4
@@ -75,6 +77,12 @@ export interface Native {
   envelopeSeal(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
   /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing of it is left there. */
   envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
+
+  // --- xts.c: crypto/file-cipher.ts ---
+  /** AES-256-XTS with a key of 64 bytes, which is copied, for this thread. Undefined where this Node's OpenSSL cannot be reached. */
+  makeXts(key: Uint8Array): NativeXts | undefined
+  /** All of `from`, which stands at `position` of file number `file`, to the start of `to`; both multiples of 16. `open`: decrypts; blocks of zeros stay zeros. */
+  xtsCrypt(xts: NativeXts, open: boolean, file: number, position: number, from: Uint8Array, to: Uint8Array): void
 
   // --- items.c (archive.md §4) ---
   /**

@@ -42,6 +42,11 @@ export interface Key {
    * another for each `salt`, with nonces of its own. Where the mode has no secret it keeps nothing secret either.
    */
   purposeKey(salt: Uint8Array, purpose: string): Key
+  /**
+   * A key for another purpose than the repository's, for what this machine keeps about it: HKDF-SHA-512 of all secrets. Undefined where the
+   * repository's data is not encrypted.
+   */
+  derive(salt: Uint8Array, purpose: string, length: number): KeyObject | undefined
   /** What a worker thread needs to make the same key; posted by structured clone, see keyFromMaterial. */
   material(): KeyMaterial
   wipe(): void

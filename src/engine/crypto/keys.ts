@@ -50,6 +50,10 @@ abstract class BaseKey implements Key {
   abstract purposeKey(salt: Uint8Array, purpose: string): Key
   abstract material(): KeyMaterial
 
+  derive(_salt: Uint8Array, _purpose: string, _length: number): KeyObject | undefined {
+    return undefined
+  }
+
   sealedLength(payloadLength: number): number {
     return payloadLength + 1
   }
@@ -144,11 +148,15 @@ class AuthenticatedKey extends BaseKey {
   }
 
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer {
-    return this.#withSecret(secret => Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64)))
+    return this.hkdf(salt, `borg-metadata-authentication-${context}`, 64)
   }
 
   purposeKey(salt: Uint8Array, purpose: string): Key {
     return this.#withSecret(secret => purposeKeyOf(secret, salt, purpose))
+  }
+
+  protected hkdf(salt: Uint8Array, info: string, length: number): Buffer {
+    return this.#withSecret(secret => Buffer.from(hkdfSync('sha512', secret, salt, info, length)))
   }
 
   /** All keys as one, for as long as `use` takes. */
@@ -176,6 +184,15 @@ class AuthenticatedKey extends BaseKey {
 /** AES-256-CTR with HMAC-SHA-256 or BLAKE2b-256: type 1, MAC 32, nonce 8, ciphertext. */
 class EncryptedKey extends AuthenticatedKey {
   override readonly encrypted = true
+
+  override derive(salt: Uint8Array, purpose: string, length: number): KeyObject {
+    const raw = this.hkdf(salt, `borgfs-${purpose}`, length)
+    try {
+      return createSecretKey(raw)
+    } finally {
+      wipe(raw)
+    }
+  }
 
   override sealedLength(payloadLength: number): number {
     return payloadLength + headerBytes

@@ -1,6 +1,7 @@
 /** What the engine thread and the byte workers say to each other (docs/architecture.md). */
 import type { KeyMaterial } from '../crypto/key.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
+import type { FileSeal } from './sealed-file.js'
 
 /** Set once, and again whenever one of them changes. */
 export interface WorkerSetup {
@@ -22,6 +23,8 @@ export interface FilePiece {
   readonly path: Uint8Array
   readonly size: number
   readonly ino: bigint
+  /** It lies encrypted on disk; `size` is that of its content all the same. */
+  readonly seal?: FileSeal
 }
 
 export interface PackJob {
