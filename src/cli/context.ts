@@ -8,6 +8,9 @@ import { expandPlaceholders } from '../engine/placeholders.js'
 import { placesOf, type Places } from '../engine/platform/places.js'
 import type { ClientCache } from '../engine/cache/client-cache.js'
 import type { Codec } from '../engine/codec/codec.js'
+import type { Derivation } from '../engine/crypto/derivation.js'
+import type { Passphrases } from '../engine/crypto/passphrase.js'
+import type { RepositoryConfig } from '../engine/repository/config.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
 import type { Workers } from '../engine/store/workers.js'
 import { byteString, escapedBytes } from '../engine/text.js'
@@ -105,20 +108,28 @@ export class CommandContext {
 
   /** Opens the repository of a location; closed at the end of the command, in reverse order. */
   async open(location: Location, lock: 'shared' | 'exclusive', operation: OperationClass): Promise<OpenedRepository<LocalRepository>> {
-    return this.unlock(await this.openLocal(location, lock), operation)
+    const [{ beginUnlocking }, { Passphrases }] = await Promise.all([import('../engine/operations/open.js'), import('../engine/crypto/passphrase.js')])
+    const passphrases = new Passphrases(this.env, this.prompt)
+    let derivation: Derivation | undefined
+    this.atEnd(() => derivation?.discard())
+    const repository = await this.openLocal(location, lock, config => (derivation = beginUnlocking(config, { places: this.places, passphrases })))
+    return this.unlock(repository, operation, { passphrases, ...(derivation && { derivation }) })
   }
 
-  async unlock(repository: LocalRepository, operation: OperationClass | undefined, options: { checkSecurity?: boolean } = {}): Promise<OpenedRepository<LocalRepository>> {
+  async unlock(repository: LocalRepository, operation: OperationClass | undefined, options: { checkSecurity?: boolean; passphrases?: Passphrases; derivation?: Derivation } = {}): Promise<OpenedRepository<LocalRepository>> {
     const [{ openRepository }, { Passphrases }] = await Promise.all([import('../engine/operations/open.js'), import('../engine/crypto/passphrase.js')])
-    const opened = await openRepository(repository, { places: this.places, passphrases: new Passphrases(this.env, this.prompt), questions: this.prompt, operation, ...options })
+    const passphrases = options.passphrases ?? new Passphrases(this.env, this.prompt)
+    const opened = await openRepository(repository, { places: this.places, questions: this.prompt, operation, ...options, passphrases })
     this.atEnd(() => opened.key.wipe())
     return opened
   }
 
-  /** The same without key and manifest. */
-  async openLocal(location: Location, lock: 'shared' | 'exclusive' | 'none'): Promise<LocalRepository> {
+  /** The same without key and manifest. `found` as in the repository's own options. */
+  async openLocal(location: Location, lock: 'shared' | 'exclusive' | 'none', found?: (config: RepositoryConfig) => void): Promise<LocalRepository> {
     const { LocalRepository } = await import('../engine/repository/local-repository.js')
-    const repository = await LocalRepository.open(this.localPath(location), { lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log })
+    const repository = await LocalRepository.open(this.localPath(location), {
+      lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log, ...(found && { found }),
+    })
     this.atEnd(() => repository.close())
     return repository
   }
