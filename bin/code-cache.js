@@ -10,7 +10,8 @@ const vm = require('node:vm')
 require('node:v8').setFlagsFromString('--no-parallel-scavenge')
 
 exports.load = file => {
-  const source = Module.wrap(readFileSync(file, 'utf8'))
+  // It is ASCII, and as such needs no look at each byte.
+  const source = Module.wrap(readFileSync(file, 'latin1'))
   let cachedData
   try {
     cachedData = readFileSync(`${file}.code`)

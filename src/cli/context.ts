@@ -2,6 +2,7 @@
 import { resolve } from 'node:path'
 import { type Location, canonical, parseLocation } from '../engine/location.js'
 import { BorgError } from '../engine/errors.js'
+import { idHex } from '../engine/ids.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
 import { type ArchiveInfo, isCheckpointName, type OperationClass } from '../engine/archive/manifest.js'
 import { expandPlaceholders } from '../engine/placeholders.js'
@@ -180,10 +181,10 @@ export async function selectArchives(context: CommandContext, archives: Iterable
   }
   const keys = (context.text('sort-by') ?? 'timestamp').split(',')
   for (const key of keys) if (!['timestamp', 'name', 'archive', 'id'].includes(key)) throw context.usage(`argument --sort-by: invalid SortBySpec value: '${context.text('sort-by')}'`)
-  const field = (info: ArchiveInfo, key: string): string => (key === 'timestamp' ? info.time : key === 'id' ? info.id.toString('hex') : info.name)
+  const order: readonly ((info: ArchiveInfo) => string)[] = [...keys, 'name'].map(key => (key === 'timestamp' ? info => info.time : key === 'id' ? info => idHex(info.id) : info => info.name))
   found.sort((a, b) => {
-    for (const key of [...keys, 'name']) {
-      const [left, right] = [field(a, key), field(b, key)]
+    for (const field of order) {
+      const left = field(a), right = field(b)
       if (left !== right) return left < right ? -1 : 1
     }
     return 0

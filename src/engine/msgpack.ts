@@ -252,10 +252,18 @@ export class MsgReader {
 
   /** A view of the raw's bytes (raw, str8, bin). */
   raw(): Buffer {
+    const at = this.#need(this.#rawLength())
+    return this.bytes.subarray(at, this.position)
+  }
+
+  /** Steps over a raw of any length; where its bytes begin. They end at `position`. */
+  anyRaw(): number {
+    return this.#need(this.#rawLength())
+  }
+
+  #rawLength(): number {
     const lead = this.peek()
-    const length = lead >= 0xc4 && lead <= 0xc6 ? this.#binLength(lead) : this.#length(0xa0, 0x1f, 0xd9, 0xda, 0xdb, 'a raw')
-    const at = this.#need(length)
-    return this.bytes.subarray(at, at + length)
+    return lead >= 0xc4 && lead <= 0xc6 ? this.#binLength(lead) : this.#length(0xa0, 0x1f, 0xd9, 0xda, 0xdb, 'a raw')
   }
 
   /** Steps over a raw that must have this length; where its bytes lie. */

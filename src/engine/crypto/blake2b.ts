@@ -25,6 +25,11 @@ function load(): Sodium {
   }
 }
 
+/** Loads libsodium now, for who has time. */
+export function readySodium(): void {
+  sodium()
+}
+
 /** 32 bytes: BLAKE2b-256 of the inputs one after the other, without key parameter (crypto.md §3). */
 export function blake2b256(...inputs: Uint8Array[]): Buffer {
   const hash = Buffer.allocUnsafe(32)

@@ -1,8 +1,9 @@
 /** From an opened store to a usable repository: key, manifest, security checks. */
-import { lz4 } from '../codec/lz4.js'
+import { lz4, readyLz4 } from '../codec/lz4.js'
 import { Manifest, type OperationClass } from '../archive/manifest.js'
 import { SecurityFolder, type SecurityQuestions } from '../cache/security.js'
 import { KeyBlobError, RepoKeyNotFoundError, UnsupportedPayloadError } from '../crypto/errors.js'
+import { readySodium } from '../crypto/blake2b.js'
 import { Derivation } from '../crypto/derivation.js'
 import { beginOpening, keyBlobOf, openKeyBlobAsync } from '../crypto/key-blob.js'
 import { findKeyfile } from '../crypto/keyfile.js'
@@ -60,6 +61,12 @@ export async function openRepository<R extends Repository>(repository: R, option
   return { repository, key, keyfile, manifest, objects, nonces, security }
 }
 
+/** What opening the manifest will take, loaded while the key is still being derived. */
+function readyAddons(): void {
+  readySodium()
+  readyLz4()
+}
+
 export type LoadKeyOptions = Pick<OpenRepositoryOptions, 'places' | 'passphrases' | 'unlocked' | 'derivation'>
 
 /**
@@ -104,7 +111,9 @@ async function loadKey(repository: Repository, manifestObject: Buffer, options: 
   if (blob.length === 0) throw new KeyBlobError('it is no base64')
   const derivation = options.derivation ?? new Derivation()
   const { value, empty } = await options.passphrases.unlock(keyfile ?? repository.location, async passphrase => {
-    const secrets = await openKeyBlobAsync(blob, passphrase, security.tamRequired, derivation)
+    const opening = openKeyBlobAsync(blob, passphrase, security.tamRequired, derivation)
+    readyAddons()
+    const secrets = await opening
     if (secrets) options.unlocked?.(secrets, passphrase)
     return secrets
   })
