@@ -20,6 +20,8 @@
         "native/crc32_binding.cc",
         "native/items.c",
         "native/items_binding.cc",
+        "native/release.c",
+        "native/release_binding.cc",
         "native/tree.c",
         "native/tree_binding.cc",
         "native/kernel_binding.cc"

@@ -144,6 +144,7 @@ NAPI_MODULE_INIT() {
   registerIndex(env, exports);
   registerCrc32(env, exports);
   registerItems(env, exports);
+  registerRelease(env, exports);
   registerTree(env, exports);
   registerKernel(env, exports);
   return exports;
