@@ -267,8 +267,7 @@ export class TreeBuilder {
       this.#contentStart[row] = this.#blobs.add(target)
       this.#contentCount[row] = this.#size[row] = target.length
     }
-    if (item.xattrs || item.aclAccess || item.aclDefault) this.#addXattrs(row, item)
-    else this.#xattrs.delete(row)
+    this.#addXattrs(row, item)
   }
 
   #addContent(row: number, item: Item, chunks: ChunkList | undefined): void {
@@ -304,6 +303,7 @@ export class TreeBuilder {
     if (access && access.length > plainAclBytes) add(aclAccessName, access)
     if (item.aclDefault) add(aclDefaultName, aclXattr(item.aclDefault))
     if (this.#blobs.length > start) this.#xattrs.set(row, [start, this.#blobs.length])
+    else this.#xattrs.delete(row)
   }
 
   #grow(): void {

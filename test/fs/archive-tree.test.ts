@@ -179,3 +179,11 @@ test('many files in many directories are found, and cost little', (t) => {
   const perFile = (columnBytes(columns) - columns.names.length - columns.chunks.length) / columns.rowCount
   t.true(perFile <= 120, `${perFile} bytes`)
 })
+
+test('xattrs of a directory are those of the last item that describes it, also if that has none', (t) => {
+  const first = item('d', { mode: directoryMode, xattrs: new Map([['user.a', Buffer.from('x')]]) })
+  for (const xattrs of [new Map<string, Buffer>(), undefined]) {
+    const made = tree([first, item('d', { mode: directoryMode, ...(xattrs && { xattrs }) })])
+    t.deepEqual([...made.xattrs(find(made, 'd'))], [])
+  }
+})

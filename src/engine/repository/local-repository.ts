@@ -186,6 +186,11 @@ export class LocalRepository implements Repository {
     return this.#lock.others()
   }
 
+  /** See Lock.watch. */
+  watchLock(touched: () => void): () => void {
+    return this.#lock.watch(touched)
+  }
+
   // --- reading ---
 
   has(id: ChunkId): boolean {

@@ -4,10 +4,10 @@ import { pack } from './pack-job.js'
 import { open } from './open-job.js'
 import type { FromWorker, ToWorker } from './jobs.js'
 import { repack } from './repack-job.js'
-import { setUp, type WorkerState } from './worker-state.js'
+import { JobMemory, setUp, type WorkerState } from './worker-state.js'
 import { messageOf } from '../errors.js'
 
-const state: WorkerState = { key: undefined, codec: undefined, index: undefined }
+const state: WorkerState = { key: undefined, codec: undefined, index: undefined, memory: new JobMemory() }
 const port = parentPort!
 
 // Jobs are taken strictly one by one: lzma, the only asynchronous method, must not let the next one overtake.

@@ -9,23 +9,13 @@ import { valueOf } from '../repository/entry.js'
 import { looksLikeArchive } from './archive-look.js'
 import { type FileError, type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
 import { verifyId } from './repo-objects.js'
-import type { WorkerState } from './worker-state.js'
-
-/** Entries that follow each other in a file are read together up to so many bytes. */
-const maxRunBytes = 4 << 20
-
-/** Entries as read, and the payload of the one in hand. */
-let scratch = Buffer.alloc(0)
-let payloadScratch = Buffer.alloc(0)
-/** Plaintexts of the job in hand, where they go back by message. */
-let gathered = Buffer.alloc(0)
-const maxGatheredBytes = 64 << 20
+import { type JobMemory, maxRunBytes, type WorkerState } from './worker-state.js'
 
 export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult> {
   const count = job.fds.length
   const lengths = new Uint32Array(count)
   const failures: OpenFailure[] = []
-  const sink = sinkOf(job)
+  const sink = sinkOf(job, state.memory)
   for (let first = 0; first < count; ) {
     const end = runEnd(job, first)
     const start = job.offsets[first]!
@@ -33,7 +23,7 @@ export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult
     let run: Buffer | undefined
     let problem: unknown
     try {
-      run = readRun(job.fds[first]!, start, bytes)
+      run = readRun(state, job.fds[first]!, start, bytes)
     } catch (error) {
       problem = error
     }
@@ -63,7 +53,7 @@ interface Sink {
   readonly kept?: number[]
 }
 
-function sinkOf(job: OpenJob): Sink {
+function sinkOf(job: OpenJob, memory: JobMemory): Sink {
   const { pages, output, file } = job
   if (pages) return { take: (plain, index) => toPages(pages, index, plain) }
   if (file) return { take: (plain, index) => toFile(file, index, plain) }
@@ -78,23 +68,16 @@ function sinkOf(job: OpenJob): Sink {
       },
     }
   }
-  let used = 0
   const kept: number[] = []
+  memory.startGathering()
   return {
     take(plain, index) {
       if (job.keep === 'none' || (job.keep === 'archives' && !looksLikeArchive(plain))) return undefined
-      if (gathered.length < used + plain.length) {
-        const grown = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, used + plain.length, Math.min(2 * gathered.length, maxGatheredBytes)))
-        gathered.copy(grown, 0, 0, used)
-        gathered = grown
-      }
-      gathered.set(plain, used)
-      used += plain.length
+      memory.gather(plain)
       if (job.keep) kept.push(index)
       return undefined
     },
-    // One buffer that can be transferred.
-    data: () => new Uint8Array(gathered.buffer.slice(gathered.byteOffset, gathered.byteOffset + used)),
+    data: () => memory.takeGathered(),
     ...(job.keep && { kept }),
   }
 }
@@ -115,8 +98,8 @@ export function runEnd(job: Entries, first: number): number {
 }
 
 /** Scratch memory, until the next call. */
-export function readRun(fd: number, offset: number, length: number): Buffer {
-  if (scratch.length < length) scratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
+export function readRun({ memory }: WorkerState, fd: number, offset: number, length: number): Buffer {
+  const scratch = memory.run(length)
   for (let done = 0; done < length; ) {
     const count = readSync(fd, scratch, done, length - done, offset + done)
     if (count === 0) throw new IntegrityError(`a segment ends at ${offset + done}, before its entry does`)
@@ -135,8 +118,7 @@ export function payloadOf(state: WorkerState, job: Entries, index: number, entry
   const id = chunkId(Buffer.from(job.ids.buffer, job.ids.byteOffset + index * idBytes, idBytes))
   // MAC or id verification covers all that the CRC covers.
   const object = valueOf(entry, id, 0, job.offsets[index]!, { checkCrc: job.checkCrc ?? false })
-  if (payloadScratch.length < object.length) payloadScratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, object.length))
-  return { id, payload: state.key!.open(object, id, payloadScratch) }
+  return { id, payload: state.key!.open(object, id, state.memory.payload(object.length)) }
 }
 
 /** The verified plaintext; for method none a view of the payload. */

@@ -6,7 +6,7 @@ import type { Key } from '../crypto/key.js'
 import { native } from '../native.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
 import { open } from './open-job.js'
-import type { WorkerState } from './worker-state.js'
+import { JobMemory, type WorkerState } from './worker-state.js'
 import type { FromWorker, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, ToWorker, WorkerSetup } from './jobs.js'
 
 interface Waiting {
@@ -45,7 +45,7 @@ export class Workers {
 
   constructor(options: { key: Key; codec?: Codec; count?: number }) {
     this.#count = options.count ?? availableParallelism()
-    this.#here = { key: options.key, codec: undefined, index: undefined }
+    this.#here = { key: options.key, codec: undefined, index: undefined, memory: new JobMemory() }
     this.#setup = { material: options.key.material(), ...(options.codec ? { codec: options.codec.spec } : {}) }
   }
 
