@@ -22,6 +22,8 @@
         "native/crc32_binding.cc",
         "native/items.c",
         "native/items_binding.cc",
+        "native/release.c",
+        "native/release_binding.cc",
         "native/tree.c",
         "native/tree_binding.cc",
         "native/lz4.c",

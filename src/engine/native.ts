@@ -92,6 +92,13 @@ export interface Native {
    */
   itemReferences(stream: Uint8Array): Uint32Array
 
+  // --- release.c ---
+  /**
+   * Counts references down in the buckets of a chunks index. `references`: what itemReferences gives, behind its four words. Size and
+   * csize of those that count, then pairs: the number of a reference, and 0 if it was the last one, 1 if the index knows of none.
+   */
+  releaseReferences(buckets: Uint8Array, stream: Uint8Array, references: Uint32Array, parts: boolean): Float64Array
+
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
   readDirectory(path: Uint8Array, want: number): DirectoryListing
   readDirectoryAsync(path: Uint8Array, want: number): Promise<DirectoryListing>
