@@ -12,7 +12,8 @@ export interface WantedChunk {
   readonly size: number | undefined
 }
 
-const batchBytes = 2 << 20
+/** Some chunks of the longest kind each, so that a worker has always two to hash side by side. */
+const batchBytes = 8 << 20
 const batchCount = 256
 /** Batches under way per worker. */
 const batchesPerWorker = 3

@@ -72,7 +72,7 @@ export interface OpenJob {
   readonly sizes: Uint32Array
   /** Where the plaintexts go, if given: for each entry a run of `pages` (see pageBytes). */
   readonly pages?: { readonly memory: SharedArrayBuffer; readonly numbers: Uint32Array; readonly starts: Uint32Array; readonly pageBytes: number }
-  /** Plaintexts go here, back to back, if given: it has room for all `sizes`. */
+  /** Plaintexts go here, if given, each at the sum of the `sizes` before it: it has room for all, and they are known. */
   readonly output?: SharedArrayBuffer
   /** Plaintexts go to this open file, each at its position, if given. `sparse`: what is all zero is left out. */
   readonly file?: { readonly fd: number; readonly positions: Float64Array; readonly sparse: boolean }

@@ -37,7 +37,8 @@ export interface ScanSource {
   readonly workers: Workers
 }
 
-const batchBytes = 2 << 20
+/** Some chunks of the longest kind each, so that a worker has always two to hash side by side. */
+const batchBytes = 8 << 20
 const batchCount = 256
 /** The repository keeps so many segments open, and an entry is read by its descriptor: what is under way must not need more. */
 const maxSegmentsUnderWay = 48
