@@ -19,7 +19,8 @@ const maxRunBytes = 4 << 20
 const maxUnderWay = 2
 
 /** Memory that stays: as many runs as entries may be under way, and the payloads of those. */
-const runScratch: Buffer[] = [], payloadScratch: Buffer[] = []
+const nothingYet = Array.from({ length: maxUnderWay }, () => Buffer.alloc(0))
+const runScratch = [...nothingYet], payloadScratch = [...nothingYet]
 
 export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult> {
   const opening = new Opening(state, job)
@@ -198,8 +199,8 @@ export function readRun(fd: number, offset: number, length: number, place = 0): 
 }
 
 function scratchOf(memory: Buffer[], place: number, length: number): Buffer {
-  const found = memory[place]
-  if (found && found.length >= length) return found
+  const found = memory[place]!
+  if (found.length >= length) return found
   return (memory[place] = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length)))
 }
 
