@@ -9,6 +9,7 @@
         "native/openssl.c",
         "native/sha256.c",
         "native/hmac.c",
+        "native/blake2b.c",
         "native/envelope.c",
         "native/envelope_binding.cc",
         "native/attributes.c",

@@ -1,5 +1,6 @@
-/* envelope.c for JavaScript. An envelope is an external value that belongs to the thread that made it. */
+/* envelope.c and blake2b.c for JavaScript. An envelope is an external value that belongs to the thread that made it. */
 #include "arguments.h"
+#include "blake2b.h"
 #include "envelope.h"
 
 namespace {
@@ -118,9 +119,22 @@ napi_value envelopeRunLanes(napi_env env, napi_callback_info info) {
   return finished ? makeNumber(env, finished) : failed(env);
 }
 
+napi_value blake2b256(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes head = a.bytes(0), data = a.bytes(1), into = a.bytes(2);
+  if (a.failed) return nullptr;
+  if (into.length != BLAKE2B_HASH) {
+    napi_throw_range_error(env, nullptr, "the hash has 32 bytes");
+    return nullptr;
+  }
+  blake2b_256(head.data, head.length, data.data, data.length, into.data);
+  return makeUndefined(env);
+}
+
 }  // namespace
 
 void registerEnvelope(napi_env env, napi_value exports) {
+  defineFunction(env, exports, "blake2b256", blake2b256);
   defineFunction(env, exports, "makeEnvelope", makeEnvelope);
   defineFunction(env, exports, "envelopeIdHash", envelopeIdHash);
   defineFunction(env, exports, "envelopeSeal", envelopeSeal);

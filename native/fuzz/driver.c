@@ -5,6 +5,7 @@
  *   driver SEED ROUNDS FOLDER SAMPLES      FOLDER: where files may be made; SAMPLES: item streams, each behind its length (uint32le)
  */
 #include "../attributes.h"
+#include "../blake2b.h"
 #include "../chunker.h"
 #include "../crc32.h"
 #include "../envelope.h"
@@ -133,6 +134,11 @@ static void envelope_round(void) {
     if (!envelope_mac(envelope, object, object_length, mac) || envelope_decrypt(envelope, object, object_length, mac, payload) != -1) fail("a changed object was opened");
     for (size_t i = 0; i < head_length + length; i++) if (payload[i]) fail("what is not authentic was decrypted");
   } else if (envelope_mac(envelope, object, object_length, mac)) fail("a MAC without a key");
+  /* Wherever it is divided, it is the same message. */
+  size_t divided = below(length + 1);
+  blake2b_256(data, 0, data, length, hash);
+  blake2b_256(data, divided, data + divided, length - divided, mac);
+  if (memcmp(hash, mac, sizeof mac)) fail("BLAKE2b of two parts is another hash");
   lanes_round(envelope, hashes_only);
   lanes_round(plain, hashes_only);
   envelope_free(envelope);

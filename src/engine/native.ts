@@ -90,6 +90,10 @@ export interface Native {
    */
   envelopeRunLanes(envelope: NativeEnvelope, first: number, firstData: Uint8Array, second: number, secondData: Uint8Array, into: Uint8Array): number
 
+  // --- blake2b.c ---
+  /** BLAKE2b-256 of head and data, without key parameter, 32 bytes to `into`. */
+  blake2b256(head: Uint8Array, data: Uint8Array, into: Uint8Array): void
+
   // --- items.c (archive.md §4) ---
   /**
    * References of the whole items at the start of a stream: words status (0 all read, 1 an item is cut off, 2 malformed), bytes

@@ -1,5 +1,6 @@
-/** What libsodium does here: BLAKE2b, memory that is locked and wiped, comparison in constant time. */
+/** BLAKE2b, and what libsodium does here: memory that is locked and wiped, comparison in constant time. */
 import { createRequire } from 'node:module'
+import { native } from '../native.js'
 
 interface Sodium {
   crypto_generichash_batch(out: Buffer, inputs: Uint8Array[]): void
@@ -11,12 +12,17 @@ interface Sodium {
 let loaded: Sodium | undefined
 const sodium = (): Sodium => (loaded ??= createRequire(import.meta.url)('sodium-native') as Sodium)
 
-/** 32 bytes: BLAKE2b-256 of the inputs one after the other, without key parameter (crypto.md §3). */
-export function blake2b256(...inputs: Uint8Array[]): Buffer {
+/** 32 bytes: BLAKE2b-256 of a key and data one after the other, without key parameter (crypto.md §3). */
+export function blake2b256(key: Uint8Array, data: Uint8Array): Buffer {
   const hash = Buffer.allocUnsafe(32)
-  // libsodium's binding takes no shared memory.
-  for (const [index, input] of inputs.entries()) if (input.buffer instanceof SharedArrayBuffer) inputs[index] = Buffer.from(input)
-  sodium().crypto_generichash_batch(hash, inputs)
+  native().blake2b256(key, data, hash)
+  return hash
+}
+
+/** The same by libsodium, which the addon is held against. It takes no shared memory. */
+export function blake2b256BySodium(key: Uint8Array, data: Uint8Array): Buffer {
+  const hash = Buffer.allocUnsafe(32)
+  sodium().crypto_generichash_batch(hash, [key, data])
   return hash
 }
 

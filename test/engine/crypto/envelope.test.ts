@@ -1,6 +1,7 @@
 /** The addon's sealing and hashing against node:crypto, byte by byte. */
 import test from 'ava'
 import { createHmac, randomBytes, randomInt } from 'node:crypto'
+import { blake2b256, blake2b256BySodium } from '../../../src/engine/crypto/blake2b.js'
 import { keyTypeOfMode } from '../../../src/engine/crypto/key-types.js'
 import type { Key } from '../../../src/engine/crypto/key.js'
 import { keyFromMaterial, keyFromSecrets, plaintextKey, usePlainCrypto } from '../../../src/engine/crypto/keys.js'
@@ -87,6 +88,13 @@ test('the hashes of SHA-256 are those of node:crypto for any length, with the pr
       native().envelopeIdHash(envelope, data, into)
       t.true(into.equals(expected), `${length} bytes`)
     }
+  }
+})
+
+test('BLAKE2b is that of libsodium for any length', t => {
+  for (const length of [...Array.from({ length: 400 }, (_, length) => length), ...Array.from({ length: 20 }, () => randomInt(200_000))]) {
+    const [key, data] = [randomBytes([0, 1, 32, 127, 128, 129][length % 6]!), randomBytes(length)]
+    t.true(blake2b256(key, data).equals(blake2b256BySodium(key, data)), `${key.length} and ${length} bytes`)
   }
 })
 
