@@ -140,9 +140,12 @@ NAPI_MODULE_INIT() {
   registerFiles(env, exports);
   registerDirectory(env, exports);
   registerPages(env, exports);
+  registerChunkRows(env, exports);
+  registerIndex(env, exports);
   registerCrc32(env, exports);
   registerItems(env, exports);
   registerTree(env, exports);
+  registerLz4(env, exports);
   registerKernel(env, exports);
   return exports;
 }

@@ -22,6 +22,7 @@ import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
 import type { DriveParts } from '../fs/drive.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
+import { StoredTrees } from '../fs/stored-trees.js'
 import { becomeReady } from './background.js'
 import { archiveName, type CommandContext, loadMatcher, selectArchives } from './context.js'
 import { type DriveOptions, parseDriveOptions } from './mount-options.js'
@@ -58,8 +59,9 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
   const isCheckpoint = ({ name }: ManifestEntry): boolean => /\.checkpoint(\.\d+)?$/.test(name)
   const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
+  const trees = new StoredTrees({ folder: join(cacheFolder, 'borgfs-trees'), key: opened.key, workers, maxBytes: drive.treeBytes, log: driveLog })
   const source: RepositorySource = new RepositorySource(opened, workers, {
-    log: driveLog, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
+    log: driveLog, trees, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
     choose: found => {
       if (archive) return found.filter(({ id }) => id.equals(archive.id))
       // Versions are numbered in this order.
@@ -73,6 +75,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       sourcePath: path => stripped(path, strip) ?? path,
     }),
   }, () => session?.lookAgain() ?? Promise.resolve(), openCache)
+  context.atEnd(() => source.settled())
   let session: RunningMount | undefined
 
   const view: MountView = {
@@ -89,12 +92,14 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       openCache: () => openCache(current),
     })
     source.listAgain()
+    source.keepTree(idHex(info.id))
     driveLog.write('info', 'borg.fuse', `made archive ${escapedText(Buffer.from(info.name, 'latin1'))}`)
     return { archive: shown(info), numbers }
   }
   const change = async (request: ArchiveChangeRequest): Promise<ArchiveInfo | undefined> => {
     const current = source.opened
     const info = await changeArchive({ opened: current, workers, openCache: () => openCache(current) }, request)
+    if (info) source.renameTree(request.archive, idHex(info.id))
     source.listAgain()
     return info && shown(info)
   }
@@ -115,6 +120,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   }
   // Not before: their start would compete with what the person waits for.
   workers.start()
+  source.tidyTrees()
   await untilEnded(session, context.signal, driveLog)
 }
 

@@ -30,7 +30,10 @@ interface Message<T> {
   readonly tag: T
 }
 
-/** By the addon. One for a key at a time: a new one ends the one before. */
+/** Whose messages are in the lanes of an envelope. Another one that finds them taken begins its own anew, which only costs work. */
+const owners = new WeakMap<NativeEnvelope, object>()
+
+/** By the addon. */
 export class PairedHashing<T> implements Hashing<T> {
   readonly #envelope: NativeEnvelope
   readonly #makesMacs: boolean
@@ -45,7 +48,6 @@ export class PairedHashing<T> implements Hashing<T> {
   constructor(envelope: NativeEnvelope, makesMacs: boolean) {
     this.#envelope = envelope
     this.#makesMacs = makesMacs
-    native().envelopeClearLanes(envelope)
   }
 
   mac(object: Uint8Array, tag: T): void {
@@ -62,6 +64,10 @@ export class PairedHashing<T> implements Hashing<T> {
     if (ready) return ready
     const first = (this.#lanes[0] ??= this.#waiting()), second = (this.#lanes[1] ??= this.#waiting())
     if (!first && !second) return undefined
+    if (owners.get(this.#envelope) !== this) {
+      native().envelopeClearLanes(this.#envelope)
+      owners.set(this.#envelope, this)
+    }
     const finished = native().envelopeRunLanes(this.#envelope, first?.kind ?? laneNothing, first?.data ?? noBytes, second?.kind ?? laneNothing, second?.data ?? noBytes, this.#hashes)
     if (finished & 1) this.#take(0, first!)
     if (finished & 2) this.#take(1, second!)

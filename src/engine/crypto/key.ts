@@ -32,7 +32,7 @@ export interface Key {
   /** sealInto, but for the MAC: setMac puts in what hashing() made of the object. */
   encryptInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head?: Uint8Array): number
   setMac(object: Buffer, mac: Uint8Array): void
-  /** For many hashes: MACs and ids. One at a time: a new one ends the one before. */
+  /** For many hashes: MACs and ids. */
   hashing<T>(): Hashing<T>
   /** Length of the stored object of a payload. */
   sealedLength(payloadLength: number): number
@@ -47,6 +47,11 @@ export interface Key {
   nonceOf(object: Uint8Array): bigint
   /** 64-byte HMAC-SHA-512 key of the TAM (crypto.md §9). */
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  /**
+   * An encrypting key (envelopes as mode repokey's) for something of the client's own beside the repository, named by `purpose`;
+   * another for each `salt`, with nonces of its own. Where the mode has no secret it keeps nothing secret either.
+   */
+  purposeKey(salt: Uint8Array, purpose: string): Key
   /** What a worker thread needs to make the same key; posted by structured clone, see keyFromMaterial. */
   material(): KeyMaterial
   wipe(): void

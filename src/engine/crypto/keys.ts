@@ -47,6 +47,7 @@ abstract class BaseKey implements Key {
 
   abstract idHash(plaintext: Uint8Array): ChunkId
   abstract tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  abstract purposeKey(salt: Uint8Array, purpose: string): Key
   abstract material(): KeyMaterial
 
   sealedLength(payloadLength: number): number {
@@ -116,6 +117,10 @@ class PlaintextKey extends BaseKey {
     return Buffer.concat([salt, Buffer.from(context)])
   }
 
+  purposeKey(salt: Uint8Array, purpose: string): Key {
+    return purposeKeyOf(noHead, salt, purpose)
+  }
+
   material(): KeyMaterial {
     return { type: this.type, mode: this.mode, chunkSeed: 0, tamRequired: false, logicallyUnencrypted: true, encKey: undefined, encHmacKey: undefined, idKey: undefined }
   }
@@ -161,10 +166,19 @@ class AuthenticatedKey extends BaseKey {
   }
 
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer {
+    return this.#withSecret(secret => Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64)))
+  }
+
+  purposeKey(salt: Uint8Array, purpose: string): Key {
+    return this.#withSecret(secret => purposeKeyOf(secret, salt, purpose))
+  }
+
+  /** All keys as one, for as long as `use` takes. */
+  #withSecret<T>(use: (secret: Buffer) => T): T {
     const parts = [this.#idKey.export(), this.encKey.export(), this.encHmacKey.export()]
     const secret = Buffer.concat(parts)
     try {
-      return Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64))
+      return use(secret)
     } finally {
       for (const bytes of [...parts, secret]) wipe(bytes)
     }
@@ -271,6 +285,16 @@ function opened(length: number, target: Buffer, id: Uint8Array): Buffer {
 
 function wrongMac(id: Uint8Array): IntegrityError {
   return new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope checksum mismatch`)
+}
+
+function purposeKeyOf(secret: Uint8Array, salt: Uint8Array, purpose: string): Key {
+  const bytes = Buffer.from(hkdfSync('sha256', secret, salt, `borgfs ${purpose}`, 96))
+  try {
+    const [encKey, encHmacKey, idKey] = [0, 32, 64].map(at => createSecretKey(bytes.subarray(at, at + 32))) as [KeyObject, KeyObject, KeyObject]
+    return new EncryptedKey(keyTypeOfMode('repokey'), { chunkSeed: 0, tamRequired: false, logicallyUnencrypted: false }, { encKey, encHmacKey, idKey })
+  } finally {
+    wipe(bytes)
+  }
 }
 
 function makeEnvelope(encKey: KeyObject | undefined, hmacKey: KeyObject, idKey: KeyObject): NativeEnvelope | undefined {

@@ -11,16 +11,7 @@ import { valueOf } from '../repository/entry.js'
 import { looksLikeArchive } from './archive-look.js'
 import { type FileError, type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
 import { verifyId, wrongId } from './repo-objects.js'
-import type { WorkerState } from './worker-state.js'
-
-/** Entries that follow each other in a file are read together up to so many bytes. */
-const maxRunBytes = 4 << 20
-/** Entries under way at a time: while the MAC or id of one is hashed, so is that of the other. */
-const maxUnderWay = 2
-
-/** Memory that stays: as many runs as entries may be under way, and the payloads of those. */
-const nothingYet = Array.from({ length: maxUnderWay }, () => Buffer.alloc(0))
-const runScratch = [...nothingYet], payloadScratch = [...nothingYet]
+import { type JobMemory, maxRunBytes, maxUnderWay, type WorkerState } from './worker-state.js'
 
 export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult> {
   const opening = new Opening(state, job)
@@ -32,7 +23,7 @@ export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult
     let run: Buffer | undefined
     let problem: unknown
     try {
-      run = readRun(job.fds[first]!, start, job.offsets[end - 1]! + job.entryLengths[end - 1]! - start, place)
+      run = readRun(state, job.fds[first]!, start, job.offsets[end - 1]! + job.entryLengths[end - 1]! - start, place)
     } catch (error) {
       problem = error
     }
@@ -56,6 +47,8 @@ interface UnderWay {
   readonly object: Buffer
   /** Once it is decoded: what waits for its id. */
   plain: Buffer | undefined
+  /** Its id was right. */
+  verified: boolean
 }
 
 /**
@@ -77,7 +70,7 @@ class Opening {
   constructor(state: WorkerState, job: OpenJob) {
     this.#state = state
     this.#job = job
-    this.#sink = sinkOf(job)
+    this.#sink = sinkOf(job, state.memory)
     this.#hashing = state.key!.hashing()
     this.#lengths = new Uint32Array(job.fds.length)
   }
@@ -87,7 +80,7 @@ class Opening {
     try {
       const { id, object } = objectOf(this.#job, index, entry)
       this.#state.key!.checkEnvelope(object, id)
-      const entryUnderWay: UnderWay = { index, id, run, slot: this.#freeSlots.pop()!, object, plain: undefined }
+      const entryUnderWay: UnderWay = { index, id, run, slot: this.#freeSlots.pop()!, object, plain: undefined, verified: false }
       this.#underWay.add(entryUnderWay)
       this.#hashing.mac(object, entryUnderWay)
     } catch (error) {
@@ -112,7 +105,7 @@ class Opening {
     this.#failures.sort((a, b) => a.index - b.index)
     return {
       kind: 'opened', job: this.#job.job, data: this.fileError ? new Uint8Array(0) : data?.() ?? new Uint8Array(0), lengths: this.#lengths, failures: this.#failures,
-      ...(kept && { kept: kept() }), ...(this.fileError && { fileError: this.fileError }),
+      ...(kept && { kept }), ...(this.fileError && { fileError: this.fileError }),
     }
   }
 
@@ -122,53 +115,85 @@ class Opening {
     const { index, id, slot, object } = entry
     try {
       if (!entry.plain) {
-        const payload = this.#state.key!.openWithMac(object, hash, id, payloadMemory(slot, object.length))
+        const payload = this.#state.key!.openWithMac(object, hash, id, this.#state.memory.payload(object.length, slot))
         const decoded = decodedOf(this.#job, index, payload)
         entry.plain = Buffer.isBuffer(decoded) ? decoded : await decoded
         if (!id.equals(manifestId)) return this.#hashing.id(entry.plain, entry)
       } else if (!equalInConstantTime(hash, id)) throw wrongId(id)
-      this.fileError ??= this.#sink.take(entry.plain, index)
-      this.#lengths[index] = entry.plain.length
+      entry.verified = true
     } catch (error) {
       this.fail(index, error)
+      this.#leave(entry)
     }
+    this.#give()
+  }
+
+  /** Gives on what is verified and has its turn. The set is in the order of the job. */
+  #give(): void {
+    for (const entry of this.#underWay) {
+      if (entry.verified) {
+        const { index } = entry
+        const plain = entry.plain!
+        this.fileError ??= this.#sink.take(plain, index)
+        this.#lengths[index] = plain.length
+        this.#leave(entry)
+      } else if (this.#sink.ordered) return
+    }
+  }
+
+  #leave(entry: UnderWay): void {
     this.#underWay.delete(entry)
-    this.#freeSlots.push(slot)
+    this.#freeSlots.push(entry.slot)
   }
 }
 
-/** Where plaintexts go, in any order. Their memory may be scratch memory. */
+/** Where plaintexts go. Their memory may be scratch memory. */
 interface Sink {
   take(plain: Buffer, index: number): FileError | undefined
+  /** True if it takes them in the order of the job only. */
+  readonly ordered: boolean
   data?(): Uint8Array
   /** Entries that are in data(), where those are not all. */
-  kept?(): number[]
+  readonly kept?: number[]
 }
 
-function sinkOf(job: OpenJob): Sink {
+function sinkOf(job: OpenJob, memory: JobMemory): Sink {
   const { pages, output, file } = job
-  if (pages) return { take: (plain, index) => toPages(pages, index, plain) }
-  if (file) return { take: (plain, index) => toFile(file, index, plain) }
+  if (pages) return { ordered: false, take: (plain, index) => toPages(pages, index, plain) }
+  if (file) return { ordered: false, take: (plain, index) => toFile(file, index, plain) }
   if (output) {
     const target = new Uint8Array(output)
-    const starts = new Float64Array(job.sizes.length)
-    for (let index = 1; index < starts.length; index++) starts[index] = starts[index - 1]! + job.sizes[index - 1]!
+    let used = 0
+    /** Everything is gathered, from when it did not fit any more. */
+    let fits = true
     return {
-      take(plain, index) {
-        target.set(plain, starts[index])
+      ordered: true,
+      take(plain) {
+        if (fits && used + plain.length > target.length) {
+          fits = false
+          memory.startGathering()
+          memory.gather(Buffer.from(output, 0, used))
+        }
+        if (fits) target.set(plain, used)
+        else memory.gather(plain)
+        used += plain.length
         return undefined
       },
+      data: () => (fits ? new Uint8Array(0) : memory.takeGathered()),
     }
   }
-  const plains: (Buffer | undefined)[] = []
+  const kept: number[] = []
+  memory.startGathering()
   return {
+    ordered: job.keep !== 'none',
     take(plain, index) {
       if (job.keep === 'none' || (job.keep === 'archives' && !looksLikeArchive(plain))) return undefined
-      plains[index] = isScratch(plain) ? Buffer.from(plain) : plain
+      memory.gather(plain)
+      if (job.keep) kept.push(index)
       return undefined
     },
-    data: () => joined(plains.filter(plain => plain !== undefined)),
-    ...(job.keep && { kept: () => Object.keys(plains).map(Number) }),
+    data: () => memory.takeGathered(),
+    ...(job.keep && { kept }),
   }
 }
 
@@ -188,28 +213,14 @@ export function runEnd(job: Entries, first: number): number {
 }
 
 /** In scratch memory, until the next call with the same `place`. */
-export function readRun(fd: number, offset: number, length: number, place = 0): Buffer {
-  const scratch = scratchOf(runScratch, place, length)
+export function readRun({ memory }: WorkerState, fd: number, offset: number, length: number, place = 0): Buffer {
+  const scratch = memory.run(length, place)
   for (let done = 0; done < length; ) {
     const count = readSync(fd, scratch, done, length - done, offset + done)
     if (count === 0) throw new IntegrityError(`a segment ends at ${offset + done}, before its entry does`)
     done += count
   }
   return scratch.subarray(0, length)
-}
-
-function scratchOf(memory: Buffer[], place: number, length: number): Buffer {
-  const found = memory[place]!
-  if (found.length >= length) return found
-  return (memory[place] = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length)))
-}
-
-function isScratch({ buffer }: Buffer): boolean {
-  return [...runScratch, ...payloadScratch].some(scratch => scratch.buffer === buffer)
-}
-
-function payloadMemory(slot: number, objectLength: number): Buffer {
-  return scratchOf(payloadScratch, slot, objectLength)
 }
 
 /** Id and object of an entry. */
@@ -222,7 +233,7 @@ function objectOf(job: Entries, index: number, entry: Buffer): { id: ChunkId; ob
 /** The decrypted payload of an entry, in scratch memory. */
 export function payloadOf(state: WorkerState, job: Entries, index: number, entry: Buffer): { id: ChunkId; payload: Buffer } {
   const { id, object } = objectOf(job, index, entry)
-  return { id, payload: state.key!.open(object, id, payloadMemory(0, object.length)) }
+  return { id, payload: state.key!.open(object, id, state.memory.payload(object.length)) }
 }
 
 /** The verified plaintext; for method none a view of the payload. */
@@ -252,19 +263,6 @@ function toFile({ fd, positions, sparse }: NonNullable<OpenJob['file']>, index: 
     if (code === undefined || errno === undefined) throw error
     return { code, errno: Math.abs(errno), syscall: syscall ?? 'write' }
   }
-}
-
-/** One buffer that can be transferred. */
-function joined(plains: readonly Buffer[]): Uint8Array {
-  let length = 0
-  for (const plain of plains) length += plain.length
-  const data = new Uint8Array(new ArrayBuffer(length))
-  let at = 0
-  for (const plain of plains) {
-    data.set(plain, at)
-    at += plain.length
-  }
-  return data
 }
 
 export function failureOf(index: number, error: unknown): OpenFailure {

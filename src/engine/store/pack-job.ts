@@ -8,7 +8,7 @@ import { type ChunkId, chunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceWillNeed, native } from '../native.js'
 import { framePutInPlace } from '../repository/entry.js'
 import { type FileError, fileChanged, fileFailed, fileOk, fileOther, type FilePiece, type PackJob, type PackResult } from './jobs.js'
-import type { WorkerState } from './worker-state.js'
+import type { JobMemory, WorkerState } from './worker-state.js'
 
 /** Where entries go, back to back. */
 export interface Output {
@@ -19,16 +19,13 @@ export interface Output {
 
 const noBytes = Buffer.alloc(0)
 
-/** Contents of the files of a job. */
-let scratch = Buffer.alloc(0)
-
 export async function pack(state: WorkerState, job: PackJob): Promise<PackResult> {
   if (job.pieces) {
     const plains = job.pieces.map(({ memory, offset, length }) =>
       memory instanceof SharedArrayBuffer ? Buffer.from(memory, offset, length) : Buffer.from(memory.buffer, memory.byteOffset + offset, length))
     return { kind: 'packed', job: job.job, ...await new Packing(state, job, plains).run() }
   }
-  const { plains, states, errors } = readFiles(job.files!)
+  const { plains, states, errors } = readFiles(state.memory, job.files!)
   return { kind: 'packed', job: job.job, ...await new Packing(state, job, plains).run(), states, errors }
 }
 
@@ -115,8 +112,8 @@ function objectAt(target: Buffer, entryAt: number, length: number): Buffer {
   return target.subarray(entryAt + putHeaderBytes, entryAt + putHeaderBytes + length)
 }
 
-/** Contents in scratch memory, until the next call. None for files that are empty or cannot be had. */
-function readFiles(files: readonly FilePiece[]): { plains: (Buffer | undefined)[]; states: Uint8Array; errors: (FileError | undefined)[] } {
+/** Contents in scratch memory, until the next job. None for files that are empty or cannot be had. */
+function readFiles(memory: JobMemory, files: readonly FilePiece[]): { plains: (Buffer | undefined)[]; states: Uint8Array; errors: (FileError | undefined)[] } {
   const plains = new Array<Buffer | undefined>(files.length).fill(undefined)
   const states = new Uint8Array(files.length)
   const errors = new Array<FileError | undefined>(files.length).fill(undefined)
@@ -127,8 +124,7 @@ function readFiles(files: readonly FilePiece[]): { plains: (Buffer | undefined)[
     errors[index] = { code, errno: Math.abs(errno), syscall: syscall ?? 'read' }
   }
   // One byte more for each, to see whether it grew.
-  const room = files.reduce((sum, { size }) => sum + size + 1, 0)
-  if (scratch.length < room) scratch = Buffer.allocUnsafeSlow(Math.max(1 << 20, room))
+  const scratch = memory.files(files.reduce((sum, { size }) => sum + size + 1, 0))
   const fds = openAll(files, fail)
   try {
     let used = 0

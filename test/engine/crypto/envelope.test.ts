@@ -155,7 +155,7 @@ test('an object sealed in two steps is the one sealed in one, and opens in two s
   }
 })
 
-test('a new round of hashes forgets what was under way in the one before', t => {
+test('two rounds of hashes with one key do not disturb each other', t => {
   const { fast } = twins('repokey')
   const [long, short] = [randomBytes(100_000), randomBytes(100)]
   const left = fast.hashing<string>()
@@ -165,4 +165,7 @@ test('a new round of hashes forgets what was under way in the one before', t => 
   const [first, second] = [randomBytes(5000), randomBytes(6000)]
   const hashes = hashesOf(fast, [{ kind: 'id', data: first }, { kind: 'id', data: second }], 2)
   t.deepEqual(hashes, [fast.idHash(first), fast.idHash(second)] as Buffer[])
+  const rest = left.next()!
+  t.is(rest.tag, 'long')
+  t.true(rest.hash.equals(fast.idHash(long)))
 })

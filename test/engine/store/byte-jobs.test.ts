@@ -9,7 +9,7 @@ import { keyFromSecrets, plaintextKey } from '../../../src/engine/crypto/keys.js
 import { type OpenJob, unknownSize } from '../../../src/engine/store/jobs.js'
 import { open } from '../../../src/engine/store/open-job.js'
 import { pack } from '../../../src/engine/store/pack-job.js'
-import type { WorkerState } from '../../../src/engine/store/worker-state.js'
+import { JobMemory, type WorkerState } from '../../../src/engine/store/worker-state.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 
 // One after the other: a worker does one job at a time, and so does its memory.
@@ -53,7 +53,7 @@ for (const { name, key: makeKey } of kinds) {
   test.serial(`${name}: what is packed is the object of each plaintext alone, once, and opens to it wherever it is to go`, async t => {
     const sandbox = new Sandbox('byte-jobs')
     const key = makeKey()
-    const state: WorkerState = { key, codec: lz4, index: undefined }
+    const state: WorkerState = { key, codec: lz4, index: undefined, memory: new JobMemory() }
     const plains = somePlaintexts()
     const { result, bytes } = await packed(state, plains)
     const path = sandbox.path('segment'), filePath = sandbox.path('file')
@@ -105,7 +105,7 @@ for (const { name, key: makeKey } of kinds) {
   test.serial(`${name}: damaged entries are told in their order, and the others are given`, async t => {
     const sandbox = new Sandbox('byte-jobs')
     const key = makeKey()
-    const state: WorkerState = { key, codec: lz4, index: undefined }
+    const state: WorkerState = { key, codec: lz4, index: undefined, memory: new JobMemory() }
     const plains = Array.from({ length: 12 }, (_, index) => randomBytes(index % 4 === 0 ? 700_000 : 5000))
     const { result, bytes } = await packed(state, plains)
     const path = sandbox.path('segment')
