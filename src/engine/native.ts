@@ -42,6 +42,9 @@ export type NativeTree = { readonly [treeBrand]: true }
 export type NativeXts = { readonly [xtsBrand]: true }
 export type NativeEnvelope = { readonly [envelopeBrand]: true }
 
+/** Messages of envelopeRunLanes: nothing, an id hash of plaintext, the MAC of a whole object. */
+export const laneNothing = 0, laneId = 1, laneMac = 2
+
 export const adviceSequential = 2, adviceWillNeed = 3, adviceDontNeed = 4
 
 export interface Native {
@@ -65,18 +68,33 @@ export interface Native {
   /** As zlib's; missing on processors for which it would be no faster. */
   crc32?(data: Uint8Array, crc: number): number
 
-  // --- envelope.c (crypto.md §3): what crypto/keys.ts does through node:crypto, in one pass over the bytes ---
+  // --- envelope.c, hmac.c (crypto.md §3): what crypto/keys.ts does through node:crypto, at less cost ---
   /**
-   * AES-256-CTR and HMAC-SHA-256 with these keys (encKey empty: only hashing), for this thread. Keys are copied. Undefined where
-   * this Node's OpenSSL cannot be reached.
+   * AES-256-CTR and HMAC-SHA-256 with these keys (encKey empty: only hashing), for this thread. Keys are copied. `fast` false
+   * does without the processor's SHA instructions, as where there are none. Undefined where this Node's OpenSSL cannot be reached.
    */
-  makeEnvelope(encKey: Uint8Array, hmacKey: Uint8Array, idKey: Uint8Array): NativeEnvelope | undefined
+  makeEnvelope(encKey: Uint8Array, hmacKey: Uint8Array, idKey: Uint8Array, fast: boolean): NativeEnvelope | undefined
   /** HMAC-SHA-256 by the id key, 32 bytes, into the start of `into`. */
   envelopeIdHash(envelope: NativeEnvelope, data: Uint8Array, into: Uint8Array): void
   /** The object of payload head + data, at `offset` of the target; its length. */
   envelopeSeal(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
-  /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing of it is left there. */
+  /** The same, all but the MAC. */
+  envelopeEncrypt(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
+  /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing was written. */
   envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
+  /** The same of an object whose MAC was computed by envelopeRunLanes. */
+  envelopeDecrypt(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array, mac: Uint8Array): number
+  /** Two hashes side by side. To be called before the first; whatever was under way is dropped. */
+  envelopeClearLanes(envelope: NativeEnvelope): void
+  /**
+   * Goes on with the messages of two lanes (laneNothing with no bytes: that lane is idle) until at least one is finished. Bit 0 and 1 of the answer: that lane
+   * is, its hash is in the first or second 32 bytes of `into`. The other one must be given again as it was.
+   */
+  envelopeRunLanes(envelope: NativeEnvelope, first: number, firstData: Uint8Array, second: number, secondData: Uint8Array, into: Uint8Array): number
+
+  // --- blake2b.c ---
+  /** BLAKE2b-256 of head and data, without key parameter, 32 bytes to `into`. */
+  blake2b256(head: Uint8Array, data: Uint8Array, into: Uint8Array): void
 
   // --- xts.c: crypto/file-cipher.ts ---
   /** AES-256-XTS with a key of 64 bytes, which is copied, for this thread. Undefined where this Node's OpenSSL cannot be reached. */

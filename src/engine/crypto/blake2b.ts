@@ -1,6 +1,7 @@
-/** What libsodium does here: BLAKE2b, memory that is locked and wiped, comparison in constant time. */
+/** BLAKE2b, and what libsodium does here: memory that is locked and wiped, comparison in constant time. */
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
+import { native } from '../native.js'
 
 const noKey = Buffer.alloc(0)
 
@@ -30,12 +31,17 @@ export function readySodium(): void {
   sodium()
 }
 
-/** 32 bytes: BLAKE2b-256 of the inputs one after the other, without key parameter (crypto.md §3). */
-export function blake2b256(...inputs: Uint8Array[]): Buffer {
+/** 32 bytes: BLAKE2b-256 of a key and data one after the other, without key parameter (crypto.md §3). */
+export function blake2b256(key: Uint8Array, data: Uint8Array): Buffer {
   const hash = Buffer.allocUnsafe(32)
-  // libsodium's binding takes no shared memory.
-  for (const [index, input] of inputs.entries()) if (input.buffer instanceof SharedArrayBuffer) inputs[index] = Buffer.from(input)
-  if (sodium().crypto_generichash_batch(hash, inputs, false, noKey) !== 0) throw new Error('BLAKE2b failed')
+  native().blake2b256(key, data, hash)
+  return hash
+}
+
+/** The same by libsodium, which the addon is held against. It takes no shared memory. */
+export function blake2b256BySodium(key: Uint8Array, data: Uint8Array): Buffer {
+  const hash = Buffer.allocUnsafe(32)
+  if (sodium().crypto_generichash_batch(hash, [key, data], false, noKey) !== 0) throw new Error('BLAKE2b failed')
   return hash
 }
 

@@ -13,6 +13,8 @@ export interface WantedChunk {
 }
 
 const batchBytes = 2 << 20
+/** Where the worker itself hands plaintexts on: two or more chunks of the longest kind, so that it has two to hash side by side. */
+const writeBatchBytes = 4 << 20
 const batchCount = 256
 /** Taken for the size of a chunk that no list tells: those of item streams have up to 512 KiB. */
 const unknownBytes = 256 << 10
@@ -39,7 +41,7 @@ export class ChunkReader {
   async *getMany(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, options: { borrowed?: boolean } = {}): AsyncGenerator<Buffer> {
     const batches: Promise<Batch>[] = []
     const limit = this.#workers.count * batchesPerWorker
-    const groups = grouped(wanted)
+    const groups = grouped(wanted, batchBytes)
     try {
       let ended = false
       for (;;) {
@@ -86,7 +88,7 @@ export class ChunkReader {
       options.passed?.(bytes)
     }
     try {
-      for await (const group of grouped(chunks)) {
+      for await (const group of grouped(chunks, writeBatchBytes)) {
         options.signal?.throwIfAborted()
         const positions = new Float64Array(group.length)
         const start = position
@@ -207,13 +209,13 @@ export function errorOf(failure: OpenFailure): Error {
   return failure.msgid.includes('ntegrity') ? Object.assign(new IntegrityError(''), { message: failure.message }) : new BorgError(failure.msgid, failure.message, failure.exitCode)
 }
 
-async function* grouped(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>): AsyncGenerator<WantedChunk[]> {
+async function* grouped(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, maxBytes: number): AsyncGenerator<WantedChunk[]> {
   let group: WantedChunk[] = []
   let bytes = 0
   for await (const chunk of wanted) {
     group.push(chunk)
     bytes += chunk.size ?? unknownBytes
-    if (bytes >= batchBytes || group.length >= batchCount) {
+    if (bytes >= maxBytes || group.length >= batchCount) {
       yield group
       group = []
       bytes = 0
