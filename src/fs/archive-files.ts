@@ -202,10 +202,10 @@ export class ArchiveFiles implements Subtree {
     }
     this.lastUse = ++useCount
     if (this.#tree) return made(this.#tree, call)
-    const { uid, gid, pid } = call
+    const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
     this.#whenTree((error) => {
-      const late = error ?? made(this.#tree!, { uid, gid, pid, defer: () => answer })
+      const late = error ?? made(this.#tree!, { uid, gid, pid, umask, defer: () => answer })
       if (late !== LATER) answer(late)
     })
     return LATER

@@ -37,6 +37,7 @@ export class CurrentCall implements Call<unknown>, About {
   gid = 0
   pid = 0
   killSetId = false
+  umask = 0
   uniqueLow = 0
   uniqueHigh = 0
   opcode = 0

@@ -105,11 +105,15 @@ define(opcode.symlink, entryReply, (core, slot, length, call) => {
   return core.symlink(call.ino, name, slot.text(header + name.length + 1, length), call)
 })
 
-define(opcode.mknod, entryReply, (core, slot, length, call) =>
-  core.mknod(call.ino, slot.name(at.mknod.name, length), slot.getU32(at.mknod.mode), slot.getU32(at.mknod.rdev), call))
+define(opcode.mknod, entryReply, (core, slot, length, call) => {
+  call.umask = slot.getU32(at.mknod.umask)
+  return core.mknod(call.ino, slot.name(at.mknod.name, length), slot.getU32(at.mknod.mode), slot.getU32(at.mknod.rdev), call)
+})
 
-define(opcode.mkdir, entryReply, (core, slot, length, call) =>
-  core.mkdir(call.ino, slot.name(at.mkdir.name, length), slot.getU32(at.mkdir.mode), call))
+define(opcode.mkdir, entryReply, (core, slot, length, call) => {
+  call.umask = slot.getU32(at.mkdir.umask)
+  return core.mkdir(call.ino, slot.name(at.mkdir.name, length), slot.getU32(at.mkdir.mode), call)
+})
 
 define(opcode.unlink, emptyReply, (core, slot, length, call) => core.unlink(call.ino, slot.name(header, length), call))
 
@@ -130,6 +134,7 @@ define(opcode.open, openReply, (core, slot, _length, call) => {
 
 define(opcode.create, createReply, (core, slot, length, call) => {
   call.killSetId = (slot.getU32(at.create.openFlags) & openKillSetId) !== 0
+  call.umask = slot.getU32(at.create.umask)
   return core.create(call.ino, slot.name(at.create.name, length), slot.getU32(at.create.mode), slot.getU32(at.create.flags), call)
 })
 
