@@ -17,7 +17,10 @@ export interface Call<T> {
   readonly uid: number
   readonly gid: number
   readonly pid: number
-  /** With `killsPrivileges`: this write, truncation or open drops set-user-id, and set-group-id of group-executable files. */
+  /**
+   * With `killsPrivileges`: this write, truncation or open drops set-user-id, and set-group-id of group-executable files. Of an access
+   * ACL that is set: it drops set-group-id, for the asker is not in the group.
+   */
   readonly killSetId?: boolean
   /** With `appliesUmask`, of what makes something: the permissions that it does not get, unless a default ACL says what it gets. */
   readonly umask?: number

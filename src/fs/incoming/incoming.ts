@@ -34,6 +34,7 @@ const ttlMs = 3_600_000
 const writeFlags = 3, truncateFlag = 0o1000
 const keepSize = 1, punchHole = 2, zeroRange = 16
 const seekData = 3, seekHole = 4
+const setGroupBit = 0o2000
 const noReplace = 1, exchange = 2
 const xattrCreate = 1, xattrReplace = 2
 /** State of a tree; why the last commit that was asked for was refused; what asks for one. On incoming/ itself: the loose files. */
@@ -192,11 +193,11 @@ export class Incoming implements Subtree {
       if (directory.children!.has(key)) return Errno.EEXIST
       if (directory.nlink === 0) return Errno.ENOENT
       const now = nowNs()
-      const setGroup = (directory.mode & 0o2000) !== 0
+      const setGroup = (directory.mode & setGroupBit) !== 0
       const { mode: wanted, rdev, target } = facts()
       const mode = target || directory.xattrs?.has(defaultAclName) ? wanted : wanted & ~umask
       const node = this.#nodes.add(directory, key, {
-        mode: setGroup && (mode & typeMask) === typeDirectory ? mode | 0o2000 : mode, rdev, target, uid, gid: setGroup ? directory.gid : gid,
+        mode: setGroup && (mode & typeMask) === typeDirectory ? mode | setGroupBit : mode, rdev, target, uid, gid: setGroup ? directory.gid : gid,
         atimeNs: now, mtimeNs: now, ctimeNs: now,
       })
       inheritAcl(directory, node)
@@ -441,6 +442,7 @@ export class Incoming implements Subtree {
     const refusedName = refusedXattrName(key)
     if (refusedName) return refusedName
     const kept = Buffer.from(value)
+    const killed = call.killSetId ? setGroupBit : 0
     return this.#changing(this.#treeOf(node), call, () => {
       const exists = node.xattrs?.has(key) ?? false
       if (flags & xattrCreate && exists) return Errno.EEXIST
@@ -449,7 +451,7 @@ export class Incoming implements Subtree {
         if (key === defaultAclName && !node.children) return Errno.EACCES
         const mode = modeOfAcl(node.mode, kept)
         if (mode === undefined) return Errno.EINVAL
-        if (key === accessAclName) node.mode = mode
+        if (key === accessAclName) node.mode = mode & ~killed
       }
       node.ctimeNs = nowNs()
       // An access ACL that says no more than the mode is not kept, as other file systems do.

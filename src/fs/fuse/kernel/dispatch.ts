@@ -239,12 +239,13 @@ export class Dispatcher {
     // `cp -r` of a large one then looks each up (60,000 files: 4.5 s instead of 0.4; `ls -f` 0.25 s instead of 0.75).
     let flags = initFlag.asyncRead | initFlag.atomicTruncate | initFlag.bigWrites | initFlag.readdirplus | initFlag.asyncDirectIo
       | initFlag.parallelDirops | initFlag.maxPages | initFlag.cacheSymlinks
-    if (this.#checksAcls) flags |= initFlag.posixAcl
+    if (this.#checksAcls) flags |= initFlag.posixAcl | initFlag.setxattrExt
     if (this.#core.appliesUmask) flags |= initFlag.dontMask
     if (this.#core.killsPrivileges) flags |= initFlag.handleKillprivV2
     const size = putInit(slot, replyHeaderSize, protocolMajor, {
       minor: Math.min(minor, maxMinor), maxReadahead: Math.max(readahead, maxReadahead), flags: flags & offered, maxBackground, maxTransfer, pageSize: 4096,
     })
+    call.longSetxattr = (flags & offered & initFlag.setxattrExt) !== 0
     this.#replies.send(slot, finishReply(slot, call.uniqueLow, call.uniqueHigh, size))
     this.#log.write('debug', 'fuse', `FUSE ${major}.${minor}, flags ${(flags & offered).toString(16)} of ${offered.toString(16)}`)
   }

@@ -8,7 +8,7 @@ import { type AttrChange, type Entry, Errno, type Opened, type StatFs } from '..
 import { putAttrReply, putBytes, putCount, putCreated, putEntry, putOpened, putStatfs } from './answers.js'
 import type { CurrentCall, Reply } from './call.js'
 import {
-  at, fsyncDataOnly, getattrFh, maxTransfer, openKillSetId, opcode, replyHeaderSize, requestHeaderSize, setattrFlag, type Slot, writeKillSetId,
+  at, fsyncDataOnly, getattrFh, maxTransfer, openKillSetId, opcode, replyHeaderSize, requestHeaderSize, setattrFlag, setxattrKillSetGid, type Slot, writeKillSetId,
 } from './protocol.js'
 
 export interface Operation<T> {
@@ -171,8 +171,10 @@ define(opcode.readdir, directoryReply, readdir)
 define(opcode.readdirplus, directoryReply, readdir)
 
 define(opcode.setxattr, emptyReply, (core, slot, length, call) => {
-  const name = slot.text(at.setxattr.name, length)
-  const start = at.setxattr.name + name.length + 1
+  const nameAt = call.longSetxattr ? at.setxattr.laterName : at.setxattr.name
+  call.killSetId = call.longSetxattr && (slot.getU32(at.setxattr.moreFlags) & setxattrKillSetGid) !== 0
+  const name = slot.text(nameAt, length)
+  const start = nameAt + name.length + 1
   const value = slot.bytes.subarray(start, Math.min(start + slot.getU32(at.setxattr.size), length))
   return core.setxattr(call.ino, name, value, slot.getU32(at.setxattr.flags), call)
 })
