@@ -3,7 +3,8 @@
  * then saved and compared with what the real Borg extracts. fsx.c's head comment says more. BORGFS_FSX=OPERATIONS:SEED runs others.
  */
 import test from 'ava'
-import { chmodSync, readdirSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { chmodSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { spawnSync } from 'node:child_process'
 import { canMount } from '../helpers/mount.js'
@@ -25,7 +26,7 @@ for (const place of ['incoming', 'live'] as const) {
       const sources = join(projectRoot, 'test', 'fsx')
       sandbox.run('cc', ['-O1', '-std=gnu17', '-o', 'fsx', ...readdirSync(sources).filter(name => name.endsWith('.c')).map(name => join(sources, name))])
       const [trusted, source] = [sandbox.mkdir('trusted'), sandbox.mkdir('source')]
-      sandbox.sh('for size in 1000 300000 3000000 5500000; do head -c $size /dev/urandom > f$((i++)); done', { cwd: source, env: { i: '0' } })
+      for (const [index, size] of [1000, 300_000, 3_000_000, 5_500_000].entries()) writeFileSync(join(source, `f${index}`), randomBytes(size))
       sandbox.borg(['init', '-e', 'repokey', 'repo'])
       sandbox.borg(['create', '../repo::source-1', '.'], { cwd: source })
       const mountpoint = sandbox.mount('repo', { args: ['-o', 'allow_other,default_permissions'] })
