@@ -178,18 +178,6 @@ static void load_samples(const char *path) {
   if (!sample_count) fail("no samples");
 }
 
-static int owner(void *context, int is_group, struct span name, uint32_t *number) {
-  (void)context;
-  *number = (uint32_t)is_group;
-  return name.length > 0 && name.data[0] & 1;
-}
-
-static int acl(void *context, struct span text, struct span *binary) {
-  (void)context;
-  *binary = text;
-  return text.length > 3;
-}
-
 /* Every byte of what is told is looked at. */
 static int left_out(void *context, struct span path, const struct span *source) {
   unsigned *sum = context;
@@ -200,8 +188,8 @@ static int left_out(void *context, struct span path, const struct span *source) 
 
 static void tree_round(void) {
   unsigned sum = 0;
-  struct tree_options options = {1, 2, 3, 4, below(4) ? -1 : 5, below(4) ? -1 : 6, 022, (int)below(2), (int)below(2)};
-  struct tree_calls calls = {&sum, owner, acl, left_out};
+  struct tree_options options = {(int)below(2)};
+  struct tree_calls calls = {&sum, left_out};
   struct tree *tree = tree_new(&options, &calls);
   if (!tree) fail("no tree");
   int status = ITEM_OK;
@@ -230,11 +218,12 @@ static void tree_round(void) {
   }
   if (status == ITEM_OK || status == ITEM_TRUNCATED) {
     struct tree_layout layout;
-    tree_layout(tree, &layout);
-    uint8_t *image = malloc(layout.bytes ? layout.bytes : 1);
-    if (!image) fail("out of memory");
-    tree_write(tree, &layout, image);
+    if (tree_layout(tree, &layout) != ITEM_OK) fail("out of memory");
+    uint8_t *image = malloc(layout.bytes ? layout.bytes : 1), *chunks = malloc(layout.chunks * 40 + 1);
+    if (!image || !chunks) fail("out of memory");
+    tree_write(tree, &layout, image, chunks);
     free(image);
+    free(chunks);
   }
   tree_free(tree);
 }

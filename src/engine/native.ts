@@ -34,10 +34,12 @@ export interface DirectoryListing {
 }
 
 declare const envelopeBrand: unique symbol
-/** Keys inside the addon; freed and wiped with the object. */
+declare const xtsBrand: unique symbol
 declare const treeBrand: unique symbol
 /** A tree being built; freed when it is collected. */
 export type NativeTree = { readonly [treeBrand]: true }
+/** Keys inside the addon; freed and wiped with the object. */
+export type NativeXts = { readonly [xtsBrand]: true }
 export type NativeEnvelope = { readonly [envelopeBrand]: true }
 
 export const adviceSequential = 2, adviceWillNeed = 3, adviceDontNeed = 4
@@ -75,6 +77,12 @@ export interface Native {
   envelopeSeal(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
   /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing of it is left there. */
   envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
+
+  // --- xts.c: crypto/file-cipher.ts ---
+  /** AES-256-XTS with a key of 64 bytes, which is copied, for this thread. Undefined where this Node's OpenSSL cannot be reached. */
+  makeXts(key: Uint8Array): NativeXts | undefined
+  /** All of `from`, which stands at `position` of file number `file`, to the start of `to`; both multiples of 16. `open`: decrypts; blocks of zeros stay zeros. */
+  xtsCrypt(xts: NativeXts, open: boolean, file: number, position: number, from: Uint8Array, to: Uint8Array): void
 
   // --- items.c (archive.md §4) ---
   /**
@@ -121,6 +129,8 @@ export interface Native {
   seekHole(fd: number, offset: number, whence: number): number
   /** sync_file_range/posix_fadvise(DONTNEED) over a range just written or read; best effort, never throws. */
   dropCache(fd: number, offset: number, length: number): void
+  /** Has the kernel begin to write a range just written to the disk; best effort, never throws. It stays in memory. */
+  startWriteback(fd: number, offset: number, length: number): void
   /** posix_fadvise(2): SEQUENTIAL 2, WILLNEED 3, DONTNEED 4; length 0 is up to the end. Never throws: it is advice. */
   advise(fd: number, offset: number, length: number, advice: number): void
   /** passwd and group by number or name, undefined if unknown. Bytes. */
@@ -139,10 +149,34 @@ export interface Native {
   /** Bytes [from, to) of the pages to `into` at `at`. */
   gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
 
+  // --- chunk_rows.c (archive.md §4) ---
+  /**
+   * Reads `count` MessagePack entries [id, size, csize] at `position` into rows of 40 bytes (engine/archive/chunk-list.ts). Returns
+   * the position after them, -1 if they are not just such entries or end early.
+   */
+  unpackChunkRows(data: Uint8Array, position: number, count: number, rows: Uint8Array): number
+
+  // --- xxh64.c, index_binding.cc: passes over index files (repository.md §5) ---
+  /** State of an XXH64 with seed 0; bytes of the caller. */
+  xxh64Begin(): Buffer
+  /** SharedArrayBuffer memory is allowed. */
+  xxh64Update(state: Buffer, data: Uint8Array): void
+  /** The hash of all that came so far; more may follow. */
+  xxh64Digest(state: Buffer): bigint
+  /**
+   * Counts whole buckets of `bucketBytes` by the uint32 at `markOffset` of each: below `deletedMark` it is used, above it empty.
+   */
+  countBuckets(buckets: Uint8Array, bucketBytes: number, markOffset: number, deletedMark: number): [used: number, empty: number]
+
   // --- tree.c: items of an archive as columns; arguments as in native/tree_binding.cc, used by fs/tree-image.ts ---
-  makeTree(uid: number, gid: number, timeNs: bigint, rootTimeNs: bigint, forcedUid: number, forcedGid: number, umask: number, numericIds: boolean, showParts: boolean): NativeTree
-  treeAdd(tree: NativeTree, bytes: Uint8Array, owner: (isGroup: boolean, name: Buffer) => number | undefined, acl: (text: Buffer) => Buffer | undefined, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
-  treeFinish(tree: NativeTree, layout: Float64Array): ArrayBuffer
+  makeTree(showParts: boolean): NativeTree
+  treeAdd(tree: NativeTree, bytes: Uint8Array, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
+  treeLayout(tree: NativeTree, layout: Float64Array): void
+  treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void
+
+  // --- lz4.c ---
+  /** An LZ4 block, without any header, into the start of `target`; the bytes written, or -1 if it is damaged or does not fit. */
+  lz4Decode(block: Uint8Array, target: Uint8Array): number
 
   // --- kernel.c: the FUSE device ---
   eventFd(): number

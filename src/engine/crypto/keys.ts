@@ -47,7 +47,12 @@ abstract class BaseKey implements Key {
 
   abstract idHash(plaintext: Uint8Array): ChunkId
   abstract tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  abstract purposeKey(salt: Uint8Array, purpose: string): Key
   abstract material(): KeyMaterial
+
+  derive(_salt: Uint8Array, _purpose: string, _length: number): KeyObject | undefined {
+    return undefined
+  }
 
   sealedLength(payloadLength: number): number {
     return payloadLength + 1
@@ -98,6 +103,10 @@ class PlaintextKey extends BaseKey {
     return Buffer.concat([salt, Buffer.from(context)])
   }
 
+  purposeKey(salt: Uint8Array, purpose: string): Key {
+    return purposeKeyOf(noHead, salt, purpose)
+  }
+
   material(): KeyMaterial {
     return { type: this.type, mode: this.mode, chunkSeed: 0, tamRequired: false, logicallyUnencrypted: true, encKey: undefined, encHmacKey: undefined, idKey: undefined }
   }
@@ -139,10 +148,23 @@ class AuthenticatedKey extends BaseKey {
   }
 
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer {
+    return this.hkdf(salt, `borg-metadata-authentication-${context}`, 64)
+  }
+
+  purposeKey(salt: Uint8Array, purpose: string): Key {
+    return this.#withSecret(secret => purposeKeyOf(secret, salt, purpose))
+  }
+
+  protected hkdf(salt: Uint8Array, info: string, length: number): Buffer {
+    return this.#withSecret(secret => Buffer.from(hkdfSync('sha512', secret, salt, info, length)))
+  }
+
+  /** All keys as one, for as long as `use` takes. */
+  #withSecret<T>(use: (secret: Buffer) => T): T {
     const parts = [this.#idKey.export(), this.encKey.export(), this.encHmacKey.export()]
     const secret = Buffer.concat(parts)
     try {
-      return Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64))
+      return use(secret)
     } finally {
       for (const bytes of [...parts, secret]) wipe(bytes)
     }
@@ -162,6 +184,15 @@ class AuthenticatedKey extends BaseKey {
 /** AES-256-CTR with HMAC-SHA-256 or BLAKE2b-256: type 1, MAC 32, nonce 8, ciphertext. */
 class EncryptedKey extends AuthenticatedKey {
   override readonly encrypted = true
+
+  override derive(salt: Uint8Array, purpose: string, length: number): KeyObject {
+    const raw = this.hkdf(salt, `borgfs-${purpose}`, length)
+    try {
+      return createSecretKey(raw)
+    } finally {
+      wipe(raw)
+    }
+  }
 
   override sealedLength(payloadLength: number): number {
     return payloadLength + headerBytes
@@ -214,6 +245,16 @@ class EncryptedKey extends AuthenticatedKey {
 
   #mac(data: Uint8Array): Buffer {
     return this.rawHmacKey ? blake2b256(this.rawHmacKey, data) : createHmac('sha256', this.encHmacKey).update(data).digest()
+  }
+}
+
+function purposeKeyOf(secret: Uint8Array, salt: Uint8Array, purpose: string): Key {
+  const bytes = Buffer.from(hkdfSync('sha256', secret, salt, `borgfs ${purpose}`, 96))
+  try {
+    const [encKey, encHmacKey, idKey] = [0, 32, 64].map(at => createSecretKey(bytes.subarray(at, at + 32))) as [KeyObject, KeyObject, KeyObject]
+    return new EncryptedKey(keyTypeOfMode('repokey'), { chunkSeed: 0, tamRequired: false, logicallyUnencrypted: false }, { encKey, encHmacKey, idKey })
+  } finally {
+    wipe(bytes)
   }
 }
 

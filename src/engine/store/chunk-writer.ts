@@ -178,13 +178,13 @@ export class ChunkWriter {
     const output = this.#takeOutput(bound)
     try {
       const result = await this.#workers.pack({ ...work, nonce, output, force })
-      await this.#store(batch, result, output)
+      await this.#store(batch, work, result, output, force)
     } finally {
       this.#outputs.push(output)
     }
   }
 
-  async #store(batch: readonly Pending<Piece | FilePiece>[], result: PackResult, output: SharedArrayBuffer): Promise<void> {
+  async #store(batch: readonly Pending<Piece | FilePiece>[], work: { pieces: Piece[] } | { files: FilePiece[] }, result: PackResult, output: SharedArrayBuffer, force: boolean): Promise<void> {
     const bytes = Buffer.from(output)
     const entries: Buffer[] = [], ids: ChunkId[] = [], lengths: number[] = []
     const isNew = new Uint8Array(batch.length)
@@ -211,6 +211,7 @@ export class ChunkWriter {
       await this.#tx.putEntries(contiguous(entries, at) ? bytes.subarray(0, at) : Buffer.concat(entries), ids, lengths)
       this.#workers.setIndex(this.#repository.sharedIndex())
     }
+    const lost: number[] = []
     for (const [index, pending] of batch.entries()) {
       const settle = pending.resolve as (value: unknown) => void
       const state = result.states?.[index]
@@ -218,17 +219,23 @@ export class ChunkWriter {
       else if (state === fileOther) settle({ kind: 'other' } satisfies FileResult)
       else {
         const size = result.sizes[index]!
-        const chunk = size === 0 && state !== undefined ? undefined : this.#chunk(idAt(result, index), size, isNew[index] === 1, result.lengths[index]!)
+        let chunk: StoredChunk | undefined
+        if (size > 0 || state === undefined) {
+          const id = idAt(result, index)
+          const csize = isNew[index] === 1 ? result.lengths[index]! - putHeaderBytes : this.#repository.storedSize(id)
+          if (csize === undefined) {
+            lost.push(index)
+            continue
+          }
+          chunk = { id, size, csize, isNew: isNew[index] === 1 }
+        }
         settle(state === undefined ? chunk : ({ kind: 'stored', chunk, changed: state === fileChanged } satisfies FileResult))
       }
     }
-  }
-
-  #chunk(id: ChunkId, size: number, isNew: boolean, entryLength: number): StoredChunk {
-    const csize = isNew ? entryLength - putHeaderBytes : this.#repository.storedSize(id)
-    // Workers look into a table that only this thread changes, and nothing is deleted while chunks are added.
-    if (csize === undefined) throw new Error(`chunk ${idHex(id)} was taken for known but is not in the repository`)
-    return { id, size, csize, isNew }
+    if (lost.length === 0) return
+    // The worker looked into an index from before these were deleted: they are stored now, whatever it knows.
+    if (force) throw new Error(`chunk ${idHex(idAt(result, lost[0]!))} was stored but is not in the repository`)
+    await this.#pack(lost.map(index => batch[index]!), 'pieces' in work ? { pieces: lost.map(index => work.pieces[index]!) } : { files: lost.map(index => work.files[index]!) }, true)
   }
 
   #takeOutput(bytes: number): SharedArrayBuffer {

@@ -9,20 +9,13 @@ import { valueOf } from '../repository/entry.js'
 import { looksLikeArchive } from './archive-look.js'
 import { type FileError, type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
 import { verifyId } from './repo-objects.js'
-import type { WorkerState } from './worker-state.js'
-
-/** Entries that follow each other in a file are read together up to so many bytes. */
-const maxRunBytes = 4 << 20
-
-/** Entries as read, and the payload of the one in hand. */
-let scratch = Buffer.alloc(0)
-let payloadScratch = Buffer.alloc(0)
+import { type JobMemory, maxRunBytes, type WorkerState } from './worker-state.js'
 
 export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult> {
   const count = job.fds.length
   const lengths = new Uint32Array(count)
   const failures: OpenFailure[] = []
-  const sink = sinkOf(job)
+  const sink = sinkOf(job, state.memory)
   for (let first = 0; first < count; ) {
     const end = runEnd(job, first)
     const start = job.offsets[first]!
@@ -30,7 +23,7 @@ export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult
     let run: Buffer | undefined
     let problem: unknown
     try {
-      run = readRun(job.fds[first]!, start, bytes)
+      run = readRun(state, job.fds[first]!, start, bytes)
     } catch (error) {
       problem = error
     }
@@ -60,31 +53,40 @@ interface Sink {
   readonly kept?: number[]
 }
 
-function sinkOf(job: OpenJob): Sink {
+function sinkOf(job: OpenJob, memory: JobMemory): Sink {
   const { pages, output, file } = job
   if (pages) return { take: (plain, index) => toPages(pages, index, plain) }
   if (file) return { take: (plain, index) => toFile(file, index, plain) }
   if (output) {
     const target = new Uint8Array(output)
     let used = 0
+    /** Everything is gathered, from when it did not fit any more. */
+    let fits = true
     return {
       take(plain) {
-        target.set(plain, used)
+        if (fits && used + plain.length > target.length) {
+          fits = false
+          memory.startGathering()
+          memory.gather(Buffer.from(output, 0, used))
+        }
+        if (fits) target.set(plain, used)
+        else memory.gather(plain)
         used += plain.length
         return undefined
       },
+      data: () => (fits ? new Uint8Array(0) : memory.takeGathered()),
     }
   }
-  const plains: Buffer[] = []
   const kept: number[] = []
+  memory.startGathering()
   return {
     take(plain, index) {
       if (job.keep === 'none' || (job.keep === 'archives' && !looksLikeArchive(plain))) return undefined
-      plains.push(plain.buffer === scratch.buffer || plain.buffer === payloadScratch.buffer ? Buffer.from(plain) : plain)
+      memory.gather(plain)
       if (job.keep) kept.push(index)
       return undefined
     },
-    data: () => joined(plains),
+    data: () => memory.takeGathered(),
     ...(job.keep && { kept }),
   }
 }
@@ -105,8 +107,8 @@ export function runEnd(job: Entries, first: number): number {
 }
 
 /** Scratch memory, until the next call. */
-export function readRun(fd: number, offset: number, length: number): Buffer {
-  if (scratch.length < length) scratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
+export function readRun({ memory }: WorkerState, fd: number, offset: number, length: number): Buffer {
+  const scratch = memory.run(length)
   for (let done = 0; done < length; ) {
     const count = readSync(fd, scratch, done, length - done, offset + done)
     if (count === 0) throw new IntegrityError(`a segment ends at ${offset + done}, before its entry does`)
@@ -125,8 +127,7 @@ export function payloadOf(state: WorkerState, job: Entries, index: number, entry
   const id = chunkId(Buffer.from(job.ids.buffer, job.ids.byteOffset + index * idBytes, idBytes))
   // MAC or id verification covers all that the CRC covers.
   const object = valueOf(entry, id, 0, job.offsets[index]!, { checkCrc: job.checkCrc ?? false })
-  if (payloadScratch.length < object.length) payloadScratch = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, object.length))
-  return { id, payload: state.key!.open(object, id, payloadScratch) }
+  return { id, payload: state.key!.open(object, id, state.memory.payload(object.length)) }
 }
 
 /** The verified plaintext; for method none a view of the payload. */
@@ -152,19 +153,6 @@ function toFile({ fd, positions, sparse }: NonNullable<OpenJob['file']>, index: 
     if (code === undefined || errno === undefined) throw error
     return { code, errno: Math.abs(errno), syscall: syscall ?? 'write' }
   }
-}
-
-/** One buffer that can be transferred. */
-function joined(plains: readonly Buffer[]): Uint8Array {
-  let length = 0
-  for (const plain of plains) length += plain.length
-  const data = new Uint8Array(new ArrayBuffer(length))
-  let at = 0
-  for (const plain of plains) {
-    data.set(plain, at)
-    at += plain.length
-  }
-  return data
 }
 
 export function failureOf(index: number, error: unknown): OpenFailure {

@@ -2,11 +2,13 @@
 import { closeSync, fstatSync, readSync, type BigIntStats } from 'node:fs'
 import { putHeaderBytes, idBytes, maxObjectBytes } from '../constants.js'
 import { plainHeader } from '../codec/none.js'
+import { sealedFileSize } from '../crypto/file-cipher.js'
 import type { Key } from '../crypto/key.js'
 import { type ChunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceWillNeed, native } from '../native.js'
 import { framePutInPlace } from '../repository/entry.js'
 import { type FileError, fileChanged, fileFailed, fileOk, fileOther, type FilePiece, type PackJob, type PackResult } from './jobs.js'
+import { FileCiphers, type FileSeal, readSealed } from './sealed-file.js'
 import type { WorkerState } from './worker-state.js'
 
 /** Where entries go, back to back. */
@@ -19,6 +21,7 @@ export interface Output {
 const noBytes = Buffer.alloc(0)
 
 let scratch = Buffer.alloc(0)
+const ciphers = new FileCiphers()
 
 export async function pack(state: WorkerState, job: PackJob): Promise<PackResult> {
   const count = job.pieces?.length ?? job.files!.length
@@ -47,7 +50,7 @@ export async function pack(state: WorkerState, job: PackJob): Promise<PackResult
       if (fd < 0) continue
       let plain: Buffer | undefined
       try {
-        ;({ plain, state: states[index] } = readWhole(fd, file))
+        ;({ plain, state: states[index] } = file.seal ? readSealedFile(fd, file, file.seal) : readWhole(fd, file))
       } catch (error) {
         fail(index, error)
       } finally {
@@ -125,6 +128,17 @@ function readWhole(fd: number, file: FilePiece): { plain: Buffer | undefined; st
   // A backup must not push out of memory what people work with (Borg does the same).
   if (length > 0) native().advise(fd, 0, 0, adviceDontNeed)
   return { plain: scratch.subarray(0, length), state: length === Number(before.size) && unchanged(before, fd) ? fileOk : fileChanged }
+}
+
+/** The same of one that lies encrypted. Nobody else writes to those. */
+function readSealedFile(fd: number, file: FilePiece, seal: FileSeal): { plain: Buffer | undefined; state: number } {
+  const { ino, size } = fstatSync(fd, { bigint: true })
+  if (ino !== file.ino || sealedFileSize(Number(size)) !== seal.size) return { plain: undefined, state: fileOther }
+  if (scratch.length < seal.size) scratch = Buffer.allocUnsafeSlow(Math.max(1 << 20, seal.size))
+  const plain = scratch.subarray(0, seal.size)
+  readSealed(fd, ciphers.of(seal.key), seal.file, plain, 0)
+  native().advise(fd, 0, 0, adviceDontNeed)
+  return { plain, state: fileOk }
 }
 
 function unchanged(before: BigIntStats, fd: number): boolean {

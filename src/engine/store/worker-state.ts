@@ -6,7 +6,56 @@ import { keyFromMaterial } from '../crypto/keys.js'
 import { SharedTableReader } from '../hashindex/hash-table.js'
 import type { WorkerSetup } from './jobs.js'
 
+/** Memory that one job after the other uses. Jobs of one state never overlap; those of two states in one thread may. */
+export class JobMemory {
+  /** Entries as read. */
+  #run = Buffer.alloc(0)
+  /** The payload of the one in hand. */
+  #payload = Buffer.alloc(0)
+  /** Plaintexts of the job in hand, where they go back by message. */
+  #gathered = Buffer.alloc(0)
+  #gatheredBytes = 0
+
+  /** At least `length` bytes. */
+  run(length: number): Buffer {
+    if (this.#run.length < length) this.#run = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
+    return this.#run
+  }
+
+  payload(length: number): Buffer {
+    if (this.#payload.length < length) this.#payload = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
+    return this.#payload
+  }
+
+  /** A job that failed may have left something. */
+  startGathering(): void {
+    this.#gatheredBytes = 0
+  }
+
+  gather(plain: Buffer): void {
+    const used = this.#gatheredBytes
+    if (this.#gathered.length < used + plain.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, used + plain.length, Math.min(2 * this.#gathered.length, maxGatheredBytes)))
+      this.#gathered.copy(grown, 0, 0, used)
+      this.#gathered = grown
+    }
+    this.#gathered.set(plain, used)
+    this.#gatheredBytes += plain.length
+  }
+
+  /** What was gathered, in one buffer of its own that can be transferred. */
+  takeGathered(): Uint8Array {
+    const { buffer, byteOffset } = this.#gathered
+    return new Uint8Array(buffer.slice(byteOffset, byteOffset + this.#gatheredBytes))
+  }
+}
+
+/** Entries that follow each other in a file are read together up to so many bytes. */
+export const maxRunBytes = 4 << 20
+const maxGatheredBytes = 64 << 20
+
 export interface WorkerState {
+  readonly memory: JobMemory
   key: Key | undefined
   codec: Codec | undefined
   index: SharedTableReader | undefined
@@ -15,5 +64,7 @@ export interface WorkerState {
 export function setUp(state: WorkerState, setup: WorkerSetup): void {
   if (setup.material) state.key = keyFromMaterial(setup.material)
   if (setup.codec) state.codec = parseCompression(setup.codec)
-  if (setup.index) state.index = new SharedTableReader(setup.index)
+  if (!setup.index) return
+  state.index?.close()
+  state.index = new SharedTableReader(setup.index)
 }
