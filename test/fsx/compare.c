@@ -181,4 +181,8 @@ static void settle_one(const char *path, const struct stat *a, const struct stat
     if (utimensat(AT_FDCWD, at_side(side, path), times, AT_SYMLINK_NOFOLLOW)) disagree("utimensat %s: %s", path, strerror(errno));
 }
 
-void settle_trees(void) { walk(".", settle_one); }
+void settle_trees(void) {
+  /* Borg's extract restores the top directory first, so that all else would inherit its default ACL. */
+  for (int side = 0; side < sides; side++) if (removexattr(root[side], "system.posix_acl_default")) disagree("the default ACL stays: %s", strerror(errno));
+  walk(".", settle_one);
+}
