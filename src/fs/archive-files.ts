@@ -203,10 +203,10 @@ export class ArchiveFiles implements Subtree {
     }
     this.lastUse = ++useCount
     if (this.#tree?.hasChunks) return made(this.#tree, call)
-    const { uid, gid, pid } = call
+    const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
     this.#whenChunks((error, tree) => {
-      const late = error ?? made(tree!, { uid, gid, pid, defer: () => answer })
+      const late = error ?? made(tree!, { uid, gid, pid, umask, defer: () => answer })
       if (late !== LATER) answer(late)
     })
     return LATER

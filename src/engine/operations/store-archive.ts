@@ -261,7 +261,7 @@ class Pipeline {
   }
 
   #isSmall(content: Content): boolean {
-    return content.kind === 'file' ? !content.special && content.size <= this.#chunker.singleChunkBytes : content.kind !== 'source'
+    return content.kind === 'file' ? !content.special && content.size <= this.#chunker.singleChunkBytes : content.kind !== 'source' && content.kind !== 'parts'
   }
 
   /** Between two entries. All that was begun is brought to its end first: a checkpoint must not leave chunks that nothing refers to. */

@@ -19,6 +19,7 @@ import type { WireError } from '../engine-port.js'
 import type { ShownArchive } from '../archives-dir.js'
 import { LiveSeries } from './live-series.js'
 import { ExtentReader } from './extent-reader.js'
+import { refusedXattrName } from './xattr-names.js'
 import { Staging, type StagingOptions } from './staging.js'
 import { type TreeListener, Trees } from './trees.js'
 
@@ -28,7 +29,8 @@ export interface IncomingOptions extends StagingOptions, PolicyOptions {
 }
 
 const ttlMs = 3_600_000
-const writeFlags = 3, truncateFlag = 0o1000, appendFlag = 0o2000
+const writeFlags = 3, truncateFlag = 0o1000
+const setGroupBit = 0o2000
 const noReplace = 1, exchange = 2
 const xattrCreate = 1, xattrReplace = 2
 /** State of a tree; why the last commit that was asked for was refused; what asks for one. On incoming/ itself: the loose files. */
@@ -45,7 +47,6 @@ interface Handle {
   readonly sequence: SequentialRead
   readonly node: StagedNode
   readonly writes: boolean
-  readonly append: boolean
   readonly tree: StagedTree | undefined
 }
 
@@ -182,16 +183,17 @@ export class Incoming implements Subtree {
     if (parent === this.root && trashName.test(key)) return Errno.EPERM
     // Directly in live/ there are series.
     if (this.#live && parent === this.root && (facts().mode & typeMask) !== typeDirectory) return Errno.EPERM
-    const { uid, gid } = call
+    const { uid, gid, umask = 0 } = call
     const tree = this.#treeOfName(directory, key, (facts().mode & typeMask) === typeDirectory)
     return this.#changing(tree, call, () => {
       if (directory.children!.has(key)) return Errno.EEXIST
       if (directory.nlink === 0) return Errno.ENOENT
       const now = nowNs()
-      const setGroup = (directory.mode & 0o2000) !== 0
-      const { mode, rdev, target } = facts()
+      const setGroup = (directory.mode & setGroupBit) !== 0
+      const { mode: wanted, rdev, target } = facts()
+      const mode = target || directory.xattrs?.has(defaultAclName) ? wanted : wanted & ~umask
       const node = this.#nodes.add(directory, key, {
-        mode: setGroup && (mode & typeMask) === typeDirectory ? mode | 0o2000 : mode, rdev, target, uid, gid: setGroup ? directory.gid : gid,
+        mode: setGroup && (mode & typeMask) === typeDirectory ? mode | setGroupBit : mode, rdev, target, uid, gid: setGroup ? directory.gid : gid,
         atimeNs: now, mtimeNs: now, ctimeNs: now,
       })
       inheritAcl(directory, node)
@@ -418,7 +420,7 @@ export class Incoming implements Subtree {
       if (key === stateXattr) return Buffer.from(describe(tree, performance.now(), this.trees.options))
       return tree.problem === undefined ? Errno.ENODATA : Buffer.from(tree.problem)
     }
-    return node.xattrs?.get(key) ?? Errno.ENODATA
+    return node.xattrs?.get(key) ?? refusedXattrName(key) ?? Errno.ENODATA
   }
 
   listxattr(ino: Ino): Answer<Uint8Array[]> {
@@ -433,7 +435,10 @@ export class Incoming implements Subtree {
     if (key === commitXattr) return this.#commitNow(node, byteString(value), call)
     if (key === stateXattr || key === problemXattr) return Errno.EPERM
     if (value.length > maxXattrBytes) return Errno.E2BIG
+    const refusedName = refusedXattrName(key)
+    if (refusedName) return refusedName
     const kept = Buffer.from(value)
+    const killed = call.killSetId ? setGroupBit : 0
     return this.#changing(this.#treeOf(node), call, () => {
       const exists = node.xattrs?.has(key) ?? false
       if (flags & xattrCreate && exists) return Errno.EEXIST
@@ -442,7 +447,7 @@ export class Incoming implements Subtree {
         if (key === defaultAclName && !node.children) return Errno.EACCES
         const mode = modeOfAcl(node.mode, kept)
         if (mode === undefined) return Errno.EINVAL
-        if (key === accessAclName) node.mode = mode
+        if (key === accessAclName) node.mode = mode & ~killed
       }
       node.ctimeNs = nowNs()
       // An access ACL that says no more than the mode is not kept, as other file systems do.
@@ -458,7 +463,8 @@ export class Incoming implements Subtree {
     if (!node) return Errno.ESTALE
     const key = byteString(name)
     return this.#changing(this.#treeOf(node), call, () => {
-      if (!node.xattrs?.has(key)) return Errno.ENODATA
+      // To have no ACL is a way to have one: its removal always succeeds, as elsewhere.
+      if (!node.xattrs?.has(key)) return key === accessAclName || key === defaultAclName ? undefined : refusedXattrName(key) ?? Errno.ENODATA
       node.ctimeNs = nowNs()
       this.#setXattr(node, key, undefined)
       return undefined
@@ -517,7 +523,7 @@ export class Incoming implements Subtree {
     const fh = this.#nextHandle++
     const writes = (flags & writeFlags) !== 0
     const tree = this.#treeOf(node)
-    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, append: (flags & appendFlag) !== 0, tree })
+    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, tree })
     node.opens++
     if (writes) {
       node.writers++
@@ -559,8 +565,9 @@ export class Incoming implements Subtree {
     const kept = frozen ? Buffer.from(data) : data
     return this.#changing(handle.tree, call, () => {
       const { node } = handle
-      const at = handle.append ? node.size : offset
-      const failed = this.#contents.write(node, at, kept)
+      // O_APPEND is the kernel's work: it knows the size, and the flag can come and go while the file is open. What was written through
+      // mmap comes by any handle, with its own place.
+      const failed = this.#contents.write(node, offset, kept)
       if (failed) return failed
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
@@ -744,10 +751,10 @@ export class Incoming implements Subtree {
   /** The same for what changes nothing. */
   #whenThawed<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
     if (!this.trees.isFrozen(tree)) return work(call)
-    const { uid, gid, pid } = call
+    const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
     this.trees.whenThawed(tree!, () => {
-      const late = this.#whenThawed(tree, { uid, gid, pid, defer: () => answer }, work)
+      const late = this.#whenThawed(tree, { uid, gid, pid, umask, defer: () => answer }, work)
       if (late !== LATER) answer(late)
     })
     return LATER
