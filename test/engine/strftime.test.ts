@@ -23,3 +23,29 @@ test('micros, seconds since 1970, no padding, zones and what is no letter', t =>
   t.is(strftime('', time), '')
   t.is(strftime('no letters', time), 'no letters')
 })
+
+test('local times follow their zone through its changes, in any order of asking', t => {
+  const zone = process.env.TZ
+  try {
+    // An hour's change in spring and autumn, half an hour's, and a zone that skipped a day.
+    for (const [name, around] of [['Europe/Berlin', 1711846800], ['Europe/Berlin', 1729990800], ['Australia/Lord_Howe', 1712415600], ['Pacific/Apia', 1325239200], ['America/St_Johns', 1299994260]] as const) {
+      process.env.TZ = name
+      for (const seconds of [around - 90_000, around - 1, around, around + 1, around - 1800, around + 3600, around + 90_000, around - 1]) {
+        const date = new Date(seconds * 1000)
+        const two = (value: number): string => String(value).padStart(2, '0')
+        const wanted = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())} ${date.getDay()}`
+        t.is(strftime('%Y-%m-%d %H:%M:%S %w', civilTime(seconds * 1e6, 'local')), wanted, `${name} ${seconds}`)
+      }
+    }
+  } finally {
+    if (zone === undefined) delete process.env.TZ
+    else process.env.TZ = zone
+  }
+})
+
+test('a format that begins with the day is right for times that alternate between days', t => {
+  for (const seconds of [1700000000, 1700086400, 1700000001, 1700086401]) {
+    t.is(strftime('%F %T', civilTime(seconds * 1e6, 'utc')), new Date(seconds * 1000).toISOString().slice(0, 19).replace('T', ' '))
+    t.is(strftime('%T %F', civilTime(seconds * 1e6, 'utc')), new Date(seconds * 1000).toISOString().slice(0, 19).split('T').reverse().join(' '))
+  }
+})

@@ -1,4 +1,5 @@
 /** Items <-> their canonical msgpack (archive.md §1, §4). */
+import { idBytes } from '../constants.js'
 import { IntegrityError } from '../errors.js'
 import { KnownKeys, type MsgReader, type MsgValue, MsgpackError, type MsgWriter } from '../msgpack.js'
 import { native } from '../native.js'
@@ -14,15 +15,18 @@ const maxXattrs = 1 << 16
 
 /** Writes an item; keys in ascending order, absent ones left out. */
 export function encodeItem(item: Item, writer: MsgWriter): void {
-  const unknown = item.unknown ? [...item.unknown.keys()] : []
-  const keys = unknown.length === 0 ? itemKeys : [...itemKeys, ...unknown].sort()
-  let count = 0
-  for (const key of keys) if (valueOf(item, key) !== undefined) count++
-  writer.mapHeader(count)
+  const keys = item.unknown && item.unknown.size > 0 ? [...itemKeys, ...item.unknown.keys()].sort() : itemKeys
+  const found: string[] = [], values: (MsgValue | ChunkList)[] = []
   for (const key of keys) {
     const value = valueOf(item, key)
     if (value === undefined) continue
-    writer.rawByteString(key)
+    found.push(key)
+    values.push(value)
+  }
+  writer.mapHeader(found.length)
+  for (let index = 0; index < found.length; index++) {
+    const value = values[index]!
+    writer.rawByteString(found[index]!)
     if (value instanceof ChunkList) encodeChunks(value, writer)
     else writer.value(value)
   }
@@ -71,9 +75,10 @@ function stored(ns: bigint | undefined): MsgValue | undefined {
 
 function encodeChunks(chunks: ChunkList, writer: MsgWriter): void {
   writer.arrayHeader(chunks.length)
+  const { bytes } = chunks
   for (let index = 0; index < chunks.length; index++) {
     writer.arrayHeader(3)
-    writer.raw(chunks.id(index))
+    writer.rawPart(bytes, index * rowBytes, idBytes)
     writer.int(chunks.size(index))
     writer.int(chunks.csize(index))
   }

@@ -9,7 +9,7 @@ import { ArchiveDoesNotExist, damagedArchive } from '../archive/errors.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
 import type { ChunkIndex } from '../cache/chunk-index.js'
 import type { ClientCache } from '../cache/client-cache.js'
-import { ItemReferences } from '../cache/item-references.js'
+import { referenceRow, ReferenceStream } from '../cache/item-references.js'
 import { idBytes } from '../constants.js'
 import { BorgError } from '../errors.js'
 import { type ChunkId, chunkId, idHex, idKey } from '../ids.js'
@@ -140,14 +140,14 @@ export class ArchiveDeletion {
       return
     }
     let problem: BorgError | undefined
-    const references = new ItemReferences((bytes, offset, _size, _csize, isPart) => this.#release(bytes, offset, isPart))
+    const references = new ReferenceStream((bytes, rows) => this.#releaseMany(bytes, rows))
     let done = 0
     try {
       if (outline instanceof BorgError) throw outline
       for await (const [id, plain] of chunks()) {
         this.#listener.progress?.(done++, outline.items.length)
         if (plain instanceof BorgError) throw plain
-        this.#release(id, 0, false)
+        this.#release(id)
         references.feed(plain)
       }
       references.end()
@@ -158,7 +158,7 @@ export class ArchiveDeletion {
     }
     this.#listener.finished?.()
     if (problem && !this.#options.force) throw damagedArchive(shownText(bytesOf(info.name)), problem, ', nothing was deleted. Run "borg check --repair" on the repository, or delete the archive with --force.')
-    if (!(outline instanceof BorgError)) this.#release(info.id, 0, false)
+    if (!(outline instanceof BorgError)) this.#release(info.id)
     else this.#releaseMetadata(info.id)
     if (problem) this.#listener.damaged?.(info)
   }
@@ -167,23 +167,32 @@ export class ArchiveDeletion {
   #releaseMetadata(id: ChunkId): void {
     if (this.#index.refcount(id) === 0) {
       if (this.#context.opened.repository.has(id)) void this.#tx.delete(id)
-    } else this.#release(id, 0, false)
+    } else this.#release(id)
   }
 
-  #release(bytes: Buffer, offset: number, isPart: boolean): void {
+  #releaseMany(bytes: Buffer, references: Uint32Array): void {
+    const { considerParts } = this.#options
+    const { size, csize, last, unknown } = this.#index.releaseMany(bytes, references, considerParts)
+    this.#sums.size += size
+    this.#sums.csize += csize
+    const idOf = (row: number): ChunkId => chunkId(Buffer.from(bytes.subarray(references[row]!, references[row]! + idBytes)))
+    for (const row of last) this.#remove(idOf(row), considerParts || references[row + referenceRow.part] === 0)
+    if (unknown !== undefined) throw new ChunksIndexError(idOf(unknown))
+  }
+
+  #release(id: ChunkId): void {
     const index = this.#index
-    const bucket = index.releaseAt(bytes, offset)
-    if (bucket < 0) throw new ChunksIndexError(bytes.subarray(offset, offset + idBytes))
-    const csize = index.csizeIn(bucket)
-    const counted = !isPart || this.#options.considerParts
-    if (counted) {
-      this.#sums.size += index.sizeIn(bucket)
-      this.#sums.csize += csize
-    }
-    if (index.remaining(bucket) > 0) return
-    if (counted) this.#sums.uniqueCsize += csize
-    const id = chunkId(Buffer.from(bytes.subarray(offset, offset + idBytes)))
-    index.remove(id)
+    const bucket = index.releaseAt(id, 0)
+    if (bucket < 0) throw new ChunksIndexError(id)
+    this.#sums.size += index.sizeIn(bucket)
+    this.#sums.csize += index.csizeIn(bucket)
+    if (index.remaining(bucket) === 0) this.#remove(id, true)
+  }
+
+  /** A chunk to which nothing refers any more. */
+  #remove(id: ChunkId, counted: boolean): void {
+    if (counted) this.#sums.uniqueCsize += this.#index.get(id)!.csize
+    this.#index.remove(id)
     // Gone already: strange, but it was to go.
     if (!this.#context.opened.repository.has(id)) {
       if (this.#options.force) return

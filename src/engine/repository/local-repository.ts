@@ -30,6 +30,8 @@ export interface OpenOptions {
   readonly log: Log
   /** Opens also what cannot be read otherwise, for check(): reading then throws what stood in the way, until check repaired it. */
   readonly forCheck?: boolean
+  /** Told of the config before the lock is taken and the index is read, for what can go on meanwhile. Another client may still change it. */
+  readonly found?: (config: RepositoryConfig) => void
   /** Nothing in the repository is changed, not even an index that lags behind. */
   readonly readOnly?: boolean
   /** Largest index file that is read whole at once; a larger one is looked into where it lies. */
@@ -116,6 +118,7 @@ export class LocalRepository implements Repository {
   static async open(path: string, options: OpenOptions): Promise<LocalRepository> {
     // Before anything is written, a lock directory included, it must be a repository.
     const { folder, config: unlocked } = findRepository(path)
+    options.found?.(unlocked)
     const lock = new Lock(lockPath(folder), options.log)
     if (options.lock !== 'none') await lock.acquire(options.lock, options.lockWaitMs)
     try {
@@ -430,7 +433,7 @@ export class LocalRepository implements Repository {
   // --- key and nonce ---
 
   loadKey(): Promise<string | undefined> {
-    return Promise.resolve(this.config.get('key')?.trim() || undefined)
+    return Promise.resolve(this.config.keyText)
   }
 
   saveKey(text: string): Promise<void> {

@@ -8,23 +8,27 @@ import type { WorkerSetup } from './jobs.js'
 
 /** Memory that one job after the other uses. Jobs of one state never overlap; those of two states in one thread may. */
 export class JobMemory {
-  /** Entries as read. */
-  #run = Buffer.alloc(0)
-  /** The payload of the one in hand. */
-  #payload = Buffer.alloc(0)
+  /** Entries as read, and the payloads of those in hand: for as many as may be under way. */
+  readonly #runs = Array.from({ length: maxUnderWay }, () => Buffer.alloc(0))
+  readonly #payloads = Array.from({ length: maxUnderWay }, () => Buffer.alloc(0))
+  /** Contents of the files of a job. */
+  #files = Buffer.alloc(0)
   /** Plaintexts of the job in hand, where they go back by message. */
   #gathered = Buffer.alloc(0)
   #gatheredBytes = 0
 
-  /** At least `length` bytes. */
-  run(length: number): Buffer {
-    if (this.#run.length < length) this.#run = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
-    return this.#run
+  /** At least `length` bytes, until the next call with the same `place`, which is below maxUnderWay. */
+  run(length: number, place = 0): Buffer {
+    return atLeast(this.#runs, place, length)
   }
 
-  payload(length: number): Buffer {
-    if (this.#payload.length < length) this.#payload = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
-    return this.#payload
+  payload(length: number, place = 0): Buffer {
+    return atLeast(this.#payloads, place, length)
+  }
+
+  files(length: number): Buffer {
+    if (this.#files.length < length) this.#files = Buffer.allocUnsafeSlow(Math.max(1 << 20, length))
+    return this.#files
   }
 
   /** A job that failed may have left something. */
@@ -50,6 +54,13 @@ export class JobMemory {
   }
 }
 
+function atLeast(memory: Buffer[], place: number, length: number): Buffer {
+  if (memory[place]!.length < length) memory[place] = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
+  return memory[place]!
+}
+
+/** Entries of a job under way at a time: while the MAC or id of one is hashed, so is that of the other. */
+export const maxUnderWay = 2
 /** Entries that follow each other in a file are read together up to so many bytes. */
 export const maxRunBytes = 4 << 20
 const maxGatheredBytes = 64 << 20

@@ -7,10 +7,12 @@ import { native } from '../native.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
 import { open } from './open-job.js'
 import { JobMemory, type WorkerState } from './worker-state.js'
-import type { FromWorker, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, ToWorker, WorkerSetup } from './jobs.js'
+import type { FromWorker, JobFailed, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, SealJob, SealResult, ToWorker, UnsealJob, WorkerSetup } from './jobs.js'
+
+type JobResult = Exclude<FromWorker, JobFailed>
 
 interface Waiting {
-  readonly resolve: (result: PackResult | OpenResult | RepackResult) => void
+  readonly resolve: (result: JobResult) => void
   readonly reject: (error: Error) => void
 }
 
@@ -19,7 +21,7 @@ interface Member {
   readonly jobs: Map<number, Waiting>
 }
 
-type NewJob = Omit<PackJob, 'job'> | Omit<OpenJob, 'job'> | Omit<RepackJob, 'job'>
+type NewJob = Omit<PackJob, 'job'> | Omit<OpenJob, 'job'> | Omit<RepackJob, 'job'> | Omit<SealJob, 'job'> | Omit<UnsealJob, 'job'>
 interface Queued {
   readonly message: ToWorker & { job: number }
   readonly waiting: Waiting
@@ -105,7 +107,15 @@ export class Workers {
     return this.#run({ kind: 'repack', ...job }, false) as Promise<RepackResult>
   }
 
-  #run(job: NewJob, urgent: boolean): Promise<PackResult | OpenResult | RepackResult> {
+  seal(job: Omit<SealJob, 'job' | 'kind'>): Promise<SealResult> {
+    return this.#run({ kind: 'seal', ...job }, false) as Promise<SealResult>
+  }
+
+  async unseal(job: Omit<UnsealJob, 'job' | 'kind'>): Promise<void> {
+    await this.#run({ kind: 'unseal', ...job }, true)
+  }
+
+  #run(job: NewJob, urgent: boolean): Promise<JobResult> {
     if (this.#closed) return Promise.reject(new Error('the byte workers are closed'))
     return new Promise((resolve, reject) => {
       ;(urgent ? this.#urgent : this.#queue).push({ message: { ...job, job: this.#nextJob++ }, waiting: { resolve, reject }, transfer: [] })

@@ -37,7 +37,8 @@ export interface ScanSource {
   readonly workers: Workers
 }
 
-const batchBytes = 2 << 20
+/** Some chunks of the longest kind each, so that a worker has always two to hash side by side; less where plaintexts come back. */
+const batchBytes = 8 << 20, keptBatchBytes = 2 << 20
 const batchCount = 256
 /** The repository keeps so many segments open, and an entry is read by its descriptor: what is under way must not need more. */
 const maxSegmentsUnderWay = 48
@@ -46,7 +47,7 @@ const maxBatches = 24
 /** In the order asked, a batch at a time. A host that cannot read (EIO and the like) is no damage of the repository: that is thrown. */
 export async function* scanObjects(source: ScanSource, ids: Iterable<ChunkId>, options: ScanOptions): AsyncGenerator<readonly ScannedObject[]> {
   const limit = Math.min(source.workers.count * 3, maxBatches)
-  const groups = grouped(source.repository, ids, Math.max(1, Math.floor(maxSegmentsUnderWay / limit)))
+  const groups = grouped(source.repository, ids, Math.max(1, Math.floor(maxSegmentsUnderWay / limit)), options.keep === 'all' ? keptBatchBytes : batchBytes)
   const underWay: Promise<ScannedObject[]>[] = []
   try {
     for (let ended = false; ; ) {
@@ -75,7 +76,7 @@ interface Group {
   readonly places: (EntryLocation | undefined)[]
 }
 
-function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxSegments: number): Generator<Group> {
+function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxSegments: number, maxBytes: number): Generator<Group> {
   let group: Group = { ids: [], places: [] }
   let bytes = 0
   let segments = new Set<number>()
@@ -86,7 +87,7 @@ function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxSegmen
     } catch (error) {
       if (errnoOf(error) !== undefined && errnoOf(error) !== 'ENOENT') throw error
     }
-    if (group.ids.length > 0 && (bytes >= batchBytes || group.ids.length >= batchCount || (place && !segments.has(place.segment) && segments.size >= maxSegments))) {
+    if (group.ids.length > 0 && (bytes >= maxBytes || group.ids.length >= batchCount || (place && !segments.has(place.segment) && segments.size >= maxSegments))) {
       yield group
       group = { ids: [], places: [] }
       bytes = 0
