@@ -21,6 +21,7 @@ import type { Hints } from './hints.js'
 import { Lock, type LockKind } from './lock.js'
 import type { Repository, Transaction } from './repository.js'
 import { findRepository, lockPath } from './repository-home.js'
+import type { SegmentLease } from './segment-descriptors.js'
 import { Segments } from './segments.js'
 import { indexFileBytes, loadState, newestIndex, type RepositoryState, saveState } from './state.js'
 
@@ -40,9 +41,8 @@ export interface CreateOptions {
   readonly makeParentDirs?: boolean
 }
 
-/** Where an object's entry lies, for reading it in another thread. `fd` stays the repository's property. */
+/** Where an object's entry lies. */
 export interface EntryLocation {
-  readonly fd: number
   readonly segment: number
   readonly offset: number
   /** Bytes of the whole entry. */
@@ -198,7 +198,15 @@ export class LocalRepository implements Repository {
     const [segment, offset] = [this.#state.index.value(bucket, 0), this.#state.index.value(bucket, 1)]
     const length = this.#segments.entryLength(segment, offset)
     if (length < putHeaderBytes || length > maxEntryBytes) throw new SegmentError(`Invalid segment entry size ${length}`, segment, offset)
-    return { fd: this.#segments.descriptor(segment), segment, offset, length }
+    return { segment, offset, length }
+  }
+
+  /**
+   * Runs `work`, which has entries read in another thread, with descriptors that stay open until it has ended. It must locate and
+   * ask for all of them before it first awaits. Waits while too many files are open.
+   */
+  leased<T>(work: (lease: SegmentLease) => Promise<T>): Promise<T> {
+    return this.#segments.leased(work)
   }
 
   /** Segment and offset of an object's entry, undefined if there is none. */
