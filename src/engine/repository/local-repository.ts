@@ -14,7 +14,7 @@ import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
-  AlreadyExists, AppendOnly, AtticRepository, ChangedMeanwhile, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
+  AlreadyExists, AppendOnly, AtticRepository, ChangedMeanwhile, CommitLost, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
 import type { Hints } from './hints.js'
@@ -23,7 +23,7 @@ import type { Repository, Transaction } from './repository.js'
 import { findRepository, lockPath } from './repository-home.js'
 import type { SegmentLease } from './segment-descriptors.js'
 import { Segments } from './segments.js'
-import { indexFileBytes, loadState, newestIndex, type RepositoryState, saveState } from './state.js'
+import { indexFileBytes, loadState, type LostCommit, lostCommit, newestIndex, type RepositoryState, saveState } from './state.js'
 
 export interface OpenOptions {
   readonly lock: LockKind | 'none'
@@ -60,6 +60,8 @@ export class LocalRepository implements Repository {
   /** As loaded or made, or why there is none. */
   #loaded: RepositoryState | Error
   #readOnly: boolean
+  /** What is newer than #loaded, and should not be. */
+  #lost: LostCommit | undefined
   /** Open or queued transactions, one after the other. */
   #queue: Promise<unknown> = Promise.resolve()
 
@@ -124,8 +126,9 @@ export class LocalRepository implements Repository {
         state = error
       }
       const repository = new LocalRepository(folder, config, lock, segments, state, options)
-      // Somebody died between his COMMIT and this.
-      if (stale && !(state instanceof Error) && options.lock === 'exclusive' && !options.readOnly) repository.committed(state)
+      await repository.#noteLost()
+      // Somebody died between his COMMIT and this. The files that prove a lost one stay.
+      if (stale && !repository.#lost && !(state instanceof Error) && options.lock === 'exclusive' && !options.readOnly) repository.committed(state)
       return repository
     } catch (error) {
       lock.release()
@@ -242,17 +245,22 @@ export class LocalRepository implements Repository {
   }
 
   async refresh(): Promise<boolean> {
-    const { state } = await this.#load()
-    if (state === undefined) return false
-    this.#state = state
+    const newest = newestIndex(this.path)
+    if (!(this.#loaded instanceof Error) && newest === this.#loaded.transaction && this.#segments.lastCommitted() === newest) return false
+    this.#segments.closeReaders()
+    this.#state = (await loadState(this.path, this.location, this.#segments, this.#log)).state
+    await this.#noteLost()
     return true
   }
 
-  async #load(): Promise<{ state: RepositoryState | undefined }> {
-    const newest = newestIndex(this.path)
-    if (!(this.#loaded instanceof Error) && newest === this.#loaded.transaction && this.#segments.lastCommitted() === newest) return { state: undefined }
-    this.#segments.closeReaders()
-    return loadState(this.path, this.location, this.#segments, this.#log)
+  /** Told once: who reads goes on with what there is. */
+  async #noteLost(): Promise<void> {
+    const lost = await lostCommit(this.path, this.#segments)
+    if (lost && lost.transaction !== this.#lost?.transaction) {
+      const remedy = lost.segments.length > 0 ? `Run "borg check --repair ${this.location}" to have it back.` : 'All its segments are gone as well: restore them from a copy, unless they were removed on purpose.'
+      this.#log.write('warning', 'borg.repository', `Transaction ${lost.transaction} of ${this.location} was saved, but its COMMIT is damaged or missing: you see transaction ${lost.left}. ${remedy}`)
+    }
+    this.#lost = lost
   }
 
   // --- writing ---
@@ -283,6 +291,8 @@ export class LocalRepository implements Repository {
     this.assertLocked()
     // Who held a lock that was broken meanwhile may not know of another client's transaction: it must not be swept away.
     if (this.#segments.committedAbove(this.#state.transaction) !== undefined) throw new ChangedMeanwhile(this.location)
+    // Nor what once was committed, and is in the way of nobody but us.
+    if (this.#lost && this.#lost.segments.length > 0) throw new CommitLost(this.location, this.#lost.transaction)
     this.#segments.removeAbove(this.#state.transaction)
     this.#tellQuota()
     try {
@@ -312,6 +322,7 @@ export class LocalRepository implements Repository {
   /** Takes over and saves the state of a transaction whose COMMIT is durable. */
   committed(state: RepositoryState): void {
     this.#state = state
+    this.#lost = undefined
     // It must not be called failed any more.
     try {
       if (this.appendOnly) this.#logTransaction(state.transaction)
@@ -367,13 +378,14 @@ export class LocalRepository implements Repository {
     this.#segments.closeReaders()
     try {
       // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible. The last
-      // COMMIT may be newer than the state: compaction commits before it has finished.
-      if (ours) this.#segments.removeAbove(this.#segments.lastCommitted())
+      // COMMIT may be newer than the state: compaction commits before it has finished. It is never older, unless it was damaged meanwhile.
+      if (ours) this.#segments.removeAbove(Math.max(this.#segments.lastCommitted(), this.#state.transaction))
     } catch {
       // The next transaction removes it.
     }
     try {
       this.#loaded = (await loadState(this.path, this.location, this.#segments, this.#log)).state
+      await this.#noteLost()
     } catch (error) {
       // What made the transaction fail is the news, not this; who goes on with the repository will hear of it.
       this.#loaded = error instanceof Error ? error : new Error(messageOf(error))
@@ -429,9 +441,15 @@ export class LocalRepository implements Repository {
     return this.#loaded instanceof Error ? undefined : this.#loaded
   }
 
+  /** A newer transaction than committedState, whose COMMIT is not to be found. */
+  get lostCommit(): LostCommit | undefined {
+    return this.#lost
+  }
+
   /** Takes over what was rebuilt or compacted. */
   adoptState(state: RepositoryState): void {
     this.#state = state
+    this.#lost = undefined
     this.#segments.closeReaders()
   }
 

@@ -4,7 +4,7 @@
  */
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { IntegrityError, messageOf } from '../errors.js'
+import { errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { HashTable, headerBytes } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
@@ -35,7 +35,30 @@ export function newestIndex(folder: string): number {
   return newest
 }
 
-/** The state at the last commit. `stale` says that the files on disk did not hold it. CheckNeeded as Borg. */
+/**
+ * A transaction that was committed, but whose COMMIT cannot be found: its entry is damaged, its file cut short or gone. The state
+ * files of a transaction are written when its COMMIT is durable, by Borg as by us, so that an index above the last COMMIT that fits
+ * its digest is proof, and no crash leaves one.
+ */
+export interface LostCommit {
+  readonly transaction: number
+  /** The last transaction that can be found. */
+  readonly left: number
+  /** Segment files above the last COMMIT that is left; none where somebody took the transaction back by removing them all. */
+  readonly segments: readonly number[]
+}
+
+/** CheckNeeded tells of the case that no COMMIT at all is left: then this is undefined. */
+export async function lostCommit(folder: string, segments: Segments): Promise<LostCommit | undefined> {
+  const index = newestIndex(folder)
+  const left = segments.lastCommitted()
+  if (left < 0 || index <= left) return undefined
+  await loadIntegrity()
+  if (!provenIndex(folder, index)) return undefined
+  return { transaction: index, left, segments: segments.files().filter(segment => segment > left && segment <= index) }
+}
+
+/** The state at the last commit that is left. `stale` says that the files on disk did not hold it. CheckNeeded as Borg. */
 export async function loadState(folder: string, location: string, segments: Segments, log: Log): Promise<{ state: RepositoryState; stale: boolean }> {
   await loadIntegrity()
   const indexTransaction = newestIndex(folder)
@@ -45,12 +68,23 @@ export async function loadState(folder: string, location: string, segments: Segm
     return { state: { index: new HashTable(2), hints: new Hints(), transaction: -1 }, stale: false }
   }
   let base: { index: HashTable; hints: Hints } | undefined
-  // An index from a future that was lost says nothing about the present.
+  // An index of a transaction that is lost says nothing about the one before.
   if (indexTransaction >= 0 && indexTransaction <= transaction) base = readFiles(folder, indexTransaction, log)
   const from = base ? indexTransaction : -1
   base ??= { index: new HashTable(2), hints: new Hints() }
   if (from < transaction) replay(segments, base, from, transaction)
   return { state: { ...base, transaction }, stale: from < transaction }
+}
+
+/** The index of a transaction, if integrity data that is sound says that it is just as it was written. */
+export function provenIndex(folder: string, transaction: number): HashTable | undefined {
+  try {
+    const digest = unpackIntegrity(readFileSync(join(folder, `integrity.${transaction}`))).get('index')
+    return finalDigest(digest) === undefined ? undefined : readIndex(folder, transaction, digest)
+  } catch (error) {
+    if (error instanceof IntegrityError || errnoOf(error) === 'ENOENT') return undefined
+    throw error
+  }
 }
 
 function readFiles(folder: string, transaction: number, log: Log): { index: HashTable; hints: Hints } | undefined {
