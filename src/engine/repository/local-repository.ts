@@ -54,7 +54,7 @@ export class LocalRepository implements Repository {
   readonly location: string
   readonly local = true
   readonly config: RepositoryConfig
-  readonly #log: Log
+  readonly log: Log
   readonly #lock: Lock
   readonly #segments: Segments
   /** As loaded or made, or why there is none. */
@@ -73,7 +73,7 @@ export class LocalRepository implements Repository {
     this.#segments = segments
     this.#loaded = state
     this.#readOnly = options.readOnly ?? false
-    this.#log = options.log
+    this.log = options.log
     segments.guard = () => lock.requireExclusive()
   }
 
@@ -248,7 +248,7 @@ export class LocalRepository implements Repository {
     const newest = newestIndex(this.path)
     if (!(this.#loaded instanceof Error) && newest === this.#loaded.transaction && this.#segments.lastCommitted() === newest) return false
     this.#segments.closeReaders()
-    this.#state = (await loadState(this.path, this.location, this.#segments, this.#log)).state
+    this.#state = (await loadState(this.path, this.location, this.#segments, this.log)).state
     await this.#noteLost()
     return true
   }
@@ -258,7 +258,7 @@ export class LocalRepository implements Repository {
     const lost = await lostCommit(this.path, this.#segments)
     if (lost && lost.transaction !== this.#lost?.transaction) {
       const remedy = lost.segments.length > 0 ? `Run "borg check --repair ${this.location}" to have it back.` : 'All its segments are gone as well: restore them from a copy, unless they were removed on purpose.'
-      this.#log.write('warning', 'borg.repository', `Transaction ${lost.transaction} of ${this.location} was saved, but its COMMIT is damaged or missing: you see transaction ${lost.left}. ${remedy}`)
+      this.log.write('warning', 'borg.repository', `Transaction ${lost.transaction} of ${this.location} was saved, but its COMMIT is damaged or missing: you see transaction ${lost.left}. ${remedy}`)
     }
     this.#lost = lost
   }
@@ -328,9 +328,9 @@ export class LocalRepository implements Repository {
       if (this.appendOnly) this.#logTransaction(state.transaction)
     } catch (error) {
       if (errnoOf(error) === undefined) throw error
-      this.#log.write('warning', 'borg.repository', `The transaction is saved, but could not be noted in the file transactions of ${this.location}: ${messageOf(error)}`)
+      this.log.write('warning', 'borg.repository', `The transaction is saved, but could not be noted in the file transactions of ${this.location}: ${messageOf(error)}`)
     }
-    trySaveState(this.path, this.location, state, this.#log)
+    trySaveState(this.path, this.location, state, this.log)
   }
 
   /** Append-only repositories keep a list of their transactions, by which one finds the way back. */
@@ -345,7 +345,7 @@ export class LocalRepository implements Repository {
 
   #tellQuota(): void {
     const quota = this.config.storageQuota
-    if (quota > 0) this.#log.write('info', 'borg.repository', `Storage quota: ${formatSize(this.#state.hints.quotaUse)} out of ${formatSize(quota)} used.`)
+    if (quota > 0) this.log.write('info', 'borg.repository', `Storage quota: ${formatSize(this.#state.hints.quotaUse)} out of ${formatSize(quota)} used.`)
   }
 
   /** What a commit and the compaction after it may need (repository.md §4). InsufficientFreeSpace. */
@@ -366,7 +366,7 @@ export class LocalRepository implements Repository {
       const { bavail, bsize } = statfsSync(this.path)
       available = bavail * bsize
     } catch (error) {
-      this.#log.write('warning', 'borg.repository', `Failed to check free space before committing: ${messageOf(error)}`)
+      this.log.write('warning', 'borg.repository', `Failed to check free space before committing: ${messageOf(error)}`)
       return
     }
     if (available < required) throw new InsufficientFreeSpace(this.path, `(required: ${formatSize(required)}, available: ${formatSize(available)})`)
@@ -384,7 +384,7 @@ export class LocalRepository implements Repository {
       // The next transaction removes it.
     }
     try {
-      this.#loaded = (await loadState(this.path, this.location, this.#segments, this.#log)).state
+      this.#loaded = (await loadState(this.path, this.location, this.#segments, this.log)).state
       await this.#noteLost()
     } catch (error) {
       // What made the transaction fail is the news, not this; who goes on with the repository will hear of it.
