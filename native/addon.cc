@@ -137,12 +137,17 @@ NAPI_MODULE_INIT() {
   keepChunkMemory();
   registerChunker(env, exports);
   registerEnvelope(env, exports);
+  registerXts(env, exports);
   registerFiles(env, exports);
   registerDirectory(env, exports);
   registerPages(env, exports);
+  registerChunkRows(env, exports);
+  registerIndex(env, exports);
   registerCrc32(env, exports);
   registerItems(env, exports);
+  registerRelease(env, exports);
   registerTree(env, exports);
+  registerLz4(env, exports);
   registerKernel(env, exports);
   return exports;
 }

@@ -1,6 +1,6 @@
 /*
- * Sealing and opening of objects (crypto.md §3) in one pass over their bytes: AES-256-CTR and HMAC-SHA-256 of the OpenSSL that is
- * part of Node, slice by slice while the bytes are in the processor's cache, and without memory of its own for each object.
+ * Sealing and opening of objects (crypto.md §3): AES-256-CTR of the OpenSSL that is part of Node, HMAC-SHA-256 of hmac.c, without
+ * memory of its own for each object.
  *
  *   object = type 1 | MAC 32 | nonce 8 (big endian) | ciphertext       MAC over nonce and ciphertext
  */
@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define ENVELOPE_MAC 1
+#define ENVELOPE_NONCE 33
 #define ENVELOPE_HEADER 41
 #define ENVELOPE_HASH 32
 
@@ -20,26 +22,43 @@ extern "C" {
 struct envelope;
 
 /*
- * Keys are copied into OpenSSL's own contexts. `encKey` has 32 bytes or is NULL for a key that only hashes; the others have up to 64.
- * NULL if this process has no OpenSSL with the functions wanted (then JavaScript goes through node:crypto), or out of memory.
- * One thread at a time may use it.
+ * Keys are copied. `encKey` has 32 bytes or is NULL for a key that only hashes; the others have up to 64. `fast` false leaves the
+ * hashing to OpenSSL, as a processor without SHA instructions does. NULL if this process has no OpenSSL with the functions
+ * wanted (then JavaScript goes through node:crypto), or out of memory. One thread at a time may use it.
  */
-struct envelope *envelope_new(const uint8_t *encKey, const uint8_t *hmacKey, size_t hmacKeyLength, const uint8_t *idKey, size_t idKeyLength);
+struct envelope *envelope_new(const uint8_t *encKey, const uint8_t *hmacKey, size_t hmacKeyLength, const uint8_t *idKey, size_t idKeyLength, int fast);
 /* Wipes the keys. */
 void envelope_free(struct envelope *envelope);
 
 /* HMAC-SHA-256 with the id key. 1, or 0 for a failure of OpenSSL. */
 int envelope_id_hash(struct envelope *envelope, const uint8_t *data, size_t length, uint8_t hash[ENVELOPE_HASH]);
-
-/* Writes ENVELOPE_HEADER + headLength + length bytes to `object`: the payload is `head` followed by `data`. 1, or 0. */
-int envelope_seal(struct envelope *envelope, uint8_t type, uint64_t nonce, const uint8_t *head, size_t headLength, const uint8_t *data,
-                  size_t length, uint8_t *object);
+/* The MAC that an object should have, which is no shorter than its header. 1, or 0: a failure of OpenSSL, or a key that only hashes. */
+int envelope_mac(struct envelope *envelope, const uint8_t *object, size_t length, uint8_t mac[ENVELOPE_HASH]);
 
 /*
- * Decrypts `length - ENVELOPE_HEADER` bytes to `payload`. 1, 0 for a failure of OpenSSL, -1 if the MAC is wrong: then `payload` was wiped.
- * The caller has checked the type and that the object is no shorter than its header.
+ * Two hashes side by side, which goes faster than one after the other: each lane is given a message, again and again until it
+ * is finished. The call returns when one of them is (or both are).
  */
-int envelope_open(struct envelope *envelope, const uint8_t *object, size_t length, uint8_t *payload);
+enum envelope_message { ENVELOPE_NOTHING, ENVELOPE_ID_OF_PLAINTEXT, ENVELOPE_MAC_OF_OBJECT };
+/* Lanes begin anew, whatever was in them. */
+void envelope_lanes_clear(struct envelope *envelope);
+/* What the lane is to hash. 0 if that cannot be: a MAC of a key that only hashes, of an object shorter than its header, or fewer bytes than were hashed already. */
+int envelope_lane(struct envelope *envelope, int lane, enum envelope_message message, const uint8_t *data, size_t length);
+/* Bit 0 and 1: that lane is finished, its hash is in hashes[lane]. 0 for a failure of OpenSSL, or if there is nothing to be hashed. */
+int envelope_lanes_run(struct envelope *envelope, uint8_t hashes[2][ENVELOPE_HASH]);
+
+/*
+ * Writes ENVELOPE_HEADER + headLength + length bytes to `object`, all but the MAC: the payload is `head` followed by `data`. 1, or 0
+ * for a failure of OpenSSL or a key that only hashes.
+ */
+int envelope_encrypt(struct envelope *envelope, uint8_t type, uint64_t nonce, const uint8_t *head, size_t headLength, const uint8_t *data,
+                     size_t length, uint8_t *object);
+
+/*
+ * Decrypts `length - ENVELOPE_HEADER` bytes to `payload`. 1, 0 for a failure of OpenSSL or a key that only hashes, -1 if the object's
+ * MAC is not `mac`: then nothing was decrypted. The caller has checked the type and that the object is no shorter than its header.
+ */
+int envelope_decrypt(struct envelope *envelope, const uint8_t *object, size_t length, const uint8_t mac[ENVELOPE_HASH], uint8_t *payload);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
-/* envelope.c for JavaScript. An envelope is an external value that belongs to the thread that made it. */
+/* envelope.c and blake2b.c for JavaScript. An envelope is an external value that belongs to the thread that made it. */
 #include "arguments.h"
+#include "blake2b.h"
 #include "envelope.h"
 
 namespace {
@@ -12,12 +13,13 @@ napi_value failed(napi_env env) {
 napi_value makeEnvelope(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   Bytes encKey = a.bytes(0), hmacKey = a.bytes(1), idKey = a.bytes(2);
+  bool fast = a.flag(3);
   if (a.failed) return nullptr;
   if (encKey.length != 0 && encKey.length != 32) {
     napi_throw_range_error(env, nullptr, "the key of AES-256 has 32 bytes");
     return nullptr;
   }
-  envelope *made = envelope_new(encKey.length ? encKey.data : nullptr, hmacKey.data, hmacKey.length, idKey.data, idKey.length);
+  envelope *made = envelope_new(encKey.length ? encKey.data : nullptr, hmacKey.data, hmacKey.length, idKey.data, idKey.length, fast);
   if (!made) return makeUndefined(env);
   napi_value external;
   napi_create_external(env, made, [](napi_env, void *data, void *) { envelope_free(static_cast<envelope *>(data)); }, nullptr, &external);
@@ -42,7 +44,8 @@ napi_value envelopeIdHash(napi_env env, napi_callback_info info) {
   return makeUndefined(env);
 }
 
-napi_value envelopeSeal(napi_env env, napi_callback_info info) {
+/* Arguments of envelopeSeal and envelopeEncrypt. */
+napi_value seal(napi_env env, napi_callback_info info, bool withMac) {
   Arguments a(env, info);
   int64_t type = a.integer(1), nonce = a.bigint(2);
   Bytes head = a.bytes(3), data = a.bytes(4), target = a.bytes(5);
@@ -54,31 +57,90 @@ napi_value envelopeSeal(napi_env env, napi_callback_info info) {
     napi_throw_range_error(env, nullptr, "the object does not fit the target");
     return nullptr;
   }
-  if (!envelope_seal(with, static_cast<uint8_t>(type), static_cast<uint64_t>(nonce), head.data, head.length, data.data, data.length, target.data + offset)) {
+  uint8_t *object = target.data + offset;
+  if (!envelope_encrypt(with, static_cast<uint8_t>(type), static_cast<uint64_t>(nonce), head.data, head.length, data.data, data.length, object) ||
+      (withMac && !envelope_mac(with, object, length, object + ENVELOPE_MAC))) {
     return failed(env);
   }
   return makeNumber(env, static_cast<double>(length));
 }
 
-napi_value envelopeOpen(napi_env env, napi_callback_info info) {
+napi_value envelopeSeal(napi_env env, napi_callback_info info) { return seal(env, info, true); }
+napi_value envelopeEncrypt(napi_env env, napi_callback_info info) { return seal(env, info, false); }
+
+/* The last argument is left out where the MAC is still to be computed. */
+napi_value open(napi_env env, napi_callback_info info, bool macIsGiven) {
   Arguments a(env, info);
-  Bytes object = a.bytes(1), target = a.bytes(2);
+  Bytes object = a.bytes(1), target = a.bytes(2), given;
+  if (macIsGiven) given = a.bytes(3);
   envelope *with = envelopeOf(a);
   if (a.failed || !with) return nullptr;
-  if (object.length < ENVELOPE_HEADER || target.length < object.length - ENVELOPE_HEADER) {
+  if (object.length < ENVELOPE_HEADER || target.length < object.length - ENVELOPE_HEADER || (macIsGiven && given.length != ENVELOPE_HASH)) {
     napi_throw_range_error(env, nullptr, "the payload does not fit the target");
     return nullptr;
   }
-  int result = envelope_open(with, object.data, object.length, target.data);
+  uint8_t computed[ENVELOPE_HASH];
+  if (!macIsGiven && !envelope_mac(with, object.data, object.length, computed)) return failed(env);
+  int result = envelope_decrypt(with, object.data, object.length, macIsGiven ? given.data : computed, target.data);
   if (result == 0) return failed(env);
   return makeNumber(env, result < 0 ? -1 : static_cast<double>(object.length - ENVELOPE_HEADER));
+}
+
+napi_value envelopeOpen(napi_env env, napi_callback_info info) { return open(env, info, false); }
+napi_value envelopeDecrypt(napi_env env, napi_callback_info info) { return open(env, info, true); }
+
+napi_value envelopeClearLanes(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  envelope *with = envelopeOf(a);
+  if (with) envelope_lanes_clear(with);
+  return makeUndefined(env);
+}
+
+/* No pointer is kept from one call to the next: the bytes are told anew each time. */
+napi_value envelopeRunLanes(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes into = a.bytes(5);
+  envelope *with = envelopeOf(a);
+  if (a.failed || !with) return nullptr;
+  bool fits = into.length == 2 * ENVELOPE_HASH;
+  for (int lane = 0; lane < 2 && fits; lane++) {
+    int64_t message = a.integer(1 + 2 * lane);
+    Bytes data = a.bytes(2 + 2 * lane);
+    if (a.failed) return nullptr;
+    fits = message >= ENVELOPE_NOTHING && message <= ENVELOPE_MAC_OF_OBJECT &&
+           envelope_lane(with, lane, static_cast<envelope_message>(message), data.data, data.length);
+  }
+  if (!fits) {
+    envelope_lanes_clear(with);
+    napi_throw_range_error(env, nullptr, "this cannot be hashed");
+    return nullptr;
+  }
+  int finished = envelope_lanes_run(with, reinterpret_cast<uint8_t(*)[ENVELOPE_HASH]>(into.data));
+  return finished ? makeNumber(env, finished) : failed(env);
+}
+
+napi_value blake2b256(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes head = a.bytes(0), data = a.bytes(1), into = a.bytes(2);
+  if (a.failed) return nullptr;
+  if (into.length != BLAKE2B_HASH) {
+    napi_throw_range_error(env, nullptr, "the hash has 32 bytes");
+    return nullptr;
+  }
+  blake2b_256(head.data, head.length, data.data, data.length, into.data);
+  return makeUndefined(env);
 }
 
 }  // namespace
 
 void registerEnvelope(napi_env env, napi_value exports) {
+  defineFunction(env, exports, "blake2b256", blake2b256);
   defineFunction(env, exports, "makeEnvelope", makeEnvelope);
   defineFunction(env, exports, "envelopeIdHash", envelopeIdHash);
   defineFunction(env, exports, "envelopeSeal", envelopeSeal);
   defineFunction(env, exports, "envelopeOpen", envelopeOpen);
+  defineFunction(env, exports, "envelopeEncrypt", envelopeEncrypt);
+  defineFunction(env, exports, "envelopeDecrypt", envelopeDecrypt);
+  defineFunction(env, exports, "envelopeClearLanes", envelopeClearLanes);
+  defineFunction(env, exports, "envelopeRunLanes", envelopeRunLanes);
 }

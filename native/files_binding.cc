@@ -297,6 +297,14 @@ napi_value dropCache(napi_env env, napi_callback_info info) {
   return makeUndefined(env);
 }
 
+napi_value startWriteback(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  int fd = a.descriptor(0);
+  off_t offset = a.integer(1), length = a.integer(2);
+  if (!a.failed) sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE);
+  return makeUndefined(env);
+}
+
 napi_value advise(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int fd = a.descriptor(0);
@@ -400,6 +408,7 @@ void registerFiles(napi_env env, napi_value exports) {
   defineFunction(env, exports, "fallocate", fallocate_);
   defineFunction(env, exports, "seekHole", seekHole);
   defineFunction(env, exports, "dropCache", dropCache);
+  defineFunction(env, exports, "startWriteback", startWriteback);
   defineFunction(env, exports, "advise", advise);
   defineFunction(env, exports, "userName", userName);
   defineFunction(env, exports, "groupName", groupName);

@@ -1,21 +1,25 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "tree.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { TYPE_MASK = 0170000, TYPE_DIRECTORY = 0040000, TYPE_REGULAR = 0100000, TYPE_LINK = 0120000 };
 /* Flags of a row that are stored; HAS_XATTRS is only for building. */
-enum { ROW_DAMAGED = 1, ROW_REPLACED = 2, ROW_SUPPLIED = 4, ROW_STORED = 7, HAS_XATTRS = 128 };
-enum { CHUNK_ROW = 40, PLAIN_ACL = 4 + 3 * 8, KNOWN_OWNERS = 32 };
+enum { ROW_DAMAGED = 1, ROW_REPLACED = 2, ROW_SUPPLIED = 4, ROW_LINK = 8, ROW_LINKED = 16, ROW_STORED = 31, HAS_XATTRS = 128 };
+enum { CHUNK_ROW = 40, ACCESS_NUMBERS = 12, NO_NAME = 0xffff, MAX_NAME = 0xfff0, ACL_ACCESS = 0xfffe, ACL_DEFAULT = 0xfffd };
+/* The first two rows of the table of owners and modes, which every tree has: directories that no item describes, names of hard links. */
+enum { ACCESS_SUPPLIED, ACCESS_NONE, ACCESS_FIRST };
 static const size_t LIMIT = UINT32_MAX;
 
-enum {
-  PARENT, NAME_START, FIRST_CHILD, NEXT_SIBLING, TARGET, MODE, UID, GID, NLINK, RDEV, FLAGS, SIZE, MTIME, ATIME, CTIME, CONTENT_START, CONTENT_COUNT,
-  ROW_COLUMNS, LAST_CHILD = ROW_COLUMNS, BUILDING_COLUMNS
-};
-static const uint8_t widths[BUILDING_COLUMNS] = {4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1, 8, 8, 8, 8, 4, 4, 4};
-/* Behind the row columns in the image. XATTRS: the rows that have some, then their starts, then their ends in BLOBS. */
-enum { NAMES = ROW_COLUMNS, CHUNKS, BLOBS, XATTRS, SLOTS };
+/* FIRST: a directory's first child, a file's first chunk row, where a link's target starts, a device's number, a hard link's target. */
+enum { PARENT, NAME_START, FIRST, COUNT, NEXT_SIBLING, ACCESS, FLAGS, SIZE, MTIME, ATIME, CTIME, ROW_COLUMNS };
+static const uint8_t widths[ROW_COLUMNS] = {4, 4, 4, 4, 4, 4, 1, 8, 8, 8, 8};
+/* Behind the row columns in the image. XATTRS: the rows that have some, then their starts, then their ends in BLOBS. LINKED: rows, then numbers of names. */
+enum { NAMES = ROW_COLUMNS, BLOBS, XATTRS, LINKED, OWNERS, SLOTS };
 
 struct pool {
   uint8_t *bytes;
@@ -26,32 +30,68 @@ struct xattr_place {
   uint32_t row, start, end, order;
 };
 
-/* An owner's name met before. */
-struct owner {
-  uint8_t *name;
-  size_t length;
-  int known;
-  uint32_t number;
+/* Each owner with each mode once, packed as tree-columns.ts says. */
+struct accesses {
+  struct pool packed, starts, modes; /* starts and modes: uint32_t, of each */
+  uint32_t *slots;
+  size_t slot_count;
+  uint32_t last;
+  struct pool item; /* of the item in hand */
 };
 
 struct tree {
   struct tree_options options;
   struct tree_calls calls;
-  void *column[BUILDING_COLUMNS];
+  void *column[ROW_COLUMNS];
   size_t rows, room;
-  struct pool names, chunks, blobs, xattrs; /* xattrs: of struct xattr_place */
+  struct pool names, chunks, blobs, xattrs, linked; /* xattrs: of struct xattr_place; linked: when it is finished, rows, then counts */
+  struct accesses accesses;
   uint32_t *slots;
   size_t slot_count;
   int any_atime;
   struct pool last_directory;
   uint32_t last_directory_row;
-  struct owner owners[2][KNOWN_OWNERS];
-  unsigned owner_count[2], owner_last[2], owner_next[2];
 };
 
 static uint32_t *u32(struct tree *t, int column) { return t->column[column]; }
 static uint8_t *flags(struct tree *t) { return t->column[FLAGS]; }
 static int64_t *i64(struct tree *t, int column) { return t->column[column]; }
+
+/* Smaller memory comes from the heap. */
+#define MAPPED ((size_t)256 * 1024)
+
+/*
+ * realloc for what doubles until it is large: pages move without being copied, what is not touched costs nothing, and what is freed is
+ * gone, where the heap would keep it. NULL: no memory, and the old one is still there.
+ */
+static void *resize(void *old, size_t had, size_t wanted) {
+  if (had < MAPPED && wanted < MAPPED) return realloc(old, wanted);
+  if (had >= MAPPED) {
+    void *moved = mremap(old, had, wanted, MREMAP_MAYMOVE);
+    return moved == MAP_FAILED ? NULL : moved;
+  }
+  void *mapped = mmap(NULL, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return NULL;
+  if (had) memcpy(mapped, old, had);
+  free(old);
+  return mapped;
+}
+
+static void release(void *memory, size_t had) {
+  if (had >= MAPPED) munmap(memory, had);
+  else free(memory);
+}
+
+static void *zeros(size_t wanted) {
+  void *memory = resize(NULL, 0, wanted);
+  if (memory && wanted < MAPPED) memset(memory, 0, wanted);
+  return memory;
+}
+
+static void drain(struct pool *pool) {
+  release(pool->bytes, pool->room);
+  memset(pool, 0, sizeof *pool);
+}
 
 /* Room for `more` bytes; 0 without memory or past what 32 bits can tell. */
 static int reserve(struct pool *pool, size_t more) {
@@ -59,7 +99,7 @@ static int reserve(struct pool *pool, size_t more) {
   if (more > LIMIT - pool->length) return 0;
   size_t room = pool->room * 2 > LIMIT ? LIMIT : pool->room * 2;
   if (room < pool->length + more) room = pool->length + more;
-  uint8_t *grown = realloc(pool->bytes, room);
+  uint8_t *grown = resize(pool->bytes, pool->room, room);
   if (!grown) return 0;
   pool->bytes = grown;
   pool->room = room;
@@ -97,11 +137,14 @@ static size_t find_slot(struct tree *t, uint32_t parent, const uint8_t *name, si
 
 static int grow_rows(struct tree *t) {
   size_t room = t->room * 2;
-  for (int c = 0; c < BUILDING_COLUMNS; c++) {
-    /* One more value for the end of the last name. */
-    uint8_t *grown = realloc(t->column[c], (room + 1) * widths[c]);
-    if (!grown) return 0;
-    memset(grown + (t->room + 1) * widths[c], 0, (room - t->room) * widths[c]);
+  for (int c = 0; c < ROW_COLUMNS; c++) {
+    /* One more value for the end of the last name. What is not used yet is not touched, so it costs no memory. */
+    uint8_t *grown = resize(t->column[c], (t->room + 1) * widths[c], (room + 1) * widths[c]);
+    if (!grown) {
+      /* Some have more room now than is noted, and must be freed by what they have. */
+      while (c-- > 0) t->column[c] = resize(t->column[c], (room + 1) * widths[c], (t->room + 1) * widths[c]);
+      return 0;
+    }
     t->column[c] = grown;
   }
   t->room = room;
@@ -110,7 +153,7 @@ static int grow_rows(struct tree *t) {
 
 static int grow_slots(struct tree *t) {
   size_t count = t->slot_count * 2, mask = count - 1;
-  uint32_t *slots = calloc(count, sizeof *slots);
+  uint32_t *slots = zeros(count * sizeof *slots);
   if (!slots) return 0;
   const uint32_t *starts = u32(t, NAME_START);
   for (size_t old = 0; old < t->slot_count; old++) {
@@ -121,7 +164,7 @@ static int grow_slots(struct tree *t) {
     while (slots[slot]) slot = (slot + 1) & mask;
     slots[slot] = found;
   }
-  free(t->slots);
+  release(t->slots, t->slot_count * sizeof *slots);
   t->slots = slots;
   t->slot_count = count;
   return 1;
@@ -136,16 +179,21 @@ static int new_row(struct tree *t, uint32_t parent, const uint8_t *name, size_t 
   size_t slot = row ? find_slot(t, parent, name, length) : 0;
   if (!append(&t->names, name, length)) return TREE_FULL;
   t->rows++;
+  if (row == 0) u32(t, NAME_START)[0] = 0;
   u32(t, NAME_START)[row + 1] = (uint32_t)t->names.length;
   u32(t, PARENT)[row] = parent;
-  u32(t, TARGET)[row] = row;
-  u32(t, NLINK)[row] = 1;
+  u32(t, FIRST)[row] = u32(t, COUNT)[row] = u32(t, NEXT_SIBLING)[row] = 0;
+  u32(t, ACCESS)[row] = ACCESS_NONE;
+  flags(t)[row] = 0;
+  i64(t, SIZE)[row] = i64(t, MTIME)[row] = i64(t, CTIME)[row] = 0;
+  if (t->any_atime) i64(t, ATIME)[row] = 0;
   *made = row;
   if (row == 0) return ITEM_OK;
-  uint32_t last = u32(t, LAST_CHILD)[parent];
+  /* A directory's COUNT is its last child. */
+  uint32_t last = u32(t, COUNT)[parent];
   if (last) u32(t, NEXT_SIBLING)[last] = row;
-  else u32(t, FIRST_CHILD)[parent] = row;
-  u32(t, LAST_CHILD)[parent] = row;
+  else u32(t, FIRST)[parent] = row;
+  u32(t, COUNT)[parent] = row;
   t->slots[slot] = row + 1;
   return ITEM_OK;
 }
@@ -154,21 +202,16 @@ static int new_row(struct tree *t, uint32_t parent, const uint8_t *name, size_t 
 static void retire(struct tree *t, uint32_t row) {
   flags(t)[row] |= ROW_REPLACED;
   t->last_directory.length = 0;
-  uint32_t *links = &u32(t, NLINK)[u32(t, TARGET)[row]];
-  if (*links > 1) --*links;
 }
 
-/* A directory that no item describes. */
+/* A directory that no item describes: owner, mode and times are whoever shows it's affair. */
 static void supply(struct tree *t, uint32_t row) {
-  const struct tree_options *o = &t->options;
-  u32(t, MODE)[row] = TYPE_DIRECTORY | (0755 & ~o->umask);
-  u32(t, UID)[row] = o->forced_uid >= 0 ? (uint32_t)o->forced_uid : o->uid;
-  u32(t, GID)[row] = o->forced_gid >= 0 ? (uint32_t)o->forced_gid : o->gid;
-  i64(t, MTIME)[row] = i64(t, ATIME)[row] = i64(t, CTIME)[row] = row == 0 ? o->root_time_ns : o->time_ns;
+  u32(t, ACCESS)[row] = ACCESS_SUPPLIED;
   flags(t)[row] = ROW_SUPPLIED;
 }
 
-static int is_directory(struct tree *t, uint32_t row) { return (u32(t, MODE)[row] & TYPE_MASK) == TYPE_DIRECTORY; }
+static uint32_t mode_of(struct tree *t, uint32_t row) { return ((uint32_t *)t->accesses.modes.bytes)[u32(t, ACCESS)[row]]; }
+static int is_directory(struct tree *t, uint32_t row) { return (mode_of(t, row) & TYPE_MASK) == TYPE_DIRECTORY; }
 static int is_dot(const uint8_t *name, size_t length) { return length == 1 && name[0] == '.'; }
 static int is_unsafe(const uint8_t *name, size_t length) { return (length == 2 && name[0] == '.' && name[1] == '.') || memchr(name, 0, length); }
 
@@ -247,7 +290,8 @@ static uint32_t find_path(struct tree *t, const struct span *path) {
     if (end > start && !is_dot(path->data + start, end - start)) {
       uint32_t found = t->slots[find_slot(t, row, path->data + start, end - start)];
       if (!found) return 0;
-      row = u32(t, TARGET)[found - 1];
+      row = found - 1;
+      if (flags(t)[row] & ROW_LINK) row = u32(t, FIRST)[row];
     }
     start = end + 1;
   }
@@ -256,38 +300,105 @@ static uint32_t find_path(struct tree *t, const struct span *path) {
 
 /* --- attributes --- */
 
-static int owner_of(struct tree *t, int is_group, const struct span *name, uint32_t stored, uint32_t *number) {
-  struct owner *known = t->owners[is_group];
-  unsigned count = t->owner_count[is_group], last = t->owner_last[is_group], i = last;
-  for (unsigned tried = 0; tried < count; tried++, i = (i + 1) % count) {
-    if (known[i].length != name->length || memcmp(known[i].name, name->data, name->length) != 0) continue;
-    t->owner_last[is_group] = i;
-    *number = known[i].known ? known[i].number : stored;
+static void put16(uint8_t *to, uint32_t value) {
+  to[0] = (uint8_t)value;
+  to[1] = (uint8_t)(value >> 8);
+}
+
+static void put32(uint8_t *to, uint32_t value) {
+  put16(to, value);
+  put16(to + 2, value >> 16);
+}
+
+static int add_access(struct accesses *a, uint32_t mode, const struct pool *packed) {
+  uint32_t start = (uint32_t)a->packed.length;
+  return append(&a->packed, packed->bytes, packed->length) && append(&a->starts, &start, 4) && append(&a->modes, &mode, 4);
+}
+
+static uint32_t access_count(const struct accesses *a) { return (uint32_t)(a->starts.length / 4); }
+
+static struct span packed_access(const struct accesses *a, uint32_t index) {
+  const uint32_t *starts = (const uint32_t *)a->starts.bytes;
+  size_t end = index + 1 < access_count(a) ? starts[index + 1] : a->packed.length;
+  struct span found = {a->packed.bytes + starts[index], end - starts[index]};
+  return found;
+}
+
+static int same_access(const struct accesses *a, uint32_t index) {
+  struct span packed = packed_access(a, index);
+  return packed.length == a->item.length && memcmp(packed.data, a->item.bytes, packed.length) == 0;
+}
+
+static size_t access_slot(const struct accesses *a, const uint32_t *slots, size_t count, struct span packed) {
+  size_t slot = hash_name(0, packed.data, packed.length) & (count - 1);
+  while (slots[slot]) {
+    struct span found = packed_access(a, slots[slot] - 1);
+    if (found.length == packed.length && memcmp(found.data, packed.data, packed.length) == 0) break;
+    slot = (slot + 1) & (count - 1);
+  }
+  return slot;
+}
+
+static int pack_owner(struct pool *into, int has, const struct span *name) {
+  uint8_t length[2];
+  /* No system has names so long. */
+  int there = has && name->length <= MAX_NAME;
+  put16(length, there ? (uint32_t)name->length : NO_NAME);
+  return append(into, length, 2) && (!there || append(into, name->data, name->length));
+}
+
+/* The row of the table for the item's owner and mode. */
+static int access_of(struct tree *t, const struct item *item, uint32_t *index) {
+  struct accesses *a = &t->accesses;
+  uint8_t numbers[ACCESS_NUMBERS];
+  put32(numbers, item->mode);
+  put32(numbers + 4, item->uid);
+  put32(numbers + 8, item->gid);
+  a->item.length = 0;
+  if (!append(&a->item, numbers, sizeof numbers) || !pack_owner(&a->item, item->has & ITEM_USER, &item->user) || !pack_owner(&a->item, item->has & ITEM_GROUP, &item->group)) return TREE_MEMORY;
+  if (a->last && same_access(a, a->last)) {
+    *index = a->last;
     return ITEM_OK;
   }
-  struct owner fresh = {malloc(name->length + 1), name->length, 0, 0};
-  if (!fresh.name) return TREE_MEMORY;
-  memcpy(fresh.name, name->data, name->length);
-  fresh.known = t->calls.owner(t->calls.context, is_group, *name, &fresh.number);
-  if (fresh.known < 0) {
-    free(fresh.name);
-    return TREE_CALL;
+  uint32_t count = access_count(a);
+  if (count > a->slot_count / 2) {
+    uint32_t *slots = zeros(a->slot_count * 2 * sizeof *slots);
+    if (!slots) return TREE_MEMORY;
+    for (uint32_t i = ACCESS_FIRST; i < count; i++) slots[access_slot(a, slots, a->slot_count * 2, packed_access(a, i))] = i + 1;
+    release(a->slots, a->slot_count * sizeof *slots);
+    a->slots = slots;
+    a->slot_count *= 2;
   }
-  if (count < KNOWN_OWNERS) i = t->owner_count[is_group]++;
-  else {
-    i = t->owner_next[is_group]++ % KNOWN_OWNERS;
-    free(known[i].name);
+  struct span wanted = {a->item.bytes, a->item.length};
+  size_t slot = access_slot(a, a->slots, a->slot_count, wanted);
+  if (!a->slots[slot]) {
+    if (!add_access(a, item->mode, &a->item)) return TREE_FULL;
+    a->slots[slot] = count + 1;
   }
-  known[i] = fresh;
-  t->owner_last[is_group] = i;
-  *number = fresh.known ? fresh.number : stored;
+  *index = a->last = a->slots[slot] - 1;
   return ITEM_OK;
 }
 
-static int add_xattr(struct tree *t, struct span name, struct span value) {
-  if (name.length > 0xffff) return ITEM_OK;
-  uint8_t lengths[6] = {(uint8_t)name.length, (uint8_t)(name.length >> 8), (uint8_t)value.length, (uint8_t)(value.length >> 8),
-                        (uint8_t)(value.length >> 16), (uint8_t)(value.length >> 24)};
+/* What stands in the table for no item: 16 bytes without names. */
+static int begin_accesses(struct accesses *a) {
+  a->slot_count = 64;
+  if (!(a->slots = zeros(a->slot_count * sizeof *a->slots))) return 0;
+  for (int which = ACCESS_SUPPLIED; which < ACCESS_FIRST; which++) {
+    uint32_t mode = which == ACCESS_SUPPLIED ? TYPE_DIRECTORY | 0755 : 0;
+    uint8_t packed[ACCESS_NUMBERS + 4] = {0};
+    struct pool whole = {packed, sizeof packed, sizeof packed};
+    put32(packed, mode);
+    put32(packed + ACCESS_NUMBERS, 0xffffffff);
+    if (!add_access(a, mode, &whole)) return 0;
+  }
+  return 1;
+}
+
+/* `kind`: the name's length, or what says that the value is an ACL as it is stored. */
+static int add_xattr(struct tree *t, uint32_t kind, struct span name, struct span value) {
+  uint8_t lengths[6];
+  put16(lengths, kind);
+  put32(lengths + 2, (uint32_t)value.length);
   return append(&t->blobs, lengths, 2) && append(&t->blobs, name.data, name.length) && append(&t->blobs, lengths + 2, 4) &&
                  append(&t->blobs, value.data, value.length)
              ? ITEM_OK
@@ -295,23 +406,17 @@ static int add_xattr(struct tree *t, struct span name, struct span value) {
 }
 
 static int add_xattrs(struct tree *t, uint32_t row, const struct item *item) {
-  static const struct span access_name = {(const uint8_t *)"system.posix_acl_access", 23}, default_name = {(const uint8_t *)"system.posix_acl_default", 24};
   size_t start = t->blobs.length;
   struct msgpack packed = item->xattrs;
+  const struct span none = {NULL, 0};
   int status = ITEM_OK;
   for (size_t i = 0; i < item->xattr_count && status == ITEM_OK; i++) {
     struct span name, value;
     item_xattr(&packed, &name, &value);
-    status = add_xattr(t, name, value);
+    if (name.length <= MAX_NAME) status = add_xattr(t, (uint32_t)name.length, name, value);
   }
-  for (int which = 0; which < 2 && status == ITEM_OK; which++) {
-    if (!(item->has & (which ? ITEM_ACL_DEFAULT : ITEM_ACL_ACCESS))) continue;
-    struct span binary;
-    int known = t->calls.acl(t->calls.context, which ? item->acl_default : item->acl_access, &binary);
-    if (known < 0) return TREE_CALL;
-    /* Borg stores the three plain entries beside a default ACL; file systems keep those in the mode alone. */
-    if (known && (which || binary.length > PLAIN_ACL)) status = add_xattr(t, which ? default_name : access_name, binary);
-  }
+  if (status == ITEM_OK && item->has & ITEM_ACL_ACCESS) status = add_xattr(t, ACL_ACCESS, none, item->acl_access);
+  if (status == ITEM_OK && item->has & ITEM_ACL_DEFAULT) status = add_xattr(t, ACL_DEFAULT, none, item->acl_default);
   if (status != ITEM_OK) return status;
   struct xattr_place place = {row, (uint32_t)start, (uint32_t)t->blobs.length, (uint32_t)(t->xattrs.length / sizeof place)};
   if (place.end == place.start && !(flags(t)[row] & HAS_XATTRS)) return ITEM_OK;
@@ -327,7 +432,7 @@ static int add_content(struct tree *t, uint32_t row, const struct item *item) {
   size_t bytes = item->chunk_count * CHUNK_ROW;
   if (bytes > t->chunks.room - t->chunks.length) {
     size_t room = t->chunks.room * 2 > t->chunks.length + bytes ? t->chunks.room * 2 : t->chunks.length + bytes;
-    uint8_t *grown = realloc(t->chunks.bytes, room);
+    uint8_t *grown = resize(t->chunks.bytes, t->chunks.room, room);
     if (!grown) return TREE_MEMORY;
     t->chunks.bytes = grown;
     t->chunks.room = room;
@@ -343,35 +448,33 @@ static int add_content(struct tree *t, uint32_t row, const struct item *item) {
     t->chunks.length += CHUNK_ROW;
     size += numbers[0];
   }
-  u32(t, CONTENT_START)[row] = (uint32_t)first;
-  u32(t, CONTENT_COUNT)[row] = (uint32_t)item->chunk_count;
+  u32(t, FIRST)[row] = (uint32_t)first;
+  u32(t, COUNT)[row] = (uint32_t)item->chunk_count;
   ((double *)t->column[SIZE])[row] = item->has & ITEM_SIZE ? item->size : size;
   return ITEM_OK;
 }
 
 static int describe(struct tree *t, uint32_t row, const struct item *item) {
-  const struct tree_options *o = &t->options;
   uint32_t type = item->mode & TYPE_MASK;
-  int status = ITEM_OK;
-  u32(t, MODE)[row] = type == TYPE_DIRECTORY || type == TYPE_REGULAR ? item->mode & ~o->umask : item->mode;
-  u32(t, UID)[row] = o->forced_uid >= 0 ? (uint32_t)o->forced_uid : item->uid;
-  u32(t, GID)[row] = o->forced_gid >= 0 ? (uint32_t)o->forced_gid : item->gid;
-  if (o->forced_uid < 0 && !o->numeric_ids && item->has & ITEM_USER) status = owner_of(t, 0, &item->user, item->uid, &u32(t, UID)[row]);
-  if (status == ITEM_OK && o->forced_gid < 0 && !o->numeric_ids && item->has & ITEM_GROUP) status = owner_of(t, 1, &item->group, item->gid, &u32(t, GID)[row]);
+  int status = access_of(t, item, &u32(t, ACCESS)[row]);
   if (status != ITEM_OK) return status;
-  u32(t, RDEV)[row] = item->rdev;
   i64(t, MTIME)[row] = item->mtime_ns;
   i64(t, CTIME)[row] = item->has & ITEM_CTIME ? item->ctime_ns : item->mtime_ns;
-  i64(t, ATIME)[row] = item->has & ITEM_ATIME ? item->atime_ns : item->mtime_ns;
-  if (i64(t, ATIME)[row] != item->mtime_ns) t->any_atime = 1;
+  int64_t atime = item->has & ITEM_ATIME ? item->atime_ns : item->mtime_ns;
+  if (atime != item->mtime_ns && !t->any_atime) {
+    /* Until now all were the same, and the column was not kept. */
+    memcpy(t->column[ATIME], t->column[MTIME], t->rows * widths[ATIME]);
+    t->any_atime = 1;
+  }
+  if (t->any_atime) i64(t, ATIME)[row] = atime;
   flags(t)[row] = (flags(t)[row] & HAS_XATTRS) | (item->has & ITEM_DAMAGED ? ROW_DAMAGED : 0);
   if (type == TYPE_REGULAR) status = add_content(t, row, item);
   else if (type == TYPE_LINK) {
-    u32(t, CONTENT_START)[row] = (uint32_t)t->blobs.length;
-    u32(t, CONTENT_COUNT)[row] = (uint32_t)item->source.length;
+    u32(t, FIRST)[row] = (uint32_t)t->blobs.length;
+    u32(t, COUNT)[row] = (uint32_t)item->source.length;
     ((double *)t->column[SIZE])[row] = (double)item->source.length;
     if (!append(&t->blobs, item->source.data, item->source.length)) status = TREE_FULL;
-  }
+  } else if (type != TYPE_DIRECTORY) u32(t, FIRST)[row] = item->rdev;
   return status == ITEM_OK ? add_xattrs(t, row, item) : status;
 }
 
@@ -387,8 +490,8 @@ static int add_item(struct tree *t, const struct item *item) {
   if (status == UNSAFE) return t->calls.left_out(t->calls.context, item->path, NULL) < 0 ? TREE_CALL : ITEM_OK;
   if (status != ITEM_OK) return status;
   if (!is_link) return describe(t, row, item);
-  u32(t, TARGET)[row] = first;
-  u32(t, NLINK)[first]++;
+  u32(t, FIRST)[row] = first;
+  flags(t)[row] = ROW_LINK;
   return ITEM_OK;
 }
 
@@ -402,9 +505,9 @@ struct tree *tree_new(const struct tree_options *options, const struct tree_call
   t->calls = *calls;
   t->room = 128;
   t->slot_count = 256;
-  int complete = (t->slots = calloc(t->slot_count, sizeof *t->slots)) != NULL;
-  for (int c = 0; c < BUILDING_COLUMNS; c++) complete &= (t->column[c] = calloc(t->room + 1, widths[c])) != NULL;
-  if (!complete || new_row(t, 0, (const uint8_t *)"", 0, &root) != ITEM_OK) {
+  int complete = (t->slots = zeros(t->slot_count * sizeof *t->slots)) != NULL;
+  for (int c = 0; c < ROW_COLUMNS; c++) complete &= (t->column[c] = resize(NULL, 0, (t->room + 1) * widths[c])) != NULL;
+  if (!complete || !begin_accesses(&t->accesses) || new_row(t, 0, (const uint8_t *)"", 0, &root) != ITEM_OK) {
     tree_free(t);
     return NULL;
   }
@@ -413,14 +516,12 @@ struct tree *tree_new(const struct tree_options *options, const struct tree_call
 }
 
 void tree_free(struct tree *t) {
-  for (int c = 0; c < BUILDING_COLUMNS; c++) free(t->column[c]);
-  for (int kind = 0; kind < 2; kind++) for (unsigned i = 0; i < t->owner_count[kind]; i++) free(t->owners[kind][i].name);
-  free(t->names.bytes);
-  free(t->chunks.bytes);
-  free(t->blobs.bytes);
-  free(t->xattrs.bytes);
-  free(t->last_directory.bytes);
-  free(t->slots);
+  for (int c = 0; c < ROW_COLUMNS; c++) if (t->column[c]) release(t->column[c], (t->room + 1) * widths[c]);
+  struct accesses *a = &t->accesses;
+  struct pool *pools[] = {&a->packed, &a->starts, &a->modes, &a->item, &t->linked, &t->names, &t->chunks, &t->blobs, &t->xattrs, &t->last_directory};
+  for (size_t i = 0; i < sizeof pools / sizeof *pools; i++) drain(pools[i]);
+  if (a->slots) release(a->slots, a->slot_count * sizeof *a->slots);
+  if (t->slots) release(t->slots, t->slot_count * sizeof *t->slots);
   free(t);
 }
 
@@ -451,14 +552,53 @@ static size_t settle_xattrs(struct tree *t) {
   return kept;
 }
 
-void tree_layout(struct tree *t, struct tree_layout *layout) {
-  size_t with_xattrs = settle_xattrs(t), at = 0;
+static int by_number(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+/* Which rows have several names that are shown, and how many. Returns their number, or SIZE_MAX without memory. */
+static size_t count_links(struct tree *t) {
+  struct pool targets = {NULL, 0, 0};
+  for (size_t row = 1; row < t->rows; row++) {
+    if ((flags(t)[row] & (ROW_LINK | ROW_REPLACED)) == ROW_LINK && !append(&targets, &u32(t, FIRST)[row], 4)) {
+      drain(&targets);
+      return SIZE_MAX;
+    }
+  }
+  uint32_t *rows = (uint32_t *)targets.bytes;
+  size_t length = targets.length / 4, kept = 0;
+  if (length) qsort(rows, length, sizeof *rows, by_number);
+  /* In place: what is kept is never more than what was read. */
+  struct pool counts = {NULL, 0, 0};
+  int complete = 1;
+  for (size_t start = 0, end; start < length && complete; start = end) {
+    uint32_t row = rows[start];
+    for (end = start; end < length && rows[end] == row;) end++;
+    uint32_t names = (uint32_t)(end - start) + !(flags(t)[row] & ROW_REPLACED);
+    if (names < 2) continue;
+    flags(t)[row] |= ROW_LINKED;
+    rows[kept++] = row;
+    complete = append(&counts, &names, 4);
+  }
+  t->linked.length = 0;
+  complete = complete && append(&t->linked, rows, kept * 4) && append(&t->linked, counts.bytes, kept * 4);
+  drain(&targets);
+  drain(&counts);
+  return complete ? kept : SIZE_MAX;
+}
+
+int tree_layout(struct tree *t, struct tree_layout *layout) {
+  size_t with_xattrs = settle_xattrs(t), linked = count_links(t), at = 0;
+  if (linked == SIZE_MAX) return TREE_MEMORY;
   for (int c = 0; c < ROW_COLUMNS; c++) layout->length[c] = (t->rows + (c == NAME_START)) * widths[c];
+  if (access_count(&t->accesses) <= 0x10000) layout->length[ACCESS] = t->rows * 2;
   if (!t->any_atime) layout->length[ATIME] = 0;
   layout->length[NAMES] = t->names.length;
-  layout->length[CHUNKS] = t->chunks.length;
   layout->length[BLOBS] = t->blobs.length;
   layout->length[XATTRS] = with_xattrs * 12;
+  layout->length[LINKED] = linked * 8;
+  layout->length[OWNERS] = t->accesses.packed.length;
   layout->length[SLOTS] = t->slot_count * sizeof *t->slots;
   for (int c = 0; c < TREE_COLUMNS; c++) {
     layout->offset[c] = at;
@@ -467,24 +607,32 @@ void tree_layout(struct tree *t, struct tree_layout *layout) {
   layout->rows = t->rows;
   layout->chunks = t->chunks.length / CHUNK_ROW;
   layout->bytes = at;
+  return ITEM_OK;
 }
 
-static void move(uint8_t *to, void *from, size_t length) {
+static void move(uint8_t *to, void *from, size_t length, size_t room) {
   if (length) memcpy(to, from, length);
-  free(from);
+  release(from, room);
 }
 
-void tree_write(struct tree *t, const struct tree_layout *layout, uint8_t *image) {
+static void move_pool(uint8_t *to, struct pool *pool) {
+  if (pool->length) memcpy(to, pool->bytes, pool->length);
+  drain(pool);
+}
+
+void tree_write(struct tree *t, const struct tree_layout *layout, uint8_t *image, uint8_t *chunks) {
   for (size_t row = 0; row < t->rows; row++) flags(t)[row] &= ROW_STORED;
   for (int c = 0; c < ROW_COLUMNS; c++) {
-    move(image + layout->offset[c], t->column[c], layout->length[c]);
+    if (c == ACCESS && layout->length[c] == t->rows * 2) {
+      uint16_t *narrow = (uint16_t *)(image + layout->offset[c]);
+      for (size_t row = 0; row < t->rows; row++) narrow[row] = (uint16_t)u32(t, ACCESS)[row];
+      release(t->column[c], (t->room + 1) * widths[c]);
+    } else move(image + layout->offset[c], t->column[c], layout->length[c], (t->room + 1) * widths[c]);
     t->column[c] = NULL;
   }
-  struct pool *pools[] = {&t->names, &t->chunks, &t->blobs};
-  for (int p = 0; p < 3; p++) {
-    move(image + layout->offset[NAMES + p], pools[p]->bytes, layout->length[NAMES + p]);
-    pools[p]->bytes = NULL;
-  }
+  move_pool(chunks, &t->chunks);
+  move_pool(image + layout->offset[NAMES], &t->names);
+  move_pool(image + layout->offset[BLOBS], &t->blobs);
   const struct xattr_place *places = (const struct xattr_place *)t->xattrs.bytes;
   size_t count = t->xattrs.length / sizeof *places;
   uint32_t *out = (uint32_t *)(image + layout->offset[XATTRS]);
@@ -493,6 +641,8 @@ void tree_write(struct tree *t, const struct tree_layout *layout, uint8_t *image
     out[count + i] = places[i].start;
     out[2 * count + i] = places[i].end;
   }
-  move(image + layout->offset[SLOTS], t->slots, layout->length[SLOTS]);
+  if (t->linked.length) memcpy(image + layout->offset[LINKED], t->linked.bytes, t->linked.length);
+  memcpy(image + layout->offset[OWNERS], t->accesses.packed.bytes, t->accesses.packed.length);
+  move(image + layout->offset[SLOTS], t->slots, layout->length[SLOTS], layout->length[SLOTS]);
   t->slots = NULL;
 }

@@ -14,20 +14,12 @@ extern "C" {
 struct tree;
 
 struct tree_options {
-  uint32_t uid, gid; /* of directories that no item describes */
-  int64_t time_ns, root_time_ns;
-  int64_t forced_uid, forced_gid; /* -1: none */
-  uint32_t umask;
-  int numeric_ids, show_parts;
+  int show_parts;
 };
 
 /* Asked by tree_add. A negative result ends it with TREE_CALL. */
 struct tree_calls {
   void *context;
-  /* The number of a user's or group's name here: 1, or 0 if it has none. */
-  int (*owner)(void *context, int is_group, struct span name, uint32_t *number);
-  /* A stored ACL in the form of its xattr, valid until the next call: 1, or 0 if it cannot be read. */
-  int (*acl)(void *context, struct span text, struct span *binary);
   /* An item is left out: its path cannot be shown, or it is a hard link to `source`, which is not there. */
   int (*left_out)(void *context, struct span path, const struct span *source);
 };
@@ -42,16 +34,16 @@ void tree_free(struct tree *tree);
 int tree_add(struct tree *tree, const uint8_t *bytes, size_t length, size_t *used);
 
 /* The columns in the order of tree-image.ts, each at a multiple of 8 bytes. */
-enum { TREE_COLUMNS = 22 };
+enum { TREE_COLUMNS = 17 };
 struct tree_layout {
   size_t rows, chunks, bytes;
   size_t offset[TREE_COLUMNS], length[TREE_COLUMNS]; /* in bytes */
 };
 
-/* What tree_write will write; the tree takes no more items. */
-void tree_layout(struct tree *tree, struct tree_layout *layout);
-/* Writes all columns and frees each as it goes: afterwards only tree_free is allowed. */
-void tree_write(struct tree *tree, const struct tree_layout *layout, uint8_t *image);
+/* What tree_write will write; the tree takes no more items. ITEM_OK or TREE_MEMORY. */
+int tree_layout(struct tree *tree, struct tree_layout *layout);
+/* Writes all columns (layout->bytes, and 40 bytes for each chunk) and frees each as it goes: afterwards only tree_free is allowed. */
+void tree_write(struct tree *tree, const struct tree_layout *layout, uint8_t *image, uint8_t *chunks);
 
 #ifdef __cplusplus
 }

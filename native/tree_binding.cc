@@ -11,10 +11,10 @@ napi_value failed(napi_env env, const char *what) {
   return nullptr;
 }
 
-/* What JavaScript asked treeAdd with: (isGroup, name) -> number | undefined, (text) -> bytes | undefined, (path, source | undefined). */
+/* What JavaScript asked treeAdd with: (path, source | undefined). */
 struct Calls {
   napi_env env;
-  napi_value owner, acl, leftOut;
+  napi_value leftOut;
 
   bool call(napi_value function, size_t count, const napi_value *values, napi_value *result) const {
     napi_value receiver;
@@ -27,34 +27,14 @@ struct Calls {
 struct Tree {
   tree *made = nullptr;
   const Calls *calls = nullptr;
+  struct tree_layout layout{};
+  bool complete = false;
   ~Tree() {
     if (made) tree_free(made);
   }
 };
 
 const Calls &callsOf(void *context) { return *static_cast<Tree *>(context)->calls; }
-
-int owner(void *context, int isGroup, span name, uint32_t *number) {
-  const Calls &calls = callsOf(context);
-  napi_value values[2], result;
-  napi_get_boolean(calls.env, isGroup != 0, &values[0]);
-  values[1] = calls.buffer(name);
-  if (!calls.call(calls.owner, 2, values, &result)) return -1;
-  return napi_get_value_uint32(calls.env, result, number) == napi_ok;
-}
-
-int acl(void *context, span text, span *binary) {
-  const Calls &calls = callsOf(context);
-  napi_value value = calls.buffer(text), result;
-  if (!calls.call(calls.acl, 1, &value, &result)) return -1;
-  void *data;
-  size_t length;
-  bool isBuffer = false;
-  napi_is_buffer(calls.env, result, &isBuffer);
-  if (!isBuffer || napi_get_buffer_info(calls.env, result, &data, &length) != napi_ok) return 0;
-  *binary = {static_cast<uint8_t *>(data), length};
-  return 1;
-}
 
 int leftOut(void *context, span path, const span *source) {
   const Calls &calls = callsOf(context);
@@ -71,22 +51,14 @@ Tree *treeOf(Arguments &a) {
   return static_cast<Tree *>(data);
 }
 
-/* (uid, gid, timeNs, rootTimeNs, forcedUid or -1, forcedGid or -1, umask, numericIds, showParts) */
+/* (showParts) */
 napi_value makeTree(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   tree_options options{};
-  options.uid = static_cast<uint32_t>(a.integer(0));
-  options.gid = static_cast<uint32_t>(a.integer(1));
-  options.time_ns = a.bigint(2);
-  options.root_time_ns = a.bigint(3);
-  options.forced_uid = a.integer(4);
-  options.forced_gid = a.integer(5);
-  options.umask = static_cast<uint32_t>(a.integer(6));
-  options.numeric_ids = a.flag(7);
-  options.show_parts = a.flag(8);
+  options.show_parts = a.flag(0);
   if (a.failed) return nullptr;
   Tree *tree = new Tree;
-  tree_calls calls = {tree, owner, acl, leftOut};
+  tree_calls calls = {tree, leftOut};
   tree->made = tree_new(&options, &calls);
   napi_value external;
   if (!tree->made || napi_create_external(env, tree, [](napi_env, void *data, void *) { delete static_cast<Tree *>(data); }, nullptr, &external) != napi_ok) {
@@ -96,13 +68,14 @@ napi_value makeTree(napi_env env, napi_callback_info info) {
   return external;
 }
 
-/* (tree, bytes, owner, acl, leftOut): bytes of whole items that were added, or -1 if what follows those is no item. */
+/* (tree, bytes, leftOut): bytes of whole items that were added, or -1 if what follows those is no item. */
 napi_value treeAdd(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   Bytes bytes = a.bytes(1);
   Tree *tree = treeOf(a);
   if (a.failed || !tree) return nullptr;
-  Calls calls = {env, a.value(2), a.value(3), a.value(4)};
+  if (tree->complete) return failed(env, "a tree whose layout was asked for takes no items");
+  Calls calls = {env, a.value(2)};
   size_t used;
   tree->calls = &calls;
   int status = tree_add(tree->made, bytes.data, bytes.length, &used);
@@ -116,30 +89,39 @@ napi_value treeAdd(napi_env env, napi_callback_info info) {
   }
 }
 
-/* (tree, layout): the image; layout (float64) gets rows, chunks, then offset and bytes of each column. */
-napi_value treeFinish(napi_env env, napi_callback_info info) {
+/* (tree, layout): no items will follow; layout (float64) gets rows, chunks, the image's bytes, then offset and bytes of each column. */
+napi_value treeLayout(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   Bytes into = a.bytes(1);
   Tree *tree = treeOf(a);
   if (a.failed || !tree) return nullptr;
-  struct tree_layout layout;
-  double values[2 + 2 * TREE_COLUMNS];
+  double values[3 + 2 * TREE_COLUMNS];
   if (into.length != sizeof values) return failed(env, "a layout of another length");
-  tree_layout(tree->made, &layout);
-  void *image;
-  napi_value buffer;
-  if (napi_create_arraybuffer(env, layout.bytes, &image, &buffer) != napi_ok) return failed(env, "no memory for an archive's files");
-  tree_write(tree->made, &layout, static_cast<uint8_t *>(image));
+  struct tree_layout &layout = tree->layout;
+  if (tree_layout(tree->made, &layout) != ITEM_OK) return failed(env, "no memory for an archive's files");
+  tree->complete = true;
   values[0] = static_cast<double>(layout.rows);
   values[1] = static_cast<double>(layout.chunks);
+  values[2] = static_cast<double>(layout.bytes);
   for (int c = 0; c < TREE_COLUMNS; c++) {
-    values[2 + 2 * c] = static_cast<double>(layout.offset[c]);
-    values[3 + 2 * c] = static_cast<double>(layout.length[c]);
+    values[3 + 2 * c] = static_cast<double>(layout.offset[c]);
+    values[4 + 2 * c] = static_cast<double>(layout.length[c]);
   }
   memcpy(into.data, values, sizeof values);
+  return makeUndefined(env);
+}
+
+/* (tree, image, chunks): all columns to memory of the layout's size; the tree is done with. */
+napi_value treeWrite(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes image = a.bytes(1), chunks = a.bytes(2);
+  Tree *tree = treeOf(a);
+  if (a.failed || !tree) return nullptr;
+  if (!tree->complete || image.length != tree->layout.bytes || chunks.length != tree->layout.chunks * 40) return failed(env, "memory of another size than the layout's");
+  tree_write(tree->made, &tree->layout, image.data, chunks.data);
   tree_free(tree->made);
   tree->made = nullptr;
-  return buffer;
+  return makeUndefined(env);
 }
 
 }  // namespace
@@ -147,5 +129,6 @@ napi_value treeFinish(napi_env env, napi_callback_info info) {
 void registerTree(napi_env env, napi_value exports) {
   defineFunction(env, exports, "makeTree", makeTree);
   defineFunction(env, exports, "treeAdd", treeAdd);
-  defineFunction(env, exports, "treeFinish", treeFinish);
+  defineFunction(env, exports, "treeLayout", treeLayout);
+  defineFunction(env, exports, "treeWrite", treeWrite);
 }

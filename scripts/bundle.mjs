@@ -2,7 +2,7 @@
 // work. dist/src stays for the tests. The places are those where the code that starts a thread looks for it. CommonJS is
 // loaded faster than modules, and can run from prepared code.
 import { spawnSync } from 'node:child_process'
-import { rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
@@ -30,6 +30,9 @@ await build({
   banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
 })
 writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n')
+// Code has nothing but ASCII by now, comments may have other letters: a text with a single one of them takes twice the memory and time.
+const main = join(folder, 'main.js')
+writeFileSync(main, readFileSync(main, 'utf8').replace(/[^\x00-\x7f]/g, '?'))
 // Threads that begin by waiting for what they are to serve: a module may.
 const threads = join(folder, 'fuse/kernel')
 await build({

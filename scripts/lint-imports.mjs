@@ -20,13 +20,12 @@ const packages = {
   'zstd-napi': ['engine/codec/zstd.ts'],
   minimist: ['cli/args.ts'],
   qr: ['cli/output/key-page.ts'],
-  'xxhash-wasm': ['engine/repository/integrity.ts'],
 }
 const anywhere = new Set(['lru-cache'])
 
 // What changes files goes through engine/platform/files.ts, so that tests can count such calls, and fail or kill at each. These
 // change none of ours: what is extracted or dumped for people, devices, terminals.
-const changing = /^(?:write|writev|writeFile|appendFile|truncate|ftruncate|rename|link|symlink|unlink|rm|rmdir|mkdir|mkdtemp|copyFile|cp|fsync|fdatasync|createWriteStream|promises|chmod|fchmod|utimes)(?:Sync)?$/
+const changing = /^(?:write|writev|writeFile|appendFile|truncate|ftruncate|rename|link|symlink|unlink|rm|rmdir|mkdir|mkdtemp|copyFile|cp|fsync|fdatasync|createWriteStream|promises|chmod|fchmod|utimes|futimes)(?:Sync)?$/
 const mayChange = [
   'engine/platform/files.ts', 'engine/operations/extract.ts', 'engine/store/open-job.ts', 'fs/fuse/kernel/notices-thread.ts', 'fs/fuse/kernel/attach.ts',
   'fs/fuse/kernel/replies.ts', 'cli/background.ts', 'cli/output/stdout.ts', 'cli/output/answer-file.ts', 'cli/commands/debug/archive.ts', 'cli/commands/debug/repository.ts',

@@ -22,7 +22,9 @@ async function warm() {
   try {
     for (const words of [
       ['init', '-e', 'repokey', repository], ['create', `${repository}::a`, join(folder, 'file')], ['list', repository], ['list', `${repository}::a`],
-      ['info', repository], ['extract', '--dry-run', `${repository}::a`],
+      ['info', repository], ['extract', '--dry-run', `${repository}::a`], ['create', `${repository}::b`, join(folder, 'file')],
+      ['prune', '--dry-run', '--list', '--keep-daily', '1', repository], ['delete', '--dry-run', `${repository}::a`],
+      ['prune', '--keep-daily', '1', repository], ['compact', repository],
     ]) {
       process.argv = [process.execPath, 'borgfs', ...words]
       await main('borgfs').catch(error => {

@@ -5,6 +5,7 @@
  *   driver SEED ROUNDS FOLDER SAMPLES      FOLDER: where files may be made; SAMPLES: item streams, each behind its length (uint32le)
  */
 #include "../attributes.h"
+#include "../blake2b.h"
 #include "../chunker.h"
 #include "../crc32.h"
 #include "../envelope.h"
@@ -71,28 +72,77 @@ static void chunker_round(void) {
   free(data);
 }
 
+/* Both lanes given messages until all are hashed; hashes are compared with those of one message alone. */
+static void lanes_round(struct envelope *envelope, int hashes_only) {
+  enum { MESSAGES = 5 };
+  uint8_t *data[MESSAGES];
+  size_t lengths[MESSAGES];
+  enum envelope_message kinds[MESSAGES];
+  for (int i = 0; i < MESSAGES; i++) {
+    kinds[i] = hashes_only || below(2) ? ENVELOPE_ID_OF_PLAINTEXT : ENVELOPE_MAC_OF_OBJECT;
+    lengths[i] = (kinds[i] == ENVELOPE_MAC_OF_OBJECT ? ENVELOPE_HEADER : 0) + below(below(4) ? 300 : 20000);
+    data[i] = random_bytes(lengths[i], 0);
+  }
+  int lane_of[2] = {-1, -1}, started = 0, finished = 0;
+  uint8_t hashes[2][ENVELOPE_HASH], alone[ENVELOPE_HASH];
+  envelope_lanes_clear(envelope);
+  while (finished < MESSAGES) {
+    for (int lane = 0; lane < 2; lane++) {
+      if (lane_of[lane] < 0 && started < MESSAGES && (lane == 0 || below(4))) lane_of[lane] = started++;
+      int message = lane_of[lane];
+      if (!envelope_lane(envelope, lane, message < 0 ? ENVELOPE_NOTHING : kinds[message], message < 0 ? NULL : data[message], message < 0 ? 0 : lengths[message])) fail("a lane refuses");
+    }
+    int which = envelope_lanes_run(envelope, hashes);
+    if (!which) fail("no lane ran");
+    for (int lane = 0; lane < 2; lane++) {
+      if (!(which & (1 << lane))) continue;
+      int message = lane_of[lane];
+      if (message < 0) fail("an idle lane was finished");
+      if (kinds[message] == ENVELOPE_MAC_OF_OBJECT ? !envelope_mac(envelope, data[message], lengths[message], alone)
+                                                   : !envelope_id_hash(envelope, data[message], lengths[message], alone)) fail("no hash");
+      if (memcmp(alone, hashes[lane], ENVELOPE_HASH)) fail("side by side, it is another hash");
+      lane_of[lane] = -1;
+      finished++;
+    }
+  }
+  for (int i = 0; i < MESSAGES; i++) free(data[i]);
+}
+
 static void envelope_round(void) {
   uint8_t *enc = random_bytes(32, 0);
   size_t hmac_length = below(65), id_length = below(65);
   uint8_t *hmac = random_bytes(hmac_length, 0), *id = random_bytes(id_length, 0);
   int hashes_only = below(8) == 0;
-  struct envelope *envelope = envelope_new(hashes_only ? NULL : enc, hmac, hmac_length, id, id_length);
-  if (!envelope) fail("no envelope: OpenSSL was not found");
+  struct envelope *envelope = envelope_new(hashes_only ? NULL : enc, hmac, hmac_length, id, id_length, 1);
+  struct envelope *plain = envelope_new(hashes_only ? NULL : enc, hmac, hmac_length, id, id_length, 0);
+  if (!envelope || !plain) fail("no envelope: OpenSSL was not found");
   size_t head_length = below(8), length = below(below(8) ? 500 : 70000);
   uint8_t *head = random_bytes(head_length, 0), *data = random_bytes(length, 0);
   size_t object_length = ENVELOPE_HEADER + head_length + length;
-  uint8_t *object = random_bytes(object_length, 1), *payload = random_bytes(head_length + length, 1), hash[ENVELOPE_HASH];
-  if (!envelope_id_hash(envelope, data, length, hash)) fail("no hash");
-  int sealed = envelope_seal(envelope, 3, next(), head, head_length, data, length, object);
+  uint8_t *object = random_bytes(object_length, 1), *payload = random_bytes(head_length + length, 1), hash[ENVELOPE_HASH], mac[ENVELOPE_HASH];
+  if (!envelope_id_hash(envelope, data, length, hash) || !envelope_id_hash(plain, data, length, mac)) fail("no hash");
+  if (memcmp(hash, mac, sizeof mac)) fail("another hash than OpenSSL's");
+  int sealed = envelope_encrypt(envelope, 3, next(), head, head_length, data, length, object);
   if (sealed == hashes_only) fail("sealing");
   if (sealed) {
-    if (envelope_open(envelope, object, object_length, payload) != 1 || memcmp(payload, head, head_length) || memcmp(payload + head_length, data, length)) fail("opened, it is another payload");
+    if (!envelope_mac(envelope, object, object_length, object + ENVELOPE_MAC) || !envelope_mac(plain, object, object_length, mac)) fail("no MAC");
+    if (memcmp(mac, object + ENVELOPE_MAC, sizeof mac)) fail("another MAC than OpenSSL's");
+    if (envelope_decrypt(envelope, object, object_length, mac, payload) != 1 || memcmp(payload, head, head_length) || memcmp(payload + head_length, data, length)) fail("opened, it is another payload");
     size_t at = 1 + below(object_length - 1);
     object[at] ^= (uint8_t)(1u << below(8));
-    if (envelope_open(envelope, object, object_length, payload) != -1) fail("a changed object was opened");
-    for (size_t i = 0; i < head_length + length; i++) if (payload[i]) fail("what is not authentic was left in memory");
-  } else if (envelope_open(envelope, object, object_length, payload) != 0) fail("opened without a key");
+    memset(payload, 0, head_length + length);
+    if (!envelope_mac(envelope, object, object_length, mac) || envelope_decrypt(envelope, object, object_length, mac, payload) != -1) fail("a changed object was opened");
+    for (size_t i = 0; i < head_length + length; i++) if (payload[i]) fail("what is not authentic was decrypted");
+  } else if (envelope_mac(envelope, object, object_length, mac)) fail("a MAC without a key");
+  /* Wherever it is divided, it is the same message. */
+  size_t divided = below(length + 1);
+  blake2b_256(data, 0, data, length, hash);
+  blake2b_256(data, divided, data + divided, length - divided, mac);
+  if (memcmp(hash, mac, sizeof mac)) fail("BLAKE2b of two parts is another hash");
+  lanes_round(envelope, hashes_only);
+  lanes_round(plain, hashes_only);
   envelope_free(envelope);
+  envelope_free(plain);
   free(enc); free(hmac); free(id); free(head); free(data); free(object); free(payload);
 }
 
@@ -178,18 +228,6 @@ static void load_samples(const char *path) {
   if (!sample_count) fail("no samples");
 }
 
-static int owner(void *context, int is_group, struct span name, uint32_t *number) {
-  (void)context;
-  *number = (uint32_t)is_group;
-  return name.length > 0 && name.data[0] & 1;
-}
-
-static int acl(void *context, struct span text, struct span *binary) {
-  (void)context;
-  *binary = text;
-  return text.length > 3;
-}
-
 /* Every byte of what is told is looked at. */
 static int left_out(void *context, struct span path, const struct span *source) {
   unsigned *sum = context;
@@ -200,8 +238,8 @@ static int left_out(void *context, struct span path, const struct span *source) 
 
 static void tree_round(void) {
   unsigned sum = 0;
-  struct tree_options options = {1, 2, 3, 4, below(4) ? -1 : 5, below(4) ? -1 : 6, 022, (int)below(2), (int)below(2)};
-  struct tree_calls calls = {&sum, owner, acl, left_out};
+  struct tree_options options = {(int)below(2)};
+  struct tree_calls calls = {&sum, left_out};
   struct tree *tree = tree_new(&options, &calls);
   if (!tree) fail("no tree");
   int status = ITEM_OK;
@@ -230,11 +268,12 @@ static void tree_round(void) {
   }
   if (status == ITEM_OK || status == ITEM_TRUNCATED) {
     struct tree_layout layout;
-    tree_layout(tree, &layout);
-    uint8_t *image = malloc(layout.bytes ? layout.bytes : 1);
-    if (!image) fail("out of memory");
-    tree_write(tree, &layout, image);
+    if (tree_layout(tree, &layout) != ITEM_OK) fail("out of memory");
+    uint8_t *image = malloc(layout.bytes ? layout.bytes : 1), *chunks = malloc(layout.chunks * 40 + 1);
+    if (!image || !chunks) fail("out of memory");
+    tree_write(tree, &layout, image, chunks);
     free(image);
+    free(chunks);
   }
   tree_free(tree);
 }

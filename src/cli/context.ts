@@ -2,12 +2,16 @@
 import { resolve } from 'node:path'
 import { type Location, canonical, parseLocation } from '../engine/location.js'
 import { BorgError } from '../engine/errors.js'
+import { idHex } from '../engine/ids.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
 import { type ArchiveInfo, isCheckpointName, type OperationClass } from '../engine/archive/manifest.js'
 import { expandPlaceholders } from '../engine/placeholders.js'
 import { placesOf, type Places } from '../engine/platform/places.js'
 import type { ClientCache } from '../engine/cache/client-cache.js'
 import type { Codec } from '../engine/codec/codec.js'
+import type { Derivation } from '../engine/crypto/derivation.js'
+import type { Passphrases } from '../engine/crypto/passphrase.js'
+import type { RepositoryConfig } from '../engine/repository/config.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
 import type { Workers } from '../engine/store/workers.js'
 import { byteString, escapedBytes } from '../engine/text.js'
@@ -105,20 +109,28 @@ export class CommandContext {
 
   /** Opens the repository of a location; closed at the end of the command, in reverse order. */
   async open(location: Location, lock: 'shared' | 'exclusive', operation: OperationClass): Promise<OpenedRepository<LocalRepository>> {
-    return this.unlock(await this.openLocal(location, lock), operation)
+    const [{ beginUnlocking }, { Passphrases }] = await Promise.all([import('../engine/operations/open.js'), import('../engine/crypto/passphrase.js')])
+    const passphrases = new Passphrases(this.env, this.prompt)
+    let derivation: Derivation | undefined
+    this.atEnd(() => derivation?.discard())
+    const repository = await this.openLocal(location, lock, config => (derivation = beginUnlocking(config, { places: this.places, passphrases })))
+    return this.unlock(repository, operation, { passphrases, ...(derivation && { derivation }) })
   }
 
-  async unlock(repository: LocalRepository, operation: OperationClass | undefined, options: { checkSecurity?: boolean } = {}): Promise<OpenedRepository<LocalRepository>> {
+  async unlock(repository: LocalRepository, operation: OperationClass | undefined, options: { checkSecurity?: boolean; passphrases?: Passphrases; derivation?: Derivation } = {}): Promise<OpenedRepository<LocalRepository>> {
     const [{ openRepository }, { Passphrases }] = await Promise.all([import('../engine/operations/open.js'), import('../engine/crypto/passphrase.js')])
-    const opened = await openRepository(repository, { places: this.places, passphrases: new Passphrases(this.env, this.prompt), questions: this.prompt, operation, ...options })
+    const passphrases = options.passphrases ?? new Passphrases(this.env, this.prompt)
+    const opened = await openRepository(repository, { places: this.places, questions: this.prompt, operation, ...options, passphrases })
     this.atEnd(() => opened.key.wipe())
     return opened
   }
 
-  /** The same without key and manifest. */
-  async openLocal(location: Location, lock: 'shared' | 'exclusive' | 'none'): Promise<LocalRepository> {
+  /** The same without key and manifest. `found` as in the repository's own options. */
+  async openLocal(location: Location, lock: 'shared' | 'exclusive' | 'none', found?: (config: RepositoryConfig) => void): Promise<LocalRepository> {
     const { LocalRepository } = await import('../engine/repository/local-repository.js')
-    const repository = await LocalRepository.open(this.localPath(location), { lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log })
+    const repository = await LocalRepository.open(this.localPath(location), {
+      lock: this.flag('bypass-lock') ? 'none' : lock, lockWaitMs: this.lockWaitMs, log: this.log, ...(found && { found }),
+    })
     this.atEnd(() => repository.close())
     return repository
   }
@@ -169,10 +181,10 @@ export async function selectArchives(context: CommandContext, archives: Iterable
   }
   const keys = (context.text('sort-by') ?? 'timestamp').split(',')
   for (const key of keys) if (!['timestamp', 'name', 'archive', 'id'].includes(key)) throw context.usage(`argument --sort-by: invalid SortBySpec value: '${context.text('sort-by')}'`)
-  const field = (info: ArchiveInfo, key: string): string => (key === 'timestamp' ? info.time : key === 'id' ? info.id.toString('hex') : info.name)
+  const order: readonly ((info: ArchiveInfo) => string)[] = [...keys, 'name'].map(key => (key === 'timestamp' ? info => info.time : key === 'id' ? info => idHex(info.id) : info => info.name))
   found.sort((a, b) => {
-    for (const key of [...keys, 'name']) {
-      const [left, right] = [field(a, key), field(b, key)]
+    for (const field of order) {
+      const left = field(a), right = field(b)
       if (left !== right) return left < right ? -1 : 1
     }
     return 0

@@ -11,6 +11,8 @@ export interface DriveOptions {
   readonly gid: number | undefined
   readonly umask: number
   readonly cacheBytes: number
+  /** Of the trees kept in the cache folder. */
+  readonly treeBytes: number
   readonly holdLock: boolean
   readonly refreshMs: number
   readonly settleMs: number
@@ -28,13 +30,13 @@ export interface DriveOptions {
   readonly mount: MountOptions
 }
 
-const standardCacheBytes = 256 * 1024 * 1024
+const standardCacheBytes = 256 * 1024 * 1024, standardTreeBytes = 256 * 1024 * 1024
 
 /** CommandError names the word that is wrong. */
 export function parseDriveOptions(text: string | undefined, mountpoint: string): DriveOptions {
   const values = new Map<string, string | undefined>()
   let mount: MountOptions = { mountpoint, ...defaultMountOptions }
-  const own = new Set(['versions', 'allow_damaged_files', 'ignore_permissions', 'uid', 'gid', 'umask', 'cache', 'lock', 'refresh', 'settle', 'linger', 'staging', 'staging_max', 'archive_name', 'compression', 'transport', 'log', 'allow_delete', 'live'])
+  const own = new Set(['versions', 'allow_damaged_files', 'ignore_permissions', 'uid', 'gid', 'umask', 'cache', 'trees', 'lock', 'refresh', 'settle', 'linger', 'staging', 'staging_max', 'archive_name', 'compression', 'transport', 'log', 'allow_delete', 'live'])
   for (const word of (text ?? '').split(',').filter(Boolean)) {
     const equals = word.indexOf('=')
     const name = equals < 0 ? word : word.slice(0, equals)
@@ -74,7 +76,7 @@ export function parseDriveOptions(text: string | undefined, mountpoint: string):
   const lock = values.get('lock')
   if (lock !== undefined && lock !== 'hold' && lock !== 'polite') return wrong('lock', 'hold or polite is wanted')
   return {
-    allowDamagedFiles: flag('allow_damaged_files'), uid: number('uid'), gid: number('gid'), umask: octal('umask'), cacheBytes: size('cache') ?? standardCacheBytes,
+    allowDamagedFiles: flag('allow_damaged_files'), uid: number('uid'), gid: number('gid'), umask: octal('umask'), cacheBytes: size('cache') ?? standardCacheBytes, treeBytes: size('trees') ?? standardTreeBytes,
     holdLock: lock === 'hold', refreshMs: (number('refresh') ?? 5) * 1000, settleMs: (number('settle') ?? 10) * 1000, lingerMs: (number('linger') ?? 60) * 1000,
     stagingFolder: values.get('staging') === undefined ? undefined : resolve(values.get('staging')!), stagingMax: size('staging_max'),
     archiveName: values.get('archive_name') ?? defaultNameTemplate, compression: values.get('compression') ?? 'lz4', transport,

@@ -19,9 +19,11 @@ import { changeArchive } from '../fs/archive-changes.js'
 import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
+import { openStagingKeys } from '../fs/incoming/staging-keys.js'
 import type { DriveParts } from '../fs/drive.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
+import { StoredTrees } from '../fs/stored-trees.js'
 import { becomeReady } from './background.js'
 import { archiveName, type CommandContext, loadMatcher, selectArchives } from './context.js'
 import { type DriveOptions, parseDriveOptions } from './mount-options.js'
@@ -58,8 +60,9 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
   const isCheckpoint = ({ name }: ManifestEntry): boolean => /\.checkpoint(\.\d+)?$/.test(name)
   const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
+  const trees = new StoredTrees({ folder: join(cacheFolder, 'borgfs-trees'), key: opened.key, workers, maxBytes: drive.treeBytes, log: driveLog })
   const source: RepositorySource = new RepositorySource(opened, workers, {
-    log: driveLog, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
+    log: driveLog, trees, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
     choose: found => {
       if (archive) return found.filter(({ id }) => id.equals(archive.id))
       // Versions are numbered in this order.
@@ -73,6 +76,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       sourcePath: path => stripped(path, strip) ?? path,
     }),
   }, () => session?.lookAgain() ?? Promise.resolve(), openCache)
+  context.atEnd(() => source.settled())
   let session: RunningMount | undefined
 
   const view: MountView = {
@@ -89,12 +93,14 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       openCache: () => openCache(current),
     })
     source.listAgain()
+    source.keepTree(idHex(info.id))
     driveLog.write('info', 'borg.fuse', `made archive ${escapedText(Buffer.from(info.name, 'latin1'))}`)
     return { archive: shown(info), numbers }
   }
   const change = async (request: ArchiveChangeRequest): Promise<ArchiveInfo | undefined> => {
     const current = source.opened
     const info = await changeArchive({ opened: current, workers, openCache: () => openCache(current) }, request)
+    if (info) source.renameTree(request.archive, idHex(info.id))
     source.listAgain()
     return info && shown(info)
   }
@@ -115,6 +121,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   }
   // Not before: their start would compete with what the person waits for.
   workers.start()
+  source.tidyTrees()
   await untilEnded(session, context.signal, driveLog)
 }
 
@@ -157,14 +164,23 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
     rootFacts: { mode: 0o040755, uid: view.uid, gid: view.gid, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
     archiveIds: new Set([...opened.manifest.archives.values()].map(({ id }) => idHex(id))),
   }
-  const incoming = { ...common, folder, place: 'incoming' as const, finished: finishedBefore(folder, opened.manifest) }
+  const liveFolder = join(folder, 'live')
+  let keys: ReturnType<typeof openStagingKeys>, liveKeys: ReturnType<typeof openStagingKeys>
+  try {
+    files.ensureDirectory(liveFolder, 0o700)
+    keys = openStagingKeys(folder, opened.key)
+    liveKeys = openStagingKeys(liveFolder, opened.key)
+  } catch (error) {
+    log.write('warning', 'borg.fuse', `This drive has no incoming/: ${messageOf(error)}`)
+    return undefined
+  }
+  const incoming = { ...common, folder, keys, place: 'incoming' as const, finished: finishedBefore(folder, opened.manifest, keys) }
   // What is shown with another owner or mode than it is stored with would be stored so.
   if (drive.uid !== undefined || drive.gid !== undefined || drive.umask !== 0) {
     if (drive.live.length > 0) log.write('warning', 'borg.fuse', 'There is no live/ with -o uid, gid or umask: archives made of it would get these owners and modes.')
     return { incoming, live: undefined }
   }
-  const liveFolder = join(folder, 'live')
-  return { incoming, live: { ...common, folder: liveFolder, place: 'live' as const, finished: finishedBefore(liveFolder, opened.manifest), open: drive.live.map(archiveName) } }
+  return { incoming, live: { ...common, folder: liveFolder, keys: liveKeys, place: 'live' as const, finished: finishedBefore(liveFolder, opened.manifest, liveKeys), open: drive.live.map(archiveName) } }
 }
 
 /** What is told for each item is passed on only when it says something new, a few times a second. */

@@ -1,5 +1,6 @@
 /** Object ids: 32 bytes, their hex, and their use as map keys. */
 import { idBytes } from './constants.js'
+import { asBuffer } from './text.js'
 
 declare const chunkIdBrand: unique symbol
 
@@ -9,12 +10,12 @@ export type ChunkId = Buffer & { readonly [chunkIdBrand]: true }
 /** Takes 32 bytes as an id, without copying. RangeError on any other length. */
 export function chunkId(bytes: Uint8Array): ChunkId {
   if (bytes.length !== idBytes) throw new RangeError(`an object id has ${idBytes} bytes, not ${bytes.length}`)
-  return (Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)) as ChunkId
+  return asBuffer(bytes) as ChunkId
 }
 
 /** The id as a key of a Map or Set: 32 characters, one per byte. */
 export function idKey(id: Uint8Array): string {
-  return Buffer.from(id.buffer, id.byteOffset, id.length).toString('latin1')
+  return asBuffer(id).toString('latin1')
 }
 
 export function idFromKey(key: string): ChunkId {
@@ -22,7 +23,7 @@ export function idFromKey(key: string): ChunkId {
 }
 
 export function idHex(id: Uint8Array): string {
-  return Buffer.from(id.buffer, id.byteOffset, id.length).toString('hex')
+  return asBuffer(id).toString('hex')
 }
 
 /** The manifest is stored under 32 zero bytes and is never id-checked (crypto.md §1). */

@@ -23,6 +23,8 @@ const maxDepth = 64
 /** Arrays and maps built by one reader hold at most so many values: each takes some 50 bytes of memory for one byte of input. */
 const maxValues = 1 << 22
 
+const shortBytes = 64
+
 /** A growing buffer with one method per kind of value. The caller keeps map keys sorted. */
 export class MsgWriter {
   #bytes: Buffer
@@ -93,8 +95,10 @@ export class MsgWriter {
 
   #wide(lead: number, value: number, width: number): void {
     const at = this.#reserve(1 + width)
-    this.#bytes[at] = lead
-    this.#bytes.writeUIntBE(value, at + 1, width)
+    const bytes = this.#bytes
+    bytes[at] = lead
+    // An element takes the lowest 8 bits of what it is given.
+    for (let index = width, rest = value; index > 0; index--, rest = Math.floor(rest / 256)) bytes[at + index] = rest
   }
 
   #bigint(value: bigint): void {
@@ -115,14 +119,30 @@ export class MsgWriter {
     this.#header(length, 0xa0, 31, 0xda, 0xdb)
     const at = this.#reserve(length)
     if (typeof value === 'string') this.#bytes.write(value, at, 'utf8')
-    else this.#bytes.set(value, at)
+    else this.#put(value, 0, length, at)
+  }
+
+  /** A raw that lies within other bytes. */
+  rawPart(bytes: Uint8Array, start: number, length: number): void {
+    this.#header(length, 0xa0, 31, 0xda, 0xdb)
+    this.#put(bytes, start, length, this.#reserve(length))
+  }
+
+  /** Most of what is written is short: a call that copies memory takes longer than that. */
+  #put(from: Uint8Array, start: number, length: number, at: number): void {
+    const bytes = this.#bytes
+    if (length <= shortBytes) for (let index = 0; index < length; index++) bytes[at + index] = from[start + index]!
+    else bytes.set(start === 0 && length === from.length ? from : from.subarray(start, start + length), at)
   }
 
   /** A raw given as a byte string. */
   rawByteString(value: string): void {
-    this.#header(value.length, 0xa0, 31, 0xda, 0xdb)
-    const at = this.#reserve(value.length)
-    this.#bytes.write(value, at, 'latin1')
+    const { length } = value
+    this.#header(length, 0xa0, 31, 0xda, 0xdb)
+    const at = this.#reserve(length)
+    const bytes = this.#bytes
+    if (length <= shortBytes) for (let index = 0; index < length; index++) bytes[at + index] = value.charCodeAt(index)
+    else bytes.write(value, at, 'latin1')
   }
 
   arrayHeader(count: number): void {
@@ -141,8 +161,7 @@ export class MsgWriter {
 
   /** Bytes that are MessagePack already. */
   verbatim(bytes: Uint8Array): void {
-    const at = this.#reserve(bytes.length)
-    this.#bytes.set(bytes, at)
+    this.#put(bytes, 0, bytes.length, this.#reserve(bytes.length))
   }
 
   value(value: MsgValue | string): void {
@@ -252,10 +271,18 @@ export class MsgReader {
 
   /** A view of the raw's bytes (raw, str8, bin). */
   raw(): Buffer {
+    const at = this.#need(this.#rawLength())
+    return this.bytes.subarray(at, this.position)
+  }
+
+  /** Steps over a raw of any length; where its bytes begin. They end at `position`. */
+  anyRaw(): number {
+    return this.#need(this.#rawLength())
+  }
+
+  #rawLength(): number {
     const lead = this.peek()
-    const length = lead >= 0xc4 && lead <= 0xc6 ? this.#binLength(lead) : this.#length(0xa0, 0x1f, 0xd9, 0xda, 0xdb, 'a raw')
-    const at = this.#need(length)
-    return this.bytes.subarray(at, at + length)
+    return lead >= 0xc4 && lead <= 0xc6 ? this.#binLength(lead) : this.#length(0xa0, 0x1f, 0xd9, 0xda, 0xdb, 'a raw')
   }
 
   /** Steps over a raw that must have this length; where its bytes lie. */

@@ -34,11 +34,16 @@ export interface DirectoryListing {
 }
 
 declare const envelopeBrand: unique symbol
-/** Keys inside the addon; freed and wiped with the object. */
+declare const xtsBrand: unique symbol
 declare const treeBrand: unique symbol
 /** A tree being built; freed when it is collected. */
 export type NativeTree = { readonly [treeBrand]: true }
+/** Keys inside the addon; freed and wiped with the object. */
+export type NativeXts = { readonly [xtsBrand]: true }
 export type NativeEnvelope = { readonly [envelopeBrand]: true }
+
+/** Messages of envelopeRunLanes: nothing, an id hash of plaintext, the MAC of a whole object. */
+export const laneNothing = 0, laneId = 1, laneMac = 2
 
 export const adviceSequential = 2, adviceWillNeed = 3, adviceDontNeed = 4
 
@@ -63,18 +68,39 @@ export interface Native {
   /** As zlib's; missing on processors for which it would be no faster. */
   crc32?(data: Uint8Array, crc: number): number
 
-  // --- envelope.c (crypto.md §3): what crypto/keys.ts does through node:crypto, in one pass over the bytes ---
+  // --- envelope.c, hmac.c (crypto.md §3): what crypto/keys.ts does through node:crypto, at less cost ---
   /**
-   * AES-256-CTR and HMAC-SHA-256 with these keys (encKey empty: only hashing), for this thread. Keys are copied. Undefined where
-   * this Node's OpenSSL cannot be reached.
+   * AES-256-CTR and HMAC-SHA-256 with these keys (encKey empty: only hashing), for this thread. Keys are copied. `fast` false
+   * does without the processor's SHA instructions, as where there are none. Undefined where this Node's OpenSSL cannot be reached.
    */
-  makeEnvelope(encKey: Uint8Array, hmacKey: Uint8Array, idKey: Uint8Array): NativeEnvelope | undefined
+  makeEnvelope(encKey: Uint8Array, hmacKey: Uint8Array, idKey: Uint8Array, fast: boolean): NativeEnvelope | undefined
   /** HMAC-SHA-256 by the id key, 32 bytes, into the start of `into`. */
   envelopeIdHash(envelope: NativeEnvelope, data: Uint8Array, into: Uint8Array): void
   /** The object of payload head + data, at `offset` of the target; its length. */
   envelopeSeal(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
-  /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing of it is left there. */
+  /** The same, all but the MAC. */
+  envelopeEncrypt(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
+  /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing was written. */
   envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
+  /** The same of an object whose MAC was computed by envelopeRunLanes. */
+  envelopeDecrypt(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array, mac: Uint8Array): number
+  /** Two hashes side by side. To be called before the first; whatever was under way is dropped. */
+  envelopeClearLanes(envelope: NativeEnvelope): void
+  /**
+   * Goes on with the messages of two lanes (laneNothing with no bytes: that lane is idle) until at least one is finished. Bit 0 and 1 of the answer: that lane
+   * is, its hash is in the first or second 32 bytes of `into`. The other one must be given again as it was.
+   */
+  envelopeRunLanes(envelope: NativeEnvelope, first: number, firstData: Uint8Array, second: number, secondData: Uint8Array, into: Uint8Array): number
+
+  // --- blake2b.c ---
+  /** BLAKE2b-256 of head and data, without key parameter, 32 bytes to `into`. */
+  blake2b256(head: Uint8Array, data: Uint8Array, into: Uint8Array): void
+
+  // --- xts.c: crypto/file-cipher.ts ---
+  /** AES-256-XTS with a key of 64 bytes, which is copied, for this thread. Undefined where this Node's OpenSSL cannot be reached. */
+  makeXts(key: Uint8Array): NativeXts | undefined
+  /** All of `from`, which stands at `position` of file number `file`, to the start of `to`; both multiples of 16. `open`: decrypts; blocks of zeros stay zeros. */
+  xtsCrypt(xts: NativeXts, open: boolean, file: number, position: number, from: Uint8Array, to: Uint8Array): void
 
   // --- items.c (archive.md §4) ---
   /**
@@ -83,6 +109,13 @@ export interface Native {
    * for a part.
    */
   itemReferences(stream: Uint8Array): Uint32Array
+
+  // --- release.c ---
+  /**
+   * Counts references down in the buckets of a chunks index. `references`: what itemReferences gives, behind its four words. Size and
+   * csize of those that count, then pairs: the number of a reference, and 0 if it was the last one, 1 if the index knows of none.
+   */
+  releaseReferences(buckets: Uint8Array, stream: Uint8Array, references: Uint32Array, parts: boolean): Float64Array
 
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
   readDirectory(path: Uint8Array, want: number): DirectoryListing
@@ -121,6 +154,8 @@ export interface Native {
   seekHole(fd: number, offset: number, whence: number): number
   /** sync_file_range/posix_fadvise(DONTNEED) over a range just written or read; best effort, never throws. */
   dropCache(fd: number, offset: number, length: number): void
+  /** Has the kernel begin to write a range just written to the disk; best effort, never throws. It stays in memory. */
+  startWriteback(fd: number, offset: number, length: number): void
   /** posix_fadvise(2): SEQUENTIAL 2, WILLNEED 3, DONTNEED 4; length 0 is up to the end. Never throws: it is advice. */
   advise(fd: number, offset: number, length: number, advice: number): void
   /** passwd and group by number or name, undefined if unknown. Bytes. */
@@ -139,10 +174,34 @@ export interface Native {
   /** Bytes [from, to) of the pages to `into` at `at`. */
   gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
 
+  // --- chunk_rows.c (archive.md §4) ---
+  /**
+   * Reads `count` MessagePack entries [id, size, csize] at `position` into rows of 40 bytes (engine/archive/chunk-list.ts). Returns
+   * the position after them, -1 if they are not just such entries or end early.
+   */
+  unpackChunkRows(data: Uint8Array, position: number, count: number, rows: Uint8Array): number
+
+  // --- xxh64.c, index_binding.cc: passes over index files (repository.md §5) ---
+  /** State of an XXH64 with seed 0; bytes of the caller. */
+  xxh64Begin(): Buffer
+  /** SharedArrayBuffer memory is allowed. */
+  xxh64Update(state: Buffer, data: Uint8Array): void
+  /** The hash of all that came so far; more may follow. */
+  xxh64Digest(state: Buffer): bigint
+  /**
+   * Counts whole buckets of `bucketBytes` by the uint32 at `markOffset` of each: below `deletedMark` it is used, above it empty.
+   */
+  countBuckets(buckets: Uint8Array, bucketBytes: number, markOffset: number, deletedMark: number): [used: number, empty: number]
+
   // --- tree.c: items of an archive as columns; arguments as in native/tree_binding.cc, used by fs/tree-image.ts ---
-  makeTree(uid: number, gid: number, timeNs: bigint, rootTimeNs: bigint, forcedUid: number, forcedGid: number, umask: number, numericIds: boolean, showParts: boolean): NativeTree
-  treeAdd(tree: NativeTree, bytes: Uint8Array, owner: (isGroup: boolean, name: Buffer) => number | undefined, acl: (text: Buffer) => Buffer | undefined, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
-  treeFinish(tree: NativeTree, layout: Float64Array): ArrayBuffer
+  makeTree(showParts: boolean): NativeTree
+  treeAdd(tree: NativeTree, bytes: Uint8Array, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
+  treeLayout(tree: NativeTree, layout: Float64Array): void
+  treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void
+
+  // --- lz4.c ---
+  /** An LZ4 block, without any header, into the start of `target`; the bytes written, or -1 if it is damaged or does not fit. */
+  lz4Decode(block: Uint8Array, target: Uint8Array): number
 
   // --- kernel.c: the FUSE device ---
   eventFd(): number

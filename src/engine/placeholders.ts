@@ -73,18 +73,40 @@ function fixed(key: string): string | undefined {
   return undefined
 }
 
+interface TextSpec {
+  readonly fill: string
+  readonly align: string
+  readonly width: number
+  readonly precision: number | undefined
+}
+
+/** Specs taken apart; undefined for one that is none. A format has a handful, which are asked for in each row. */
+const specs = new Map<string, TextSpec | undefined>()
+
+function specOf(spec: string): TextSpec | undefined {
+  if (specs.has(spec)) return specs.get(spec)
+  const match = /^(?:(.)?([<>^=]))?(0)?(\d*)(?:\.(\d+))?[sd]?$/u.exec(spec)
+  let parsed: TextSpec | undefined
+  if (match) {
+    const [, fillCharacter, align, zero, width, precision] = match
+    parsed = { fill: fillCharacter ?? (zero ? '0' : ' '), align: align ?? (zero ? '>' : '<'), width: Number(width || 0), precision: precision === undefined ? undefined : Number(precision) }
+  }
+  specs.set(spec, parsed)
+  return parsed
+}
+
 /** Python's string spec: [[fill]align][0][width][.precision]. */
 export function padded(text: string, spec: string): string {
-  const match = /^(?:(.)?([<>^=]))?(0)?(\d*)(?:\.(\d+))?[sd]?$/u.exec(spec)
-  if (!match) return text
-  const [, fillCharacter, align, zero, width, precision] = match
-  const cut = precision === undefined ? text : [...text].slice(0, Number(precision)).join('')
-  if (Number(width) > maxWidth) throw new CommandError(`A width of ${width} is too large: at most ${maxWidth} are allowed.`)
-  const missing = Number(width || 0) - [...cut].length
+  const parsed = specOf(spec)
+  if (!parsed) return text
+  const { fill, align, width, precision } = parsed
+  const cut = precision === undefined ? text : [...text].slice(0, precision).join('')
+  if (width > maxWidth) throw new CommandError(`A width of ${width} is too large: at most ${maxWidth} are allowed.`)
+  const missing = width - (surrogate.test(cut) ? [...cut].length : cut.length)
   if (missing <= 0) return cut
-  const fill = fillCharacter ?? (zero ? '0' : ' ')
-  const side = align ?? (zero ? '>' : '<')
-  if (side === '<') return cut + fill.repeat(missing)
-  if (side === '^') return fill.repeat(Math.floor(missing / 2)) + cut + fill.repeat(Math.ceil(missing / 2))
+  if (align === '<') return cut + fill.repeat(missing)
+  if (align === '^') return fill.repeat(Math.floor(missing / 2)) + cut + fill.repeat(Math.ceil(missing / 2))
   return fill.repeat(missing) + cut
 }
+
+const surrogate = /[\ud800-\udfff]/

@@ -38,6 +38,13 @@ export function bytesOf(byteString: string): Buffer {
   return Buffer.from(byteString, 'latin1')
 }
 
+const ascii = /^[\x00-\x7f]*$/
+
+/** shownText of a byte string. */
+export function shownByteString(byteString: string): string {
+  return ascii.test(byteString) ? byteString : shownText(bytesOf(byteString))
+}
+
 /** A Buffer over the same memory. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)

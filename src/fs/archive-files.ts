@@ -50,6 +50,7 @@ export class ArchiveFiles implements Subtree {
   #tree: ArchiveTree | undefined
   #head: ArchiveHead | undefined
   #treeWaiters: ((error: Errno | undefined) => void)[] | undefined
+  #chunkWaiters: { readonly tree: ArchiveTree; readonly waiters: ((error: Errno | undefined, tree: ArchiveTree | undefined) => void)[] } | undefined
   #headWaiters: ((error: Errno | undefined) => void)[] | undefined
 
   /** `parentIno` is the directory above the archive's root: the mount's root, or the archive's root itself. */
@@ -71,9 +72,9 @@ export class ArchiveFiles implements Subtree {
     this.#head = undefined
   }
 
-  /** Runs `work` with the tree, now or when it is loaded. */
+  /** Runs `work` with the whole tree, chunk rows included, now or when it is loaded. */
   withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    return this.#withTree(call, work)
+    return this.#withChunks(call, work)
   }
 
   /** Memory of the tree, 0 while there is none. */
@@ -149,7 +150,7 @@ export class ArchiveFiles implements Subtree {
   open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
     if ((flags & (accessMode | truncate)) !== 0) return Errno.EROFS
     const row = this.#row(ino)
-    return this.#withTree(call, (tree) => {
+    return this.#withChunks(call, (tree) => {
       if (!tree.has(row) || !tree.isRegular(row)) return Errno.EINVAL
       if (tree.isDamaged(row) && !this.#context.view.allowDamagedFiles) {
         this.#context.client.write('warning', 'borg.fuse',
@@ -201,11 +202,11 @@ export class ArchiveFiles implements Subtree {
       }, own)
     }
     this.lastUse = ++useCount
-    if (this.#tree) return made(this.#tree, call)
-    const { uid, gid, pid } = call
+    if (this.#tree?.hasChunks) return made(this.#tree, call)
+    const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
-    this.#whenTree((error) => {
-      const late = error ?? made(this.#tree!, { uid, gid, pid, defer: () => answer })
+    this.#whenChunks((error, tree) => {
+      const late = error ?? made(tree!, { uid, gid, pid, umask, defer: () => answer })
       if (late !== LATER) answer(late)
     })
     return LATER
@@ -237,9 +238,11 @@ export class ArchiveFiles implements Subtree {
       return LATER
     }
     const kept = this.#tree ? name : Buffer.from(name)
+    if (text === 'user.borgfs.chunks') {
+      return this.#withChunks(call, tree => (!tree.has(row) ? Errno.ESTALE : tree.isRegular(row) ? chunkLines(tree, row) : Errno.ENODATA))
+    }
     return this.#withTree(call, (tree) => {
       if (!tree.has(row)) return Errno.ESTALE
-      if (text === 'user.borgfs.chunks') return tree.isRegular(row) ? chunkLines(tree, row) : Errno.ENODATA
       return tree.xattr(row, kept) ?? Errno.ENODATA
     })
   }
@@ -321,6 +324,44 @@ export class ArchiveFiles implements Subtree {
       answer(error ?? work(this.#tree!))
     })
     return LATER
+  }
+
+  #withChunks<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
+    this.lastUse = ++useCount
+    if (this.#tree?.hasChunks) return work(this.#tree)
+    const answer = call.defer()
+    this.#whenChunks((error, tree) => answer(error ?? work(tree!)))
+    return LATER
+  }
+
+  /** The tree with its chunk rows, which a kept one leaves for later. */
+  #whenChunks(done: (error: Errno | undefined, tree: ArchiveTree | undefined) => void): void {
+    const tree = this.#tree
+    if (!tree) {
+      this.#whenTree((error) => {
+        if (error) done(error, undefined)
+        else this.#whenChunks(done)
+      })
+      return
+    }
+    if (tree.hasChunks) return done(undefined, tree)
+    // A tree that was dropped meanwhile still gets what was asked for it.
+    if (this.#chunkWaiters?.tree === tree) {
+      this.#chunkWaiters.waiters.push(done)
+      return
+    }
+    const waiters = [done]
+    this.#chunkWaiters = { tree, waiters }
+    this.#context.client.request({ kind: 'tree-chunks', archive: this.info.id }, (error, chunks) => {
+      if (this.#chunkWaiters?.tree === tree) this.#chunkWaiters = undefined
+      let errno = error && this.#failed(error)
+      if (!error) {
+        if (chunks.length === tree.chunkBytes) tree.setChunks(chunks)
+        else errno = this.#failed({ code: 'EIO', msgid: undefined, message: 'its chunks are not those of its files' })
+      }
+      for (const waiter of waiters) waiter(errno, tree)
+      if (!errno) this.#context.treeLoaded(this)
+    })
   }
 
   #whenHead(done: (error: Errno | undefined) => void): void {

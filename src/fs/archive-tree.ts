@@ -1,5 +1,6 @@
 /** The files of one archive by row, read-only. Rows and inode numbers: `base + row`. Attributes are made on demand. */
-import { type ArchiveTreeData, chunkRowBytes, columnBytes, findSlot, noRow, rowDamaged, rowReplaced } from './tree-columns.js'
+import { aclBinary, accessAclName, defaultAclName, isExtendedAcl } from '../engine/platform/acl.js'
+import { aclAccessKind, aclDefaultKind, type ArchiveTreeData, chunkRowBytes, columnBytes, findSlot, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied } from './tree-columns.js'
 import type { Attr, Ino } from './types.js'
 
 export type { ArchiveTreeData } from './tree-columns.js'
@@ -11,15 +12,34 @@ export class ArchiveTree {
   readonly #columns: ArchiveTreeData
   readonly #names: Buffer
   readonly #blobs: Buffer
-  readonly #chunkView: DataView
+  readonly #aclXattr: AclXattr
+  #chunks: Uint8Array = noChunks
+  #chunkView: DataView = new DataView(noChunks.buffer)
 
-  /** `base` is the inode number of the archive's root. */
-  constructor(columns: ArchiveTreeData, base: Ino) {
+  /** `base` is the inode number of the archive's root. `aclXattr` gives a stored ACL the form of its xattr, where it can be read. */
+  constructor(columns: ArchiveTreeData, base: Ino, aclXattr: AclXattr = text => aclBinary(text, columns.numericIds)) {
     this.base = base
     this.#columns = columns
     this.#names = Buffer.from(columns.names.buffer, columns.names.byteOffset, columns.names.length)
     this.#blobs = Buffer.from(columns.blobs.buffer, columns.blobs.byteOffset, columns.blobs.length)
-    this.#chunkView = new DataView(columns.chunks.buffer, columns.chunks.byteOffset, columns.chunks.length)
+    this.#aclXattr = aclXattr
+    if (columns.chunks) this.setChunks(columns.chunks)
+  }
+
+  /** False: what files consist of is not loaded yet, and nothing about chunks but their count may be asked. */
+  get hasChunks(): boolean {
+    return this.#chunks.length === this.chunkBytes
+  }
+
+  /** Of all chunk rows. */
+  get chunkBytes(): number {
+    return this.#columns.chunkCount * chunkRowBytes
+  }
+
+  setChunks(chunks: Uint8Array): void {
+    if (chunks.length !== this.chunkBytes) throw new Error('chunks of another tree')
+    this.#chunks = chunks
+    this.#chunkView = new DataView(chunks.buffer, chunks.byteOffset, chunks.length)
   }
 
   get rowCount(): number {
@@ -28,7 +48,7 @@ export class ArchiveTree {
 
   /** Memory of the columns. */
   get byteLength(): number {
-    return columnBytes(this.#columns)
+    return columnBytes(this.#columns) + (this.#columns.chunks ? 0 : this.#chunks.length)
   }
 
   /** True if there is such a row. */
@@ -40,23 +60,27 @@ export class ArchiveTree {
   lookup(parent: number, name: Uint8Array): number {
     const slot = findSlot(this.#columns, parent, name, 0, name.length)
     const found = this.#columns.slots[slot]!
-    return found === 0 ? -1 : this.#columns.target[found - 1]!
+    return found === 0 ? -1 : this.targetOf(found - 1)
   }
 
   isDirectory(row: number): boolean {
-    return (this.#columns.mode[row]! & typeMask) === directoryType
+    return (this.mode(row) & typeMask) === directoryType
   }
 
   isRegular(row: number): boolean {
-    return (this.#columns.mode[row]! & typeMask) === regularType
+    return (this.mode(row) & typeMask) === regularType
   }
 
   isSymlink(row: number): boolean {
-    return (this.#columns.mode[row]! & typeMask) === symlinkType
+    return (this.mode(row) & typeMask) === symlinkType
   }
 
   isDamaged(row: number): boolean {
     return (this.#columns.flags[row]! & rowDamaged) !== 0
+  }
+
+  mode(row: number): number {
+    return this.#columns.modes[this.#columns.access[row]!]!
   }
 
   size(row: number): number {
@@ -66,19 +90,24 @@ export class ArchiveTree {
   attr(row: number): Attr {
     const columns = this.#columns
     const size = columns.size[row]!
-    const mtimeNs = columns.mtimeNs[row]!
+    const flags = columns.flags[row]!
+    const access = columns.access[row]!
+    const mode = columns.modes[access]!
+    const type = mode & typeMask
+    const suppliedNs = (flags & rowSupplied) === 0 ? undefined : row === 0 ? columns.rootTimeNs : columns.suppliedTimeNs
+    const mtimeNs = suppliedNs ?? columns.mtimeNs[row]!
     return {
       ino: this.base + row,
       size,
       blocks: Math.ceil(size / 512),
-      mode: columns.mode[row]!,
-      nlink: columns.nlink[row]!,
-      uid: columns.uid[row]!,
-      gid: columns.gid[row]!,
-      rdev: columns.rdev[row]!,
-      atimeNs: columns.atimeNs.length > 0 ? columns.atimeNs[row]! : mtimeNs,
+      mode,
+      nlink: (flags & rowLinked) === 0 ? 1 : columns.linkedCount[indexOf(columns.linkedRow, row)]!,
+      uid: columns.uids[access]!,
+      gid: columns.gids[access]!,
+      rdev: type === regularType || type === directoryType || type === symlinkType ? 0 : columns.first[row]!,
+      atimeNs: suppliedNs ?? (columns.atimeNs.length > 0 ? columns.atimeNs[row]! : mtimeNs),
       mtimeNs,
-      ctimeNs: columns.ctimeNs[row]!,
+      ctimeNs: suppliedNs ?? columns.ctimeNs[row]!,
       blksize: 512,
     }
   }
@@ -90,7 +119,7 @@ export class ArchiveTree {
 
   /** First child in archive order, noRow (0) if none. Replaced items are passed over. */
   firstChild(row: number): number {
-    return this.#shown(this.#columns.firstChild[row]!)
+    return this.#shown(this.isDirectory(row) ? this.#columns.first[row]! : noRow)
   }
 
   nextSibling(row: number): number {
@@ -105,7 +134,7 @@ export class ArchiveTree {
 
   /** Attributes of a name row belong to its target. */
   targetOf(row: number): number {
-    return this.#columns.target[row]!
+    return (this.#columns.flags[row]! & rowLink) === 0 ? row : this.#columns.first[row]!
   }
 
   /** Path from the archive's root, bytes; empty for the root. */
@@ -119,22 +148,22 @@ export class ArchiveTree {
   }
 
   linkTarget(row: number): Buffer {
-    const start = this.#columns.contentStart[row]!
-    return this.#blobs.subarray(start, start + this.#columns.contentCount[row]!)
+    const start = this.#columns.first[row]!
+    return this.#blobs.subarray(start, start + this.#columns.count[row]!)
   }
 
   chunkCount(row: number): number {
-    return this.isRegular(row) ? this.#columns.contentCount[row]! : 0
+    return this.isRegular(row) ? this.#columns.count[row]! : 0
   }
 
   /** Index of the file's first chunk in the tree's chunk rows. */
   chunkStart(row: number): number {
-    return this.#columns.contentStart[row]!
+    return this.#columns.first[row]!
   }
 
   /** Id of a chunk row: memory of the tree. */
   chunkId(chunk: number): Uint8Array {
-    return this.#columns.chunks.subarray(chunk * chunkRowBytes, chunk * chunkRowBytes + 32)
+    return this.#chunks.subarray(chunk * chunkRowBytes, chunk * chunkRowBytes + 32)
   }
 
   chunkSize(chunk: number): number {
@@ -146,16 +175,24 @@ export class ArchiveTree {
     return this.#chunkView.getUint32(chunk * chunkRowBytes + 36, true)
   }
 
-  /** Extended attributes with their values: memory of the tree. */
+  /** Extended attributes with their values: memory of the tree, but for ACLs, whose names are looked up here and now. */
   *xattrs(row: number): Generator<[name: Buffer, value: Buffer]> {
-    const index = this.#xattrIndex(row)
+    const index = indexOf(this.#columns.xattrRow, row)
     if (index < 0) return
     let at = this.#columns.xattrStart[index]!
     const end = this.#columns.xattrEnd[index]!
     while (at < end) {
-      const nameEnd = at + 2 + this.#blobs.readUInt16LE(at)
+      const kind = this.#blobs.readUInt16LE(at)
+      const isAcl = kind === aclAccessKind || kind === aclDefaultKind
+      const nameEnd = isAcl ? at + 2 : at + 2 + kind
       const valueEnd = nameEnd + 4 + this.#blobs.readUInt32LE(nameEnd)
-      yield [this.#blobs.subarray(at + 2, nameEnd), this.#blobs.subarray(nameEnd + 4, valueEnd)]
+      const value = this.#blobs.subarray(nameEnd + 4, valueEnd)
+      if (!isAcl) yield [this.#blobs.subarray(at + 2, nameEnd), value]
+      else {
+        const acl = this.#aclXattr(value)
+        // Borg stores the three plain entries beside a default ACL; file systems keep those in the mode alone.
+        if (acl && (kind === aclDefaultKind || isExtendedAcl(acl))) yield [kind === aclDefaultKind ? aclDefaultName : aclAccessName, acl]
+      }
       at = valueEnd
     }
   }
@@ -169,18 +206,21 @@ export class ArchiveTree {
     while (row !== noRow && (this.#columns.flags[row]! & rowReplaced) !== 0) row = this.#columns.nextSibling[row]!
     return row
   }
-
-  /** Position of the row in xattrRow, -1 if it has none. */
-  #xattrIndex(row: number): number {
-    const rows = this.#columns.xattrRow
-    let low = 0, high = rows.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (rows[middle]! < row) low = middle + 1
-      else high = middle
-    }
-    return low < rows.length && rows[low] === row ? low : -1
-  }
 }
 
+type AclXattr = (text: Buffer) => Buffer | undefined
+
 const slash = Buffer.from('/')
+const noChunks = new Uint8Array(0)
+const aclAccessName = Buffer.from(accessAclName), aclDefaultName = Buffer.from(defaultAclName)
+
+/** Where the row stands among ascending ones, -1 if it does not. */
+function indexOf(rows: Uint32Array, row: number): number {
+  let low = 0, high = rows.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (rows[middle]! < row) low = middle + 1
+    else high = middle
+  }
+  return low < rows.length && rows[low] === row ? low : -1
+}

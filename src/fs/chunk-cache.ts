@@ -11,8 +11,13 @@ import type { ChunksReply, ChunksRequest, WireError } from './engine-port.js'
 export const pageBytes = 64 * 1024
 /** In ChunksRequest.pages: the slab had no room, the chunk comes in the reply's data. */
 export const noPage = 0xffffffff
-/** One request carries at most so much of small chunks. A long chunk is a request of its own, so that it is answered as soon as it is there. */
+/** One request carries at most so much of small chunks. */
 const maxBatchBytes = 1024 * 1024
+/**
+ * A long chunk that somebody waits for is a request of its own, so that it is answered as soon as it is there. Of those that are only
+ * expected to be wanted, so many go together: what a worker hashes side by side costs it less.
+ */
+const longTogether = 2
 const maxBatchCount = 256
 /** What an entry costs beside its bytes. */
 const entryOverhead = 256
@@ -46,6 +51,7 @@ export class ChunkCache {
   readonly #freePages: Uint32Array
   #freeCount: number
   #batch: Load[] = []
+  readonly #longs: Load[] = []
   /** What `view` gave out, and what of it the cache dropped since. */
   readonly #held = new Set<CachedChunk>()
   readonly #heldGone: CachedChunk[] = []
@@ -108,8 +114,10 @@ export class ChunkCache {
     } else {
       load = { key, id, size, waiters: waiter ? [waiter] : [], pages: undefined }
       this.#loading.set(key, load)
-      if (size > pageBytes) this.#send([load])
-      else {
+      if (size > pageBytes) {
+        if (waiter) this.#send([load])
+        else if (this.#longs.push(load) === longTogether) this.#send(this.#longs.splice(0))
+      } else {
         if (this.#batchBytes + size > maxBatchBytes || this.#batch.length === maxBatchCount) this.flush()
         this.#batch.push(load)
         this.#batchBytes += size
@@ -119,6 +127,7 @@ export class ChunkCache {
 
   /** Sends what was requested. */
   flush(): void {
+    if (this.#longs.length > 0) this.#send(this.#longs.splice(0))
     if (this.#batch.length === 0) return
     const batch = this.#batch
     this.#batch = []
@@ -171,15 +180,15 @@ export class ChunkCache {
   #send(loads: readonly Load[]): void {
     const ids = new Uint8Array(loads.length * 32)
     const sizes = new Uint32Array(loads.length)
-    let pages: Uint32Array = noPages
     loads.forEach((load, index) => {
       ids.set(load.id, index * 32)
       sizes[index] = load.size
-      if (load.size > pageBytes) {
-        load.pages = this.#allot(Math.ceil(load.size / pageBytes))
-        pages = load.pages ?? noRoom
-      }
     })
+    const pages = this.#pagesFor(loads)
+    if (!pages) {
+      for (const load of loads) this.#send([load])
+      return
+    }
     const urgent = loads.some((load) => load.waiters.length > 0)
     this.#load({ kind: 'chunks', ids, sizes, pages, urgent }, (error, reply) => this.#arrived(loads, error, reply))
   }
@@ -213,6 +222,18 @@ export class ChunkCache {
         if (this.#cached.peek(load.key) !== chunk) this.#gone(chunk)
       }
     })
+  }
+
+  /** Pages for long loads, which they remember; none for short ones. undefined if all together find no room, but one might. */
+  #pagesFor(loads: readonly Load[]): Uint32Array | undefined {
+    if (loads[0]!.size <= pageBytes) return noPages
+    const counts = loads.map(({ size }) => Math.ceil(size / pageBytes))
+    const total = counts.reduce((sum, count) => sum + count, 0)
+    const pages = this.#allot(total)
+    if (!pages) return loads.length > 1 ? undefined : noRoom
+    let at = 0
+    for (const [index, load] of loads.entries()) load.pages = pages.slice(at, (at += counts[index]!))
+    return pages
   }
 
   /** Pages for a load, at the cost of the least recently used; undefined if even that is not enough. */

@@ -17,8 +17,13 @@ export interface Call<T> {
   readonly uid: number
   readonly gid: number
   readonly pid: number
-  /** With `killsPrivileges`: this write, truncation or open drops set-user-id, and set-group-id of group-executable files. */
+  /**
+   * With `killsPrivileges`: this write, truncation or open drops set-user-id, and set-group-id of group-executable files. Of an access
+   * ACL that is set: it drops set-group-id, for the asker is not in the group.
+   */
   readonly killSetId?: boolean
+  /** With `appliesUmask`, of what makes something: the permissions that it does not get, unless a default ACL says what it gets. */
+  readonly umask?: number
   defer(): (answer: T | Errno) => void
 }
 
@@ -52,6 +57,8 @@ export interface FsCore {
    * bits where `call.killSetId` says so. Else the kernel does, at the price of a getxattr before each write.
    */
   readonly killsPrivileges?: boolean
+  /** The core itself takes `call.umask` off the modes of new files. Else the kernel does, where a default ACL should have its place too. */
+  readonly appliesUmask?: boolean
   /** An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for entryTtlMs. */
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** The kernel dropped `count` references it got by entries. Never answered. */

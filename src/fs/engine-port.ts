@@ -142,6 +142,8 @@ export type EngineRequest =
   /** `archive` is ArchiveInfo.id. */
   | { readonly kind: 'head'; readonly archive: string }
   | { readonly kind: 'tree'; readonly archive: string }
+  /** Chunk rows of a tree that came without. */
+  | { readonly kind: 'tree-chunks'; readonly archive: string }
   | ArchiveChangeRequest
   /** Stored bytes that only this archive refers to; costs a pass over all archives. */
   | { readonly kind: 'deduplicated-size'; readonly archive: string }
@@ -157,6 +159,7 @@ export interface EngineReplies {
   start: undefined
   head: ArchiveHead
   tree: ArchiveTreeData
+  'tree-chunks': Uint8Array
   'change-archive': ArchiveChangeReply
   'deduplicated-size': number
   chunks: ChunksReply

@@ -11,7 +11,7 @@ import { type CachedChunk, type ChunkCache, pageBytes } from './chunk-cache.js'
 import { type Answer, type Call, LATER, type ReadAnswer, type ReadBytes } from './core.js'
 import type { WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
-import { type FileSequence, reorderBytes, SequentialRead } from './read-ahead.js'
+import { type FileSequence, maxWindow, reorderBytes, SequentialRead } from './read-ahead.js'
 import type { Errno } from './types.js'
 
 /** Prefetches stop while so many loads are under way: they must not stand before what somebody waits for. */
@@ -185,10 +185,25 @@ export class FileReader {
     if (window > 0) {
       const start = tree.chunkStart(row)
       for (const end = file.chunkAt(Math.max(0, offset - reorderBytes)); file.passedChunks < end; file.passedChunks++) this.#cache.passed(tree.chunkId(start + file.passedChunks))
-      const end = Math.min(tree.chunkCount(row), last + 1 + window)
-      for (let index = last + 1; index < end; index++) want(start + index)
+      const end = this.#windowEnd(file, last + 1, Math.min(tree.chunkCount(row), last + 1 + window))
+      // Long chunks are loaded by pairs, so a full window waits until it lacks two of them.
+      const waits = end - last - 1 === maxWindow && end < tree.chunkCount(row) && this.#lacking(tree, start + last + 1, start + end) === 1
+      if (!waits) for (let index = last + 1; index < end; index++) want(start + index)
       if (end === tree.chunkCount(row)) file.files.note(tree, row, want)
     }
+  }
+
+  /** Chunks [from, to) of a file, or fewer: what is read ahead must not drive out what else was, in a small cache. */
+  #windowEnd({ sums }: OpenFile, from: number, to: number): number {
+    while (to > from + 1 && sums[to]! - sums[from]! > this.#cache.maxBytes / 2) to--
+    return to
+  }
+
+  /** How many chunk rows of [from, to) are neither here nor on their way. */
+  #lacking(tree: ArchiveTree, from: number, to: number): number {
+    let count = 0
+    for (let chunk = from; chunk < to; chunk++) if (!this.#cache.knows(tree.chunkId(chunk))) count++
+    return count
   }
 
   #failed(file: OpenFile, id: Uint8Array, error: WireError): Errno {

@@ -23,6 +23,7 @@ export interface MountSource {
   reload(): Promise<void>
   head(archive: string): Promise<ArchiveHead>
   tree(archive: string): Promise<ArchiveTreeData>
+  treeChunks(archive: string): Promise<Uint8Array>
   deduplicatedSize(archive: string): Promise<number>
   /** Never rejects for single chunks: those are failures in the reply. */
   chunks(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply>
@@ -116,7 +117,7 @@ export class MountService {
     try {
       const value = await this.#value(request, progress => this.#closed || channel.post({ type: 'progress', id, progress }))
       if (this.#closed) return
-      const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : request.kind === 'tree' ? treeMemory(value as ArchiveTreeData) : undefined
+      const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : undefined
       channel.post({ type: 'reply', id, value: request.kind === 'commit' || request.kind === 'change-archive' ? this.#withArchives(value as CommitReply | ArchiveChangeReply) : value }, transfer)
     } catch (error) {
       if (!this.#closed) channel.post({ type: 'error', id, error: wireError(error) })
@@ -131,6 +132,7 @@ export class MountService {
         return undefined
       case 'head': return this.lease.reading(() => source.head(request.archive))
       case 'tree': return this.lease.reading(() => source.tree(request.archive))
+      case 'tree-chunks': return this.lease.reading(() => source.treeChunks(request.archive))
       case 'deduplicated-size': return this.lease.reading(() => source.deduplicatedSize(request.archive))
       case 'chunks': {
         const slab = this.#slab
@@ -185,11 +187,6 @@ async function syncFolder(folder: string): Promise<void> {
 
 function listKey(archives: readonly ArchiveInfo[]): string {
   return archives.map((info) => `${info.id} ${Buffer.from(info.name).toString('latin1')}`).join('\n')
-}
-
-/** A tree in one piece changes hands; one in shared memory need not. */
-function treeMemory({ names: { buffer } }: ArchiveTreeData): ArrayBuffer[] | undefined {
-  return buffer instanceof ArrayBuffer ? [buffer] : undefined
 }
 
 /** The memory of a reply if it is its own and can change hands. */

@@ -78,7 +78,7 @@ export class MountSession implements RunningMount {
     })
     worker.ref()
     port.ref()
-    port.postMessage({ fd: attachment.fd, wakeFd, view: options.view, parts: options.parts, onlyUid: options.onlyUid } satisfies FuseThreadData)
+    port.postMessage({ fd: attachment.fd, wakeFd, view: options.view, parts: options.parts, onlyUid: options.onlyUid, checksAcls: options.mount.defaultPermissions } satisfies FuseThreadData)
     let serving: (() => void) | undefined
     const started = new Promise<void>((resolve, reject) => {
       serving = resolve

@@ -1,6 +1,7 @@
 /**
  * When the mount holds the repository's lock (incoming.md §7). Shared while something is read, and let go after 10 idle
- * seconds, so that a mounted drive does not keep other clients waiting; coming back it looks whether they committed.
+ * seconds, or at once when another client asks for it, so that a mounted drive does not keep other clients waiting; coming back
+ * it looks whether they committed.
  * While another client holds the exclusive lock, reading goes on without one: every object is verified as always, and what
  * cannot be found is looked for again after a refresh.
  */
@@ -15,11 +16,15 @@ export interface LockableRepository {
   lastTransaction(): Promise<number>
   /** HOST@PID of others who have a lock; the one with the exclusive lock first. */
   otherHolders?(): string[]
+  /** Calls `touched` whenever somebody, this process included, takes or tries the lock, until the function that it returns is called. */
+  watchLock?(touched: () => void): () => void
 }
 
 const idleMs = 10_000
 /** After a vain try for the shared lock, reads go on without it for so long. */
 const retryMs = 1_000
+/** Touches of the lock that follow this process' own by less are taken for its own. */
+const ownTouchMs = 150
 /** So often whoever waits for the exclusive lock hears who has it. */
 const tellMs = 200
 
@@ -39,6 +44,10 @@ export class RepositoryLease {
   /** Somebody waits for the exclusive lock, perhaps long: who reads does not stand behind. */
   #claimed = false
   #seen = -2
+  /** Another client tried the lock while something was read: it goes when that is done. */
+  #wanted = false
+  #ownTouch = -Infinity
+  readonly #unwatch: (() => void) | undefined
 
   /** `locked`: the repository was opened with the shared lock. `hold`: keep it until `close`, as Borg's mount does. */
   constructor(repository: LockableRepository, options: { locked: boolean; hold: boolean; log: Log; changed(): Promise<void> }) {
@@ -47,6 +56,8 @@ export class RepositoryLease {
     this.#hold = options.hold
     this.#log = options.log
     this.#changed = options.changed
+    if (options.locked) this.#touched()
+    this.#unwatch = options.hold ? undefined : repository.watchLock?.(() => this.#asked())
     this.#rest()
   }
 
@@ -75,6 +86,7 @@ export class RepositoryLease {
       try {
         try {
           await this.#repository.acquireLock('exclusive', waitMs)
+          this.#touched()
         } catch (error) {
           waiting?.(this.#repository.otherHolders?.()[0])
           throw error
@@ -88,6 +100,7 @@ export class RepositoryLease {
         this.#claimed = false
         if (this.#state === 'exclusive') {
           await this.#repository.acquireLock('shared', 0)
+          this.#touched()
           this.#state = 'shared'
           this.#seen = await this.#repository.lastTransaction()
         }
@@ -112,6 +125,7 @@ export class RepositoryLease {
   close(): Promise<void> {
     return this.#enqueue(async () => {
       this.#closed = true
+      this.#unwatch?.()
       clearTimeout(this.#idle)
       this.#release()
     })
@@ -121,7 +135,9 @@ export class RepositoryLease {
     if (this.#state !== 'none' || this.#closed || performance.now() < this.#noTryBefore) return
     try {
       await this.#repository.acquireLock('shared', 0)
+      this.#touched()
       this.#state = 'shared'
+      this.#wanted = false
     } catch (error) {
       if (!(error instanceof BorgError) || !error.msgid.startsWith('Lock')) throw error
       this.#noTryBefore = performance.now() + retryMs
@@ -143,8 +159,19 @@ export class RepositoryLease {
       void this.#enqueue(async () => {
         if (this.#users === 0) this.#release()
       }).catch((error: unknown) => this.#log.write('warning', 'borg.fuse', `The lock could not be released: ${messageOf(error)}`))
-    }, idleMs)
+    }, this.#wanted ? 0 : idleMs)
     this.#idle.unref()
+  }
+
+  #touched(): void {
+    this.#ownTouch = performance.now()
+  }
+
+  /** Borg tries the lock, waits a second and tries again: by then it should be free. */
+  #asked(): void {
+    if (performance.now() - this.#ownTouch < ownTouchMs) return
+    this.#wanted = true
+    this.#rest()
   }
 
   /**
@@ -159,7 +186,9 @@ export class RepositoryLease {
   #release(): void {
     if (this.#state === 'none') return
     this.#state = 'none'
+    this.#wanted = false
     this.#repository.releaseLock()
+    this.#touched()
   }
 
   /** One after the other; a failure is the caller's and stops nobody behind it. */

@@ -2,19 +2,20 @@
  * What a mount shows of an opened repository, from the engine's rooms: the archive list, trees, chunks. The manifest is the one
  * last loaded; a change by another client makes a new one (`reload`), which whoever commits must use (`opened`).
  */
+import { createHash } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { statfs } from 'node:fs/promises'
 import type { Item } from '../engine/archive/item.js'
 import { ArchiveReader } from '../engine/archive/archive-reader.js'
 import type { ArchiveMetadata } from '../engine/archive/archive-metadata.js'
 import { type ArchiveInfo as ManifestEntry, Manifest } from '../engine/archive/manifest.js'
 import { parseTimestamp } from '../engine/archive/timestamps.js'
-import { IntegrityError } from '../engine/errors.js'
+import { IntegrityError, messageOf } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
 import type { Log } from '../engine/log.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
 import { collectArchiveNumbers } from '../engine/operations/statistics.js'
 import type { ClientCache } from '../engine/cache/client-cache.js'
-import { aclBinary } from '../engine/platform/acl.js'
 import { groupIdOf, userIdOf } from '../engine/platform/owner.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
 import { ChunkReader } from '../engine/store/chunk-reader.js'
@@ -25,18 +26,25 @@ import type { ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest } from './eng
 import { Errno, type StatFs } from './types.js'
 import { FsError } from './errno.js'
 import type { MountSource } from './mount-service.js'
-import { TreeBuilder, type TreeOptions } from './tree-builder.js'
+import { ArchiveTree } from './archive-tree.js'
+import type { StoredTrees } from './stored-trees.js'
+import { TreeBuilder } from './tree-builder.js'
 import type { ArchiveTreeData } from './tree-columns.js'
-import { buildTree } from './tree-image.js'
+import { buildTree, columnsOf, type TreeImage } from './tree-image.js'
+import type { ShapeOptions, ViewOptions } from './tree-options.js'
+import { shownTree } from './tree-view.js'
 import { VersionNames } from './versions.js'
 
-/** Options of the mount that decide what trees look like; the rest of TreeOptions follows from the archive. */
-export interface SourceOptions extends Omit<TreeOptions, 'rootTimeNs' | 'select' | 'sourcePath' | 'owners' | 'aclXattr'> {
+/** Options of the mount that decide what trees look like; the rest follows from the archive. */
+export interface SourceOptions extends Omit<ViewOptions, 'rootTimeNs' | 'owners'> {
+  readonly showParts: boolean
   /** Which archives, in which order; default all by time. */
   readonly choose?: ((archives: ManifestEntry[]) => ManifestEntry[]) | undefined
   /** Which items and under which path, made anew for each archive because patterns may count. */
-  readonly selection?: (() => Pick<TreeOptions, 'select' | 'sourcePath'>) | undefined
+  readonly selection?: (() => Pick<ShapeOptions, 'select' | 'sourcePath'>) | undefined
   readonly log: Log
+  /** Where trees of whole archives are kept for later mounts. */
+  readonly trees?: StoredTrees | undefined
   /** Borg's versions view: one tree of all chosen archives, shown as if it were an archive. */
   readonly versions?: boolean
 }
@@ -91,12 +99,13 @@ export class RepositorySource implements MountSource {
     const fresh = await Manifest.load(object, objects, repository.location, 'read')
     if (fresh.timestamp < manifest.timestamp) throw new IntegrityError('the manifest is older than the one read before')
     this.#opened = { ...this.#opened, manifest: fresh }
-    this.#list()
+    this.listAgain()
   }
 
   /** To be called after the current manifest was changed in place by a commit of this process. */
   listAgain(): void {
     this.#list()
+    this.tidyTrees()
   }
 
   async head(archive: string): Promise<ArchiveHead> {
@@ -114,38 +123,91 @@ export class RepositorySource implements MountSource {
     }
     if (!root) return { facts, root: undefined }
     // Through a tree of this one item, so that owners, umask and selection are applied as they will be in the whole one.
-    const tree = new TreeBuilder(this.#treeOptions(metadata))
-    tree.add(root)
-    const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = tree.finish()
-    const mtime = mtimeNs[0]!
-    return { facts, root: { mode: mode[0]!, uid: uid[0]!, gid: gid[0]!, mtimeNs: mtime, atimeNs: atimeNs[0] ?? mtime, ctimeNs: ctimeNs[0]! } }
+    const builder = new TreeBuilder(this.#shape())
+    builder.add(root)
+    const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = new ArchiveTree(shownTree(builder.finish(), this.#view(metadata)), 0).attr(0)
+    return { facts, root: { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } }
   }
 
+  /** Its chunk rows may be missing, where they are kept: see treeChunks. */
   async tree(archive: string): Promise<ArchiveTreeData> {
     if (archive === versionsId) return this.#versionsTree()
     const reader = await this.#open(archive)
-    const { select, ...options } = this.#treeOptions(reader.metadata)
-    if (!select) return buildTree(reader.stream(this.#readAhead(reader)), options)
-    const builder = new TreeBuilder({ select, ...options })
+    const view = this.#view(reader.metadata)
+    const shape = this.#shape()
+    if (!shape.select) return shownTree(columnsOf(await this.#keptTrees?.open(archive, sourceOf(reader)) ?? await this.#build(archive, reader)), view)
+    const builder = new TreeBuilder(shape)
     await this.#addItems(builder, reader)
-    return builder.finish()
+    return shownTree(builder.finish(), view)
   }
+
+  /** Chunk rows of a tree that came without. */
+  async treeChunks(archive: string): Promise<Uint8Array> {
+    const reader = await this.#open(archive)
+    return new Uint8Array(await this.#keptTrees?.openChunks(archive, sourceOf(reader)) ?? (await this.#build(archive, reader)).chunks!)
+  }
+
+  /** Makes the tree of an archive that was just made, for the next mount, beside what else goes on. */
+  keepTree(archive: string): void {
+    if (!this.#keptTrees) return
+    const keep = async (): Promise<void> => {
+      try {
+        await this.#build(archive, await this.#open(archive))
+      } catch (error) {
+        this.#options.log.write('debug', 'borg.fuse', `The tree of archive ${archive} cannot be kept: ${messageOf(error)}`)
+      }
+    }
+    this.#keeping = this.#keeping.then(keep)
+  }
+  /** One after the other. */
+  #keeping: Promise<void> = Promise.resolve()
+
+  /** The same files under another id. */
+  renameTree(from: string, to: string): void {
+    this.#keptTrees?.rename(from, to)
+  }
+
+  /** Drops what is kept of archives that are gone. */
+  tidyTrees(): void {
+    this.#options.trees?.tidy(new Set(Array.from(this.#opened.manifest.archives.values(), ({ id }) => idHex(id))))
+  }
+
+  /** Resolves when nothing is being kept any more. */
+  async settled(): Promise<void> {
+    await this.#keeping
+    await Promise.all(this.#saving)
+  }
+
+  /** Part items change the tree; nobody wants them often. */
+  get #keptTrees(): StoredTrees | undefined {
+    return this.#options.showParts || !this.#options.trees?.inUse ? undefined : this.#options.trees
+  }
+
+  async #build(archive: string, reader: ArchiveReader): Promise<TreeImage> {
+    const tree = await buildTree(reader.stream(this.#readAhead(reader), { borrowed: true }), this.#options)
+    // What is left out is said in the log, each time.
+    const trees = tree.complete ? this.#keptTrees : undefined
+    if (trees) {
+      // Whoever waits for the tree goes on first.
+      const saving: Promise<void> = pause(afterwardsMs).then(() => trees.save(archive, sourceOf(reader), tree)).finally(() => this.#saving.delete(saving))
+      this.#saving.add(saving)
+    }
+    return tree
+  }
+  readonly #saving = new Set<Promise<void>>()
 
   /** Archives in the order in which they were chosen, by which versions are numbered. */
   async #versionsTree(): Promise<ArchiveTreeData> {
-    const { selection, ...options } = this.#options
+    const { selection, showParts, log, timeNs } = this.#options
     const names = new VersionNames()
-    let current: Required<Pick<TreeOptions, 'select' | 'sourcePath'>> | undefined
-    const builder = new TreeBuilder({
-      ...options, rootTimeNs: options.timeNs, owners: { user: userIdOf, group: groupIdOf }, aclXattr: (text) => aclBinary(text, options.numericIds),
-      select: (item) => current!.select!(item), sourcePath: (source) => current!.sourcePath!(source),
-    })
+    let current: Required<Pick<ShapeOptions, 'select' | 'sourcePath'>> | undefined
+    const builder = new TreeBuilder({ showParts, log, select: item => current!.select!(item), sourcePath: source => current!.sourcePath!(source) })
     for (const id of this.#byId.keys()) {
       // Patterns may count, so each archive has its own.
       current = names.over(selection?.()) as typeof current
       await this.#addItems(builder, await this.#open(id))
     }
-    return builder.finish()
+    return shownTree(builder.finish(), this.#viewAt(timeNs))
   }
 
   async #addItems(builder: TreeBuilder, reader: ArchiveReader): Promise<void> {
@@ -194,13 +256,17 @@ export class RepositorySource implements MountSource {
     return { blocks, bfree, bavail, files, ffree, bsize, frsize: bsize, namelen: 255 }
   }
 
-  #treeOptions(metadata: ArchiveMetadata): TreeOptions {
-    const { selection, ...options } = this.#options
-    return {
-      ...options, ...selection?.(), rootTimeNs: timeNs(metadata.time),
-      owners: { user: userIdOf, group: groupIdOf },
-      aclXattr: (text) => aclBinary(text, options.numericIds),
-    }
+  #shape(): ShapeOptions {
+    const { selection, showParts, log } = this.#options
+    return { showParts, log, ...selection?.() }
+  }
+
+  #view(metadata: ArchiveMetadata): ViewOptions {
+    return this.#viewAt(timeNs(metadata.time))
+  }
+
+  #viewAt(rootTimeNs: bigint): ViewOptions {
+    return { ...this.#options, rootTimeNs, owners: { user: userIdOf, group: groupIdOf } }
   }
 
   async #open(archive: string): Promise<ArchiveReader> {
@@ -223,6 +289,14 @@ export class RepositorySource implements MountSource {
 }
 
 const noBytes = Buffer.alloc(0)
+const afterwardsMs = 300
+
+/** What a tree is made from: the chunks of the item stream. */
+function sourceOf({ metadata: { items } }: ArchiveReader): string {
+  const hash = createHash('sha256')
+  for (const id of items) hash.update(id)
+  return hash.digest('hex')
+}
 
 function timeNs(text: string): bigint {
   return BigInt(parseTimestamp(text) ?? 0) * 1000n

@@ -8,21 +8,18 @@ import { ChunkList } from '../engine/archive/chunk-list.js'
 import type { Item } from '../engine/archive/item.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { BytePool, exactColumn, float64, grownColumn, int64, sharedColumn, uint32, uint8 } from './column.js'
-import { type ArchiveTreeData, chunkRowBytes, findSlot, nameHash, noRow, rowDamaged, rowReplaced, rowSupplied } from './tree-columns.js'
-import type { TreeOptions } from './tree-options.js'
-
-export type { OwnerNumbers, TreeOptions } from './tree-options.js'
+import {
+  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, maxNameBytes, nameHash, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
+} from './tree-columns.js'
+import type { ShapeOptions } from './tree-options.js'
 
 const typeMask = 0o170000, directoryType = 0o040000, regularType = 0o100000, symlinkType = 0o120000
-const aclAccessName = Buffer.from('system.posix_acl_access'), aclDefaultName = Buffer.from('system.posix_acl_default')
-/** Version 4, then owner, group and others with 8 bytes each. */
-const plainAclBytes = 4 + 3 * 8
 const slash = 0x2f, dot = 0x2e
 const maxChunkRows = 0xffffffff
 const topic = 'borg.fuse'
 
 export class TreeBuilder {
-  readonly #options: TreeOptions
+  readonly #options: ShapeOptions
   readonly #names = new BytePool(4096)
   readonly #blobs = new BytePool(256)
   #chunks = sharedColumn(uint8, 64 * chunkRowBytes)
@@ -31,24 +28,21 @@ export class TreeBuilder {
   #room = 128
   #parent = sharedColumn(uint32, this.#room)
   #nameStart = sharedColumn(uint32, this.#room + 1)
-  #firstChild = sharedColumn(uint32, this.#room)
+  #first = sharedColumn(uint32, this.#room)
+  #count = sharedColumn(uint32, this.#room)
   #nextSibling = sharedColumn(uint32, this.#room)
-  #target = sharedColumn(uint32, this.#room)
-  #mode = sharedColumn(uint32, this.#room)
-  #uid = sharedColumn(uint32, this.#room)
-  #gid = sharedColumn(uint32, this.#room)
-  #nlink = sharedColumn(uint32, this.#room)
-  #rdev = sharedColumn(uint32, this.#room)
+  #access = sharedColumn(uint32, this.#room)
   #flags = sharedColumn(uint8, this.#room)
   #size = sharedColumn(float64, this.#room)
   #mtimeNs = sharedColumn(int64, this.#room)
   #atimeNs = sharedColumn(int64, this.#room)
   #ctimeNs = sharedColumn(int64, this.#room)
-  #contentStart = sharedColumn(uint32, this.#room)
-  #contentCount = sharedColumn(uint32, this.#room)
   #slots = sharedColumn(uint32, 256)
-  /** Only while building: the last child of each directory. */
-  #lastChild: Uint32Array = new Uint32Array(this.#room)
+  readonly #owners = new BytePool(256)
+  /** Owner and mode, packed, as a byte string -> its number in #owners. */
+  readonly #accesses = new Map<string, number>()
+  /** By access. */
+  readonly #modes: number[] = []
   #anyAtime = false
   readonly #xattrs = new Map<number, readonly [start: number, end: number]>()
   /** First names of hard links that `select` left out: stored path -> their content, until a link takes it over. */
@@ -57,8 +51,10 @@ export class TreeBuilder {
   #lastDirectory: Buffer = emptyName
   #lastDirectoryRow = 0
 
-  constructor(options: TreeOptions) {
+  constructor(options: ShapeOptions) {
     this.#options = options
+    this.#newAccess(packedAccess(directoryType | 0o755, 0, 0, undefined, undefined), directoryType | 0o755)
+    this.#newAccess(packedAccess(0, 0, 0, undefined, undefined), 0)
     this.#newRow(0, emptyName, 0, 0)
     this.#supply(0)
   }
@@ -80,38 +76,52 @@ export class TreeBuilder {
   }
 
   /** The complete columns; the builder must not be used afterwards. */
-  finish(): ArchiveTreeData {
+  finish(): TreeColumns {
     const rows = this.#rows
     const xattrs = [...this.#xattrs].sort((a, b) => a[0] - b[0])
+    const linked = this.#countLinks()
     const exact = (column: Uint32Array) => exactColumn(uint32, column, rows)
     return {
       rowCount: rows,
       chunkCount: this.#chunkCount,
       parent: exact(this.#parent),
       nameStart: exactColumn(uint32, this.#nameStart, rows + 1),
-      firstChild: exact(this.#firstChild),
+      first: exact(this.#first),
+      count: exact(this.#count),
       nextSibling: exact(this.#nextSibling),
-      target: exact(this.#target),
-      mode: exact(this.#mode),
-      uid: exact(this.#uid),
-      gid: exact(this.#gid),
-      nlink: exact(this.#nlink),
-      rdev: exact(this.#rdev),
+      access: this.#modes.length <= 0x10000 ? Uint16Array.from(exact(this.#access)) : exact(this.#access),
       flags: exactColumn(uint8, this.#flags, rows),
       size: exactColumn(float64, this.#size, rows),
       mtimeNs: exactColumn(int64, this.#mtimeNs, rows),
       atimeNs: exactColumn(int64, this.#atimeNs, this.#anyAtime ? rows : 0),
       ctimeNs: exactColumn(int64, this.#ctimeNs, rows),
-      contentStart: exact(this.#contentStart),
-      contentCount: exact(this.#contentCount),
       names: this.#names.finish(),
       chunks: exactColumn(uint8, this.#chunks, this.#chunkCount * chunkRowBytes),
       blobs: this.#blobs.finish(),
       xattrRow: Uint32Array.from(xattrs, ([row]) => row),
       xattrStart: Uint32Array.from(xattrs, ([, [start]]) => start),
       xattrEnd: Uint32Array.from(xattrs, ([, [, end]]) => end),
+      linkedRow: Uint32Array.from(linked, ([row]) => row),
+      linkedCount: Uint32Array.from(linked, ([, count]) => count),
+      owners: this.#owners.finish(),
       slots: this.#slots,
     }
+  }
+
+  /** Rows with several names that are shown, ascending. */
+  #countLinks(): [row: number, count: number][] {
+    const names = new Map<number, number>()
+    for (let row = 1; row < this.#rows; row++) {
+      if ((this.#flags[row]! & (rowLink | rowReplaced)) === rowLink) names.set(this.#first[row]!, (names.get(this.#first[row]!) ?? 0) + 1)
+    }
+    const linked: [row: number, count: number][] = []
+    for (const [row, links] of [...names].sort((a, b) => a[0] - b[0])) {
+      const count = links + ((this.#flags[row]! & rowReplaced) === 0 ? 1 : 0)
+      if (count < 2) continue
+      this.#flags[row]! |= rowLinked
+      linked.push([row, count])
+    }
+    return linked
   }
 
   #addOwn(item: Item, path: Buffer, chunks: ChunkList | undefined): void {
@@ -131,14 +141,14 @@ export class TreeBuilder {
     }
     const shown = this.#newNames.get(key) ?? this.#options.sourcePath?.(source) ?? source
     const first = this.#find(shown)
-    if (first < 0 || (this.#mode[first]! & typeMask) === directoryType) {
+    if (first < 0 || this.#isDirectory(first)) {
       this.#options.log.write('warning', topic, `Skipping broken hard link: ${shownText(path)} -> ${shownText(source)}`)
       return
     }
     const row = this.#rowFor(path, false)
     if (row === undefined) return this.#warnPath(path)
-    this.#target[row] = first
-    this.#nlink[first]!++
+    this.#first[row] = first
+    this.#flags[row] = rowLink
   }
 
   #warnPath(path: Buffer): void {
@@ -160,7 +170,7 @@ export class TreeBuilder {
     const slot = findSlot(this.#lookupColumns, parent, path, nameStart, end)
     const found = this.#slots[slot]! - 1
     if (found < 0) return this.#newRow(parent, path, nameStart, end)
-    if (isDirectory && (this.#mode[found]! & typeMask) === directoryType) return found
+    if (isDirectory && this.#isDirectory(found)) return found
     this.#retire(found)
     return this.#newRow(parent, path, nameStart, end)
   }
@@ -175,7 +185,7 @@ export class TreeBuilder {
       if (next > start && !(next - start === 1 && path[start] === dot)) {
         if (isUnsafe(path, start, next)) return undefined
         const found = this.#slots[findSlot(this.#lookupColumns, row, path, start, next)]! - 1
-        if (found >= 0 && (this.#mode[found]! & typeMask) === directoryType) row = found
+        if (found >= 0 && this.#isDirectory(found)) row = found
         else {
           if (found >= 0) this.#retire(found)
           row = this.#newRow(row, path, start, next)
@@ -198,7 +208,7 @@ export class TreeBuilder {
       if (end > start && !(end - start === 1 && path[start] === dot)) {
         const found = this.#slots[findSlot(this.#lookupColumns, row, path, start, end)]! - 1
         if (found < 0) return -1
-        row = this.#target[found]!
+        row = (this.#flags[found]! & rowLink) === 0 ? found : this.#first[found]!
       }
       start = end + 1
     }
@@ -219,13 +229,12 @@ export class TreeBuilder {
     this.#nameStart[row + 1] = this.#names.length
     this.#lookup = undefined
     this.#parent[row] = parent
-    this.#target[row] = row
-    this.#nlink[row] = 1
+    this.#access[row] = accessNone
     if (row === 0) return 0
-    const last = this.#lastChild[parent]!
-    if (last === noRow) this.#firstChild[parent] = row
+    const last = this.#count[parent]!
+    if (last === noRow) this.#first[parent] = row
     else this.#nextSibling[last] = row
-    this.#lastChild[parent] = row
+    this.#count[parent] = row
     this.#slots[findSlot(this.#lookupColumns, parent, path, start, end)] = row + 1
     return row
   }
@@ -234,28 +243,33 @@ export class TreeBuilder {
   #retire(row: number): void {
     this.#flags[row]! |= rowReplaced
     this.#lastDirectory = emptyName
-    const target = this.#target[row]!
-    if (this.#nlink[target]! > 1) this.#nlink[target]!--
   }
 
-  /** A directory that no item describes. */
+  /** A directory that no item describes: owner and times are those of the view. */
   #supply(row: number): void {
-    const { uid, gid, umask, forcedUid, forcedGid } = this.#options
-    const timeNs = row === 0 ? this.#options.rootTimeNs : this.#options.timeNs
-    this.#mode[row] = directoryType | (0o755 & ~umask)
-    this.#uid[row] = forcedUid ?? uid
-    this.#gid[row] = forcedGid ?? gid
-    this.#mtimeNs[row] = this.#atimeNs[row] = this.#ctimeNs[row] = timeNs
+    this.#access[row] = accessSupplied
     this.#flags[row] = rowSupplied
   }
 
+  #isDirectory(row: number): boolean {
+    return (this.#modes[this.#access[row]!]! & typeMask) === directoryType
+  }
+
+  #accessOf(item: Item): number {
+    const packed = packedAccess(item.mode, item.uid, item.gid, item.user ?? undefined, item.group ?? undefined)
+    return this.#accesses.get(byteString(packed)) ?? this.#newAccess(packed, item.mode)
+  }
+
+  #newAccess(packed: Buffer, mode: number): number {
+    const access = this.#modes.push(mode) - 1
+    this.#owners.add(packed)
+    if (access > accessNone) this.#accesses.set(byteString(packed), access)
+    return access
+  }
+
   #describe(row: number, item: Item, chunks: ChunkList | undefined): void {
-    const { umask, forcedUid, forcedGid, numericIds, owners } = this.#options
     const type = item.mode & typeMask
-    this.#mode[row] = type === directoryType || type === regularType ? item.mode & ~umask : item.mode
-    this.#uid[row] = forcedUid ?? (numericIds || !item.user ? item.uid : owners.user(item.user) ?? item.uid)
-    this.#gid[row] = forcedGid ?? (numericIds || !item.group ? item.gid : owners.group(item.group) ?? item.gid)
-    this.#rdev[row] = item.rdev ?? 0
+    this.#access[row] = this.#accessOf(item)
     this.#mtimeNs[row] = clamped(item.mtimeNs)
     this.#ctimeNs[row] = clamped(item.ctimeNs ?? item.mtimeNs)
     this.#atimeNs[row] = clamped(item.atimeNs ?? item.mtimeNs)
@@ -264,11 +278,10 @@ export class TreeBuilder {
     if (type === regularType) this.#addContent(row, item, chunks)
     else if (type === symlinkType) {
       const target = item.source ?? emptyName
-      this.#contentStart[row] = this.#blobs.add(target)
-      this.#contentCount[row] = this.#size[row] = target.length
-    }
-    if (item.xattrs || item.aclAccess || item.aclDefault) this.#addXattrs(row, item)
-    else this.#xattrs.delete(row)
+      this.#first[row] = this.#blobs.add(target)
+      this.#count[row] = this.#size[row] = target.length
+    } else if (type !== directoryType) this.#first[row] = item.rdev ?? 0
+    this.#addXattrs(row, item)
   }
 
   #addContent(row: number, item: Item, chunks: ChunkList | undefined): void {
@@ -283,27 +296,27 @@ export class TreeBuilder {
       this.#chunkCount = start + count
       size = item.size ?? chunks.totalSize
     } else size = item.size ?? 0
-    this.#contentStart[row] = start
-    this.#contentCount[row] = count
+    this.#first[row] = start
+    this.#count[row] = count
     this.#size[row] = size
   }
 
   #addXattrs(row: number, item: Item): void {
     const start = this.#blobs.length
-    const add = (name: Uint8Array, value: Uint8Array | undefined) => {
-      if (value === undefined || name.length > 0xffff) return
-      this.#blobs.addUint(name.length, 2)
+    const add = (kind: number, name: Uint8Array, value: Uint8Array): void => {
+      this.#blobs.addUint(kind, 2)
       this.#blobs.add(name)
       this.#blobs.addUint(value.length, 4)
       this.#blobs.add(value)
     }
-    const { aclXattr } = this.#options
-    if (item.xattrs) for (const [name, value] of item.xattrs) add(bytesOf(name), value ?? emptyName)
-    const access = item.aclAccess && aclXattr(item.aclAccess)
-    // Borg stores the three plain entries beside a default ACL; file systems keep those in the mode alone.
-    if (access && access.length > plainAclBytes) add(aclAccessName, access)
-    if (item.aclDefault) add(aclDefaultName, aclXattr(item.aclDefault))
+    for (const [text, value] of item.xattrs ?? []) {
+      const name = bytesOf(text)
+      if (name.length <= maxNameBytes) add(name.length, name, value ?? emptyName)
+    }
+    if (item.aclAccess) add(aclAccessKind, emptyName, item.aclAccess)
+    if (item.aclDefault) add(aclDefaultKind, emptyName, item.aclDefault)
     if (this.#blobs.length > start) this.#xattrs.set(row, [start, this.#blobs.length])
+    else this.#xattrs.delete(row)
   }
 
   #grow(): void {
@@ -313,24 +326,15 @@ export class TreeBuilder {
     const grownTimes = (column: BigInt64Array) => grownColumn(int64, column, rows, room)
     this.#parent = grown(this.#parent)
     this.#nameStart = grownColumn(uint32, this.#nameStart, rows + 1, room + 1)
-    this.#firstChild = grown(this.#firstChild)
+    this.#first = grown(this.#first)
+    this.#count = grown(this.#count)
     this.#nextSibling = grown(this.#nextSibling)
-    this.#target = grown(this.#target)
-    this.#mode = grown(this.#mode)
-    this.#uid = grown(this.#uid)
-    this.#gid = grown(this.#gid)
-    this.#nlink = grown(this.#nlink)
-    this.#rdev = grown(this.#rdev)
+    this.#access = grown(this.#access)
     this.#flags = grownColumn(uint8, this.#flags, rows, room)
     this.#size = grownColumn(float64, this.#size, rows, room)
     this.#mtimeNs = grownTimes(this.#mtimeNs)
     this.#atimeNs = grownTimes(this.#atimeNs)
     this.#ctimeNs = grownTimes(this.#ctimeNs)
-    this.#contentStart = grown(this.#contentStart)
-    this.#contentCount = grown(this.#contentCount)
-    const lastChild = new Uint32Array(room)
-    lastChild.set(this.#lastChild)
-    this.#lastChild = lastChild
     this.#room = room
     if (room > this.#slots.length * 0.7) this.#rehash(this.#slots.length * 2)
   }
@@ -357,6 +361,20 @@ function isUnsafe(path: Buffer, start: number, end: number): boolean {
   if (end - start === 2 && path[start] === dot && path[start + 1] === dot) return true
   const nul = path.indexOf(0, start)
   return nul >= 0 && nul < end
+}
+
+function packedAccess(mode: number, uid: number, gid: number, user: Buffer | undefined, group: Buffer | undefined): Buffer {
+  const [userBytes, groupBytes] = [user, group].map(name => (name && name.length <= maxNameBytes ? name : undefined))
+  const packed = Buffer.alloc(16 + (userBytes?.length ?? 0) + (groupBytes?.length ?? 0))
+  packed.writeUInt32LE(mode >>> 0, 0)
+  packed.writeUInt32LE(uid >>> 0, 4)
+  packed.writeUInt32LE(gid >>> 0, 8)
+  let at = 12
+  for (const name of [userBytes, groupBytes]) {
+    at = packed.writeUInt16LE(name?.length ?? noName, at)
+    if (name) at += packed.fill(name, at, at + name.length) && name.length
+  }
+  return packed
 }
 
 const maxTimeNs = 2n ** 63n - 1n, minTimeNs = -(2n ** 63n)

@@ -1,8 +1,8 @@
 /**
  * An archive's files as columns in shared memory, so that a million of them cost megabytes and are handed from the thread
  * that reads the archive to the one that answers the kernel without a copy. A row is one name in one directory. Rows are
- * in archive order; row 0 is the archive's root. Names that are hard links of an earlier row have that row as `target`
- * and no attributes of their own.
+ * in archive order; row 0 is the archive's root. Further names of a hard link point to the row of the first and have no attributes
+ * of their own.
  */
 
 /** No row: end of a list of siblings. Row 0 is nobody's child, so 0 is free to mean that. */
@@ -14,44 +14,77 @@ export const rowDamaged = 1
 export const rowReplaced = 2
 /** Supplied by the builder: no item describes this directory (yet). */
 export const rowSupplied = 4
+/** A further name of an earlier row. */
+export const rowLink = 8
+/** Has more than one name: see linkedRow. */
+export const rowLinked = 16
 
 /** Bytes of a chunk row: id 32, size u32le, csize u32le, as in engine/archive/chunk-list.ts. */
 export const chunkRowBytes = 40
 
-export interface ArchiveTreeData {
+/** Of the table of owners and modes: directories that no item describes, and rows without attributes. Always there. */
+export const accessSupplied = 0, accessNone = 1
+/** Mode, uid, gid. */
+export const accessNumbersBytes = 12
+/** In the place of a name's length. */
+export const noName = 0xffff
+/** Longer names of owners and xattrs are left out: no system has such. */
+export const maxNameBytes = 0xfff0
+/** In the place of an xattr name's length: the value is an ACL as it is stored. */
+export const aclAccessKind = 0xfffe, aclDefaultKind = 0xfffd
+
+/** What follows from the archive alone, so that it can be kept for later mounts. */
+export interface TreeColumns {
   readonly rowCount: number
   readonly chunkCount: number
   readonly parent: Uint32Array
   /** Where the row's name starts in `names`; rowCount + 1 values. */
   readonly nameStart: Uint32Array
-  readonly firstChild: Uint32Array
+  /**
+   * Directories: the first child. Regular files: the first chunk row. Symlinks: where the target starts in `blobs`. Further names
+   * (rowLink): the row that has the attributes. Anything else: the device's number.
+   */
+  readonly first: Uint32Array
+  /** Directories: the last child. Regular files: chunk rows. Symlinks: bytes of the target. */
+  readonly count: Uint32Array
   readonly nextSibling: Uint32Array
-  /** The row that has the attributes: itself, or for a hard link the first name. */
-  readonly target: Uint32Array
-  readonly mode: Uint32Array
-  readonly uid: Uint32Array
-  readonly gid: Uint32Array
-  readonly nlink: Uint32Array
-  readonly rdev: Uint32Array
+  /** The row's owner and mode in `owners`; 16 bits where these suffice. */
+  readonly access: Uint16Array | Uint32Array
   readonly flags: Uint8Array
   readonly size: Float64Array
+  /** All times are 0 where the row is supplied. */
   readonly mtimeNs: BigInt64Array
   /** Empty if no item has one: mtime stands in. */
   readonly atimeNs: BigInt64Array
   readonly ctimeNs: BigInt64Array
-  /** Regular files: first chunk row and count. Symlinks: start and length of the target in `blobs`. */
-  readonly contentStart: Uint32Array
-  readonly contentCount: Uint32Array
   readonly names: Uint8Array
-  readonly chunks: Uint8Array
-  /** Link targets and packed xattrs: (u16le name length, name, u32le value length, value)*. */
+  /** Undefined while they are not loaded: listing needs none. */
+  readonly chunks: Uint8Array | undefined
+  /** Link targets and packed xattrs: (u16le name length or kind, name, u32le value length, value)*. */
   readonly blobs: Uint8Array
-  /** Rows that have xattrs, ascending, and where these start in `blobs`; xattrStart has one value more. */
+  /** Rows that have xattrs, ascending, and where these start and end in `blobs`. */
   readonly xattrRow: Uint32Array
   readonly xattrStart: Uint32Array
   readonly xattrEnd: Uint32Array
+  /** Rows that have more than one name, ascending, and how many. */
+  readonly linkedRow: Uint32Array
+  readonly linkedCount: Uint32Array
+  /** Each owner with each mode once: (u32le mode, uid, gid, u16le length or noName, user's name, the same of the group)*. */
+  readonly owners: Uint8Array
   /** Open addressing over (parent, name): row + 1, or 0. The length is a power of two. */
   readonly slots: Uint32Array
+}
+
+/** With what a mount makes of them (tree-view.ts). */
+export interface ArchiveTreeData extends TreeColumns {
+  /** By `access`. */
+  readonly modes: Uint32Array
+  readonly uids: Uint32Array
+  readonly gids: Uint32Array
+  readonly suppliedTimeNs: bigint
+  readonly rootTimeNs: bigint
+  /** ACLs show stored numbers. */
+  readonly numericIds: boolean
 }
 
 /** FNV-1a over the name, started from the parent, with a final mix so that linear probing stays short. */
@@ -64,7 +97,7 @@ export function nameHash(parent: number, name: Uint8Array, start: number, end: n
 }
 
 /** The slot that holds (parent, name[start, end)), or the empty one where it belongs. */
-export function findSlot(columns: Pick<ArchiveTreeData, 'slots' | 'parent' | 'nameStart' | 'names'>,
+export function findSlot(columns: Pick<TreeColumns, 'slots' | 'parent' | 'nameStart' | 'names'>,
   parent: number, name: Uint8Array, start: number, end: number): number {
   const { slots, names, nameStart } = columns
   const mask = slots.length - 1
@@ -83,7 +116,7 @@ export function findSlot(columns: Pick<ArchiveTreeData, 'slots' | 'parent' | 'na
 }
 
 /** Bytes that the columns occupy. */
-export function columnBytes(columns: ArchiveTreeData): number {
+export function columnBytes(columns: TreeColumns): number {
   let bytes = 0
   for (const value of Object.values(columns)) if (ArrayBuffer.isView(value)) bytes += value.byteLength
   return bytes

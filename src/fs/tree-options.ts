@@ -1,14 +1,25 @@
-/** What decides how an archive's items look as files. */
+/** What decides which files an archive's items are, and how those look. */
 import type { Item } from '../engine/archive/item.js'
 import type { Log } from '../engine/log.js'
 
-/** Local numbers of the names stored in items; undefined if unknown here. Asked often: implementations remember. */
+/** What the columns depend on: which items, and under which path. */
+export interface ShapeOptions {
+  readonly showParts: boolean
+  /** The path under which an item is shown, undefined for not at all. Absent: every item as stored. */
+  readonly select?: ((item: Item) => Buffer | undefined) | undefined
+  /** The shown path of a hard link's source; needed where `select` changes paths. */
+  readonly sourcePath?: ((source: Buffer) => Buffer) | undefined
+  readonly log: Log
+}
+
+/** Local numbers of the names stored in items; undefined if unknown here. */
 export interface OwnerNumbers {
   user(name: Uint8Array): number | undefined
   group(name: Uint8Array): number | undefined
 }
 
-export interface TreeOptions {
+/** What may differ at each mount and is applied to finished columns. */
+export interface ViewOptions {
   /** Owner and time of directories that no item describes. */
   readonly uid: number
   readonly gid: number
@@ -23,12 +34,4 @@ export interface TreeOptions {
   readonly forcedGid?: number | undefined
   /** Taken off the modes of files and directories. */
   readonly umask: number
-  readonly showParts: boolean
-  /** The path under which an item is shown, undefined for not at all. Absent: every item as stored. */
-  readonly select?: ((item: Item) => Buffer | undefined) | undefined
-  /** The shown path of a hard link's source; needed where `select` changes paths. */
-  readonly sourcePath?: ((source: Buffer) => Buffer) | undefined
-  /** A stored ACL in the form of its xattr; undefined if it cannot be read. */
-  readonly aclXattr: (text: Buffer) => Buffer | undefined
-  readonly log: Log
 }

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import type { Item } from '../engine/archive/item.js'
 import { byteString } from '../engine/text.js'
-import type { TreeOptions } from './tree-options.js'
+import type { ShapeOptions } from './tree-options.js'
 
 const typeMask = 0o170000, typeDirectory = 0o040000, typeSymlink = 0o120000
 const slash = Buffer.from('/'), dot = 0x2e
@@ -21,7 +21,7 @@ export class VersionNames {
   readonly #versions = new Map<string, Version>()
 
   /** For the items of one archive after the other. `inner`: what is shown, and where, without versions. */
-  over(inner: Pick<TreeOptions, 'select' | 'sourcePath'> | undefined): Required<Pick<TreeOptions, 'select' | 'sourcePath'>> {
+  over(inner: Pick<ShapeOptions, 'select' | 'sourcePath'> | undefined): Required<Pick<ShapeOptions, 'select' | 'sourcePath'>> {
     const shownSource = (source: Buffer): Buffer => inner?.sourcePath?.(source) ?? source
     return {
       select: item => {

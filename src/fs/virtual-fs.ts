@@ -83,6 +83,9 @@ export class VirtualFs implements FsCore {
     return [...this.#parts.values()].every((part) => !part.write || part.killsPrivileges === true)
   }
 
+  /** Nothing is made outside of the parts, and they do. */
+  readonly appliesUmask = true
+
   /** For the loop: every now and then, and after messages of the engine. */
   tick(nowMs: number): void {
     for (const part of this.#parts.values()) part.tick?.(nowMs)
@@ -436,7 +439,7 @@ function forAWhile(entry: Entry): Entry {
 /** The call with its late value changed on the way. */
 function mapped<T>(call: Call<T>, change: (value: T) => T): Call<T> {
   return {
-    uid: call.uid, gid: call.gid, pid: call.pid,
+    uid: call.uid, gid: call.gid, pid: call.pid, umask: call.umask ?? 0,
     defer() {
       const answer = call.defer()
       return (value) => answer(value instanceof Errno ? value : change(value))

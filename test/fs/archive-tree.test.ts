@@ -7,7 +7,7 @@ import { build, Contents, directoryMode, fileMode, item, linkMode, treeOptions }
 const root = 16 * 2 ** 32
 
 function tree(items: Iterable<Item>, options = treeOptions()): ArchiveTree {
-  return new ArchiveTree(build(items, options), root)
+  return new ArchiveTree(build(items, options), root, (text) => text)
 }
 
 function find(where: ArchiveTree, path: string): number {
@@ -176,6 +176,14 @@ test('many files in many directories are found, and cost little', (t) => {
     const row = find(made, `d${index % 200}/e${index % 7}/file${index}`)
     t.true(row > 0 && made.attr(row).size === 6)
   }
-  const perFile = (columnBytes(columns) - columns.names.length - columns.chunks.length) / columns.rowCount
+  const perFile = (columnBytes(columns) - columns.names.length - columns.chunks!.length) / columns.rowCount
   t.true(perFile <= 120, `${perFile} bytes`)
+})
+
+test('xattrs of a directory are those of the last item that describes it, also if that has none', (t) => {
+  const first = item('d', { mode: directoryMode, xattrs: new Map([['user.a', Buffer.from('x')]]) })
+  for (const xattrs of [new Map<string, Buffer>(), undefined]) {
+    const made = tree([first, item('d', { mode: directoryMode, ...(xattrs && { xattrs }) })])
+    t.deepEqual([...made.xattrs(find(made, 'd'))], [])
+  }
 })

@@ -19,6 +19,9 @@ function make(changes: Partial<MountServiceOptions> = {}) {
     async tree() {
       throw new Error('a bug')
     },
+    async treeChunks() {
+      throw new Error('a bug')
+    },
     async deduplicatedSize() {
       return 3
     },

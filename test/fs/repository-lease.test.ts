@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import test from 'ava'
 import { BorgError } from '../../src/engine/errors.js'
 import { silentLog } from '../../src/engine/log.js'
@@ -104,4 +105,40 @@ test('with hold the lock stays until the end', async (t) => {
   t.deepEqual(repository.calls, ['exclusive', 'shared'])
   await made.close()
   t.is(repository.calls.at(-1), 'release')
+})
+
+class WatchedRepository extends FakeRepository {
+  touch: () => void = () => {}
+  watchLock(touched: () => void): () => void {
+    this.touch = touched
+    return () => { this.touch = () => {} }
+  }
+}
+
+test('an idle drive lets go of the lock as soon as another client tries it', async (t) => {
+  const repository = new WatchedRepository()
+  const made = lease(repository)
+  await made.reading(async () => {})
+  // What the drive itself did comes back as well.
+  repository.touch()
+  await pause(50)
+  t.deepEqual(repository.calls, ['shared'])
+  await pause(200)
+  repository.touch()
+  await pause(50)
+  t.deepEqual(repository.calls, ['shared', 'release'])
+  await made.close()
+})
+
+test('a drive that is being read lets go when that is done', async (t) => {
+  const repository = new WatchedRepository()
+  const made = lease(repository)
+  await made.reading(async () => {
+    await pause(200)
+    repository.touch()
+    await pause(50)
+    t.deepEqual(repository.calls, ['shared'])
+  })
+  await pause(50)
+  t.deepEqual(repository.calls, ['shared', 'release'])
 })

@@ -287,6 +287,29 @@ test('a replaced archive of the same name has other inodes', (t) => {
   t.is(made.list(made.walk('a').attr.ino).at(-1)![0], 'fresh')
 })
 
+test('listing needs no chunk rows; the first open asks for them, once, and what they cannot be is EIO', (t) => {
+  const made = make({ a: (contents) => [item('d/f', { chunks: contents.list(Buffer.from('one'), Buffer.from('two')) }), item('d/g', { chunks: contents.list(Buffer.from('three')) })] })
+  const whole = made.engine.trees.get('a')!
+  const { engine } = made
+  engine.trees.set('a', { ...whole, chunks: undefined })
+  engine.laterChunks.set('a', new Uint8Array(40))
+  const directory = made.walk('a/d').attr.ino
+  t.deepEqual(made.list(directory).map(([name]) => name), ['.', '..', 'f', 'g'])
+  const { ino } = made.walk('a/d/f').attr
+  t.is(engine.asked.filter(({ kind }) => kind === 'tree-chunks').length, 0)
+  is(t, made.now((asked: Call<Opened>) => made.fs.open(ino, 0, asked)), Errno.EIO)
+  t.deepEqual(engine.log.lines, ['error: Archive a cannot be read: its chunks are not those of its files'])
+  engine.laterChunks.set('a', whole.chunks!)
+  const [first, second] = [call<Opened>(), call<Opened>()]
+  t.is(made.fs.open(ino, 0, first), LATER)
+  t.is(made.fs.open(made.walk('a/d/g').attr.ino, 0, second), LATER)
+  engine.answer()
+  t.is(engine.asked.filter(({ kind }) => kind === 'tree-chunks').length, 2)
+  t.is((second.later() as Opened).fh, (first.later() as Opened).fh + 1)
+  const bytes = made.now<ReadBytes>((asked) => made.fs.read(ino, (first.later() as Opened).fh, 0, Buffer.alloc(6), asked))
+  t.is(Buffer.concat([bytes as Uint8Array].flat()).toString(), 'onetwo')
+})
+
 test('an archive whose metadata is damaged is EIO for its own directory only', (t) => {
   const made = make({ good: () => [item('f')], bad: () => [item('f')] })
   made.engine.trees.delete('bad')

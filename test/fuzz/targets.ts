@@ -33,7 +33,8 @@ import { parseTimestamp } from '../../src/engine/archive/timestamps.js'
 import { escapedText } from '../../src/engine/text.js'
 import { ArchiveTree } from '../../src/fs/archive-tree.js'
 import { fixtureJson } from '../helpers/fixtures.js'
-import { buildTree } from '../../src/fs/tree-image.js'
+import { buildTree, columnsOf } from '../../src/fs/tree-image.js'
+import { shownTree } from '../../src/fs/tree-view.js'
 import { build, treeOptions } from '../helpers/mount-fixtures.js'
 import { mutateBytes, mutateMsgpack, mutateText } from './mutate.js'
 import type { Target } from './target.js'
@@ -212,7 +213,7 @@ export const targets: readonly Target[] = [
     name: 'archive tree, native', count: 1500, mutate: mutateMsgpack, samples: streams,
     async run(input) {
       const plain = await outcome(async () => build(await itemsOf(input, Infinity)))
-      const fast = await outcome(() => buildTree(split(input, 1 + (input[1] ?? 0)), treeOptions()))
+      const fast = await outcome(() => buildTree(split(input, 1 + (input[1] ?? 0)), treeOptions()).then((made) => shownTree(columnsOf(made), treeOptions())))
       // The plain one looks at fields that the drive does not need: it may refuse more, never less.
       if (plain instanceof Error) return undefined
       if (fast instanceof Error) return `refused by the addon only: ${fast.message}`

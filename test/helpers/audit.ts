@@ -26,6 +26,8 @@ export interface Audit {
   readonly archives: ReadonlyMap<string, string>
   /** Sentences; empty when all is well. */
   readonly problems: readonly string[]
+  /** Pairs of different objects, named by their beginnings, that share values of the counter. */
+  readonly reusedNonces: readonly string[]
 }
 
 export const silentLog: Log = { write: () => undefined }
@@ -36,8 +38,11 @@ export async function openForAudit(path: string, env: NodeJS.ProcessEnv): Promis
   return openRepository(repository, { places: placesOf(env), passphrases: new Passphrases(env, prompt), questions: prompt, operation: 'read' })
 }
 
-/** Throws if the repository cannot be opened, or what an archive refers to cannot be read. Changes nothing there. */
-export async function audit(path: string, env: NodeJS.ProcessEnv, scratch: string): Promise<Audit> {
+/**
+ * Throws if the repository cannot be opened, or what an archive refers to cannot be read. Changes nothing there. `knownReuse` are
+ * reused nonces that are none of borgfs's doing.
+ */
+export async function audit(path: string, env: NodeJS.ProcessEnv, scratch: string, knownReuse: ReadonlySet<string> = new Set()): Promise<Audit> {
   const problems: string[] = []
   const opened = await openForAudit(path, env)
   const { repository, manifest, objects } = opened
@@ -82,10 +87,17 @@ export async function audit(path: string, env: NodeJS.ProcessEnv, scratch: strin
   for (const id of references.keys()) if (!known.has(id)) problems.push(`${id} is referred to but missing`)
   for (const id of known) if (!references.has(id) && id !== manifestId.toString('hex')) problems.push(`${id} is an orphan`)
 
-  problems.push(...await indexProblems(path, scratch), ...await nonceProblems(opened, path), ...cacheProblems(opened, env, references))
+  const nonces = await nonceProblems(opened, path)
+  problems.push(...await indexProblems(path, scratch), ...nonces.problems, ...cacheProblems(opened, env, references))
+  problems.push(...nonces.reused.filter(pair => !knownReuse.has(pair)).map(pair => `nonces are used twice, by ${pair}`))
   await repository.close()
   opened.key.wipe()
-  return { archives, problems }
+  return { archives, problems, reusedNonces: nonces.reused }
+}
+
+function segmentsOf(path: string, configured = path): Segments {
+  const perDir = /^segments_per_dir = (\d+)$/m.exec(readFileSync(join(configured, 'config'), 'utf8'))
+  return new Segments(path, { segmentsPerDir: Number(perDir?.[1] ?? 1000), maxSegmentSize: 1 << 30 })
 }
 
 /** The index as loaded (from its files, and the log above) must be the one that the log alone gives. */
@@ -93,8 +105,7 @@ async function indexProblems(path: string, scratch: string): Promise<string[]> {
   rmSync(scratch, { recursive: true, force: true })
   mkdirSync(scratch, { recursive: true })
   symlinkSync(join(path, 'data'), join(scratch, 'data'))
-  const options = { segmentsPerDir: 1000, maxSegmentSize: 1 << 30 }
-  const [first, second] = [new Segments(path, options), new Segments(scratch, options)]
+  const [first, second] = [segmentsOf(path), segmentsOf(scratch, path)]
   const [loaded, replayed] = [await loadState(path, path, first, silentLog), await loadState(scratch, scratch, second, silentLog)]
   const rows = ({ state: { index } }: typeof loaded): string[] => [...index.entries()].map(({ id, bucket }) => `${id.toString('hex')} ${index.value(bucket, 0)} ${index.value(bucket, 1)}`).sort()
   const [a, b] = [rows(loaded), rows(replayed)]
@@ -106,11 +117,13 @@ async function indexProblems(path: string, scratch: string): Promise<string[]> {
 }
 
 /** No counter value that was ever used, in a transaction that was lost too, may be given out again. */
-async function nonceProblems({ repository, key, security }: OpenedRepository<LocalRepository>, path: string): Promise<string[]> {
-  if (!key.encrypted) return []
+async function nonceProblems({ repository, key, security }: OpenedRepository<LocalRepository>, path: string): Promise<{ problems: string[]; reused: string[] }> {
+  const reused: string[] = []
+  if (!key.encrypted) return { problems: [], reused }
   const free = [await repository.freeNonce(), await security.freeNonce()].reduce<bigint>((most, mark) => (mark !== undefined && mark > most ? mark : most), 0n)
-  const segments = new Segments(path, { segmentsPerDir: 1000, maxSegmentSize: 1 << 30 })
+  const segments = segmentsOf(path)
   const problems: string[] = []
+  const used: { readonly start: bigint; readonly end: bigint; readonly object: Buffer }[] = []
   for (const segment of segments.numbers()) {
     const bytes = readFileSync(segments.path(segment))
     for (let at = 8, size: number; at + 9 <= bytes.length; at += size) {
@@ -119,12 +132,23 @@ async function nonceProblems({ repository, key, security }: OpenedRepository<Loc
       if (size < 9 || at + size > bytes.length || crc32(bytes.subarray(at + 4, at + size)) !== bytes.readUInt32LE(at)) break
       if (bytes[at + 8] !== tagPut) continue
       const object = bytes.subarray(at + 41, at + size)
-      const end = key.nonceOf(object) + BigInt(Math.ceil((object.length - 41) / 16))
+      const start = key.nonceOf(object)
+      const end = start + BigInt(Math.ceil((object.length - 41) / 16))
       if (end > free) problems.push(`nonces up to ${end} are used, but ${free} counts as free [segment ${segment}, offset ${at}]`)
+      used.push({ start, end, object })
     }
   }
   segments.close()
-  return problems
+  used.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+  const name = (object: Buffer): string => object.toString('hex', 25, 41)
+  let open: typeof used = []
+  for (const each of used) {
+    open = open.filter(({ end }) => end > each.start)
+    // Compaction copies objects as they are.
+    for (const { object } of open) if (!each.object.equals(object)) reused.push([name(object), name(each.object)].sort().join(' and '))
+    open.push(each)
+  }
+  return { problems, reused }
 }
 
 /** A chunks index that either program would believe must count right. */

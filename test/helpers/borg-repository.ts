@@ -64,13 +64,13 @@ function interpreter(): string | undefined {
   return first !== undefined && spawnSync(first, ['-c', 'import borg.repository']).status === 0 ? first : undefined
 }
 
-const python = interpreter()
+/** The Python that has the real Borg's modules; undefined where Borg is missing, or is one file without a Python of its own. */
+export const borgPython = interpreter()
 
-/** False where Borg is missing, or is one file without a Python of its own. */
-export const haveBorgRepository = python !== undefined
+export const haveBorgRepository = borgPython !== undefined
 
 export class BorgRepositoryProcess {
-  readonly #child = spawn(python!, ['-c', driver], { stdio: ['pipe', 'pipe', 'pipe'] })
+  readonly #child = spawn(borgPython!, ['-c', driver], { stdio: ['pipe', 'pipe', 'pipe'] })
   readonly #answers = createInterface(this.#child.stdout)[Symbol.asyncIterator]()
   #errors = ''
 

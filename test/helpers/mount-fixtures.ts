@@ -7,7 +7,9 @@ import { LATER } from '../../src/fs/core.js'
 import { EngineClient } from '../../src/fs/engine-client.js'
 import type { ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, EngineRequest, MountView, ToEngine } from '../../src/fs/engine-port.js'
 import { noPage, pageBytes } from '../../src/fs/chunk-cache.js'
-import { TreeBuilder, type TreeOptions } from '../../src/fs/tree-builder.js'
+import { TreeBuilder } from '../../src/fs/tree-builder.js'
+import type { ShapeOptions, ViewOptions } from '../../src/fs/tree-options.js'
+import { shownTree } from '../../src/fs/tree-view.js'
 import type { ArchiveTreeData } from '../../src/fs/tree-columns.js'
 import { Errno } from '../../src/fs/types.js'
 import type { LogLevel } from '../../src/engine/log.js'
@@ -25,17 +27,19 @@ export class RecordingLog {
   }
 }
 
+export type TreeOptions = ShapeOptions & ViewOptions
+
 export function treeOptions(changes: Partial<TreeOptions> = {}): TreeOptions & { log: RecordingLog } {
   return {
     uid: 1, gid: 2, timeNs: 5n, rootTimeNs: 6n, numericIds: true, owners: { user: () => undefined, group: () => undefined },
-    umask: 0, showParts: false, aclXattr: (text) => text, log: new RecordingLog(), ...changes,
+    umask: 0, showParts: false, log: new RecordingLog(), ...changes,
   } as TreeOptions & { log: RecordingLog }
 }
 
 export function build(items: Iterable<Item>, options: TreeOptions = treeOptions()): ArchiveTreeData {
   const builder = new TreeBuilder(options)
   for (const each of items) builder.add(each)
-  return builder.finish()
+  return shownTree(builder.finish(), options)
 }
 
 /** Plaintexts by id, and the chunk list of a file made of them. */
@@ -78,6 +82,8 @@ export class FakeEngine {
   readonly log = new RecordingLog()
   readonly trees = new Map<string, ArchiveTreeData>()
   readonly heads = new Map<string, ArchiveHead>()
+  /** Chunk rows of trees that have none, by archive. */
+  readonly laterChunks = new Map<string, Uint8Array>()
   readonly broken = new Set<string>()
   readonly #queue: { id: number; request: EngineRequest }[] = []
   #slab: Buffer = Buffer.alloc(0)
@@ -114,6 +120,7 @@ export class FakeEngine {
       case 'start':
         this.#slab = Buffer.from(request.slab)
         return undefined
+      case 'tree-chunks': return this.laterChunks.get(request.archive)
       case 'tree': {
         const tree = this.trees.get(request.archive)
         if (!tree) throw new Error('metadata damaged')

@@ -24,6 +24,7 @@ export class RecordedReplies {
     const core = new Proxy({}, {
       get: (_target, operation: string) => {
         if (operation === 'killsPrivileges') return answers.killsPrivileges
+        if (operation === 'appliesUmask') return answers.appliesUmask
         if (operation === 'access' && !('access' in answers)) return undefined
         return (...args: unknown[]) => this.#ask(operation, args, answers[operation])
       },

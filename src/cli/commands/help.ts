@@ -5,15 +5,31 @@ import { commandSpecs, commonOptions, type CommandSpec, type OptionSpec } from '
 import { print } from '../output/stdout.js'
 import { commands, ownCommands } from './all.js'
 
-const summaries: Record<string, string> = {
-  'break-lock': 'remove the locks of a repository and its cache, whoever holds them', compact: 'free the space of what was deleted',
-  config: 'list, print, set or delete values of a repository\'s config', 'with-lock': 'run a program while the repository is locked',
-  check: 'find damage in a repository and its archives, and repair it', upgrade: 'demand an authenticated manifest, or no longer',
+const summaries: Readonly<Record<string, string>> = {
+  'break-lock': 'remove the locks of a repository and its cache, whoever holds them',
+  check: 'find damage in a repository and its archives, and repair it',
   commit: 'save what was copied into a mounted drive, now',
-  create: 'make an archive of files and folders', extract: 'restore files of an archive into the current folder', info: 'sizes and facts of a repository or an archive',
-  init: 'make a repository', list: 'archives of a repository, or files of an archive', mount: 'show a repository as a folder; copy into its incoming/ to make archives',
+  compact: 'free the space of what was deleted',
+  config: 'list, print, set or delete values of a repository\'s config',
+  create: 'make an archive of files and folders',
+  delete: 'delete archives, or a whole repository',
+  extract: 'restore files of an archive into the current folder',
+  help: 'this help',
+  info: 'sizes and facts of a repository or an archive',
+  init: 'make a repository',
+  'key change-passphrase': 'protect the key by another passphrase',
+  'key export': 'write the key out for safe keeping, as text, for paper or as a QR code',
+  'key import': 'put an exported key back',
+  'key migrate-to-repokey': 'turn a repository of the old passphrase mode into one with a key',
+  list: 'archives of a repository, or files of an archive',
+  mount: 'show a repository as a folder; copy into its incoming/ to make archives',
+  prune: 'delete archives by age: keep so many of the last days, weeks, months …',
   recreate: 'write archives anew: leave out files, compress or cut otherwise',
-  umount: 'save what was copied in, and unmount', version: 'versions of borgfs and of its parts', help: 'this help',
+  rename: 'give an archive another name',
+  umount: 'save what was copied in, and unmount',
+  upgrade: 'demand an authenticated manifest, or no longer',
+  version: 'versions of borgfs and of its parts',
+  'with-lock': 'run a program while the repository is locked',
 }
 
 const topics: Record<string, string> = {
@@ -40,7 +56,11 @@ export const help: Command = context => {
 }
 
 function overview(program: string): string {
-  const lines = Object.keys(commands).sort().map(name => `  ${name.padEnd(10)} ${summaries[name] ?? ''}`)
+  // debug is for who looks into a repository by hand: one line for all of it.
+  const names = Object.keys(commands).filter(name => !name.startsWith('debug ')).sort()
+  const lines = names.map(name => `  ${name.padEnd(22)} ${summaries[name] ?? ''}`)
+  const debug = Object.keys(commands).filter(name => name.startsWith('debug ')).map(name => name.slice('debug '.length))
+  lines.push(`  ${'debug …'.padEnd(22)} look into a repository: ${debug.sort().join(', ')}`)
   return `usage: ${program} [options] COMMAND …
 
 borgfs works with the repositories of Borg ${borgVersion} and shows them as a drive.

@@ -12,7 +12,7 @@ import type { LocalRepository } from '../../engine/repository/local-repository.j
 import { streamingXxh64 } from '../../engine/repository/integrity.js'
 import { ChunkReader } from '../../engine/store/chunk-reader.js'
 import { Workers } from '../../engine/store/workers.js'
-import { bytesOf, escapedText, shownText } from '../../engine/text.js'
+import { bytesOf, escapedText, shownByteString, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
 import { archiveName, type CommandContext, loadMatcher, selectArchives } from '../context.js'
 import { type FormatValue, RowFormat } from '../output/format.js'
@@ -46,13 +46,14 @@ async function listArchives(context: CommandContext, opened: OpenedRepository<Lo
   const needsMetadata = [...format.keys].some(key => metadataKeys.has(key))
   const rows: Record<string, unknown>[] = []
   const found = visible(context, await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: false }))
-  for await (const [info, metadata] of needsMetadata ? withMetadata(context, found, opened, format.keys.has('tam')) : found.map(info => [info, undefined] as const)) {
-    const name = shownText(bytesOf(info.name))
+  const json = context.flag('json')
+  const tell = (info: ArchiveInfo, metadata?: ArchiveMetadata): void => {
+    const name = shownByteString(info.name)
     const value = (key: string): FormatValue => {
       switch (key) {
         case 'id': return info.id.toString('hex')
-        case 'start': case 'time': return { micros: parseTimestamp(info.time) ?? 0 }
-        case 'end': return { micros: parseTimestamp(metadata!.timeEnd) ?? 0 }
+        case 'start': case 'time': return wholeSecond(info.time)
+        case 'end': return wholeSecond(metadata!.timeEnd)
         case 'command_line': return metadata!.cmdline.map(word => shellQuoted(shownText(word))).join(' ')
         case 'hostname': return shownText(metadata!.hostname)
         case 'username': return shownText(metadata!.username)
@@ -61,7 +62,7 @@ async function listArchives(context: CommandContext, opened: OpenedRepository<Lo
       }
       return name
     }
-    if (!context.flag('json')) print(format.fill(value))
+    if (!json) print(format.fill(value))
     else {
       const row: Record<string, unknown> = { archive: name, barchive: name, id: info.id.toString('hex'), name, start: wholeSeconds(info.time), time: wholeSeconds(info.time) }
       for (const key of format.keys) {
@@ -71,7 +72,14 @@ async function listArchives(context: CommandContext, opened: OpenedRepository<Lo
       rows.push(row)
     }
   }
-  if (context.flag('json')) printJson({ archives: rows, ...repositoryJson(opened) })
+  if (needsMetadata) for await (const [info, metadata] of withMetadata(context, found, opened, format.keys.has('tam'))) tell(info, metadata)
+  else for (const info of found) tell(info)
+  if (json) printJson({ archives: rows, ...repositoryJson(opened) })
+}
+
+/** Borg's formats have no fractions of archive times. */
+function wholeSecond(stored: string): FormatValue {
+  return { micros: Math.floor((parseTimestamp(stored) ?? 0) / 1e6) * 1e6 }
 }
 
 async function* withMetadata(context: CommandContext, infos: readonly ArchiveInfo[], opened: OpenedRepository<LocalRepository>, tam: boolean): AsyncGenerator<readonly [ArchiveInfo, ArchiveMetadata]> {

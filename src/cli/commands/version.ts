@@ -6,7 +6,7 @@ import { borgVersion } from '../../engine/constants.js'
 import type { Command } from '../command.js'
 import { print } from '../output/stdout.js'
 
-const parts = ['fuse-native', 'lru-cache', 'lz4-napi', 'lzma-native', 'minimist', 'pako', 'qr', 'sodium-native', 'xxhash-wasm', 'zstd-napi']
+const parts = ['fuse-native', 'lru-cache', 'lz4-napi', 'lzma-native', 'minimist', 'pako', 'qr', 'sodium-native', 'zstd-napi']
 
 export const version: Command = () => {
   print(`borgfs ${ownVersion()} (behaves as Borg ${borgVersion})\n`)

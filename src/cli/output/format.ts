@@ -32,7 +32,7 @@ export class RowFormat {
         if (end < 0) throw new CommandError("expected '}' before end of string")
         const [, key, spec] = /^([^:!]*)(?:![rsa])?(?::(.*))?$/s.exec(text.slice(at + 1, end))!
         const constant = fixed[key!]
-        if (constant !== undefined && !spec) literal += constant
+        if (constant !== undefined) literal += formatted(constant, spec ?? '')
         else {
           if (literal) parts.push(literal)
           literal = ''
@@ -48,12 +48,18 @@ export class RowFormat {
 
   /** CommandError for a key that `known` has not. */
   check(known: ReadonlySet<string>): void {
-    for (const key of this.keys) if (!known.has(key) && !(key in fixed)) throw new CommandError(`Unknown format key '${key}'. "borg help" tells the keys.`)
+    for (const key of this.keys) if (!known.has(key)) throw new CommandError(`Unknown format key '${key}'. "borg help" tells the keys.`)
   }
 
   fill(value: (key: string) => FormatValue): string {
     let text = ''
-    for (const part of this.#parts) text += typeof part === 'string' ? part : formatted(fixed[part.key] ?? value(part.key), part.spec)
+    for (const part of this.#parts) {
+      if (typeof part === 'string') text += part
+      else {
+        const found = value(part.key)
+        text += part.spec === '' && typeof found === 'string' ? found : formatted(found, part.spec)
+      }
+    }
     return text
   }
 }

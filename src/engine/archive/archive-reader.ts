@@ -40,9 +40,9 @@ export class ArchiveReader {
     }
   }
 
-  /** The item stream as it is stored, chunk by chunk. */
-  stream(reader?: ChunkReader): AsyncGenerator<Buffer> {
-    return reader ? reader.getMany(this.metadata.items.map(id => ({ id, size: undefined }))) : this.#chunks()
+  /** The item stream as it is stored, chunk by chunk. With `borrowed` each is only valid until the next one is asked for. */
+  stream(reader?: ChunkReader, options: { borrowed?: boolean } = {}): AsyncGenerator<Buffer> {
+    return reader ? reader.getMany(this.metadata.items.map(id => ({ id, size: undefined })), options) : this.#chunks()
   }
 
   async *#chunks(): AsyncGenerator<Buffer> {

@@ -12,7 +12,9 @@ export interface ChunkRef {
   readonly csize: number
 }
 
-const stride = 40
+/** Bytes of a row. */
+export const rowBytes = 40
+const stride = rowBytes
 
 export class ChunkList {
   #bytes: Buffer
@@ -25,6 +27,14 @@ export class ChunkList {
   static of(refs: Iterable<ChunkRef>): ChunkList {
     const list = new ChunkList()
     for (const ref of refs) list.add(ref.id, ref.size, ref.csize)
+    return list
+  }
+
+  /** Takes over packed rows. */
+  static ofRows(rows: Buffer): ChunkList {
+    const list = new ChunkList(0)
+    list.#bytes = rows
+    list.#length = rows.length / stride
     return list
   }
 

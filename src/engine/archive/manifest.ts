@@ -2,6 +2,7 @@
 import type { Key } from '../crypto/key.js'
 import { TamInvalid, TamRequired, TamUnsupportedSuite } from '../crypto/errors.js'
 import { packWithTam, unpackWithTam } from '../crypto/tam.js'
+import { idBytes } from '../constants.js'
 import { IntegrityError } from '../errors.js'
 import { type ChunkId, chunkId, manifestId } from '../ids.js'
 import { KnownKeys, MsgpackError, type MsgReader, type MsgValue } from '../msgpack.js'
@@ -144,29 +145,74 @@ export class Manifest {
   }
 }
 
-const entryKeys = new KnownKeys(['id', 'time'])
+/** As it lies in the manifest: there may be hundreds of thousands, of which most commands look at the name and the time only. */
+class ListedArchive implements ArchiveInfo {
+  readonly name: string
+  readonly time: string
+  readonly #bytes: Buffer
+  readonly #idAt: number
+  #id: ChunkId | undefined
 
-/** There may be hundreds of thousands. Ids are views of the manifest's bytes. */
+  constructor(name: string, time: string, bytes: Buffer, idAt: number) {
+    this.name = name
+    this.time = time
+    this.#bytes = bytes
+    this.#idAt = idAt
+  }
+
+  /** A view of the manifest's bytes. */
+  get id(): ChunkId {
+    return (this.#id ??= chunkId(this.#bytes.subarray(this.#idAt, this.#idAt + idBytes)))
+  }
+}
+
+const entryKeys = new KnownKeys(['id', 'time'])
+/** What stands before the id and before the time in an entry as everybody writes it: a map of two, `id`, raw of 32; `time`, raw of 26. */
+const beforeId = Buffer.from('82a26964da0020', 'hex'), beforeTime = Buffer.from('a474696d65ba', 'hex')
+const timeBytes = 26
+const usualEntryBytes = beforeId.length + idBytes + beforeTime.length + timeBytes
+
+/** The entries of the map at the reader's position. */
 function readArchives(reader: MsgReader): Map<string, ArchiveInfo> {
   const archives = new Map<string, ArchiveInfo>()
-  for (let left = reader.mapHeader(); left > 0; left--) {
-    const name = reader.rawByteString()
-    let id: Buffer | undefined, time: string | undefined
-    try {
-      for (let count = reader.mapHeader(); count > 0; count--) {
-        const key = reader.key(entryKeys)
-        if (key === 'id') id = reader.raw()
-        else if (key === 'time') time = reader.rawByteString()
-        else reader.skip()
-      }
-    } catch (error) {
-      if (!(error instanceof MsgpackError)) throw error
-      id = undefined
-    }
-    if (id?.length !== 32 || time === undefined) throw new IntegrityError(`Manifest: the entry of archive ${shownText(bytesOf(name))} is malformed`)
-    archives.set(name, { name, id: chunkId(id), time })
+  const { bytes } = reader
+  const count = reader.mapHeader()
+  // One text of which names and times are parts: a call for each of them would take longer than all the rest. Entries take a byte at least.
+  const start = reader.position
+  const text = bytes.toString('latin1', start, reader.end)
+  for (let left = count; left > 0; left--) {
+    const nameAt = reader.anyRaw()
+    const at = reader.position
+    const name = text.substring(nameAt - start, at - start)
+    const timeAt = at + usualEntryBytes - timeBytes
+    if (at + usualEntryBytes <= reader.end && liesAt(bytes, at, beforeId) && liesAt(bytes, timeAt - beforeTime.length, beforeTime)) {
+      reader.position = at + usualEntryBytes
+      archives.set(name, new ListedArchive(name, text.substring(timeAt - start, timeAt - start + timeBytes), bytes, at + beforeId.length))
+    } else archives.set(name, readEntry(reader, name))
   }
   return archives
+}
+
+function liesAt(bytes: Buffer, at: number, wanted: Buffer): boolean {
+  for (let index = 0; index < wanted.length; index++) if (bytes[at + index] !== wanted[index]) return false
+  return true
+}
+
+function readEntry(reader: MsgReader, name: string): ArchiveInfo {
+  let id: Buffer | undefined, time: string | undefined
+  try {
+    for (let count = reader.mapHeader(); count > 0; count--) {
+      const key = reader.key(entryKeys)
+      if (key === 'id') id = reader.raw()
+      else if (key === 'time') time = reader.rawByteString()
+      else reader.skip()
+    }
+  } catch (error) {
+    if (!(error instanceof MsgpackError)) throw error
+    id = undefined
+  }
+  if (id?.length !== idBytes || time === undefined) throw new IntegrityError(`Manifest: the entry of archive ${shownText(bytesOf(name))} is malformed`)
+  return { name, id: chunkId(id), time }
 }
 
 /** Whether a name can be stored so that every Borg can read it (archive.md §2). */

@@ -1,4 +1,5 @@
 /** Archive times: UTC text with microseconds (archive.md §2, §3). */
+import { dayNumber } from '../calendar.js'
 
 /** `YYYY-MM-DDTHH:MM:SS.ffffff` of microseconds since 1970. */
 export function formatTimestamp(micros: number): string {
@@ -13,13 +14,24 @@ const usualForm = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}$/
 export function parseTimestamp(text: string): number | undefined {
   // Lists of thousands of archives are made of the one form that everybody writes.
   if (usualForm.test(text)) {
+    const month = digits(text, 5, 7), day = digits(text, 8, 10), hour = digits(text, 11, 13), minute = digits(text, 14, 16), second = digits(text, 17, 19)
+    // Every month has so many days. What is odd is left to Date.
+    if (month >= 1 && month <= 12 && day >= 1 && day <= 28 && hour < 24 && minute < 60 && second < 60) {
+      return (((dayNumber(digits(text, 0, 4), month, day) * 24 + hour) * 60 + minute) * 60 + second) * 1e6 + digits(text, 20, 26)
+    }
     const millis = Date.parse(`${text.slice(0, 19)}Z`)
-    return Number.isNaN(millis) ? undefined : millis * 1000 + Number(text.slice(20))
+    return Number.isNaN(millis) ? undefined : millis * 1000 + digits(text, 20, 26)
   }
   const match = /^(\d{4,}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(?:\+00:00|Z)?$/.exec(text)
   if (!match) return undefined
   const millis = Date.parse(`${match[1]}Z`)
   return Number.isNaN(millis) ? undefined : millis * 1000 + Number((match[2] ?? '').padEnd(6, '0'))
+}
+
+function digits(text: string, from: number, to: number): number {
+  let value = 0
+  for (let at = from; at < to; at++) value = value * 10 + text.charCodeAt(at) - 48
+  return value
 }
 
 /** Now, in microseconds. */

@@ -8,6 +8,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { ArchiveStats } from '../archive/archive-metadata.js'
+import { idBytes } from '../constants.js'
 import { errnoOf } from '../errors.js'
 import { type ChunkId, idKey } from '../ids.js'
 import { saveFile } from '../platform/save-file.js'
@@ -23,8 +24,9 @@ const digestBytes = 32
 
 export class ArchiveSumsFile {
   readonly #path: string
-  /** Rows by id; those read from the file stay packed until they are asked for. */
-  #rows: Map<string, Buffer> | undefined
+  /** Those added, and those read from the file, which stay there until they are asked for. */
+  readonly #added = new Map<string, Buffer>()
+  #file: RowsOfFile | undefined
   #changed = false
 
   constructor(path: string) {
@@ -32,17 +34,26 @@ export class ArchiveSumsFile {
   }
 
   get(id: ChunkId): ArchiveSums | undefined {
-    const row = this.#loaded().get(idKey(id))
-    if (!row) return undefined
-    const sums = (at: number): ArchiveStats => ({ size: row.readDoubleLE(at), csize: row.readDoubleLE(at + 8), nfiles: row.readDoubleLE(at + 16) })
-    return { files: sums(32), parts: sums(56) }
+    const found = this.#find(idKey(id))
+    if (!found) return undefined
+    const { rows, at } = found
+    const sums = (start: number): ArchiveStats => ({ size: rows.getFloat64(start, true), csize: rows.getFloat64(start + 8, true), nfiles: rows.getFloat64(start + 16, true) })
+    return { files: sums(at + 32), parts: sums(at + 56) }
+  }
+
+  #find(key: string): { readonly rows: DataView; readonly at: number } | undefined {
+    const added = this.#added.get(key)
+    if (added) return { rows: viewOf(added), at: 0 }
+    const file = (this.#file ??= load(this.#path))
+    const at = file.offsets.get(key)
+    return at === undefined ? undefined : { rows: file.rows, at }
   }
 
   set(id: ChunkId, { files, parts }: ArchiveSums): void {
     const row = Buffer.alloc(rowBytes)
     id.copy(row)
     for (const [index, value] of [files.size, files.csize, files.nfiles, parts.size, parts.csize, parts.nfiles].entries()) row.writeDoubleLE(value, 32 + 8 * index)
-    this.#loaded().set(idKey(id), row)
+    this.#added.set(idKey(id), row)
     this.#changed = true
   }
 
@@ -51,8 +62,8 @@ export class ArchiveSumsFile {
     if (!this.#changed) return
     const rows: Buffer[] = [magic]
     for (const id of ids) {
-      const row = this.#loaded().get(idKey(id))
-      if (row) rows.push(row)
+      const found = this.#find(idKey(id))
+      if (found) rows.push(Buffer.from(found.rows.buffer, found.rows.byteOffset + found.at, rowBytes))
     }
     const content = Buffer.concat(rows)
     try {
@@ -62,23 +73,30 @@ export class ArchiveSumsFile {
     }
     this.#changed = false
   }
-
-  #loaded(): Map<string, Buffer> {
-    return (this.#rows ??= load(this.#path))
-  }
 }
 
-function load(path: string): Map<string, Buffer> {
-  const rows = new Map<string, Buffer>()
+interface RowsOfFile {
+  readonly rows: DataView
+  /** By idKey. */
+  readonly offsets: ReadonlyMap<string, number>
+}
+
+function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+}
+
+function load(path: string): RowsOfFile {
+  const offsets = new Map<string, number>()
   let bytes: Buffer
   try {
     bytes = readFileSync(path)
   } catch {
-    return rows
+    return { rows: viewOf(magic), offsets }
   }
+  const rows = viewOf(bytes)
   const end = bytes.length - digestBytes
-  if (end < magic.length || (end - magic.length) % rowBytes !== 0 || !bytes.subarray(0, magic.length).equals(magic)) return rows
-  if (!createHash('sha256').update(bytes.subarray(0, end)).digest().equals(bytes.subarray(end))) return rows
-  for (let at = magic.length; at < end; at += rowBytes) rows.set(bytes.toString('latin1', at, at + 32), bytes.subarray(at, at + rowBytes))
-  return rows
+  if (end < magic.length || (end - magic.length) % rowBytes !== 0 || !bytes.subarray(0, magic.length).equals(magic)) return { rows, offsets }
+  if (!createHash('sha256').update(bytes.subarray(0, end)).digest().equals(bytes.subarray(end))) return { rows, offsets }
+  for (let at = magic.length; at < end; at += rowBytes) offsets.set(bytes.toString('latin1', at, at + idBytes), at)
+  return { rows, offsets }
 }

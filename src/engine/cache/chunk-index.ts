@@ -5,6 +5,8 @@
 import { idBytes } from '../constants.js'
 import { HashTable, maxValue } from '../hashindex/hash-table.js'
 import type { ChunkId } from '../ids.js'
+import { native } from '../native.js'
+import { referenceRow } from './item-references.js'
 
 export interface ChunkSums {
   /** Over all references, those of part items included. */
@@ -23,6 +25,16 @@ export interface IndexedChunk {
   readonly size: number
   /** Stored bytes; 0 = unknown. */
   readonly csize: number
+}
+
+export interface ReleasedReferences {
+  /** Over the references that count, as the index has them. */
+  readonly size: number
+  readonly csize: number
+  /** Where the rows of references begin that were the last ones to their chunks. */
+  readonly last: readonly number[]
+  /** The row of the first reference to a chunk that nothing refers to: the index is wrong, and what was done to it to be given up. */
+  readonly unknown: number | undefined
 }
 
 const refcountWord = 0, sizeWord = 1, csizeWord = 2
@@ -99,6 +111,39 @@ export class ChunkIndex {
     if (count === 0) return -1
     if (count < maxValue) table.setValue(bucket, refcountWord, count - 1)
     return bucket
+  }
+
+  /**
+   * releaseAt for all references of a piece of an item stream, rows as ReferenceStream gives them. Entries that come to 0 are still
+   * there: `last` says whose they are.
+   */
+  releaseMany(bytes: Buffer, references: Uint32Array, considerParts: boolean): ReleasedReferences {
+    // What lies in its file is not in memory for native code to change.
+    if (this.table.onFile) return this.plainReleaseMany(bytes, references, considerParts)
+    const found = native().releaseReferences(this.table.bucketBytes, bytes, references, considerParts)
+    const last: number[] = []
+    for (let at = 2; at < found.length; at += 2) {
+      const row = found[at]! * referenceRow.words
+      if (found[at + 1] !== 0) return { size: found[0]!, csize: found[1]!, last, unknown: row }
+      last.push(row)
+    }
+    return { size: found[0]!, csize: found[1]!, last, unknown: undefined }
+  }
+
+  /** The same in plain steps: what it is tested against. */
+  plainReleaseMany(bytes: Buffer, references: Uint32Array, considerParts: boolean): ReleasedReferences {
+    let size = 0, csize = 0
+    const last: number[] = []
+    for (let row = 0; row < references.length; row += referenceRow.words) {
+      const bucket = this.releaseAt(bytes, references[row]!)
+      if (bucket < 0) return { size, csize, last, unknown: row }
+      if (considerParts || references[row + referenceRow.part] === 0) {
+        size += this.sizeIn(bucket)
+        csize += this.csizeIn(bucket)
+      }
+      if (this.remaining(bucket) === 0) last.push(row)
+    }
+    return { size, csize, last, unknown: undefined }
   }
 
   remaining(bucket: number): number {

@@ -268,7 +268,7 @@ export class ClientCache {
     if (files) config.setDigests(files.name, undefined)
     config.save()
     if (files) config.setDigests(files.name, files.write())
-    if (index) config.setDigests('chunks', writeTable(join(this.folder, 'chunks'), 'chunks', { header: index.table.header(), bytes: index.table.bucketBytes }))
+    if (index) config.setDigests('chunks', writeTable(join(this.folder, 'chunks'), 'chunks', index.table))
     syncDirectory(this.folder)
     config.setManifest(index ? idHex(manifest.id) : former)
     if (index) {
@@ -282,6 +282,7 @@ export class ClientCache {
 
   /** The repository's transaction failed: what was counted in it is forgotten. */
   rollback(): void {
+    this.#index?.table.close()
     this.#index = undefined
   }
 
@@ -295,7 +296,7 @@ export class ClientCache {
 
   /** Lets go of the lock. What was not committed is lost. */
   close(): void {
-    this.#index = undefined
+    this.rollback()
     this.#lock.release()
   }
 

@@ -1,21 +1,22 @@
 /**
  * The memory of unchanged files, in Borg's file and format, so that both programs share it: CACHE/ID/files is a sequence of
  * [id hash of the absolute path, [age, inode, size, cmtime ns, [chunk ids]]]. Chunk sizes, which Borg takes from its chunks
- * index, are kept beside it for files of several chunks. Losing either costs time only.
+ * index, are kept beside it for files of several chunks. Losing either costs time only. In memory a file takes the bytes of its
+ * entry and a bucket of 44 bytes, outside the JavaScript heap.
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { idBytes } from '../constants.js'
 import { HashTable } from '../hashindex/hash-table.js'
 import { type ChunkId, chunkId } from '../ids.js'
 import type { Log } from '../log.js'
-import { MsgReader, MsgWriter } from '../msgpack.js'
-import { saveFile } from '../platform/save-file.js'
+import { MsgpackError, MsgReader, MsgWriter } from '../msgpack.js'
+import { replaceFile, writePieces } from '../platform/save-file.js'
 import { FileDigest, finalDigest, loadIntegrity } from '../repository/integrity.js'
 import { errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { filesCacheName } from './cache-folder.js'
 import type { ChunkIndex } from './chunk-index.js'
-import { readTable } from './table-file.js'
+import { readTable, writeTable } from './table-file.js'
 
 export interface FilesCacheMode {
   /** Which time tells a change; undefined: files are always read, but remembered (rechunk) or not even that (disabled). */
@@ -54,14 +55,6 @@ export type Lookup =
   | { readonly state: 'unknown' | 'changed' }
   | { readonly state: 'unchanged'; readonly ids: readonly ChunkId[]; readonly sizes: readonly number[] }
 
-interface Entry {
-  /** The packed [age, …] array. */
-  packed: Buffer
-  /** Seen in this run: age 0. */
-  seen: boolean
-  cmtimeNs: bigint
-}
-
 const sizesName = 'borgfs-chunk-sizes'
 
 /** The cache it belongs to, whose lock is held. */
@@ -77,10 +70,13 @@ export class FilesCache {
   readonly #mode: FilesCacheMode
   readonly #ttl: number
   readonly #log: Log
-  readonly #entries = new Map<string, Entry>()
+  /** By path hash: whether it was seen in this run, and where its record lies. */
+  #entries = new HashTable(3)
+  /** Records: packed [age, …] arrays. */
+  #records = new ByteBlocks()
   #sizes: HashTable | undefined
+  #sizesChanged = false
   #borgChunks: HashTable | undefined
-  readonly #newSizes: [ChunkId, number][] = []
   #newestNs: bigint | undefined
 
   private constructor(cache: CacheOfFiles, mode: FilesCacheMode, env: NodeJS.ProcessEnv, log: Log) {
@@ -108,27 +104,35 @@ export class FilesCache {
     const path = join(this.#cache.folder, this.name)
     if (!existsSync(path)) return
     try {
-      const bytes = readFileSync(path)
-      const expected = finalDigest(this.#cache.digests(this.name))
-      const digest = digestOf(this.name, bytes)
-      if (expected !== undefined && digest.digests.final !== expected) throw new Error('its digest does not fit')
-      const reader = new MsgReader(bytes)
-      while (!reader.done) {
+      const digest = new FileDigest(this.name)
+      for (const reader of entriesOf(path, digest)) {
         if (reader.arrayHeader() !== 2) throw new IntegrityError('an entry is no pair')
-        const hash = reader.rawByteString()
+        const hash = reader.raw()
+        if (hash.length !== idBytes) throw new Error('a path hash of another length')
         const start = reader.position
-        // Enough for write(), which comes after the commit and must not fail over what others wrote.
-        const fields = new MsgReader(bytes, start)
-        if (fields.arrayHeader() !== 5) throw new IntegrityError('an entry has not five fields')
-        fields.number()
-        reader.skip()
-        this.#entries.set(hash, { packed: bytes.subarray(start, reader.position), seen: false, cmtimeNs: 0n })
+        // What is kept is read again without care.
+        if (reader.arrayHeader() !== 5) throw new Error('an entry that is not of five values')
+        reader.number()
+        reader.bigint()
+        reader.number()
+        reader.bigint()
+        for (let count = reader.arrayHeader(); count > 0; count--) if (reader.raw().length !== idBytes) throw new Error('a chunk id of another length')
+        const [block, offset] = this.#records.add(reader.bytes.subarray(start, reader.position))
+        this.#entries.set(hash, unseen, block, offset)
       }
+      digest.part('final')
+      const expected = finalDigest(this.#cache.digests(this.name))
+      if (expected !== undefined && digest.digests.final !== expected) throw new Error('its digest does not fit')
     } catch (error) {
-      this.#entries.clear()
+      this.#entries = new HashTable(3)
+      this.#records = new ByteBlocks()
       this.#log.write('warning', 'borg.cache', `The files cache is corrupted. [${messageOf(error)}]`)
       this.#log.write('warning', 'borg.cache', 'Continuing without files cache - expect lower performance.')
     }
+  }
+
+  #record(bucket: number): MsgReader {
+    return this.#records.reader(this.#entries.value(bucket, 1), this.#entries.value(bucket, 2))
   }
 
   /** What is known of a file. `pathHash`: id hash of its absolute path. */
@@ -138,17 +142,17 @@ export class FilesCache {
     } catch (error) {
       // Not as it should be: the file is read, as if nothing were known of it.
       if (!(error instanceof IntegrityError)) throw error
-      this.#entries.delete(pathHash.toString('latin1'))
+      this.#entries.delete(pathHash)
       return { state: 'unknown' }
     }
   }
 
   #lookup(pathHash: ChunkId, file: SeenFile): Lookup {
     if (!this.#mode.lookup) return { state: 'unknown' }
-    const entry = this.#entries.get(pathHash.toString('latin1'))
-    if (!entry) return { state: 'unknown' }
-    const reader = new MsgReader(entry.packed)
-    if (reader.arrayHeader() !== 5) return { state: 'unknown' }
+    const bucket = this.#entries.find(pathHash)
+    if (bucket < 0) return { state: 'unknown' }
+    const reader = this.#record(bucket)
+    reader.arrayHeader()
     reader.int()
     const [ino, size, cmtime] = [reader.bigint(), reader.number(), reader.bigint()]
     const { time } = this.#mode
@@ -172,22 +176,20 @@ export class FilesCache {
 
   /** The file was found unchanged and is referred to again. */
   confirm(pathHash: ChunkId, file: SeenFile): void {
-    const entry = this.#entries.get(pathHash.toString('latin1'))!
-    const reader = new MsgReader(entry.packed)
+    const bucket = this.#entries.find(pathHash)
+    this.#entries.setValue(bucket, 0, seen)
+    const reader = this.#record(bucket)
     reader.arrayHeader()
     reader.int()
-    reader.int()
-    const rest = entry.packed.subarray(reader.position)
-    const cmtime = new MsgReader(rest)
-    cmtime.int()
-    entry.cmtimeNs = cmtime.bigint()
-    const writer = new MsgWriter(32)
+    if (reader.bigint() === file.ino) return
+    const rest = reader.position
+    for (let left = 3; left > 0; left--) reader.skip()
+    const writer = new MsgWriter(256)
     writer.arrayHeader(5)
     writer.int(0)
     writer.int(file.ino)
-    writer.verbatim(rest)
-    entry.packed = writer.finish()
-    entry.seen = true
+    writer.verbatim(reader.bytes.subarray(rest, reader.position))
+    this.#remember(pathHash, writer.bytes)
   }
 
   /** The file was read. */
@@ -202,9 +204,19 @@ export class FilesCache {
     writer.int(cmtimeNs)
     writer.arrayHeader(ids.length)
     for (const id of ids) writer.raw(id)
-    this.#entries.set(pathHash.toString('latin1'), { packed: writer.finish(), seen: true, cmtimeNs })
-    if (ids.length > 1) for (const [index, id] of ids.entries()) this.#newSizes.push([id, sizes[index]!])
+    this.#remember(pathHash, writer.bytes)
+    // Not needed where the chunks index has them.
+    if (ids.length > 1 && !this.#cache.index) {
+      const known = this.#loadSizes()
+      for (const [index, id] of ids.entries()) known.set(id, sizes[index]!)
+      this.#sizesChanged = true
+    }
     if (this.#newestNs === undefined || cmtimeNs > this.#newestNs) this.#newestNs = cmtimeNs
+  }
+
+  #remember(pathHash: ChunkId, record: Uint8Array): void {
+    const [block, offset] = this.#records.add(record)
+    this.#entries.set(pathHash, seen, block, offset)
   }
 
   #sizeOf(id: ChunkId): number | undefined {
@@ -233,48 +245,113 @@ export class FilesCache {
     }
   }
 
+  /** After the commit; returns the text of the file's digests. */
+  write(): string {
+    const digest = new FileDigest(this.name)
+    replaceFile(join(this.#cache.folder, this.name), fd => writePieces(fd, this.#pieces(digest)), { mode: 0o600, durable: 'content' })
+    digest.part('final')
+    if (this.#sizesChanged) writeTable(join(this.#cache.folder, sizesName), sizesName, this.#loadSizes())
+    return digest.json()
+  }
+
   /**
-   * After the commit; returns the text of the file's digests. Entries seen in this run that are not older than the newest file read are left out: they could still
+   * The bytes of the file. Entries seen in this run that are not older than the newest file read are left out: they could still
    * change within the same clock tick (commands.md, create). Unseen ones age and go after the TTL.
    */
-  write(): string {
+  *#pieces(digest: FileDigest): Generator<Uint8Array> {
     const newest = this.#newestNs ?? (1n << 63n) - 1n
-    const writer = new MsgWriter(1 << 16)
-    for (const [hash, entry] of this.#entries) {
-      if (entry.seen) {
-        if (entry.cmtimeNs >= newest) continue
-        writer.arrayHeader(2)
-        writer.rawByteString(hash)
-        writer.verbatim(entry.packed)
-      } else {
-        const reader = new MsgReader(entry.packed)
-        reader.arrayHeader()
-        const age = reader.number() + 1
-        if (age >= this.#ttl) continue
-        writer.arrayHeader(2)
-        writer.rawByteString(hash)
-        writer.arrayHeader(5)
-        writer.int(age)
-        writer.verbatim(entry.packed.subarray(reader.position))
-      }
+    const writer = new MsgWriter(pieceBytes + (1 << 16))
+    for (const bucket of this.#entries.buckets()) {
+      const reader = this.#record(bucket)
+      reader.arrayHeader()
+      let age = reader.number()
+      const rest = reader.position
+      reader.skip()
+      reader.skip()
+      const cmtimeNs = reader.bigint()
+      reader.skip()
+      if (this.#entries.value(bucket, 0) === seen) {
+        if (cmtimeNs >= newest) continue
+        age = 0
+      } else if (++age >= this.#ttl) continue
+      writer.arrayHeader(2)
+      writer.raw(this.#entries.idAt(bucket))
+      writer.arrayHeader(5)
+      writer.int(age)
+      writer.verbatim(reader.bytes.subarray(rest, reader.position))
+      if (writer.length < pieceBytes) continue
+      digest.update(writer.bytes)
+      yield writer.bytes
+      writer.clear()
     }
-    saveFile(join(this.#cache.folder, this.name), writer.bytes, { mode: 0o600, durable: 'content' })
-    this.#saveSizes()
-    return digestOf(this.name, writer.bytes).json()
-  }
-
-  /** Not needed where the chunks index has them. */
-  #saveSizes(): void {
-    if (this.#newSizes.length === 0 || this.#cache.index) return
-    const sizes = this.#loadSizes()
-    for (const [id, size] of this.#newSizes) sizes.set(id, size)
-    saveFile(join(this.#cache.folder, sizesName), [sizes.header(), sizes.bucketBytes], { mode: 0o600, durable: 'no' })
+    digest.update(writer.bytes)
+    yield writer.bytes
   }
 }
 
-function digestOf(name: string, bytes: Uint8Array): FileDigest {
-  const digest = new FileDigest(name)
-  digest.update(bytes)
-  digest.part('final')
-  return digest
+/** Bytes one run after the other in blocks that never move. */
+class ByteBlocks {
+  readonly #blocks: Buffer[] = []
+  #used = 0
+
+  /** Copies them; returns block and offset. */
+  add(bytes: Uint8Array): [block: number, offset: number] {
+    const last = this.#blocks.at(-1)
+    if (!last || this.#used + bytes.length > last.length) {
+      // The first ones small: most caches are.
+      this.#blocks.push(Buffer.allocUnsafeSlow(Math.max(bytes.length, Math.min(blockBytes, firstBlockBytes << (2 * this.#blocks.length)))))
+      this.#used = 0
+    }
+    const offset = this.#used
+    this.#blocks.at(-1)!.set(bytes, offset)
+    this.#used += bytes.length
+    return [this.#blocks.length - 1, offset]
+  }
+
+  reader(block: number, offset: number): MsgReader {
+    return new MsgReader(this.#blocks[block]!, offset)
+  }
 }
+
+/** A reader at each entry of the file in turn, which must be left at the entry's end. Error for bytes that are no entries. */
+function* entriesOf(path: string, digest: FileDigest): Generator<MsgReader> {
+  const fd = openSync(path, 'r')
+  try {
+    let window = Buffer.allocUnsafeSlow(readBytes)
+    let held = 0
+    for (;;) {
+      const count = readSync(fd, window, held, window.length - held, null)
+      digest.update(window.subarray(held, held + count))
+      held += count
+      const ended = count === 0
+      const reader = new MsgReader(window, 0, held)
+      let complete = 0
+      for (;;) {
+        // An entry that goes on behind the window is skipped first, so that nobody begins with it.
+        if (reader.done) break
+        try {
+          reader.skip()
+        } catch (error) {
+          if (!ended && error instanceof MsgpackError) break
+          throw error
+        }
+        const end = reader.position
+        reader.position = complete
+        yield reader
+        complete = end
+        reader.position = end
+      }
+      if (ended) return
+      const rest = window.subarray(complete, held)
+      if (complete === 0 && held === window.length) window = Buffer.concat([rest, Buffer.allocUnsafeSlow(window.length)])
+      else rest.copy(window)
+      held = rest.length
+    }
+  } finally {
+    closeSync(fd)
+  }
+}
+
+const unseen = 0, seen = 1
+const firstBlockBytes = 1 << 16, blockBytes = 16 << 20
+const pieceBytes = 1 << 20, readBytes = 1 << 20

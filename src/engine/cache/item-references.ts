@@ -6,7 +6,7 @@ import { KnownKeys, MsgpackError, MsgReader } from '../msgpack.js'
 
 /** Of native().itemReferences. */
 const statusAll = 0, statusCut = 1
-const headWords = 4, referenceWords = 4
+const headWords = 4
 
 const knownKeys = new KnownKeys(itemKeys)
 
@@ -20,17 +20,24 @@ export interface ItemSums {
 /** Told of each reference in the order of the stream: its id lies in `bytes` at `offset`, and only for the time of the call. */
 export type ReferenceSink = (bytes: Buffer, offset: number, size: number, csize: number, isPart: boolean) => void
 
-export class ItemReferences {
-  readonly #sink: ReferenceSink
-  /** Sums of whole files, and of the parts that checkpoints made. */
-  readonly files: ItemSums = { size: 0, csize: 0, nfiles: 0 }
-  readonly parts: ItemSums = { size: 0, csize: 0, nfiles: 0 }
+/** Told of the references of a piece of the stream at once: rows of four words as in native().itemReferences, good for the time of the call. */
+export type ReferencesSink = (bytes: Buffer, references: Uint32Array) => void
+
+/** Where in its row a reference has what. */
+export const referenceRow = { words: 4, offset: 0, size: 1, csize: 2, part: 3 } as const
+
+/** Item chunks in, references out, as many at a time as there are. */
+export class ReferenceStream {
+  readonly #sink: ReferencesSink
+  /** How many items with chunks there were, whole files and parts. */
+  fileCount = 0
+  partCount = 0
   #rest: Buffer[] = []
   #restBytes = 0
   /** Not worth trying again before there are so many bytes: an item may go on over many chunks of the stream. */
   #wanted = 0
 
-  constructor(sink: ReferenceSink) {
+  constructor(sink: ReferencesSink) {
     this.#sink = sink
   }
 
@@ -51,21 +58,52 @@ export class ItemReferences {
     const bytes = this.#rest.length === 1 ? this.#rest[0]! : Buffer.concat(this.#rest)
     const found = native().itemReferences(bytes)
     const [status, complete, files, parts] = [found[0]!, found[1]!, found[2]!, found[3]!]
-    this.files.nfiles += files
-    this.parts.nfiles += parts
-    for (let at = headWords; at < found.length; at += referenceWords) {
-      const size = found[at + 1]!, csize = found[at + 2]!, isPart = found[at + 3] === 1
-      this.#sink(bytes, found[at]!, size, csize, isPart)
-      const sums = isPart ? this.parts : this.files
-      sums.size += size
-      sums.csize += csize
-    }
+    this.fileCount += files
+    this.partCount += parts
+    if (found.length > headWords) this.#sink(bytes, found.subarray(headWords))
     this.#rest = complete < bytes.length ? [bytes.subarray(complete)] : []
     this.#restBytes = bytes.length - complete
     this.#wanted = complete === 0 ? this.#restBytes * 2 : 0
     // More bytes make a malformed item no better.
     if (status !== statusAll && status !== statusCut) throw new MsgpackError(`an item at offset ${complete} of a piece of the item stream is malformed`)
     return status === statusAll
+  }
+}
+
+/** The same one by one, with their sums. */
+export class ItemReferences {
+  readonly #stream: ReferenceStream
+  readonly #files = { size: 0, csize: 0 }
+  readonly #parts = { size: 0, csize: 0 }
+
+  constructor(sink: ReferenceSink) {
+    this.#stream = new ReferenceStream((bytes, references) => {
+      for (let at = 0; at < references.length; at += referenceRow.words) {
+        const size = references[at + referenceRow.size]!, csize = references[at + referenceRow.csize]!, isPart = references[at + referenceRow.part] === 1
+        sink(bytes, references[at]!, size, csize, isPart)
+        const sums = isPart ? this.#parts : this.#files
+        sums.size += size
+        sums.csize += csize
+      }
+    })
+  }
+
+  /** Sums of whole files, and of the parts that checkpoints made. */
+  get files(): ItemSums {
+    return { ...this.#files, nfiles: this.#stream.fileCount }
+  }
+
+  get parts(): ItemSums {
+    return { ...this.#parts, nfiles: this.#stream.partCount }
+  }
+
+  feed(chunk: Buffer): void {
+    this.#stream.feed(chunk)
+  }
+
+  /** MsgpackError if the stream ends within an item. */
+  end(): void {
+    this.#stream.end()
   }
 }
 

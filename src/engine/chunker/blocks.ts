@@ -7,14 +7,16 @@ export interface Block {
 }
 
 export class Blocks {
-  readonly #size: number
+  /** Bytes of a block. */
+  readonly size: number
   readonly #max: number
   readonly #free: Block[] = []
   #made = 0
-  #waiting: (() => void) | undefined
+  /** In their order; each release lets one go on. */
+  readonly #waiting: (() => void)[] = []
 
   constructor(size: number, max: number) {
-    this.#size = size
+    this.size = size
     this.#max = max
   }
 
@@ -28,18 +30,28 @@ export class Blocks {
       }
       if (this.#made < this.#max) {
         this.#made++
-        return { bytes: Buffer.from(new SharedArrayBuffer(this.#size)), users: 1 }
+        return { bytes: Buffer.from(new SharedArrayBuffer(this.size)), users: 1 }
       }
-      await new Promise<void>(resolve => (this.#waiting = resolve))
+      await new Promise<void>(resolve => this.#waiting.push(resolve))
     }
   }
 
   release(block: Block): void {
     if (--block.users > 0) return
     this.#free.push(block)
-    const waiting = this.#waiting
-    this.#waiting = undefined
-    waiting?.()
+    this.#waiting.shift()?.()
+  }
+
+  /** A block with what the source gives, behind `start` bytes that `prepare` puts in. Nothing is held if the source fails. */
+  async takeFilled(source: { read(into: Uint8Array): Promise<number> }, end: number, start = 0, prepare?: (bytes: Buffer) => void): Promise<{ block: Block; length: number }> {
+    const block = await this.take()
+    try {
+      prepare?.(block.bytes)
+      return { block, length: start + (await fill(source, block.bytes, start, end)) }
+    } catch (error) {
+      this.release(block)
+      throw error
+    }
   }
 }
 

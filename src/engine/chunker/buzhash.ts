@@ -1,6 +1,6 @@
 /** The content-defined chunker: native rolling hash over shared blocks that are filled ahead (chunker.md §4). */
 import { native } from '../native.js'
-import { type Block, Blocks, fill } from './blocks.js'
+import { type Block, Blocks } from './blocks.js'
 import type { ByteSource, Chunker, ChunkerParams, CutChunk } from './chunker.js'
 import { buzhashTable } from './buzhash-table.js'
 
@@ -32,8 +32,7 @@ export class BuzhashChunker implements Chunker {
   }
 
   async *split(source: ByteSource): AsyncIterable<CutChunk> {
-    let block = await this.#blocks.take()
-    let length = await fill(source, block.bytes, 0, block.bytes.length)
+    let { block, length } = await this.#blocks.takeFilled(source, this.#blocks.size)
     for (;;) {
       const last = length < block.bytes.length
       const cuts = await this.#cuts(block.bytes, length, last)
@@ -73,10 +72,7 @@ export class BuzhashChunker implements Chunker {
   async #next(source: ByteSource, from: Block, start: number, end: number): Promise<{ block: Block; length: number }> {
     from.users++
     try {
-      const block = await this.#blocks.take()
-      from.bytes.copy(block.bytes, 0, start, end)
-      const carried = end - start
-      return { block, length: carried + (await fill(source, block.bytes, carried, block.bytes.length)) }
+      return await this.#blocks.takeFilled(source, this.#blocks.size, end - start, bytes => from.bytes.copy(bytes, 0, start, end))
     } finally {
       this.#blocks.release(from)
     }

@@ -1,6 +1,6 @@
 /** The fixed-size chunker, which can follow the hole map of sparse files (chunker.md §5). */
 import { native } from '../native.js'
-import { type Block, Blocks, fill } from './blocks.js'
+import { type Block, Blocks } from './blocks.js'
 import type { ByteSource, Chunker, ChunkerParams, CutChunk } from './chunker.js'
 
 const seekData = 3, seekHole = 4
@@ -51,8 +51,7 @@ export class FixedChunker implements Chunker {
   async *#readRange(source: ByteSource, length: number): AsyncGenerator<CutChunk, boolean> {
     for (let left = length; left > 0; ) {
       const wanted = Math.min(left, this.#blockSize)
-      const block = await this.#blocks.take()
-      const count = await fill(source, block.bytes, 0, wanted)
+      const { block, length: count } = await this.#blocks.takeFilled(source, wanted)
       if (count > 0) yield chunk(this.#blocks, block, count)
       else this.#blocks.release(block)
       if (count < wanted) return false

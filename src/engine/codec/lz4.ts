@@ -15,6 +15,15 @@ let loaded: Lz4 | undefined
 // Loading an addon takes milliseconds that commands which never meet lz4 should not pay.
 const lz4Napi = (): Lz4 => (loaded ??= createRequire(import.meta.url)('lz4-napi') as Lz4)
 
+/** Loads the addon now, for who has time. Whoever needs it will hear if it is missing. */
+export function readyLz4(): void {
+  try {
+    lz4Napi()
+  } catch {
+    // Perhaps nothing is compressed by it.
+  }
+}
+
 const prefixBytes = 4
 
 export const lz4: Codec = {

@@ -3,6 +3,7 @@ import { createCipheriv, createDecipheriv, createHmac, pbkdf2Sync, randomBytes }
 import { type MsgValue, pack, unpackMap } from '../msgpack.js'
 import { secured, wipe } from './blake2b.js'
 import { equalInConstantTime } from './constant-time.js'
+import type { Derivation } from './derivation.js'
 import { KeyBlobError } from './errors.js'
 import type { Secrets } from './secrets.js'
 
@@ -11,8 +12,39 @@ const iterationsWritten = 100_000
 const maxIterations = 10_000_000
 const maxBlobBytes = 4000
 
+interface SealedSecrets {
+  readonly data: Buffer
+  readonly hash: Buffer
+  readonly salt: Buffer
+  readonly iterations: number
+}
+
 /** The blob's secrets, or undefined if the passphrase is wrong. KeyBlobError if it is no blob. The passphrase is not wiped. */
 export function openKeyBlob(blob: Buffer, passphrase: Uint8Array, tamRequiredDefault = false): Secrets | undefined {
+  const sealed = sealedSecrets(blob)
+  return openSealed(sealed, pbkdf2Sync(passphrase, sealed.salt, sealed.iterations, 32, 'sha256'), tamRequiredDefault)
+}
+
+/** The same without blocking; `derivation` may be under way already. */
+export async function openKeyBlobAsync(blob: Buffer, passphrase: Uint8Array, tamRequiredDefault: boolean, derivation: Derivation): Promise<Secrets | undefined> {
+  const sealed = sealedSecrets(blob)
+  return openSealed(sealed, await derivation.take({ passphrase, salt: sealed.salt, iterations: sealed.iterations }), tamRequiredDefault)
+}
+
+/** Begins what opening it with this passphrase will need. Nothing happens if it is no blob: opening it will say so. */
+export function beginOpening(blob: Buffer, passphrase: Uint8Array, derivation: Derivation): void {
+  let sealed: SealedSecrets
+  try {
+    sealed = sealedSecrets(blob)
+  } catch (error) {
+    if (!(error instanceof KeyBlobError)) throw error
+    return
+  }
+  // No more than Borg writes: for who asks for ages it shall be certain that the key is wanted.
+  if (sealed.iterations <= iterationsWritten) derivation.begin({ passphrase, salt: sealed.salt, iterations: sealed.iterations })
+}
+
+function sealedSecrets(blob: Buffer): SealedSecrets {
   const outer = readMap(blob)
   const [algorithm, data, hash, iterations, salt, version] = ['algorithm', 'data', 'hash', 'iterations', 'salt', 'version'].map(name => outer.get(name))
   if (version !== 1) throw new KeyBlobError(`version ${String(version)}`)
@@ -20,7 +52,11 @@ export function openKeyBlob(blob: Buffer, passphrase: Uint8Array, tamRequiredDef
   if (!Buffer.isBuffer(data) || !Buffer.isBuffer(hash) || !Buffer.isBuffer(salt) || typeof iterations !== 'number' || iterations < 1 || iterations > maxIterations) {
     throw new KeyBlobError('a field is missing or malformed')
   }
-  const kek = pbkdf2Sync(passphrase, salt, iterations, 32, 'sha256')
+  return { data, hash, salt, iterations }
+}
+
+/** `kek` is wiped. */
+function openSealed({ data, hash }: SealedSecrets, kek: Buffer, tamRequiredDefault: boolean): Secrets | undefined {
   const inner = createDecipheriv('aes-256-ctr', kek, Buffer.alloc(16)).update(data)
   const found = createHmac('sha256', kek).update(inner).digest()
   wipe(kek)

@@ -4,6 +4,7 @@
  */
 import type { KeyObject } from 'node:crypto'
 import type { ChunkId } from '../ids.js'
+import type { Hashing } from './hashing.js'
 
 export const encryptionModes = ['none', 'keyfile', 'repokey', 'keyfile-blake2', 'repokey-blake2', 'authenticated', 'authenticated-blake2'] as const
 /** As in `init --encryption`. */
@@ -28,15 +29,34 @@ export interface Key {
   seal(payload: Uint8Array, nonce: bigint): Buffer
   /** seal, written into `target` at `offset`; returns the object's length. `head`: bytes that belong before the payload. */
   sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head?: Uint8Array): number
+  /** sealInto, but for the MAC: setMac puts in what hashing() made of the object. */
+  encryptInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head?: Uint8Array): number
+  setMac(object: Buffer, mac: Uint8Array): void
+  /** For many hashes: MACs and ids. */
+  hashing<T>(): Hashing<T>
   /** Length of the stored object of a payload. */
   sealedLength(payloadLength: number): number
   /** The payload of a stored object. Verifies type byte and MAC before decrypting. IntegrityError. `id` is for the message only.
    * `into`, apart from the object: memory that the payload may be put in, if it fits. */
   open(object: Uint8Array, id: Uint8Array, into?: Buffer): Buffer
+  /** IntegrityError unless type and length are those of an object of this key: what can be told before its MAC is computed. `id` is for the message only. */
+  checkEnvelope(object: Uint8Array, id: Uint8Array): void
+  /** As open, of an object that checkEnvelope has seen, with its MAC as hashing() computed it. */
+  openWithMac(object: Uint8Array, mac: Uint8Array, id: Uint8Array, into?: Buffer): Buffer
   /** Nonce of an encrypted object, for the manifest bound (crypto.md §4). */
   nonceOf(object: Uint8Array): bigint
   /** 64-byte HMAC-SHA-512 key of the TAM (crypto.md §9). */
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  /**
+   * An encrypting key (envelopes as mode repokey's) for something of the client's own beside the repository, named by `purpose`;
+   * another for each `salt`, with nonces of its own. Where the mode has no secret it keeps nothing secret either.
+   */
+  purposeKey(salt: Uint8Array, purpose: string): Key
+  /**
+   * A key for another purpose than the repository's, for what this machine keeps about it: HKDF-SHA-512 of all secrets. Undefined where the
+   * repository's data is not encrypted.
+   */
+  derive(salt: Uint8Array, purpose: string, length: number): KeyObject | undefined
   /** What a worker thread needs to make the same key; posted by structured clone, see keyFromMaterial. */
   material(): KeyMaterial
   wipe(): void

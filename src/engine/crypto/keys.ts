@@ -5,14 +5,14 @@ import { type ChunkId, chunkId, idHex } from '../ids.js'
 import { IntegrityError } from '../errors.js'
 import { blake2b256, secured, wipe } from './blake2b.js'
 import { equalInConstantTime } from './constant-time.js'
+import { type Hashing, PairedHashing, PlainHashing } from './hashing.js'
 import { native, type NativeEnvelope } from '../native.js'
 import type { EncryptionMode, Key, KeyMaterial } from './key.js'
 import { type KeyType, keyTypeOf, keyTypeOfMode, legacyPassphraseType } from './key-types.js'
 import { type Secrets, wipeSecrets } from './secrets.js'
 
-const macBytes = 32
 const noHead = Buffer.alloc(0)
-const headerBytes = 41
+const macOffset = 1, nonceOffset = 33, headerBytes = 41
 
 /** Ciphers return new memory for each call: slices of this size come from memory that was just used, a whole chunk would not. */
 const sliceBytes = 64 * 1024
@@ -47,7 +47,12 @@ abstract class BaseKey implements Key {
 
   abstract idHash(plaintext: Uint8Array): ChunkId
   abstract tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
+  abstract purposeKey(salt: Uint8Array, purpose: string): Key
   abstract material(): KeyMaterial
+
+  derive(_salt: Uint8Array, _purpose: string, _length: number): KeyObject | undefined {
+    return undefined
+  }
 
   sealedLength(payloadLength: number): number {
     return payloadLength + 1
@@ -66,8 +71,26 @@ abstract class BaseKey implements Key {
     return head.length + payload.length + 1
   }
 
-  open(object: Uint8Array, id: Uint8Array, _into?: Buffer): Buffer {
+  encryptInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head?: Uint8Array): number {
+    return this.sealInto(payload, nonce, target, offset, head)
+  }
+
+  setMac(_object: Buffer, _mac: Uint8Array): void {}
+
+  hashing<T>(): Hashing<T> {
+    return new PlainHashing(() => noHead, plaintext => this.idHash(plaintext))
+  }
+
+  checkEnvelope(object: Uint8Array, id: Uint8Array): void {
     if (object[0] !== this.type) throw wrongType(object, id)
+  }
+
+  open(object: Uint8Array, id: Uint8Array, into?: Buffer): Buffer {
+    this.checkEnvelope(object, id)
+    return this.openWithMac(object, noHead, id, into)
+  }
+
+  openWithMac(object: Uint8Array, _mac: Uint8Array, _id: Uint8Array, _into?: Buffer): Buffer {
     return Buffer.from(object.buffer, object.byteOffset + 1, object.length - 1)
   }
 
@@ -98,6 +121,10 @@ class PlaintextKey extends BaseKey {
     return Buffer.concat([salt, Buffer.from(context)])
   }
 
+  purposeKey(salt: Uint8Array, purpose: string): Key {
+    return purposeKeyOf(noHead, salt, purpose)
+  }
+
   material(): KeyMaterial {
     return { type: this.type, mode: this.mode, chunkSeed: 0, tamRequired: false, logicallyUnencrypted: true, encKey: undefined, encHmacKey: undefined, idKey: undefined }
   }
@@ -113,7 +140,7 @@ class AuthenticatedKey extends BaseKey {
   protected readonly rawIdKey: Buffer | undefined
   protected readonly rawHmacKey: Buffer | undefined
   readonly #idHash: Hash
-  /** Does the same in one pass; undefined for BLAKE2b and where the addon finds no OpenSSL. */
+  /** Does the same by the addon; undefined for BLAKE2b and where the addon finds no OpenSSL. */
   protected readonly envelope: NativeEnvelope | undefined
 
   constructor(type: KeyType, facts: { chunkSeed: number; tamRequired: boolean; logicallyUnencrypted: boolean },
@@ -138,11 +165,28 @@ class AuthenticatedKey extends BaseKey {
     return chunkId(id)
   }
 
+  override hashing<T>(): Hashing<T> {
+    return this.envelope ? new PairedHashing(this.envelope, this.encrypted) : super.hashing()
+  }
+
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer {
+    return this.hkdf(salt, `borg-metadata-authentication-${context}`, 64)
+  }
+
+  purposeKey(salt: Uint8Array, purpose: string): Key {
+    return this.#withSecret(secret => purposeKeyOf(secret, salt, purpose))
+  }
+
+  protected hkdf(salt: Uint8Array, info: string, length: number): Buffer {
+    return this.#withSecret(secret => Buffer.from(hkdfSync('sha512', secret, salt, info, length)))
+  }
+
+  /** All keys as one, for as long as `use` takes. */
+  #withSecret<T>(use: (secret: Buffer) => T): T {
     const parts = [this.#idKey.export(), this.encKey.export(), this.encHmacKey.export()]
     const secret = Buffer.concat(parts)
     try {
-      return Buffer.from(hkdfSync('sha512', secret, salt, `borg-metadata-authentication-${context}`, 64))
+      return use(secret)
     } finally {
       for (const bytes of [...parts, secret]) wipe(bytes)
     }
@@ -163,64 +207,117 @@ class AuthenticatedKey extends BaseKey {
 class EncryptedKey extends AuthenticatedKey {
   override readonly encrypted = true
 
+  override derive(salt: Uint8Array, purpose: string, length: number): KeyObject {
+    const raw = this.hkdf(salt, `borgfs-${purpose}`, length)
+    try {
+      return createSecretKey(raw)
+    } finally {
+      wipe(raw)
+    }
+  }
+
   override sealedLength(payloadLength: number): number {
     return payloadLength + headerBytes
   }
 
   override sealInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head: Uint8Array = noHead): number {
     if (this.envelope) return native().envelopeSeal(this.envelope, this.type, nonce, head, payload, target, offset)
+    const length = this.encryptInto(payload, nonce, target, offset, head)
+    const object = target.subarray(offset, offset + length)
+    this.setMac(object, this.#mac(object))
+    return length
+  }
+
+  override encryptInto(payload: Uint8Array, nonce: bigint, target: Buffer, offset: number, head: Uint8Array = noHead): number {
+    if (this.envelope) return native().envelopeEncrypt(this.envelope, this.type, nonce, head, payload, target, offset)
     const counter = Buffer.alloc(16)
     counter.writeBigUInt64BE(nonce, 8)
-    const length = headerBytes + head.length + payload.length
     target[offset] = this.type
-    target.set(counter.subarray(8), offset + 33)
+    target.set(counter.subarray(8), offset + nonceOffset)
     const cipher = createCipheriv('aes-256-ctr', this.encKey, counter)
     if (head.length > 0) target.set(cipher.update(head), offset + headerBytes)
     const start = offset + headerBytes + head.length
     for (let at = 0; at < payload.length; at += sliceBytes) target.set(cipher.update(payload.subarray(at, at + sliceBytes)), start + at)
-    target.set(this.#mac(target.subarray(offset + 33, offset + length)), offset + 1)
-    return length
+    return headerBytes + head.length + payload.length
   }
 
-  override open(object: Uint8Array, id: Uint8Array, into?: Buffer): Buffer {
+  override setMac(object: Buffer, mac: Uint8Array): void {
+    object.set(mac, macOffset)
+  }
+
+  override hashing<T>(): Hashing<T> {
+    return this.envelope ? super.hashing() : new PlainHashing(object => this.#mac(object), plaintext => this.idHash(plaintext))
+  }
+
+  override checkEnvelope(object: Uint8Array, id: Uint8Array): void {
     const type = object[0]
     // Objects of the legacy passphrase mode may stand in repositories that were migrated to repokey.
     const legacy = type === legacyPassphraseType && (this.mode === 'repokey' || this.mode === 'repokey-blake2')
     if (type !== this.type && !legacy) throw wrongType(object, id)
     if (object.length < headerBytes) throw new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope is too short`)
-    const payloadBytes = object.length - headerBytes
+  }
+
+  override open(object: Uint8Array, id: Uint8Array, into?: Buffer): Buffer {
+    this.checkEnvelope(object, id)
+    if (!this.envelope) return this.openWithMac(object, this.#mac(object), id, into)
+    const target = payloadTarget(object, into)
+    return opened(native().envelopeOpen(this.envelope, object, target), target, id)
+  }
+
+  override openWithMac(object: Uint8Array, mac: Uint8Array, id: Uint8Array, into?: Buffer): Buffer {
     if (this.envelope) {
-      const target = into && into.length >= payloadBytes ? into : Buffer.allocUnsafeSlow(payloadBytes)
-      const length = native().envelopeOpen(this.envelope, object, target)
-      if (length < 0) throw new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope checksum mismatch`)
-      return target.subarray(0, length)
+      const target = payloadTarget(object, into)
+      return opened(native().envelopeDecrypt(this.envelope, object, target, mac), target, id)
     }
-    const authenticated = object.subarray(33)
-    if (!equalInConstantTime(this.#mac(authenticated), object.subarray(1, 1 + macBytes))) {
-      throw new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope checksum mismatch`)
-    }
+    if (!equalInConstantTime(mac, object.subarray(macOffset, nonceOffset))) throw wrongMac(id)
     const counter = Buffer.alloc(16)
-    counter.set(object.subarray(33, headerBytes), 8)
+    counter.set(object.subarray(nonceOffset, headerBytes), 8)
     const decipher = createDecipheriv('aes-256-ctr', this.encKey, counter)
     if (object.length <= sliceBytes) return decipher.update(object.subarray(headerBytes))
-    const payload = Buffer.allocUnsafeSlow(payloadBytes)
+    const payload = Buffer.allocUnsafeSlow(object.length - headerBytes)
     for (let at = headerBytes; at < object.length; at += sliceBytes) payload.set(decipher.update(object.subarray(at, at + sliceBytes)), at - headerBytes)
     return payload
   }
 
   override nonceOf(object: Uint8Array): bigint {
-    return Buffer.from(object.buffer, object.byteOffset, object.length).readBigUInt64BE(33)
+    return Buffer.from(object.buffer, object.byteOffset, object.length).readBigUInt64BE(nonceOffset)
   }
 
-  #mac(data: Uint8Array): Buffer {
+  #mac(object: Uint8Array): Buffer {
+    const data = object.subarray(nonceOffset)
     return this.rawHmacKey ? blake2b256(this.rawHmacKey, data) : createHmac('sha256', this.encHmacKey).update(data).digest()
+  }
+}
+
+function payloadTarget(object: Uint8Array, into: Buffer | undefined): Buffer {
+  const length = object.length - headerBytes
+  return into && into.length >= length ? into : Buffer.allocUnsafeSlow(length)
+}
+
+/** What the addon opened: `length` is negative where the MAC was wrong. */
+function opened(length: number, target: Buffer, id: Uint8Array): Buffer {
+  if (length < 0) throw wrongMac(id)
+  return target.subarray(0, length)
+}
+
+function wrongMac(id: Uint8Array): IntegrityError {
+  return new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope checksum mismatch`)
+}
+
+function purposeKeyOf(secret: Uint8Array, salt: Uint8Array, purpose: string): Key {
+  const bytes = Buffer.from(hkdfSync('sha256', secret, salt, `borgfs ${purpose}`, 96))
+  try {
+    const [encKey, encHmacKey, idKey] = [0, 32, 64].map(at => createSecretKey(bytes.subarray(at, at + 32))) as [KeyObject, KeyObject, KeyObject]
+    return new EncryptedKey(keyTypeOfMode('repokey'), { chunkSeed: 0, tamRequired: false, logicallyUnencrypted: false }, { encKey, encHmacKey, idKey })
+  } finally {
+    wipe(bytes)
   }
 }
 
 function makeEnvelope(encKey: KeyObject | undefined, hmacKey: KeyObject, idKey: KeyObject): NativeEnvelope | undefined {
   const raw = [encKey?.export() ?? noHead, hmacKey.export(), idKey.export()] as const
   try {
-    return native().makeEnvelope(...raw)
+    return native().makeEnvelope(...raw, true)
   } finally {
     for (const bytes of raw) wipe(bytes)
   }

@@ -32,6 +32,11 @@ export class Passphrases {
     this.#prompt = prompt
   }
 
+  /** What asking for takes neither a command nor a person: what will be tried first, should a passphrase be needed at all. */
+  get atHand(): Buffer | undefined {
+    return this.#env.BORG_PASSPHRASE === undefined ? undefined : this.#fromEnvironment()
+  }
+
   /** BORG_PASSPHRASE, BORG_PASSCOMMAND, BORG_PASSPHRASE_FD: the first that is there. */
   #fromEnvironment(): Buffer | undefined {
     if (!this.#looked) {
@@ -45,19 +50,19 @@ export class Passphrases {
    * Tries to open something with the passphrase of an existing key. `attempt` returns undefined for a wrong one.
    * PassphraseWrong after a given one, PasswordRetriesExceeded after three typed ones, NoPassphraseFailure without a terminal.
    */
-  async unlock<T>(location: string, attempt: (passphrase: Buffer) => T | undefined): Promise<{ value: T; empty: boolean }> {
+  async unlock<T>(location: string, attempt: (passphrase: Buffer) => T | undefined | Promise<T | undefined>): Promise<{ value: T; empty: boolean }> {
     const given = this.#fromEnvironment()
     if (given !== undefined) {
-      const value = attempt(given)
+      const value = await attempt(given)
       if (value === undefined) throw new PassphraseWrong()
       return { value, empty: given.length === 0 }
     }
-    const unprotected = attempt(Buffer.alloc(0))
+    const unprotected = await attempt(Buffer.alloc(0))
     if (unprotected !== undefined) return { value: unprotected, empty: true }
     for (let tries = 0; tries < maxTries; tries++) {
       const typed = await this.#prompt.ask(`Enter passphrase for key ${location}: `)
       if (typed === undefined) throw new NoPassphraseFailure(this.#env)
-      const value = attempt(secured(typed))
+      const value = await attempt(secured(typed))
       if (value !== undefined) return { value, empty: false }
     }
     throw new PasswordRetriesExceeded()

@@ -1,19 +1,21 @@
 /**
- * Borg's open-addressing hash table (repository.md §5) in memory exactly as in the file: B buckets of a 32-byte key and
- * `valueWords` uint32, little endian. It lies in shared memory, so that other threads can look ids up without a copy:
- * the first value word, which also marks empty and deleted buckets, is stored last.
+ * Borg's open-addressing hash table (repository.md §5): B buckets of a 32-byte key and `valueWords` uint32, little endian. In
+ * memory they lie exactly as in the file, and in shared memory, so that other threads can look ids up without a copy: the first
+ * value word, which also marks empty and deleted buckets, is stored last. A large table that comes from a file stays there
+ * (bucket-file.ts) until a good part of it was changed. Either way its bytes are those of the file, outside the JavaScript heap.
  */
-import { idBytes } from '../constants.js'
 import { IntegrityError } from '../errors.js'
 import { type ChunkId, chunkId } from '../ids.js'
+import { native } from '../native.js'
+import { BucketFile, deletedMark, emptyMark, keyWords, packTableHeader, parseTableHeader } from './bucket-file.js'
+import { idBytes } from '../constants.js'
 
-const keyWords = idBytes / 4
-const emptyMark = 0xffffffff
-const deletedMark = 0xfffffffe
+export { headerBytes } from './bucket-file.js'
+
 export const maxValue = 0xfffffbff
-export const headerBytes = 18
-const magic = 'BORG_IDX'
 const maxLoad = 0.75, minLoad = 0.25, minEmpty = 0.07
+/** A table on file whose changes take more than this part of it is read into memory. */
+const maxChangedPart = 1 / 8
 
 const bucketCounts = [
   1031, 2053, 4099, 8209, 16411, 32771, 65537, 131101, 262147, 445649, 757607, 1287917, 2189459, 3065243, 4291319, 6007867, 8410991,
@@ -23,30 +25,59 @@ const bucketCounts = [
   1548442699, 1703765389, 1873768367, 2062383853,
 ]
 
-/** What another thread needs to look ids up. Stale after the owner grew the table: then ids merely seem unknown. */
+/**
+ * What another thread needs to look ids up: memory, or a file to read. Stale after the owner grew or changed the table: then ids
+ * merely seem unknown.
+ */
 export interface SharedTable {
-  readonly buffer: SharedArrayBuffer
+  readonly buffer: SharedArrayBuffer | undefined
+  /** Of a table that lies in its file. Neither: nothing can be told, every id seems unknown. */
+  readonly path: string | undefined
   readonly buckets: number
   readonly valueWords: number
 }
 
+/** The same of a table that is in memory. */
+export interface MemoryTable extends SharedTable {
+  readonly buffer: SharedArrayBuffer
+}
+
 /** Looks ids up in a table that another thread owns. */
 export class SharedTableReader {
-  readonly #words: Uint32Array
+  readonly #words: Uint32Array | undefined
   readonly #buckets: number
   readonly #stride: number
   readonly #key = new Uint32Array(keyWords)
   readonly #keyBytes = new Uint8Array(this.#key.buffer)
+  #file: BucketFile | undefined
 
-  constructor(shared: SharedTable) {
-    this.#words = new Uint32Array(shared.buffer)
-    this.#buckets = shared.buckets
-    this.#stride = keyWords + shared.valueWords
+  constructor({ buffer, path, buckets, valueWords }: SharedTable) {
+    this.#words = buffer && new Uint32Array(buffer)
+    this.#buckets = buckets
+    this.#stride = keyWords + valueWords
+    if (path === undefined) return
+    try {
+      this.#file = new BucketFile(path, valueWords)
+      if (this.#file.header.buckets !== buckets) this.close()
+    } catch {
+      // Replaced meanwhile. What seems unknown only costs work.
+    }
   }
 
   has(id: Uint8Array): boolean {
     this.#keyBytes.set(id)
-    return search(this.#words, this.#key, this.#buckets, this.#stride) >= 0
+    if (this.#words) return search(this.#words, this.#key, this.#buckets, this.#stride) >= 0
+    try {
+      return this.#file !== undefined && this.#file.search(this.#key) >= 0
+    } catch {
+      this.close()
+      return false
+    }
+  }
+
+  close(): void {
+    this.#file?.close()
+    this.#file = undefined
   }
 }
 
@@ -71,11 +102,15 @@ function search(words: Uint32Array, key: Uint32Array, buckets: number, stride: n
 export class HashTable {
   readonly valueWords: number
   readonly #stride: number
+  /** Where the buckets are, unless they are in memory. */
+  #file: BucketFile | undefined
   #words: Uint32Array
   #buffer: SharedArrayBuffer
   #buckets: number
   #entries = 0
   #empty: number
+  /** Other threads that look into the file would still find what was deleted. */
+  #deletedOnFile = false
   readonly #key = new Uint32Array(keyWords)
   readonly #keyBytes = new Uint8Array(this.#key.buffer)
 
@@ -92,67 +127,159 @@ export class HashTable {
   /** Takes over the buckets of a file, which `fill` reads into the memory it is given. IntegrityError if the header is wrong. */
   static load(valueWords: number, header: Buffer, fileBytes: number, fill: (into: Uint8Array) => void): HashTable {
     const table = new HashTable(valueWords)
-    const [entries, buckets] = [header.readInt32LE(8), header.readInt32LE(12)]
-    const bytes = buckets * table.#stride * 4
-    if (header.toString('latin1', 0, 8) !== magic) throw new IntegrityError('the index does not begin with BORG_IDX')
-    if (header[16] !== idBytes || header[17] !== valueWords * 4) throw new IntegrityError('the index has keys or values of another size')
-    if (buckets < 1 || entries < 0 || entries > buckets || fileBytes !== headerBytes + bytes) throw new IntegrityError('the length of the index does not fit its header')
-    table.#buffer = new SharedArrayBuffer(bytes)
+    const { entries, buckets } = parseTableHeader(header, valueWords, fileBytes)
+    table.#buffer = new SharedArrayBuffer(buckets * table.#stride * 4)
     table.#words = new Uint32Array(table.#buffer)
     table.#buckets = buckets
     fill(new Uint8Array(table.#buffer))
-    table.#count(entries)
+    const [used, empty] = table.#countBlock(new Uint8Array(table.#buffer))
+    table.#take(entries, used, empty)
     return table
   }
 
-  #count(announced: number): void {
+  /**
+   * Leaves the buckets in the file at `path`, of which nothing is believed but what its header says: whatever is looked up may
+   * throw IntegrityError or a host error, an id may seem unknown or to have other values. verify() ends that, and is due before
+   * anything is changed. IntegrityError, host errors; `close` when done.
+   */
+  static onFile(path: string, valueWords: number): HashTable {
+    const table = new HashTable(valueWords)
+    table.#rest(new BucketFile(path, valueWords))
+    table.#entries = table.#file!.header.entries
+    table.#empty = 0
+    return table
+  }
+
+  #rest(file: BucketFile): void {
+    this.#file = file
+    this.#buckets = file.header.buckets
+    this.#buffer = new SharedArrayBuffer(0)
+    this.#words = new Uint32Array(this.#buffer)
+    this.#deletedOnFile = false
+  }
+
+  /** True if the buckets lie in a file: lookups can fail, memory is not what the table takes. */
+  get onFile(): boolean {
+    return this.#file !== undefined
+  }
+
+  /**
+   * One pass over a table on file, unchanged so far: its bytes are shown to `see`, which throws if they are not what they should
+   * be, or `end` does; the number of entries is compared. IntegrityError. A table of too few empty buckets is read into memory and
+   * made anew.
+   */
+  verify(see: (bytes: Uint8Array) => void, end: () => void): void {
+    const file = this.#file
+    if (!file || file.verified) return
     let used = 0, empty = 0
-    for (let at = keyWords; at < this.#words.length; at += this.#stride) {
-      const mark = this.#words[at]!
-      if (mark === emptyMark) empty++
-      else if (mark !== deletedMark) used++
+    for (const block of file.blocks()) {
+      see(block)
+      const [usedHere, emptyHere] = this.#countBlock(block)
+      used += usedHere
+      empty += emptyHere
     }
-    if (used !== announced) throw new IntegrityError(`the index has ${used} entries instead of ${announced}`)
+    end()
+    if (used !== this.#entries) throw wrongCount(used, this.#entries)
+    if (empty < 1 + minEmpty * this.#buckets) this.#toMemory()
+    this.#take(this.#entries, used, empty)
+    file.verified = true
+  }
+
+  #countBlock(block: Uint8Array): [used: number, empty: number] {
+    return native().countBuckets(block, this.#stride * 4, keyWords * 4, deletedMark)
+  }
+
+  #take(announced: number, used: number, empty: number): void {
+    if (used !== announced) throw wrongCount(used, announced)
     this.#entries = used
     this.#empty = empty
-    // A file without any empty bucket would make every search for an unknown key a full pass.
-    if (empty === 0) this.#resize(bucketsFor(used))
+    // With hardly an empty bucket every search for an unknown key would be a long one, or a full pass.
+    if (empty < 1 + minEmpty * this.#buckets) this.#resize(bucketsFor(used))
+  }
+
+  /** Reads a table on file, with its changes, into memory, where it stays. */
+  #toMemory(): void {
+    const file = this.#file
+    if (!file) return
+    const buffer = new SharedArrayBuffer(this.#buckets * this.#stride * 4)
+    file.copyTo(new Uint8Array(buffer))
+    this.#buffer = buffer
+    this.#words = new Uint32Array(buffer)
+    this.#file = undefined
+    file.close()
+  }
+
+  /** The table was written to `path`, all of it: a table on file goes on from there, without changes. */
+  movedTo(path: string): void {
+    if (!this.#file) return
+    const file = new BucketFile(path, this.valueWords)
+    file.verified = true
+    this.close()
+    this.#rest(file)
+  }
+
+  /** Lets go of the file. After this a table on file must not be used. */
+  close(): void {
+    this.#file?.close()
   }
 
   get size(): number {
     return this.#entries
   }
 
+  /** Bytes of all buckets. */
+  get byteLength(): number {
+    return this.#buckets * this.#stride * 4
+  }
+
   /** 18 bytes before the buckets in a file. */
   header(): Buffer {
-    const header = Buffer.alloc(headerBytes)
-    header.write(magic, 'latin1')
-    header.writeInt32LE(this.#entries, 8)
-    header.writeInt32LE(this.#buckets, 12)
-    header[16] = idBytes
-    header[17] = this.valueWords * 4
-    return header
+    return packTableHeader({ entries: this.#entries, buckets: this.#buckets }, this.valueWords)
   }
 
   /** All buckets; the table's memory. */
   get bucketBytes(): Uint8Array {
+    this.#toMemory()
     return new Uint8Array(this.#buffer)
   }
 
+  /** All buckets in order, in pieces. Their memory may be used again for the next piece. Nothing may change meanwhile. */
+  *blocks(): Generator<Uint8Array> {
+    if (this.#file) return yield* this.#file.blocks()
+    const bytes = new Uint8Array(this.#buffer)
+    for (let at = 0; at < bytes.length; at += blockBytes) yield bytes.subarray(at, at + blockBytes)
+  }
+
+  *#wordBlocks(): Generator<Uint32Array> {
+    if (!this.#file) return yield this.#words
+    for (const { buffer, byteOffset, byteLength } of this.#file.blocks()) yield new Uint32Array(buffer, byteOffset, byteLength / 4)
+  }
+
   shared(): SharedTable {
-    return { buffer: this.#buffer, buckets: this.#buckets, valueWords: this.valueWords }
+    const path = this.#deletedOnFile ? undefined : this.#file?.path
+    return { buffer: this.#file ? undefined : this.#buffer, path, buckets: this.#buckets, valueWords: this.valueWords }
+  }
+
+  /** For passes over all of it in other orders than its own: reads a table on file into memory. */
+  inMemory(): MemoryTable {
+    this.#toMemory()
+    return { buffer: this.#buffer, path: undefined, buckets: this.#buckets, valueWords: this.valueWords }
   }
 
   /** Bucket number of an id, -1 if absent. Valid until the next change. */
   find(id: Uint8Array): number {
     this.#keyBytes.set(id)
-    return search(this.#words, this.#key, this.#buckets, this.#stride)
+    return this.#search()
+  }
+
+  #search(): number {
+    return this.#file ? this.#file.search(this.#key) : search(this.#words, this.#key, this.#buckets, this.#stride)
   }
 
   /** find for an id that lies in other bytes, without a view of it. */
   findAt(bytes: Uint8Array, offset: number): number {
     for (let index = 0; index < idBytes; index++) this.#keyBytes[index] = bytes[offset + index]!
-    return search(this.#words, this.#key, this.#buckets, this.#stride)
+    return this.#search()
   }
 
   has(id: Uint8Array): boolean {
@@ -160,19 +287,26 @@ export class HashTable {
   }
 
   value(bucket: number, word: number): number {
-    return this.#words[bucket * this.#stride + keyWords + word]!
+    return this.#file ? this.#file.word(bucket, keyWords + word) : this.#words[bucket * this.#stride + keyWords + word]!
   }
 
   setValue(bucket: number, word: number, value: number): void {
-    this.#words[bucket * this.#stride + keyWords + word] = value
+    if (this.#file) this.#changeOnFile(bucket, word, value)
+    else this.#words[bucket * this.#stride + keyWords + word] = value
+  }
+
+  #changeOnFile(bucket: number, word: number, value: number): void {
+    const file = this.#file!
+    if (!file.verified) throw new Error('a table on file is to be verified before it is changed')
+    file.setWord(bucket, keyWords + word, value)
+    if (file.changedBytes > maxChangedPart * this.byteLength) this.#toMemory()
   }
 
   /** Inserts or replaces. */
   set(id: Uint8Array, ...values: number[]): void {
     let bucket = this.find(id)
     if (bucket < 0) bucket = this.#insert(id)
-    const at = bucket * this.#stride + keyWords
-    for (let word = this.valueWords - 1; word >= 0; word--) this.#words[at + word] = values[word]!
+    for (let word = this.valueWords - 1; word >= 0; word--) this.setValue(bucket, word, values[word]!)
   }
 
   /**
@@ -181,9 +315,14 @@ export class HashTable {
    */
   exchange(words: Uint32Array, at: number, first: number, second: number): number {
     for (let word = 0; word < keyWords; word++) this.#key[word] = words[at + word]!
-    let bucket = search(this.#words, this.#key, this.#buckets, this.#stride)
-    const older = bucket < 0 ? -1 : this.#words[bucket * this.#stride + keyWords]!
+    let bucket = this.#search()
+    const older = bucket < 0 ? -1 : this.value(bucket, 0)
     if (bucket < 0) bucket = this.#insertKey()
+    if (this.#file) {
+      this.setValue(bucket, 1, second)
+      this.setValue(bucket, 0, first)
+      return older
+    }
     const to = bucket * this.#stride + keyWords
     this.#words[to + 1] = second
     this.#words[to] = first
@@ -198,18 +337,14 @@ export class HashTable {
   /** Makes a bucket for the key in #key; its values are the caller's to set. */
   #insertKey(): number {
     if (this.#entries + 1 > maxLoad * this.#buckets) this.#resize(nextCount(this.#buckets))
+    if (this.#file) return this.#insertOnFile()
     const [words, stride] = [this.#words, this.#stride]
     let bucket = this.#key[0]! % this.#buckets
     for (;;) {
       const mark = words[bucket * stride + keyWords]!
       if (mark === deletedMark) break
       if (mark === emptyMark) {
-        if (--this.#empty < 1 + minEmpty * this.#buckets) {
-          // Too many tombstones: every unsuccessful search would get long.
-          this.#empty++
-          this.#resize(this.#buckets)
-          return this.#insertKey()
-        }
+        if (this.#tooFullAfterOneMore()) return this.#insertKey()
         break
       }
       if (++bucket === this.#buckets) bucket = 0
@@ -219,17 +354,37 @@ export class HashTable {
     return bucket
   }
 
+  #insertOnFile(): number {
+    const file = this.#file!
+    if (!file.verified) throw new Error('a table on file is to be verified before it is changed')
+    const bucket = file.free(this.#key)
+    if (file.word(bucket, keyWords) === emptyMark && this.#tooFullAfterOneMore()) return this.#insertKey()
+    file.setKey(bucket, this.#key)
+    this.#entries++
+    return bucket
+  }
+
+  /** Takes an empty bucket. True if there are too many tombstones, by which every unsuccessful search gets long: the table was made anew. */
+  #tooFullAfterOneMore(): boolean {
+    if (--this.#empty >= 1 + minEmpty * this.#buckets) return false
+    this.#empty++
+    this.#resize(this.#buckets)
+    return true
+  }
+
   /** False if it was not there. */
   delete(id: Uint8Array): boolean {
     const bucket = this.find(id)
     if (bucket < 0) return false
-    this.#words[bucket * this.#stride + keyWords] = deletedMark
+    if (this.#file) this.#deletedOnFile = true
+    this.setValue(bucket, 0, deletedMark)
     this.#entries--
     if (this.#entries < minLoad * this.#buckets && this.#buckets > bucketCounts[0]!) this.#resize(previousCount(this.#buckets))
     return true
   }
 
   #resize(buckets: number): void {
+    this.#toMemory()
     const [old, stride] = [this.#words, this.#stride]
     this.#buckets = buckets
     this.#buffer = new SharedArrayBuffer(buckets * stride * 4)
@@ -247,22 +402,26 @@ export class HashTable {
 
   /** For each entry of `other`: adds its first word to ours, up to maxValue, and takes over its further words. */
   addCounts(other: HashTable): void {
-    const [from, stride] = [other.#words, this.#stride]
-    for (let at = 0; at < from.length; at += stride) {
-      const count = from[at + keyWords]!
-      if (count >= deletedMark) continue
-      for (let word = 0; word < keyWords; word++) this.#key[word] = from[at + word]!
-      let bucket = search(this.#words, this.#key, this.#buckets, stride)
-      const isNew = bucket < 0
-      if (isNew) bucket = this.#insertKey()
-      const to = bucket * stride + keyWords
-      for (let word = 1; word < this.valueWords; word++) this.#words[to + word] = from[at + keyWords + word]!
-      this.#words[to] = Math.min(maxValue, isNew ? count : this.#words[to]! + count)
+    this.#toMemory()
+    const stride = this.#stride
+    for (const from of other.#wordBlocks()) {
+      for (let at = 0; at < from.length; at += stride) {
+        const count = from[at + keyWords]!
+        if (count >= deletedMark) continue
+        for (let word = 0; word < keyWords; word++) this.#key[word] = from[at + word]!
+        let bucket = search(this.#words, this.#key, this.#buckets, stride)
+        const isNew = bucket < 0
+        if (isNew) bucket = this.#insertKey()
+        const to = bucket * stride + keyWords
+        for (let word = 1; word < this.valueWords; word++) this.#words[to + word] = from[at + keyWords + word]!
+        this.#words[to] = Math.min(maxValue, isNew ? count : this.#words[to]! + count)
+      }
     }
   }
 
   /** Enters every id of another table, of whatever value size, with all values 0. Ids that are here already keep theirs. */
-  addIds(other: SharedTable): void {
+  addIds(other: MemoryTable): void {
+    this.#toMemory()
     const from = new Uint32Array(other.buffer)
     const [fromStride, stride] = [keyWords + other.valueWords, this.#stride]
     for (let at = 0; at < from.length; at += fromStride) {
@@ -279,26 +438,30 @@ export class HashTable {
     const bytes = new Uint8Array(this.#entries * this.#stride * 4)
     const words = new Uint32Array(bytes.buffer)
     let to = 0
-    for (let at = 0; at < this.#words.length; at += this.#stride) {
-      if (this.#words[at + keyWords]! >= deletedMark) continue
-      words.set(this.#words.subarray(at, at + this.#stride), to)
-      to += this.#stride
+    for (const from of this.#wordBlocks()) {
+      for (let at = 0; at < from.length; at += this.#stride) {
+        if (from[at + keyWords]! >= deletedMark) continue
+        words.set(from.subarray(at, at + this.#stride), to)
+        to += this.#stride
+      }
     }
-    const header = this.header()
-    header.writeInt32LE(this.#entries, 12)
-    return { header, bytes }
+    return { header: packTableHeader({ entries: this.#entries, buckets: this.#entries }, this.valueWords), bytes }
   }
 
   /** Buckets of this table whose key `other` lacks (-1) or holds with another value (its bucket there). No change meanwhile. */
   *differences(other: HashTable): Generator<{ bucket: number; otherBucket: number }> {
-    const [words, theirs, stride] = [this.#words, other.#words, this.#stride]
-    for (let at = 0; at < words.length; at += stride) {
-      if (words[at + keyWords]! >= deletedMark) continue
-      for (let word = 0; word < keyWords; word++) this.#key[word] = words[at + word]!
-      const otherBucket = search(theirs, this.#key, other.#buckets, stride)
-      let word = keyWords
-      if (otherBucket >= 0) while (word < stride && words[at + word] === theirs[otherBucket * stride + word]) word++
-      if (word < stride) yield { bucket: at / stride, otherBucket }
+    const stride = this.#stride
+    let first = 0
+    for (const words of this.#wordBlocks()) {
+      for (let at = 0; at < words.length; at += stride) {
+        if (words[at + keyWords]! >= deletedMark) continue
+        for (let word = 0; word < keyWords; word++) other.#key[word] = words[at + word]!
+        const otherBucket = other.#search()
+        let word = 0
+        if (otherBucket >= 0) while (word < this.valueWords && words[at + keyWords + word] === other.value(otherBucket, word)) word++
+        if (word < this.valueWords) yield { bucket: first + at / stride, otherBucket }
+      }
+      first += words.length / stride
     }
   }
 
@@ -306,25 +469,28 @@ export class HashTable {
     for (let at = keyWords; at < this.#words.length; at += this.#stride) this.#words[at] = emptyMark
   }
 
-  /** Numbers of the used buckets. Nothing may be inserted or deleted meanwhile. */
+  /** Numbers of the used buckets. Values may be changed meanwhile, nothing inserted or deleted. */
   *buckets(): Generator<number> {
-    for (let bucket = 0; bucket < this.#buckets; bucket++) if (this.#words[bucket * this.#stride + keyWords]! < deletedMark) yield bucket
+    for (let bucket = 0; bucket < this.#buckets; bucket++) if (this.value(bucket, 0) < deletedMark) yield bucket
   }
 
   /** A view of a bucket's id, valid until the next change. */
   idAt(bucket: number): ChunkId {
-    return chunkId(Buffer.from(this.#buffer, bucket * this.#stride * 4, idBytes))
+    return chunkId(this.#file ? this.#file.key(bucket) : Buffer.from(this.#buffer, bucket * this.#stride * 4, idBytes))
   }
 
   /** Ids in bucket order with their bucket numbers, from `start` on. The table must not change meanwhile. */
   *entries(start = 0): Generator<{ id: ChunkId; bucket: number }> {
-    const bytes = new Uint8Array(this.#buffer)
     for (let bucket = start; bucket < this.#buckets; bucket++) {
-      if (this.#words[bucket * this.#stride + keyWords]! >= deletedMark) continue
-      const at = bucket * this.#stride * 4
-      yield { id: chunkId(Buffer.from(bytes.subarray(at, at + idBytes))), bucket }
+      if (this.value(bucket, 0) < deletedMark) yield { id: chunkId(Buffer.from(this.idAt(bucket))), bucket }
     }
   }
+}
+
+const blockBytes = 8 << 20
+
+function wrongCount(used: number, announced: number): IntegrityError {
+  return new IntegrityError(`the index has ${used} entries instead of ${announced}`)
 }
 
 function bucketsFor(entries: number): number {

@@ -9,7 +9,7 @@ import type { Workers } from '../store/workers.js'
 import type { OpenedRepository } from './open.js'
 
 /** Threads take longer to start than so many stored bytes of so many objects to be opened here; and messages to travel, once they run. */
-const worthStartingBytes = 4 << 20
+const worthStartingBytes = 16 << 20
 const worthStartingCount = 8000
 const worthSendingBytes = 128 << 10
 

@@ -9,9 +9,10 @@ import { ArchiveDoesNotExist, damagedArchive } from '../archive/errors.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
 import type { ChunkIndex } from '../cache/chunk-index.js'
 import type { ClientCache } from '../cache/client-cache.js'
-import { ItemReferences } from '../cache/item-references.js'
+import { referenceRow, ReferenceStream } from '../cache/item-references.js'
+import { idBytes } from '../constants.js'
 import { BorgError } from '../errors.js'
-import { type ChunkId, idKey } from '../ids.js'
+import { type ChunkId, chunkId, idKey } from '../ids.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
 import type { Workers } from '../store/workers.js'
@@ -143,14 +144,14 @@ export class ArchiveDeletion {
       return
     }
     let problem: BorgError | undefined
-    const references = new ItemReferences((bytes, offset, _size, _csize, isPart) => this.#release(bytes, offset, isPart))
+    const references = new ReferenceStream((bytes, rows) => this.#releaseMany(bytes, rows))
     let done = 0
     try {
       if (outline instanceof BorgError) throw outline
       for await (const [id, plain] of chunks()) {
         this.#listener.progress?.(done++, outline.items.length)
         if (plain instanceof BorgError) throw plain
-        this.#release(id, 0, false)
+        this.#release(id)
         references.feed(plain)
         await this.#references.settled()
       }
@@ -162,7 +163,7 @@ export class ArchiveDeletion {
     }
     this.#listener.finished?.()
     if (problem && !this.#options.force) throw damagedArchive(shownText(bytesOf(info.name)), problem, ', nothing was deleted. Run "borg check --repair" on the repository, or delete the archive with --force.')
-    if (!(outline instanceof BorgError)) this.#release(info.id, 0, false)
+    if (!(outline instanceof BorgError)) this.#release(info.id)
     else this.#releaseMetadata(info.id)
     await this.#references.settled()
     if (problem) this.#listener.damaged?.(info)
@@ -172,12 +173,25 @@ export class ArchiveDeletion {
   #releaseMetadata(id: ChunkId): void {
     if (this.#index.refcount(id) === 0) {
       if (this.#context.opened.repository.has(id)) this.#references.delete(id)
-    } else this.#release(id, 0, false)
+    } else this.#release(id)
   }
 
-  #release(bytes: Buffer, offset: number, isPart: boolean): void {
-    const { size, csize, last } = this.#references.one(bytes, offset)!
-    if (isPart && !this.#options.considerParts) return
+  #releaseMany(bytes: Buffer, references: Uint32Array): void {
+    const { considerParts } = this.#options
+    const { size, csize, last, unknown } = this.#index.releaseMany(bytes, references, considerParts)
+    this.#sums.size += size
+    this.#sums.csize += csize
+    const idOf = (row: number): ChunkId => chunkId(Buffer.from(bytes.subarray(references[row]!, references[row]! + idBytes)))
+    for (const row of last) {
+      const id = idOf(row)
+      if (considerParts || references[row + referenceRow.part] === 0) this.#sums.uniqueCsize += this.#index.get(id)!.csize
+      this.#references.drop(id)
+    }
+    if (unknown !== undefined) throw new ChunksIndexError(idOf(unknown))
+  }
+
+  #release(id: ChunkId): void {
+    const { size, csize, last } = this.#references.one(id)!
     this.#sums.size += size
     this.#sums.csize += csize
     if (last) this.#sums.uniqueCsize += csize

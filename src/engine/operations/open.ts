@@ -1,9 +1,11 @@
 /** From an opened store to a usable repository: key, manifest, security checks. */
-import { lz4 } from '../codec/lz4.js'
+import { lz4, readyLz4 } from '../codec/lz4.js'
 import { Manifest, type OperationClass } from '../archive/manifest.js'
 import { SecurityFolder, type SecurityQuestions } from '../cache/security.js'
 import { KeyBlobError, RepoKeyNotFoundError, UnsupportedPayloadError } from '../crypto/errors.js'
-import { keyBlobOf, openKeyBlob } from '../crypto/key-blob.js'
+import { readySodium } from '../crypto/blake2b.js'
+import { Derivation } from '../crypto/derivation.js'
+import { beginOpening, keyBlobOf, openKeyBlobAsync } from '../crypto/key-blob.js'
 import { findKeyfile } from '../crypto/keyfile.js'
 import type { Key } from '../crypto/key.js'
 import { keyTypeOf } from '../crypto/key-types.js'
@@ -12,6 +14,7 @@ import { NonceSource } from '../crypto/nonces.js'
 import type { Passphrases } from '../crypto/passphrase.js'
 import type { Secrets } from '../crypto/secrets.js'
 import type { Places } from '../platform/places.js'
+import type { RepositoryConfig } from '../repository/config.js'
 import type { Repository } from '../repository/repository.js'
 import { RepoObjects } from '../store/repo-objects.js'
 
@@ -26,6 +29,8 @@ export interface OpenRepositoryOptions {
   readonly unlocked?: (secrets: Secrets, passphrase: Buffer) => void
   /** A manifest without TAM is taken all the same: for who is about to decide about that. */
   readonly tamNotRequired?: boolean
+  /** What beginUnlocking began. */
+  readonly derivation?: Derivation
   /** False: neither asks whether this repository may be used nor remembers it. */
   readonly checkSecurity?: boolean
 }
@@ -56,7 +61,32 @@ export async function openRepository<R extends Repository>(repository: R, option
   return { repository, key, keyfile, manifest, objects, nonces, security }
 }
 
-export type LoadKeyOptions = Pick<OpenRepositoryOptions, 'places' | 'passphrases' | 'unlocked'>
+/** What opening the manifest will take, loaded while the key is still being derived. */
+function readyAddons(): void {
+  readySodium()
+  readyLz4()
+}
+
+export type LoadKeyOptions = Pick<OpenRepositoryOptions, 'places' | 'passphrases' | 'unlocked' | 'derivation'>
+
+/**
+ * Begins to derive the key of a repository of which no more than the config is known, if a passphrase is at hand: to be called as
+ * early as possible. Asks nobody, and no error is told before openRepository comes to it.
+ */
+export function beginUnlocking(config: RepositoryConfig, options: Pick<OpenRepositoryOptions, 'places' | 'passphrases'>): Derivation {
+  const derivation = new Derivation()
+  const passphrase = options.passphrases.atHand
+  if (passphrase === undefined) return derivation
+  let text = config.keyText
+  try {
+    text ??= findKeyfile({ file: options.places.keyFile, folder: options.places.keys }, config.id, '').text
+  } catch {
+    // No key is needed, or it is missing: the type of the manifest will tell.
+    return derivation
+  }
+  beginOpening(keyBlobOf(text), passphrase, derivation)
+  return derivation
+}
 
 /** The key that a stored object tells the type of: for what must not depend on the manifest. Nothing is checked. */
 export async function loadKeyFor(repository: Repository, object: Buffer, options: LoadKeyOptions): Promise<Key> {
@@ -79,8 +109,11 @@ async function loadKey(repository: Repository, manifestObject: Buffer, options: 
   }
   const blob = keyBlobOf(text)
   if (blob.length === 0) throw new KeyBlobError('it is no base64')
-  const { value, empty } = await options.passphrases.unlock(keyfile ?? repository.location, passphrase => {
-    const secrets = openKeyBlob(blob, passphrase, security.tamRequired)
+  const derivation = options.derivation ?? new Derivation()
+  const { value, empty } = await options.passphrases.unlock(keyfile ?? repository.location, async passphrase => {
+    const opening = openKeyBlobAsync(blob, passphrase, security.tamRequired, derivation)
+    readyAddons()
+    const secrets = await opening
     if (secrets) options.unlocked?.(secrets, passphrase)
     return secrets
   })

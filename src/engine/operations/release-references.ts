@@ -3,7 +3,6 @@
  * deleted from the repository. For delete and prune, recreate, and archives that others replace.
  */
 import type { ChunkIndex } from '../cache/chunk-index.js'
-import { idBytes } from '../constants.js'
 import { BorgError } from '../errors.js'
 import { type ChunkId, chunkId, idHex } from '../ids.js'
 import { ObjectNotFound } from '../repository/errors.js'
@@ -31,16 +30,16 @@ export class ReferenceRelease {
     this.#options = options
   }
 
-  /** One reference; the id may lie in other bytes. What it took, and whether it was the last; undefined if the index keeps it. */
-  one(bytes: Uint8Array, offset = 0): { readonly size: number; readonly csize: number; readonly last: boolean } | undefined {
+  /** One reference. What it took, and whether it was the last; undefined if the index keeps it. */
+  one(id: ChunkId): { readonly size: number; readonly csize: number; readonly last: boolean } | undefined {
     const index = this.#index
-    const bucket = index.releaseAt(bytes, offset)
+    const bucket = index.releaseAt(id, 0)
     if (bucket < 0) {
       if (this.#options.unknown === 'keep') return undefined
-      throw new ChunksIndexError(bytes.subarray(offset, offset + idBytes))
+      throw new ChunksIndexError(id)
     }
     const released = { size: index.sizeIn(bucket), csize: index.csizeIn(bucket), last: index.remaining(bucket) === 0 }
-    if (released.last) this.#drop(chunkId(Buffer.from(bytes.subarray(offset, offset + idBytes))))
+    if (released.last) this.drop(id)
     return released
   }
 
@@ -59,7 +58,8 @@ export class ReferenceRelease {
     await this.settled()
   }
 
-  #drop(id: ChunkId): void {
+  /** A chunk that was counted down to nothing, its entry still in the index. */
+  drop(id: ChunkId): void {
     this.#index.remove(id)
     if (this.#repository.has(id)) this.delete(id)
     else if (this.#options.missing === 'refuse') throw new ReleaseError(id, this.#repository.location)

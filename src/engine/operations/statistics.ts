@@ -53,18 +53,25 @@ const noStats: ArchiveStats = { size: 0, csize: 0, nfiles: 0 }
 export async function collectStatistics(context: StatisticsContext): Promise<Statistics> {
   const { opened, workers, cache, considerParts } = context
   const infos = [...opened.manifest.archives.values()]
-  const unknown = infos.filter(({ id }) => !cache.sums.get(id))
-  for await (const [info, outline] of readOutlines(unknown, opened, workers, { items: false })) {
-    if (outline instanceof BorgError) throw damagedArchive(shownText(bytesOf(info.name)), outline, '. Run "borg check --repair" on the repository.')
-    cache.sums.set(info.id, outline.stats ? { files: outline.stats, parts: outline.partStats ?? noStats } : await countedSums(info, context))
-  }
-  cache.sums.save(infos.map(({ id }) => id))
   let totalSize = 0, totalCsize = 0
-  for (const { id } of infos) {
-    const { size, csize } = shown(cache.sums.get(id)!, considerParts)
+  const add = (sums: ArchiveSums): void => {
+    const { size, csize } = shown(sums, considerParts)
     totalSize += size
     totalCsize += csize
   }
+  const unknown: ArchiveInfo[] = []
+  for (const info of infos) {
+    const known = cache.sums.get(info.id)
+    if (known) add(known)
+    else unknown.push(info)
+  }
+  for await (const [info, outline] of readOutlines(unknown, opened, workers, { items: false })) {
+    if (outline instanceof BorgError) throw damagedArchive(shownText(bytesOf(info.name)), outline, '. Run "borg check --repair" on the repository.')
+    const sums = outline.stats ? { files: outline.stats, parts: outline.partStats ?? noStats } : await countedSums(info, context)
+    cache.sums.set(info.id, sums)
+    add(sums)
+  }
+  if (unknown.length > 0) cache.sums.save(infos.map(({ id }) => id))
   const { uniqueSize, uniqueCsize, totalChunks, uniqueChunks } = cache.index!.summary()
   return { totalSize, totalCsize, uniqueSize, uniqueCsize, totalChunks, uniqueChunks }
 }

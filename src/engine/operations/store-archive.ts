@@ -12,6 +12,7 @@ import type { ChunkIndex } from '../cache/chunk-index.js'
 import type { ClientCache, SavedFile } from '../cache/client-cache.js'
 import type { ByteSource, Chunker } from '../chunker/chunker.js'
 import type { Codec } from '../codec/codec.js'
+import { FileCipher } from '../crypto/file-cipher.js'
 import { errnoOf } from '../errors.js'
 import { type ChunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceSequential, native } from '../native.js'
@@ -20,6 +21,7 @@ import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
 import { ChunkWriter, type StoredChunk } from '../store/chunk-writer.js'
 import type { FileError } from '../store/jobs.js'
+import { type FileSeal, SealedSource } from '../store/sealed-file.js'
 import type { Workers } from '../store/workers.js'
 import { bytesOf } from '../text.js'
 import { CheckpointClock, type CheckpointOptions, checkpointName, Stopped } from './checkpoints.js'
@@ -29,8 +31,11 @@ import { rememberCommit } from './remember-commit.js'
 
 /** Where an item's bytes come from. */
 export type Content =
-  /** A regular file, opened here; `size` and `ino` as lstat saw them. `special`: read whatever it is (--read-special). */
-  | { readonly kind: 'file'; readonly path: Buffer; readonly size: number; readonly ino: bigint; readonly special?: boolean }
+  /**
+   * A regular file, opened here; `size` and `ino` as lstat saw them. `special`: read whatever it is (--read-special). `seal`: it lies
+   * encrypted on disk, and `size` is that of its content.
+   */
+  | { readonly kind: 'file'; readonly path: Buffer; readonly size: number; readonly ino: bigint; readonly special?: boolean; readonly seal?: FileSeal }
   | { readonly kind: 'source'; readonly source: ByteSource; readonly size?: number }
   /** All of a small file: one chunk, none if it is empty. */
   | { readonly kind: 'bytes'; readonly bytes: Buffer }
@@ -241,7 +246,7 @@ class Pipeline {
   }
 
   #isSmall(content: Content): boolean {
-    return content.kind === 'file' ? !content.special && content.size <= this.#chunker.singleChunkBytes : content.kind !== 'source'
+    return content.kind === 'file' ? !content.special && content.size <= this.#chunker.singleChunkBytes : content.kind !== 'source' && content.kind !== 'parts'
   }
 
   /** Between two entries. All that was begun is brought to its end first: a checkpoint must not leave chunks that nothing refers to. */
@@ -339,7 +344,7 @@ class Pipeline {
   }
 
   async #readSmall(content: Extract<Content, { kind: 'file' }>): Promise<ContentResult> {
-    const result = await this.writer.addFile({ path: content.path, size: content.size, ino: content.ino })
+    const result = await this.writer.addFile({ path: content.path, size: content.size, ino: content.ino, ...(content.seal && { seal: content.seal }) })
     if (result.kind === 'failed') return result
     // Others are under way beside it: this is no place for a checkpoint.
     if (result.kind === 'other') return this.#readLarge(content, undefined)
@@ -357,7 +362,7 @@ class Pipeline {
     }
     try {
       const before = fstatSync(fd, { bigint: true })
-      const result = await this.#cut(new DescriptorSource(fd), item, content.special ? undefined : content.size)
+      const result = await this.#cut(content.seal ? new SealedSource(fd, new FileCipher(content.seal.key), content.seal) : new DescriptorSource(fd), item, content.special ? undefined : content.size)
       if (result.kind === 'failed' || content.special) return result
       const after = fstatSync(fd, { bigint: true })
       return { ...result, changed: after.ctimeNs !== before.ctimeNs || after.size !== before.size }

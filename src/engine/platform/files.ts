@@ -5,7 +5,7 @@
  * here; replaceFiles is for tests within one process). Synchronous: the order of calls is the order on disk.
  */
 import {
-  closeSync, fdatasync, fdatasyncSync, fsyncSync, ftruncateSync, linkSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, realpathSync, renameSync,
+  closeSync, fdatasync, fdatasyncSync, fsyncSync, ftruncateSync, futimesSync, linkSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, realpathSync, renameSync,
   rmdirSync, truncateSync, unlinkSync, writeSync, writevSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -46,6 +46,11 @@ const realFiles = {
   },
   sync(fd: number): void {
     fsyncSync(fd)
+  },
+  /** Sets the times of an open file to now: it was used. */
+  touch(fd: number): void {
+    const now = Date.now() / 1000
+    futimesSync(fd, now, now)
   },
   truncate(path: string, length: number): void {
     truncateSync(path, length)

@@ -1,6 +1,7 @@
 /** Replacing a file so that a crash leaves the old or the new content, never a mixture. */
 import { randomBytes } from 'node:crypto'
 import { dirname } from 'node:path'
+import { native } from '../native.js'
 import { files } from './files.js'
 
 /**
@@ -30,6 +31,20 @@ export function replaceFile(path: string, write: (fd: number) => void, options: 
     throw error
   }
   if (durable === 'yes') syncDirectory(dirname(path))
+}
+
+const writebackBytes = 16 << 20
+
+/** Writes pieces one after the other from the start of a file. The disk begins early, so that making it durable is not all waiting. */
+export function writePieces(fd: number, pieces: Iterable<Uint8Array>): void {
+  let written = 0, started = 0
+  for (const piece of pieces) {
+    files.writeAll(fd, piece)
+    written += piece.length
+    if (written - started < writebackBytes) continue
+    native().startWriteback(fd, started, written - started)
+    started = written
+  }
 }
 
 export function syncDirectory(path: string): void {

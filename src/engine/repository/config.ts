@@ -56,6 +56,11 @@ export class RepositoryConfig {
     return Buffer.from(this.get('id')!, 'hex')
   }
 
+  /** The base64 text of a repokey. */
+  get keyText(): string | undefined {
+    return this.get('key')?.trim() || undefined
+  }
+
   get segmentsPerDir(): number {
     return this.#size('segments_per_dir', 1, 0xffffffff)
   }

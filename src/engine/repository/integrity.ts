@@ -1,45 +1,36 @@
 /** Digests of the state files (repository.md §5): cumulative XXH64 over name, content and the names of the parts. */
-import xxhash from 'xxhash-wasm'
 import { MsgReader, pack } from '../msgpack.js'
+import { native } from '../native.js'
 
-type Hasher = Awaited<ReturnType<typeof xxhash>>
-
-let hasher: Hasher | undefined
-
-/** Must have been awaited once before a FileDigest is made. */
+/** What digests are made with is loaded: without it this fails, and not the middle of some work. */
 export async function loadIntegrity(): Promise<void> {
-  hasher ??= await xxhash()
+  await Promise.resolve(native())
 }
-
-/** Bytes are handed to the hash in pieces of this size, so that its own memory stays small. */
-const pieceBytes = 1 << 20
 
 /** The digest of one file, fed in the order of its bytes. */
 export class FileDigest {
-  readonly #state: ReturnType<Hasher['create64']>
+  readonly #state = native().xxh64Begin()
   #position = 0
   readonly digests: Record<string, string> = {}
 
   /** `name`: as in the integrity data, such as `index.5`. */
   constructor(name: string) {
-    if (!hasher) throw new Error('loadIntegrity was not awaited')
-    this.#state = hasher.create64()
     this.#text(name)
   }
 
   update(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; at += pieceBytes) this.#state.update(bytes.subarray(at, at + pieceBytes))
+    native().xxh64Update(this.#state, bytes)
     this.#position += bytes.length
   }
 
   /** Ends a part here. */
   part(name: string): void {
     this.#text(name, String(this.#position))
-    this.digests[name] = this.#state.digest().toString(16).padStart(16, '0')
+    this.digests[name] = hexOf(this.#state)
   }
 
   #text(name: string, position = ''): void {
-    this.#state.update(Buffer.from(String(name.length).padStart(10) + name + position))
+    native().xxh64Update(this.#state, Buffer.from(String(name.length).padStart(10) + name + position))
   }
 
   /** The JSON text that integrity data holds. */
@@ -48,6 +39,9 @@ export class FileDigest {
   }
 }
 
+function hexOf(state: Buffer): string {
+  return native().xxh64Digest(state).toString(16).padStart(16, '0')
+}
 
 /** integrity.T: JSON texts by `index` and `hints`. */
 export function packIntegrity(hints: string, index: string): Buffer {
@@ -82,11 +76,6 @@ export function finalDigest(json: string | undefined): string | undefined {
 /** A running XXH64, for hashes of file contents. */
 export async function streamingXxh64(): Promise<{ update(bytes: Uint8Array): void; digest(): string }> {
   await loadIntegrity()
-  const state = hasher!.create64()
-  return {
-    update(bytes) {
-      for (let at = 0; at < bytes.length; at += pieceBytes) state.update(bytes.subarray(at, at + pieceBytes))
-    },
-    digest: () => state.digest().toString(16).padStart(16, '0'),
-  }
+  const state = native().xxh64Begin()
+  return { update: bytes => native().xxh64Update(state, bytes), digest: () => hexOf(state) }
 }

@@ -3,11 +3,11 @@ import { readdirSync, readFileSync, statfsSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { putHeaderBytes, maxEntryBytes, maxObjectBytes } from '../constants.js'
-import { BorgError, errnoOf, messageOf } from '../errors.js'
+import { BorgError, errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { formatNonce, parseNonce } from '../crypto/nonces.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import type { Log } from '../log.js'
-import type { SharedTable } from '../hashindex/hash-table.js'
+import type { HashTable, MemoryTable, SharedTable } from '../hashindex/hash-table.js'
 import { files, removeTree } from '../platform/files.js'
 import { saveFile, syncDirectory } from '../platform/save-file.js'
 import { formatSize } from '../size-text.js'
@@ -23,7 +23,7 @@ import type { Repository, Transaction } from './repository.js'
 import { findRepository, lockPath } from './repository-home.js'
 import type { SegmentLease } from './segment-descriptors.js'
 import { Segments } from './segments.js'
-import { indexFileBytes, loadState, type LostCommit, lostCommit, newestIndex, type RepositoryState, saveState } from './state.js'
+import { indexFileBytes, loadState, type LoadOptions, type LostCommit, lostCommit, newestIndex, type RepositoryState, saveState, StateFileDamaged } from './state.js'
 
 export interface OpenOptions {
   readonly lock: LockKind | 'none'
@@ -31,8 +31,12 @@ export interface OpenOptions {
   readonly log: Log
   /** Opens also what cannot be read otherwise, for check(): reading then throws what stood in the way, until check repaired it. */
   readonly forCheck?: boolean
+  /** Told of the config before the lock is taken and the index is read, for what can go on meanwhile. Another client may still change it. */
+  readonly found?: (config: RepositoryConfig) => void
   /** Nothing in the repository is changed, not even an index that lags behind. */
   readonly readOnly?: boolean
+  /** Largest index file that is read whole at once; a larger one is looked into where it lies. */
+  readonly smallIndexBytes?: number
 }
 
 export interface CreateOptions {
@@ -62,6 +66,9 @@ export class LocalRepository implements Repository {
   #readOnly: boolean
   /** What is newer than #loaded, and should not be. */
   #lost: LostCommit | undefined
+  readonly #smallIndexBytes: number | undefined
+  /** Transaction that refresh() last told of, or that the repository was opened with. */
+  #toldTransaction: number
   /** Open or queued transactions, one after the other. */
   #queue: Promise<unknown> = Promise.resolve()
 
@@ -73,6 +80,8 @@ export class LocalRepository implements Repository {
     this.#segments = segments
     this.#loaded = state
     this.#readOnly = options.readOnly ?? false
+    this.#smallIndexBytes = options.smallIndexBytes
+    this.#toldTransaction = state instanceof Error ? -1 : state.transaction
     this.log = options.log
     segments.guard = () => lock.requireExclusive()
   }
@@ -111,6 +120,7 @@ export class LocalRepository implements Repository {
   static async open(path: string, options: OpenOptions): Promise<LocalRepository> {
     // Before anything is written, a lock directory included, it must be a repository.
     const { folder, config: unlocked } = findRepository(path)
+    options.found?.(unlocked)
     const lock = new Lock(lockPath(folder), options.log)
     if (options.lock !== 'none') await lock.acquire(options.lock, options.lockWaitMs)
     try {
@@ -120,13 +130,14 @@ export class LocalRepository implements Repository {
       refuseAttic(folder, segments)
       let state: RepositoryState | Error, stale = false
       try {
-        ;({ state, stale } = await loadState(folder, folder, segments, options.log))
+        const trusting = options.lock !== 'exclusive' && !options.forCheck
+        ;({ state, stale } = loadState(folder, folder, segments, options.log, { trusting, smallBytes: options.smallIndexBytes }))
       } catch (error) {
         if (!options.forCheck || !(error instanceof BorgError)) throw error
         state = error
       }
       const repository = new LocalRepository(folder, config, lock, segments, state, options)
-      await repository.#noteLost()
+      repository.#noteLost()
       // Somebody died between his COMMIT and this. The files that prove a lost one stay.
       if (stale && !repository.#lost && !(state instanceof Error) && options.lock === 'exclusive' && !options.readOnly) repository.committed(state)
       return repository
@@ -153,6 +164,11 @@ export class LocalRepository implements Repository {
     return this.#state.index.shared()
   }
 
+  /** Verified and in memory, for passes over all of it. */
+  indexInMemory(): MemoryTable {
+    return this.#completeState().index.inMemory()
+  }
+
   // --- locks, for a mount that holds one only while it works ---
 
   get lockHeld(): LockKind | undefined {
@@ -173,10 +189,15 @@ export class LocalRepository implements Repository {
     return this.#lock.others()
   }
 
+  /** See Lock.watch. */
+  watchLock(touched: () => void): () => void {
+    return this.#lock.watch(touched)
+  }
+
   // --- reading ---
 
   has(id: ChunkId): boolean {
-    return this.#state.index.has(id)
+    return this.entryPosition(id) !== undefined
   }
 
   get(id: ChunkId): Promise<Buffer> {
@@ -184,9 +205,7 @@ export class LocalRepository implements Repository {
   }
 
   getSync(id: ChunkId): Buffer {
-    const bucket = this.#state.index.find(id)
-    if (bucket < 0) throw new ObjectNotFound(id, this.location)
-    const [segment, offset] = [this.#state.index.value(bucket, 0), this.#state.index.value(bucket, 1)]
+    const { segment, offset } = this.#positionOf(id)
     return valueOf(this.#segments.readEntry(segment, offset), id, segment, offset)
   }
 
@@ -196,9 +215,7 @@ export class LocalRepository implements Repository {
 
   /** ObjectNotFound; SegmentError if the entry's header is damaged. */
   locate(id: ChunkId): EntryLocation {
-    const bucket = this.#state.index.find(id)
-    if (bucket < 0) throw new ObjectNotFound(id, this.location)
-    const [segment, offset] = [this.#state.index.value(bucket, 0), this.#state.index.value(bucket, 1)]
+    const { segment, offset } = this.#positionOf(id)
     const length = this.#segments.entryLength(segment, offset)
     if (length < putHeaderBytes || length > maxEntryBytes) throw new SegmentError(`Invalid segment entry size ${length}`, segment, offset)
     return { segment, offset, length }
@@ -212,25 +229,63 @@ export class LocalRepository implements Repository {
     return this.#segments.leased(work)
   }
 
-  /** Segment and offset of an object's entry, undefined if there is none. */
+  #positionOf(id: ChunkId): { segment: number; offset: number } {
+    const position = this.entryPosition(id)
+    if (!position) throw new ObjectNotFound(id, this.location)
+    return position
+  }
+
+  /**
+   * Segment and offset of an object's entry, undefined if there is none. An index that was not verified is only believed where
+   * the entry that it points to is the one that was wanted; else it is verified now, and made anew if it is damaged.
+   */
   entryPosition(id: ChunkId): { segment: number; offset: number } | undefined {
-    const { index } = this.#state
-    const bucket = index.find(id)
-    return bucket < 0 ? undefined : { segment: index.value(bucket, 0), offset: index.value(bucket, 1) }
+    if (this.#state.complete) {
+      try {
+        const position = positionIn(this.#state.index, id)
+        if (position && this.#segments.holds(position.segment, position.offset, id)) return position
+      } catch (error) {
+        if (!(error instanceof IntegrityError) && errnoOf(error) === undefined) throw error
+      }
+      this.#completeState()
+    }
+    return positionIn(this.#state.index, id)
+  }
+
+  /** Verifies an index that was not, and reads the hints. What is damaged is made anew from the segments. */
+  #completeState(): RepositoryState {
+    const { complete, index, transaction } = this.#state
+    if (!complete) return this.#state
+    try {
+      this.#state = complete()
+    } catch (error) {
+      if (!(error instanceof StateFileDamaged)) throw error
+      // Another client's new index may have taken this one's place, and the file have gone with it (network file systems).
+      const replaced = newestIndex(this.path) !== transaction
+      if (!replaced) this.log.write('warning', 'borg.repository', error.message)
+      this.#segments.closeReaders()
+      this.#state = this.#load({ rebuild: !replaced })
+      index.close()
+    }
+    return this.#state
+  }
+
+  #load(options: LoadOptions): RepositoryState {
+    return loadState(this.path, this.location, this.#segments, this.log, { ...options, smallBytes: this.#smallIndexBytes }).state
   }
 
   /** What compaction needs to know, as of the last commit; not to be changed. */
   get hints(): Readonly<Hints> {
-    return this.#state.hints
+    return this.#completeState().hints
   }
 
   storedSize(id: ChunkId): number | undefined {
-    const bucket = this.#state.index.find(id)
-    return bucket < 0 ? undefined : this.#segments.entryLength(this.#state.index.value(bucket, 0), this.#state.index.value(bucket, 1)) - putHeaderBytes
+    const position = this.entryPosition(id)
+    return position && this.#segments.entryLength(position.segment, position.offset) - putHeaderBytes
   }
 
   list(after: ChunkId | undefined, limit: number): Promise<ChunkId[]> {
-    const { index } = this.#state
+    const { index } = this.#completeState()
     const start = after === undefined ? 0 : index.find(after) + 1
     const ids: ChunkId[] = []
     for (const { id } of index.entries(start)) {
@@ -244,18 +299,23 @@ export class LocalRepository implements Repository {
     return Promise.resolve(newestIndex(this.path))
   }
 
-  async refresh(): Promise<boolean> {
+  refresh(): Promise<boolean> {
     const newest = newestIndex(this.path)
-    if (!(this.#loaded instanceof Error) && newest === this.#loaded.transaction && this.#segments.lastCommitted() === newest) return false
-    this.#segments.closeReaders()
-    this.#state = (await loadState(this.path, this.location, this.#segments, this.log)).state
-    await this.#noteLost()
-    return true
+    if (this.#loaded instanceof Error || newest !== this.#loaded.transaction || this.#segments.lastCommitted(newest) !== newest) {
+      this.#segments.closeReaders()
+      const before = this.#loaded
+      this.#state = this.#load({ trusting: true })
+      this.#noteLost()
+      if (!(before instanceof Error)) before.index.close()
+    }
+    const changed = this.#state.transaction !== this.#toldTransaction
+    this.#toldTransaction = this.#state.transaction
+    return Promise.resolve(changed)
   }
 
   /** Told once: who reads goes on with what there is. */
-  async #noteLost(): Promise<void> {
-    const lost = await lostCommit(this.path, this.#segments)
+  #noteLost(): void {
+    const lost = lostCommit(this.path, this.#segments)
     if (lost && lost.transaction !== this.#lost?.transaction) {
       const remedy = lost.segments.length > 0 ? `Run "borg check --repair ${this.location}" to have it back.` : 'All its segments are gone as well: restore them from a copy, unless they were removed on purpose.'
       this.log.write('warning', 'borg.repository', `Transaction ${lost.transaction} of ${this.location} was saved, but its COMMIT is damaged or missing: you see transaction ${lost.left}. ${remedy}`)
@@ -293,13 +353,14 @@ export class LocalRepository implements Repository {
     if (this.#segments.committedAbove(this.#state.transaction) !== undefined) throw new ChangedMeanwhile(this.location)
     // Nor what once was committed, and is in the way of nobody but us.
     if (this.#lost && this.#lost.segments.length > 0) throw new CommitLost(this.location, this.#lost.transaction)
+    this.#completeState()
     this.#segments.removeAbove(this.#state.transaction)
     this.#tellQuota()
     try {
       return await work()
     } catch (error) {
       const ours = this.#lock.stillHeld()
-      await this.#rollBack(ours)
+      this.#rollBack(ours)
       if (!ours) this.#lock.requireExclusive()
       throw error
     }
@@ -323,6 +384,7 @@ export class LocalRepository implements Repository {
   committed(state: RepositoryState): void {
     this.#state = state
     this.#lost = undefined
+    this.#toldTransaction = state.transaction
     // It must not be called failed any more.
     try {
       if (this.appendOnly) this.#logTransaction(state.transaction)
@@ -373,7 +435,7 @@ export class LocalRepository implements Repository {
   }
 
   /** `ours`: the lock is still held, so that what lies above the last COMMIT is nobody else's. */
-  async #rollBack(ours: boolean): Promise<void> {
+  #rollBack(ours: boolean): void {
     this.#segments.abandonEnd()
     this.#segments.closeReaders()
     try {
@@ -383,19 +445,21 @@ export class LocalRepository implements Repository {
     } catch {
       // The next transaction removes it.
     }
+    const before = this.#loaded
     try {
-      this.#loaded = (await loadState(this.path, this.location, this.#segments, this.log)).state
-      await this.#noteLost()
+      this.#loaded = this.#load({})
+      this.#noteLost()
     } catch (error) {
       // What made the transaction fail is the news, not this; who goes on with the repository will hear of it.
       this.#loaded = error instanceof Error ? error : new Error(messageOf(error))
     }
+    if (!(before instanceof Error)) before.index.close()
   }
 
   // --- key and nonce ---
 
   loadKey(): Promise<string | undefined> {
-    return Promise.resolve(this.config.get('key')?.trim() || undefined)
+    return Promise.resolve(this.config.keyText)
   }
 
   saveKey(text: string): Promise<void> {
@@ -438,7 +502,7 @@ export class LocalRepository implements Repository {
 
   /** The state at the last commit, undefined if it could not be had. */
   get committedState(): RepositoryState | undefined {
-    return this.#loaded instanceof Error ? undefined : this.#loaded
+    return this.#loaded instanceof Error ? undefined : this.#completeState()
   }
 
   /** A newer transaction than committedState, whose COMMIT is not to be found. */
@@ -448,12 +512,14 @@ export class LocalRepository implements Repository {
 
   /** Takes over what was rebuilt or compacted. */
   adoptState(state: RepositoryState): void {
+    if (!(this.#loaded instanceof Error) && this.#loaded.index !== state.index) this.#loaded.index.close()
     this.#state = state
     this.#lost = undefined
     this.#segments.closeReaders()
   }
 
   async close(): Promise<void> {
+    if (!(this.#loaded instanceof Error)) this.#loaded.index.close()
     this.#segments.close()
     this.#lock.release()
   }
@@ -565,12 +631,18 @@ class LocalTransaction implements Transaction {
   }
 }
 
+function positionIn(index: HashTable, id: ChunkId): { segment: number; offset: number } | undefined {
+  const bucket = index.find(id)
+  return bucket < 0 ? undefined : { segment: index.value(bucket, 0), offset: index.value(bucket, 1) }
+}
+
 /** The state files only save time: a disk that does not take them is worth a warning, and the next client makes them anew. */
 function trySaveState(folder: string, location: string, state: RepositoryState, log: Log): void {
   try {
     saveState(folder, state)
   } catch (error) {
-    if (errnoOf(error) === undefined) throw error
+    // IntegrityError: the file that the index lay in cannot be read any more.
+    if (errnoOf(error) === undefined && !(error instanceof IntegrityError)) throw error
     const why = errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT' ? 'The disk is full' : messageOf(error)
     log.write('warning', 'borg.repository', `${why}: the index of ${location} was not saved and will be rebuilt when the repository is opened next.`)
   }
@@ -603,7 +675,7 @@ function looksLikeRepository(folder: string): boolean {
 }
 
 function refuseAttic(folder: string, segments: Segments): void {
-  const first = segments.numbers()[0]
+  const first = segments.first()
   if (first === undefined) return
   try {
     if (segments.read(first, 0, magic.length).toString('latin1') === 'ATTICSEG') throw new AtticRepository(folder)

@@ -2,8 +2,8 @@
  * Borg's locks (locking.md): P.exclusive, a directory whose only file names its holder, and P.roster, a JSON list of readers
  * that is read and written only while holding P.exclusive.
  */
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readdirSync, readFileSync, watch } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { errnoOf, messageOf } from '../errors.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
@@ -73,6 +73,23 @@ export class Lock {
       this.#change(roster => drop(roster, held, this.#entry))
     } finally {
       this.#leave()
+    }
+  }
+
+  /**
+   * Calls `touched` whenever somebody takes or tries the lock: that makes and removes P.exclusive for a moment. Where folders cannot be
+   * watched it never does. Returns what ends it.
+   */
+  watch(touched: () => void): () => void {
+    const name = basename(this.#exclusivePath)
+    try {
+      const watcher = watch(dirname(this.#exclusivePath), { persistent: false }, (_event, changed) => {
+        if (changed === name) touched()
+      })
+      watcher.on('error', () => watcher.close())
+      return () => watcher.close()
+    } catch {
+      return () => undefined
     }
   }
 

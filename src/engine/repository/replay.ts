@@ -81,8 +81,8 @@ function noteShadow(hints: Hints, id: ChunkId, segment: number): void {
 
 /** Applies the committed segments in (from, to]. SegmentError for a damaged one. */
 export function replay(segments: Segments, into: IndexAndHints, from: number, to: number): void {
-  for (const segment of segments.numbers()) {
-    if (segment <= from || segment > to) continue
+  for (const segment of segments.numbers(from)) {
+    if (segment > to) break
     beginSegment(into, segment)
     for (const entries of segments.walk(segment)) applyEntries(into, segment, entries, segments)
     endSegment(into, segment, segments)

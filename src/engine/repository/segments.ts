@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path'
 import { errnoOf } from '../errors.js'
 import { files } from '../platform/files.js'
 import { syncDirectory } from '../platform/save-file.js'
-import { commitEntry, headerBytes, magic, readHeader, tagCommit } from './entry.js'
+import { idBytes, putHeaderBytes } from '../constants.js'
+import { commitEntry, headerBytes, magic, readHeader, tagCommit, tagPut } from './entry.js'
 import { SegmentError } from './errors.js'
 import { SegmentDescriptors, type SegmentLease } from './segment-descriptors.js'
 import { type SegmentEntries, walkSegment } from './segment-walk.js'
@@ -15,6 +16,8 @@ const bufferBytes = 1 << 20
 /** 41 bytes each. */
 const entriesAtOnce = 1 << 16
 const windowBytes = 1 << 16
+/** Shorter segments are always read through to see whether they are sound. */
+const longBytes = 1 << 20
 /** Read at once where headers do not follow each other. */
 const strayBytes = 1 << 12
 const writebackBytes = 16 << 20
@@ -56,18 +59,29 @@ export class Segments {
     return join(this.#folder, String(Math.floor(segment / this.#perDirectory)), String(segment))
   }
 
-  /** Numbers of all non-empty segment files, ascending. */
-  numbers(): number[] {
-    return this.files().filter(segment => this.size(segment) > 0)
+  /** Numbers of the non-empty segment files above `after`, ascending. */
+  numbers(after = -1): number[] {
+    return this.files().filter(segment => segment > after && this.size(segment) > 0)
   }
 
   /** Ascending, empty ones included: what a full disk leaves when not even the magic could be written. */
   files(): number[] {
-    const found: number[] = []
-    for (const name of directories(this.#folder)) {
-      for (const file of readdirSync(join(this.#folder, name))) if (/^\d+$/.test(file)) found.push(Number(file))
-    }
-    return found.sort((a, b) => a - b)
+    return directories(this.#folder).flatMap(name => this.#filesIn(name)).sort((a, b) => a - b)
+  }
+
+  /** The same, highest first, directory by directory: whoever only wants the end of the log looks at that. */
+  *#descending(): Generator<number> {
+    for (const name of directories(this.#folder).reverse()) yield* this.#filesIn(name).reverse()
+  }
+
+  #filesIn(directory: string): number[] {
+    return readdirSync(join(this.#folder, directory)).filter(name => /^\d+$/.test(name)).map(Number).sort((a, b) => a - b)
+  }
+
+  /** Number of the first non-empty segment file, undefined without one. */
+  first(): number | undefined {
+    for (const name of directories(this.#folder)) for (const segment of this.#filesIn(name)) if (this.size(segment) > 0) return segment
+    return undefined
   }
 
   /** Bytes of a segment file, 0 if it is missing. */
@@ -144,6 +158,17 @@ export class Segments {
     return window.bytes.readUInt32LE(at + 4)
   }
 
+  /** Whether a PUT of this id stands there; false as well if the file is missing or ends before. */
+  holds(segment: number, offset: number, id: Uint8Array): boolean {
+    try {
+      const header = this.read(segment, offset, putHeaderBytes)
+      return header[8] === tagPut && header.compare(id, 0, idBytes, headerBytes) === 0
+    } catch (error) {
+      if (error instanceof SegmentError) return false
+      throw error
+    }
+  }
+
   /** The whole entry at `offset`, its length taken from its header. */
   readEntry(segment: number, offset: number): Buffer {
     const header = readHeader(this.read(segment, offset, headerBytes), 0, segment, offset)
@@ -167,8 +192,7 @@ export class Segments {
   /** Whether the file ends with a COMMIT, is sound, and has nothing but COMMITs after the first one. */
   isCommitted(segment: number): boolean {
     try {
-      const bytes = this.size(segment)
-      if (bytes < magic.length + commitEntry.length || !this.read(segment, bytes - commitEntry.length, commitEntry.length).equals(commitEntry)) return false
+      if (!this.#endsWithCommit(segment)) return false
       let committed = false
       for (const { tags } of this.walk(segment)) {
         for (const tag of tags) {
@@ -183,10 +207,21 @@ export class Segments {
     }
   }
 
-  /** Number of the highest committed segment, -1 if there is none. */
-  lastCommitted(): number {
-    for (const segment of this.files().reverse()) if (this.isCommitted(segment)) return segment
+  /**
+   * Number of the highest committed segment, -1 if there is none. `known`: a transaction that had committed when its index was
+   * written, so that a long segment is not read through again.
+   */
+  lastCommitted(known = -1): number {
+    for (const segment of this.#descending()) {
+      const long = segment === known && this.size(segment) > longBytes
+      if (long ? this.#endsWithCommit(segment) : this.isCommitted(segment)) return segment
+    }
     return -1
+  }
+
+  #endsWithCommit(segment: number): boolean {
+    const bytes = this.size(segment)
+    return bytes >= magic.length + commitEntry.length && this.read(segment, bytes - commitEntry.length, commitEntry.length).equals(commitEntry)
   }
 
   // --- writing ---
@@ -330,7 +365,7 @@ export class Segments {
 
   /** Removes what an aborted transaction left above `transaction`, highest first. */
   removeAbove(transaction: number): void {
-    for (const segment of this.files().reverse()) {
+    for (const segment of this.#descending()) {
       if (segment <= transaction) break
       this.remove(segment)
     }
@@ -356,7 +391,7 @@ export class Segments {
 
   /** Number of the highest committed segment above `transaction`; undefined if there is none, as it should be. */
   committedAbove(transaction: number): number | undefined {
-    for (const segment of this.files().reverse()) {
+    for (const segment of this.#descending()) {
       if (segment <= transaction) return undefined
       if (this.isCommitted(segment)) return segment
     }
@@ -400,9 +435,10 @@ export class Segments {
   }
 }
 
+/** In the order of their numbers. */
 function directories(folder: string): string[] {
   try {
-    return readdirSync(folder).filter(name => /^\d+$/.test(name))
+    return readdirSync(folder).filter(name => /^\d+$/.test(name)).sort((a, b) => Number(a) - Number(b))
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return []
     throw error

@@ -2,18 +2,19 @@
  * What is known of a repository at one transaction: index and hints, read from their files or made by replaying segments
  * (repository.md §4, §5). The files only save time: whatever is missing, damaged or old is rebuilt from the log.
  */
-import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { HashTable, headerBytes } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
-import { syncDirectory } from '../platform/save-file.js'
+import { syncDirectory, writePieces } from '../platform/save-file.js'
 import { CheckNeeded } from './errors.js'
 import { Hints } from './hints.js'
-import { FileDigest, finalDigest, loadIntegrity, packIntegrity, unpackIntegrity } from './integrity.js'
+import { FileDigest, finalDigest, packIntegrity, unpackIntegrity } from './integrity.js'
 import { replay } from './replay.js'
 import type { Segments } from './segments.js'
+import { openTable, tableBytes, verifyTable } from './table-file.js'
 
 const topic = 'borg.repository'
 
@@ -23,6 +24,19 @@ export interface RepositoryState {
   readonly hints: Hints
   /** Segment of the last COMMIT, -1 before the first. */
   readonly transaction: number
+  /**
+   * Present while the index lies unverified in its file and the hints are not read: readers need no more, as they see by each
+   * entry whether it is the one they wanted. Verifies and reads, and is due before anything is changed or an absence is
+   * believed. StateFileDamaged: the files are worth nothing.
+   */
+  readonly complete?: (() => RepositoryState) | undefined
+}
+
+/** A state file that cannot be read, or is not what it should be; the message is Borg's. */
+export class StateFileDamaged extends Error {
+  constructor(what: 'index' | 'hints file', cause: unknown) {
+    super(`Repository ${what} missing or corrupted, trying to recover${what === 'index' ? ' from' : ''}: ${messageOf(cause)}`, { cause })
+  }
 }
 
 /** Number of the newest non-empty index file, -1 if there is none. */
@@ -49,45 +63,64 @@ export interface LostCommit {
 }
 
 /** CheckNeeded tells of the case that no COMMIT at all is left: then this is undefined. */
-export async function lostCommit(folder: string, segments: Segments): Promise<LostCommit | undefined> {
+export function lostCommit(folder: string, segments: Segments): LostCommit | undefined {
   const index = newestIndex(folder)
-  const left = segments.lastCommitted()
+  const left = segments.lastCommitted(index)
   if (left < 0 || index <= left) return undefined
-  await loadIntegrity()
-  if (!provenIndex(folder, index)) return undefined
+  const proof = provenIndex(folder, index)
+  proof?.close()
+  if (!proof) return undefined
   return { transaction: index, left, segments: segments.files().filter(segment => segment > left && segment <= index) }
 }
 
+export interface LoadOptions {
+  /** A large index is looked into where it lies: see RepositoryState.complete. */
+  readonly trusting?: boolean
+  /** Nothing is taken from the files, everything from the segments. */
+  readonly rebuild?: boolean
+  /** Largest index file that is read whole at once. */
+  readonly smallBytes?: number | undefined
+}
+
 /** The state at the last commit that is left. `stale` says that the files on disk did not hold it. CheckNeeded as Borg. */
-export async function loadState(folder: string, location: string, segments: Segments, log: Log): Promise<{ state: RepositoryState; stale: boolean }> {
-  await loadIntegrity()
+export function loadState(folder: string, location: string, segments: Segments, log: Log, options: LoadOptions = {}): { state: RepositoryState; stale: boolean } {
   const indexTransaction = newestIndex(folder)
-  const transaction = segments.lastCommitted()
+  const transaction = segments.lastCommitted(indexTransaction)
   if (transaction < 0) {
     if (indexTransaction >= 0) throw new CheckNeeded(location)
     return { state: { index: new HashTable(2), hints: new Hints(), transaction: -1 }, stale: false }
   }
-  let base: { index: HashTable; hints: Hints } | undefined
+  let base: RepositoryState | undefined
   // An index of a transaction that is lost says nothing about the one before.
-  if (indexTransaction >= 0 && indexTransaction <= transaction) base = readFiles(folder, indexTransaction, log)
-  const from = base ? indexTransaction : -1
-  base ??= { index: new HashTable(2), hints: new Hints() }
-  if (from < transaction) replay(segments, base, from, transaction)
-  return { state: { ...base, transaction }, stale: from < transaction }
+  if (indexTransaction >= 0 && indexTransaction <= transaction && !options.rebuild) {
+    try {
+      // What is replayed on changes both.
+      base = readFiles(folder, indexTransaction, log, indexTransaction < transaction ? { ...options, trusting: false } : options)
+    } catch (error) {
+      if (!(error instanceof StateFileDamaged)) throw error
+      log.write('warning', topic, error.message)
+    }
+  }
+  if (base?.transaction === transaction) return { state: base, stale: false }
+  const into = base ?? { index: new HashTable(2), hints: new Hints() }
+  replay(segments, into, base ? indexTransaction : -1, transaction)
+  return { state: { ...into, transaction }, stale: true }
 }
 
 /** The index of a transaction, if integrity data that is sound says that it is just as it was written. */
 export function provenIndex(folder: string, transaction: number): HashTable | undefined {
+  const name = `index.${transaction}`
   try {
-    const digest = unpackIntegrity(readFileSync(join(folder, `integrity.${transaction}`))).get('index')
-    return finalDigest(digest) === undefined ? undefined : readIndex(folder, transaction, digest)
+    const expected = finalDigest(unpackIntegrity(readFileSync(join(folder, `integrity.${transaction}`))).get('index'))
+    return expected === undefined ? undefined : openTable({ path: join(folder, name), name, valueWords: 2, expected }, { trusting: false }).table
   } catch (error) {
     if (error instanceof IntegrityError || errnoOf(error) === 'ENOENT') return undefined
     throw error
   }
 }
 
-function readFiles(folder: string, transaction: number, log: Log): { index: HashTable; hints: Hints } | undefined {
+/** Either of the files without the other is of no use: hints of a newer state, or an index that counts differently. */
+function readFiles(folder: string, transaction: number, log: Log, options: LoadOptions): RepositoryState {
   let digests = new Map<string, string>()
   try {
     digests = unpackIntegrity(readFileSync(join(folder, `integrity.${transaction}`)))
@@ -95,46 +128,28 @@ function readFiles(folder: string, transaction: number, log: Log): { index: Hash
     // Missing: an older Borg wrote none. Damaged: nothing to verify by, and the files are checked by their own structure.
     if (error instanceof IntegrityError) log.write('warning', topic, `Repository integrity data is damaged: ${messageOf(error)}`)
   }
-  // Either without the other is of no use: hints of a newer state, or an index that counts differently.
-  const read = <T>(what: string, load: () => T): T | undefined => {
+  const read = <T>(what: 'index' | 'hints file', load: () => T): T => {
     try {
       return load()
     } catch (error) {
-      log.write('warning', topic, `Repository ${what} missing or corrupted, trying to recover${what === 'index' ? ' from' : ''}: ${messageOf(error)}`)
-      return undefined
+      throw new StateFileDamaged(what, error)
     }
   }
-  const index = read('index', () => readIndex(folder, transaction, digests.get('index')))
-  const hints = index && read('hints file', () => readHints(folder, transaction, digests.get('hints')))
-  return index && hints ? { index, hints } : undefined
-}
-
-function readIndex(folder: string, transaction: number, integrity: string | undefined): HashTable {
   const name = `index.${transaction}`
-  const fd = openSync(join(folder, name), 'r')
+  const file = { path: join(folder, name), name, valueWords: 2, expected: finalDigest(digests.get('index')) }
+  const { table: index, verified } = read('index', () => openTable(file, { trusting: options.trusting ?? false, ...(options.smallBytes !== undefined && { smallBytes: options.smallBytes }) }))
+  const hints = (): Hints => read('hints file', () => readHints(folder, transaction, digests.get('hints')))
   try {
-    const fill = (into: Uint8Array, position: number): void => {
-      for (let done = 0; done < into.length; ) {
-        const count = readSync(fd, into, done, Math.min(into.length - done, 1 << 30), position + done)
-        if (count === 0) throw new IntegrityError(`${name} ends early`)
-        done += count
-      }
-    }
-    const header = Buffer.alloc(headerBytes)
-    fill(header, 0)
-    const digest = new FileDigest(name)
-    digest.update(header)
-    digest.part('HashHeader')
-    const table = HashTable.load(2, header, fstatSync(fd).size, into => {
-      fill(into, headerBytes)
-      digest.update(into)
-      digest.part('final')
-      verify(name, digest, integrity)
-    })
-    return table
-  } finally {
-    closeSync(fd)
+    if (verified) return { index, hints: hints(), transaction }
+  } catch (error) {
+    index.close()
+    throw error
   }
+  const complete = (): RepositoryState => {
+    read('index', () => verifyTable(file, index))
+    return { index, hints: hints(), transaction }
+  }
+  return { index, hints: new Hints(), transaction, complete }
 }
 
 function readHints(folder: string, transaction: number, integrity: string | undefined): Hints {
@@ -143,13 +158,9 @@ function readHints(folder: string, transaction: number, integrity: string | unde
   const digest = new FileDigest(name)
   digest.update(bytes)
   digest.part('final')
-  verify(name, digest, integrity)
-  return Hints.unpack(bytes)
-}
-
-function verify(name: string, digest: FileDigest, integrity: string | undefined): void {
   const expected = finalDigest(integrity)
   if (expected !== undefined && expected !== digest.digests.final) throw new IntegrityError(`the digest of ${name} does not fit`)
+  return Hints.unpack(bytes)
 }
 
 /** Writes the three files of a transaction and removes all others. */
@@ -160,32 +171,27 @@ export function saveState(folder: string, state: RepositoryState): void {
   hintsDigest.update(hints)
   hintsDigest.part('final')
   const indexDigest = new FileDigest(`index.${transaction}`)
-  const header = state.index.header()
-  const buckets = state.index.bucketBytes
-  indexDigest.update(header)
-  indexDigest.part('HashHeader')
-  indexDigest.update(buckets)
-  indexDigest.part('final')
 
-  const write = (name: string, ...parts: Uint8Array[]): void => {
+  const write = (name: string, parts: Iterable<Uint8Array>): void => {
     const fd = files.open(join(folder, `${name}.tmp`), 'w')
     try {
-      for (const part of parts) files.writeAll(fd, part)
+      writePieces(fd, parts)
       files.sync(fd)
     } finally {
       files.close(fd)
     }
   }
   const rename = (name: string): void => files.rename(join(folder, `${name}.tmp`), join(folder, name))
-  write(`hints.${transaction}`, hints)
-  write(`index.${transaction}`, header, buckets)
-  write(`integrity.${transaction}`, packIntegrity(hintsDigest.json(), indexDigest.json()))
+  write(`hints.${transaction}`, [hints])
+  write(`index.${transaction}`, tableBytes(state.index, indexDigest))
+  write(`integrity.${transaction}`, [packIntegrity(hintsDigest.json(), indexDigest.json())])
   // Integrity first: an index without it would count as unverified, one with it is safe from its first moment on.
   rename(`integrity.${transaction}`)
   syncDirectory(folder)
   rename(`hints.${transaction}`)
   rename(`index.${transaction}`)
   syncDirectory(folder)
+  state.index.movedTo(join(folder, `index.${transaction}`))
   for (const name of readdirSync(folder)) {
     const match = /^(?:index|hints|integrity)\.(\d+)(?:\.tmp)?$/.exec(name)
     if (match && name !== `index.${transaction}` && name !== `hints.${transaction}` && name !== `integrity.${transaction}`) files.removeIfThere(join(folder, name))
@@ -194,5 +200,5 @@ export function saveState(folder: string, state: RepositoryState): void {
 
 /** Bytes of the index's file, for the free space that a commit demands. */
 export function indexFileBytes(index: HashTable): number {
-  return headerBytes + index.bucketBytes.length
+  return headerBytes + index.byteLength
 }

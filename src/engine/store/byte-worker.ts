@@ -4,10 +4,11 @@ import { pack } from './pack-job.js'
 import { open } from './open-job.js'
 import type { FromWorker, ToWorker } from './jobs.js'
 import { repack } from './repack-job.js'
-import { setUp, type WorkerState } from './worker-state.js'
+import { seal, unseal } from './seal-job.js'
+import { JobMemory, setUp, type WorkerState } from './worker-state.js'
 import { messageOf } from '../errors.js'
 
-const state: WorkerState = { key: undefined, codec: undefined, index: undefined }
+const state: WorkerState = { key: undefined, codec: undefined, index: undefined, memory: new JobMemory() }
 const port = parentPort!
 
 // Jobs are taken strictly one by one: lzma, the only asynchronous method, must not let the next one overtake.
@@ -19,10 +20,21 @@ port.on('message', (message: ToWorker) => {
 async function work(message: ToWorker): Promise<void> {
   if (message.kind === 'setup') return setUp(state, message)
   try {
-    const result: FromWorker = message.kind === 'pack' ? await pack(state, message) : message.kind === 'repack' ? await repack(state, message) : await open(state, message)
-    const transfer = result.kind === 'opened' && result.data.buffer instanceof ArrayBuffer && result.data.byteLength > 1 << 16 ? [result.data.buffer] : []
+    const result = await run(message)
+    const data = result.kind === 'opened' || result.kind === 'sealed' ? result.data : undefined
+    const transfer = data?.buffer instanceof ArrayBuffer && data.byteLength > 1 << 16 ? [data.buffer] : []
     port.postMessage(result, transfer)
   } catch (error) {
     port.postMessage({ kind: 'failed', job: message.job, message: messageOf(error) } satisfies FromWorker)
+  }
+}
+
+async function run(message: Exclude<ToWorker, { kind: 'setup' }>): Promise<FromWorker> {
+  switch (message.kind) {
+    case 'pack': return pack(state, message)
+    case 'repack': return repack(state, message)
+    case 'open': return open(state, message)
+    case 'seal': return { kind: 'sealed', job: message.job, ...seal(state.key!, message) }
+    case 'unseal': return { kind: 'unsealed', job: message.job, ...unseal(state.key!, message) }
   }
 }

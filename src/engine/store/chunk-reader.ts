@@ -14,10 +14,16 @@ export interface WantedChunk {
 }
 
 const batchBytes = 2 << 20
+/** Where the worker itself hands plaintexts on: two or more chunks of the longest kind, so that it has two to hash side by side. */
+const writeBatchBytes = 4 << 20
 const batchCount = 256
+/** Taken for the size of a chunk that no list tells: those of item streams have up to 512 KiB. */
+const unknownBytes = 256 << 10
 /** Batches under way per worker. */
 const batchesPerWorker = 3
 const maxOutputBytes = 16 << 20
+/** Most chunks of archive metadata are smaller (itemsChunkerParams). What is not used of it is never touched. */
+const usualBytes = 256 << 10
 
 export class ChunkReader {
   readonly #repository: LocalRepository
@@ -36,7 +42,7 @@ export class ChunkReader {
   async *getMany(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, options: { borrowed?: boolean } = {}): AsyncGenerator<Buffer> {
     const batches: Promise<Batch>[] = []
     const limit = this.#workers.count * batchesPerWorker
-    const groups = grouped(wanted)
+    const groups = grouped(wanted, batchBytes)
     try {
       let ended = false
       for (;;) {
@@ -85,7 +91,7 @@ export class ChunkReader {
       options.passed?.(bytes)
     }
     try {
-      for await (const group of grouped(chunks)) {
+      for await (const group of grouped(chunks, writeBatchBytes)) {
         options.signal?.throwIfAborted()
         const positions = new Float64Array(group.length)
         const start = position
@@ -152,16 +158,16 @@ export class ChunkReader {
       const output = borrowed ? this.#takeOutput(located) : undefined
       const result = await this.#workers.open({ ...openJob(located), ...(output && { output }) })
       return {
-        lengths: result.lengths, data: output ? new Uint8Array(output) : result.data, error, output,
+        lengths: result.lengths, data: output && result.data.length === 0 ? new Uint8Array(output) : result.data, error, output,
         failures: new Map(result.failures.map(failure => [failure.index, errorOf(failure)])),
       }
     })
   }
 
-  /** Memory that was used before costs no page faults. None where sizes are unknown or claim too much. */
+  /** Memory that was used before costs no page faults. None where sizes claim too much; where they are unknown, what should do. */
   #takeOutput(located: readonly Located[]): SharedArrayBuffer | undefined {
     let bytes = 0
-    for (const { chunk } of located) bytes += chunk.size ?? Infinity
+    for (const { chunk } of located) bytes += chunk.size ?? usualBytes
     if (bytes > maxOutputBytes) return undefined
     const found = this.#outputs.findIndex(({ byteLength }) => byteLength >= bytes)
     if (found >= 0) return this.#outputs.splice(found, 1)[0]!
@@ -209,13 +215,13 @@ export function errorOf(failure: OpenFailure): Error {
   return failure.msgid.includes('ntegrity') ? Object.assign(new IntegrityError(''), { message: failure.message }) : new BorgError(failure.msgid, failure.message, failure.exitCode)
 }
 
-async function* grouped(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>): AsyncGenerator<WantedChunk[]> {
+async function* grouped(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, maxBytes: number): AsyncGenerator<WantedChunk[]> {
   let group: WantedChunk[] = []
   let bytes = 0
   for await (const chunk of wanted) {
     group.push(chunk)
-    bytes += chunk.size ?? 65536
-    if (bytes >= batchBytes || group.length >= batchCount) {
+    bytes += chunk.size ?? unknownBytes
+    if (bytes >= maxBytes || group.length >= batchCount) {
       yield group
       group = []
       bytes = 0

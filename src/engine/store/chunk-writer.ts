@@ -34,10 +34,12 @@ interface Pending<P> {
   readonly release?: () => void
 }
 
-const batchBytes = 1 << 20
+const fileBatchBytes = 1 << 20
+/** Two or more of the longest kind, so that the worker has always two to hash side by side. */
+const pieceBatchBytes = 4 << 20
 const batchCount = 128
 /** Plaintext bytes handed to workers and not stored yet. */
-const maxBytesInFlight = 16 << 20
+const maxBytesInFlight = 24 << 20
 
 export class ChunkWriter {
   readonly #repository: LocalRepository
@@ -79,7 +81,7 @@ export class ChunkWriter {
   /** Resolves when a further chunk may be added: what is in flight is bounded. */
   async room(): Promise<void> {
     while (this.#bytesInFlight > maxBytesInFlight) {
-      this.flush()
+      if (!this.#workersAreBusy) this.flush()
       await new Promise<void>(resolve => this.#waiting.push(resolve))
     }
   }
@@ -92,7 +94,7 @@ export class ChunkWriter {
       this.#pieces.push({ piece, size: bytes.length, resolve: resolve as (result: never) => void, reject, ...(release ? { release } : {}) })
       this.#pieceBytes += bytes.length
       this.#bytesInFlight += bytes.length
-      if (this.#pieceBytes >= batchBytes || this.#pieces.length >= batchCount) this.#flushPieces()
+      if (this.#pieceBytes >= pieceBatchBytes || this.#pieces.length >= batchCount) this.#flushPieces()
       else this.#planFlush()
     })
   }
@@ -103,7 +105,7 @@ export class ChunkWriter {
       this.#files.push({ piece: file, size: file.size, resolve: resolve as (result: never) => void, reject })
       this.#fileBytes += file.size
       this.#bytesInFlight += file.size + 4096
-      if (this.#fileBytes >= batchBytes || this.#files.length >= batchCount) this.#flushFiles()
+      if (this.#fileBytes >= fileBatchBytes || this.#files.length >= batchCount) this.#flushFiles()
     })
   }
 
@@ -122,13 +124,18 @@ export class ChunkWriter {
     }
   }
 
+  /** Nobody gains by less than a full batch then: it would only wait. */
+  get #workersAreBusy(): boolean {
+    return this.#batches.size >= 2 * this.#workers.count
+  }
+
   #planFlush(): void {
     if (this.#flushPlanned) return
     this.#flushPlanned = true
-    // Whoever adds chunks one by one and waits for each must not wait for others.
+    // Whoever adds chunks one by one and waits for each must not wait for others. A batch that ends looks again.
     setImmediate(() => {
       this.#flushPlanned = false
-      this.#flushPieces()
+      if (!this.#workersAreBusy) this.#flushPieces()
     })
   }
 
@@ -155,6 +162,7 @@ export class ChunkWriter {
       })
       .finally(() => {
         this.#batches.delete(tracked)
+        if (this.#pieces.length > 0) this.#planFlush()
         for (const pending of batch) {
           this.#bytesInFlight -= pending.size + overhead
           pending.release?.()
@@ -178,13 +186,13 @@ export class ChunkWriter {
     const output = this.#takeOutput(bound)
     try {
       const result = await this.#workers.pack({ ...work, nonce, output, force })
-      await this.#store(batch, result, output)
+      await this.#store(batch, work, result, output, force)
     } finally {
       this.#outputs.push(output)
     }
   }
 
-  async #store(batch: readonly Pending<Piece | FilePiece>[], result: PackResult, output: SharedArrayBuffer): Promise<void> {
+  async #store(batch: readonly Pending<Piece | FilePiece>[], work: { pieces: Piece[] } | { files: FilePiece[] }, result: PackResult, output: SharedArrayBuffer, force: boolean): Promise<void> {
     const bytes = Buffer.from(output)
     const entries: Buffer[] = [], ids: ChunkId[] = [], lengths: number[] = []
     const isNew = new Uint8Array(batch.length)
@@ -211,6 +219,7 @@ export class ChunkWriter {
       await this.#tx.putEntries(contiguous(entries, at) ? bytes.subarray(0, at) : Buffer.concat(entries), ids, lengths)
       this.#workers.setIndex(this.#repository.sharedIndex())
     }
+    const lost: number[] = []
     for (const [index, pending] of batch.entries()) {
       const settle = pending.resolve as (value: unknown) => void
       const state = result.states?.[index]
@@ -218,17 +227,23 @@ export class ChunkWriter {
       else if (state === fileOther) settle({ kind: 'other' } satisfies FileResult)
       else {
         const size = result.sizes[index]!
-        const chunk = size === 0 && state !== undefined ? undefined : this.#chunk(idAt(result, index), size, isNew[index] === 1, result.lengths[index]!)
+        let chunk: StoredChunk | undefined
+        if (size > 0 || state === undefined) {
+          const id = idAt(result, index)
+          const csize = isNew[index] === 1 ? result.lengths[index]! - putHeaderBytes : this.#repository.storedSize(id)
+          if (csize === undefined) {
+            lost.push(index)
+            continue
+          }
+          chunk = { id, size, csize, isNew: isNew[index] === 1 }
+        }
         settle(state === undefined ? chunk : ({ kind: 'stored', chunk, changed: state === fileChanged } satisfies FileResult))
       }
     }
-  }
-
-  #chunk(id: ChunkId, size: number, isNew: boolean, entryLength: number): StoredChunk {
-    const csize = isNew ? entryLength - putHeaderBytes : this.#repository.storedSize(id)
-    // Workers look into a table that only this thread changes, and nothing is deleted while chunks are added.
-    if (csize === undefined) throw new Error(`chunk ${idHex(id)} was taken for known but is not in the repository`)
-    return { id, size, csize, isNew }
+    if (lost.length === 0) return
+    // The worker looked into an index from before these were deleted: they are stored now, whatever it knows.
+    if (force) throw new Error(`chunk ${idHex(idAt(result, lost[0]!))} was stored but is not in the repository`)
+    await this.#pack(lost.map(index => batch[index]!), 'pieces' in work ? { pieces: lost.map(index => work.pieces[index]!) } : { files: lost.map(index => work.files[index]!) }, true)
   }
 
   #takeOutput(bytes: number): SharedArrayBuffer {
@@ -236,7 +251,7 @@ export class ChunkWriter {
     if (at >= 0) return this.#outputs.splice(at, 1)[0]!
     // A larger one replaces a smaller one, so that their number stays that of the batches in flight.
     this.#outputs.pop()
-    return new SharedArrayBuffer(Math.max(2 * batchBytes, 2 ** Math.ceil(Math.log2(bytes))))
+    return new SharedArrayBuffer(Math.max(2 * fileBatchBytes, 2 ** Math.ceil(Math.log2(bytes))))
   }
 }
 

@@ -1,6 +1,7 @@
 /** What the engine thread and the byte workers say to each other (docs/architecture.md). */
 import type { KeyMaterial } from '../crypto/key.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
+import type { FileSeal } from './sealed-file.js'
 
 /** Set once, and again whenever one of them changes. */
 export interface WorkerSetup {
@@ -22,6 +23,8 @@ export interface FilePiece {
   readonly path: Uint8Array
   readonly size: number
   readonly ino: bigint
+  /** It lies encrypted on disk; `size` is that of its content all the same. */
+  readonly seal?: FileSeal
 }
 
 export interface PackJob {
@@ -72,7 +75,7 @@ export interface OpenJob {
   readonly sizes: Uint32Array
   /** Where the plaintexts go, if given: for each entry a run of `pages` (see pageBytes). */
   readonly pages?: { readonly memory: SharedArrayBuffer; readonly numbers: Uint32Array; readonly starts: Uint32Array; readonly pageBytes: number }
-  /** Plaintexts go here, back to back, if given: it has room for all `sizes`. */
+  /** Plaintexts go here, back to back, if given; all of them come back in `data` instead if they do not fit. */
   readonly output?: SharedArrayBuffer
   /** Plaintexts go to this open file, each at its position, if given. `sparse`: what is all zero is left out. */
   readonly file?: { readonly fd: number; readonly positions: Float64Array; readonly sparse: boolean }
@@ -128,10 +131,47 @@ export interface RepackResult {
   readonly failures: readonly OpenFailure[]
 }
 
-export type ToWorker = WorkerSetup | PackJob | OpenJob | RepackJob
+/** A piece of shared memory. `delta`: it holds 32-bit numbers, sealed as their differences. */
+export interface MemoryBlock {
+  readonly memory: SharedArrayBuffer
+  readonly offset: number
+  readonly length: number
+  readonly delta: boolean
+}
+
+/** Blocks sealed for a file of the client's own (seal-job.ts). `first`: number of the first of them in the file. */
+export interface SealJob {
+  readonly kind: 'seal'
+  readonly job: number
+  readonly salt: Uint8Array
+  readonly purpose: string
+  readonly first: number
+  readonly blocks: readonly MemoryBlock[]
+}
+export interface SealResult {
+  readonly kind: 'sealed'
+  readonly job: number
+  /** Back to back. */
+  readonly data: Uint8Array
+  readonly lengths: Uint32Array
+}
+
+/** The same blocks read from a file, where they lie one after the other from `position` on. The job fails if they are not what was sealed. */
+export interface UnsealJob extends Omit<SealJob, 'kind'> {
+  readonly kind: 'unseal'
+  readonly fd: number
+  readonly position: number
+  readonly lengths: Uint32Array
+}
+export interface UnsealResult {
+  readonly kind: 'unsealed'
+  readonly job: number
+}
+
+export type ToWorker = WorkerSetup | PackJob | OpenJob | RepackJob | SealJob | UnsealJob
 export interface JobFailed {
   readonly kind: 'failed'
   readonly job: number
   readonly message: string
 }
-export type FromWorker = PackResult | OpenResult | RepackResult | JobFailed
+export type FromWorker = PackResult | OpenResult | RepackResult | SealResult | UnsealResult | JobFailed

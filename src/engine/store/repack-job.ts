@@ -17,7 +17,7 @@ export async function repack(state: WorkerState, job: RepackJob): Promise<Repack
     let run: Buffer | undefined
     let problem: unknown
     try {
-      run = readRun(job.fds[first]!, start, job.offsets[end - 1]! + job.entryLengths[end - 1]! - start)
+      run = readRun(state, job.fds[first]!, start, job.offsets[end - 1]! + job.entryLengths[end - 1]! - start)
     } catch (error) {
       problem = error
     }

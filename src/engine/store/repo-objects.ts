@@ -36,5 +36,9 @@ export class RepoObjects {
 
 /** IntegrityError unless the plaintext is what the id stands for. */
 export function verifyId(key: Key, id: ChunkId, plain: Uint8Array): void {
-  if (!id.equals(manifestId) && !equalInConstantTime(key.idHash(plain), id)) throw new IntegrityError(`Chunk ${idHex(id)}: id verification failed`)
+  if (!id.equals(manifestId) && !equalInConstantTime(key.idHash(plain), id)) throw wrongId(id)
+}
+
+export function wrongId(id: ChunkId): IntegrityError {
+  return new IntegrityError(`Chunk ${idHex(id)}: id verification failed`)
 }

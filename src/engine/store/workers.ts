@@ -5,10 +5,14 @@ import type { Codec } from '../codec/codec.js'
 import type { Key } from '../crypto/key.js'
 import { native } from '../native.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
-import type { FromWorker, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, ToWorker, WorkerSetup } from './jobs.js'
+import { open } from './open-job.js'
+import { JobMemory, type WorkerState } from './worker-state.js'
+import type { FromWorker, JobFailed, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, SealJob, SealResult, ToWorker, UnsealJob, WorkerSetup } from './jobs.js'
+
+type JobResult = Exclude<FromWorker, JobFailed>
 
 interface Waiting {
-  readonly resolve: (result: PackResult | OpenResult | RepackResult) => void
+  readonly resolve: (result: JobResult) => void
   readonly reject: (error: Error) => void
 }
 
@@ -17,7 +21,7 @@ interface Member {
   readonly jobs: Map<number, Waiting>
 }
 
-type NewJob = Omit<PackJob, 'job'> | Omit<OpenJob, 'job'> | Omit<RepackJob, 'job'>
+type NewJob = Omit<PackJob, 'job'> | Omit<OpenJob, 'job'> | Omit<RepackJob, 'job'> | Omit<SealJob, 'job'> | Omit<UnsealJob, 'job'>
 interface Queued {
   readonly message: ToWorker & { job: number }
   readonly waiting: Waiting
@@ -35,10 +39,15 @@ export class Workers {
   readonly #urgent: Queued[] = []
   readonly #queue: Queued[] = []
   #nextJob = 1
+  /** For small jobs in this thread, and the stored bytes that may still be opened here. */
+  readonly #here: WorkerState
+  #bytesHere = 512 << 10
+  #lastHere: Promise<unknown> = Promise.resolve()
   #closed = false
 
   constructor(options: { key: Key; codec?: Codec; count?: number }) {
     this.#count = options.count ?? availableParallelism()
+    this.#here = { key: options.key, codec: undefined, index: undefined, memory: new JobMemory() }
     this.#setup = { material: options.key.material(), ...(options.codec ? { codec: options.codec.spec } : {}) }
   }
 
@@ -63,7 +72,8 @@ export class Workers {
 
   /** Where ids are looked up from now on. Jobs already given still use the older table, which only costs work. */
   setIndex(index: SharedTable): void {
-    if (this.#setup.index?.buffer === index.buffer) return
+    const { index: known } = this.#setup
+    if (known && known.buffer === index.buffer && known.path === index.path) return
     this.#setup.index = index
     this.#tell({ kind: 'setup', index })
   }
@@ -73,14 +83,39 @@ export class Workers {
   }
 
   open(job: Omit<OpenJob, 'job' | 'kind'>, options: { urgent?: boolean } = {}): Promise<OpenResult> {
+    if (this.#members.length === 0 && !this.#closed && this.#isSmall(job)) return this.#openHere({ kind: 'open', job: 0, ...job })
     return this.#run({ kind: 'open', ...job }, options.urgent ?? true) as Promise<OpenResult>
+  }
+
+  /** One after the other, as in a thread of their own: they share their memory. */
+  #openHere(job: OpenJob): Promise<OpenResult> {
+    const opened = this.#lastHere.then(() => open(this.#here, job))
+    this.#lastHere = opened.catch(() => undefined)
+    return opened
+  }
+
+  /** Whoever reads a file or two is done before a thread would have started. */
+  #isSmall(job: Omit<OpenJob, 'job' | 'kind'>): boolean {
+    let bytes = 0
+    for (const length of job.entryLengths) bytes += length
+    if (bytes > this.#bytesHere) return false
+    this.#bytesHere -= bytes
+    return true
   }
 
   repack(job: Omit<RepackJob, 'job' | 'kind'>): Promise<RepackResult> {
     return this.#run({ kind: 'repack', ...job }, false) as Promise<RepackResult>
   }
 
-  #run(job: NewJob, urgent: boolean): Promise<PackResult | OpenResult | RepackResult> {
+  seal(job: Omit<SealJob, 'job' | 'kind'>): Promise<SealResult> {
+    return this.#run({ kind: 'seal', ...job }, false) as Promise<SealResult>
+  }
+
+  async unseal(job: Omit<UnsealJob, 'job' | 'kind'>): Promise<void> {
+    await this.#run({ kind: 'unseal', ...job }, true)
+  }
+
+  #run(job: NewJob, urgent: boolean): Promise<JobResult> {
     if (this.#closed) return Promise.reject(new Error('the byte workers are closed'))
     return new Promise((resolve, reject) => {
       ;(urgent ? this.#urgent : this.#queue).push({ message: { ...job, job: this.#nextJob++ }, waiting: { resolve, reject }, transfer: [] })
@@ -89,12 +124,13 @@ export class Workers {
   }
 
   #give(): void {
-    this.start()
     for (;;) {
       const queue = this.#urgent.length > 0 ? this.#urgent : this.#queue
       if (queue.length === 0) return
-      let idlest = this.#members[0]!
-      for (const member of this.#members) if (member.jobs.size < idlest.jobs.size) idlest = member
+      let idlest = this.#members[0]
+      for (const member of this.#members) if (member.jobs.size < idlest!.jobs.size) idlest = member
+      // As many threads as there is work for: starting one costs as much as opening a few megabytes.
+      if (!idlest || (idlest.jobs.size > 0 && this.#members.length < this.#count)) this.#members.push((idlest = this.#begin()))
       if (idlest.jobs.size >= jobsPerWorker) return
       const { message, waiting, transfer } = queue.shift()!
       idlest.jobs.set(message.job, waiting)

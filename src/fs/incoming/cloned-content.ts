@@ -5,11 +5,13 @@
 import { open } from 'node:fs/promises'
 import { ChunkList } from '../../engine/archive/chunk-list.js'
 import type { ByteSource } from '../../engine/chunker/chunker.js'
+import { FileCipher, sealedFileSize } from '../../engine/crypto/file-cipher.js'
 import { BorgError } from '../../engine/errors.js'
 import { chunkId, type ChunkId } from '../../engine/ids.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { Content } from '../../engine/operations/store-archive.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
+import { type FileSeal, readSealed } from '../../engine/store/sealed-file.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import { type Extent, Extents } from './extents.js'
 import type { FrozenItem } from './frozen.js'
@@ -24,12 +26,13 @@ interface Piece {
 }
 
 /** BorgError if a chunk is not in the repository any more. The exclusive lock is held: what is there stays. */
-export function clonedContent(frozen: FrozenItem, opened: Opened): Content {
+export function clonedContent(frozen: FrozenItem, opened: Opened, seal: FileSeal | undefined): Content {
+  const cipher = seal && new FileCipher(seal.key)
   const extents = new Extents(frozen.extents)
   const parts: (ChunkList | ByteSource)[] = []
   let pieces: Piece[] = []
   const endPieces = (): void => {
-    if (pieces.length > 0) parts.push(new PiecesSource(pieces, frozen.spool!, opened))
+    if (pieces.length > 0) parts.push(new PiecesSource(pieces, { path: frozen.spool!, ...(seal && { seal, cipher: cipher! }) }, opened))
     pieces = []
   }
   let at = 0
@@ -62,16 +65,22 @@ function ensureThere({ id }: Extent, { path }: FrozenItem, { repository }: Opene
   throw new BorgError('Error', `${shownText(bytesOf(path))} was cloned from an archive that was deleted meanwhile, and its data is gone from the repository. Remove the file or copy it again.`)
 }
 
+interface SpoolFile {
+  readonly path: string
+  readonly seal?: FileSeal
+  readonly cipher?: FileCipher
+}
+
 /** Pieces one after the other; the chunk in use is kept decoded. */
 class PiecesSource implements ByteSource {
   readonly #pieces: readonly Piece[]
-  readonly #spool: string
+  readonly #spool: SpoolFile
   readonly #opened: Opened
   #index = 0
   #done = 0
   #plain: { readonly id: ChunkId; readonly bytes: Buffer } | undefined
 
-  constructor(pieces: readonly Piece[], spool: string, opened: Opened) {
+  constructor(pieces: readonly Piece[], spool: SpoolFile, opened: Opened) {
     this.#pieces = pieces
     this.#spool = spool
     this.#opened = opened
@@ -98,15 +107,24 @@ class PiecesSource implements ByteSource {
 
   /** Opened anew each time: nobody says when the last read was. */
   async #readSpool(position: number, into: Uint8Array): Promise<void> {
-    const file = await open(this.#spool, 'r')
+    const { path, seal, cipher } = this.#spool
+    const file = await open(path, 'r')
     try {
+      if (seal) {
+        if (sealedFileSize((await file.stat()).size) < position + into.length) throw tooShort()
+        return readSealed(file.fd, cipher!, seal.file, into, position)
+      }
       for (let done = 0; done < into.length; ) {
         const { bytesRead } = await file.read(into, done, into.length - done, position + done)
-        if (bytesRead === 0) throw Object.assign(new Error('the spool file is shorter than its file'), { code: 'EIO', errno: -5 })
+        if (bytesRead === 0) throw tooShort()
         done += bytesRead
       }
     } finally {
       await file.close()
     }
   }
+}
+
+function tooShort(): Error {
+  return Object.assign(new Error('the spool file is shorter than its file'), { code: 'EIO', errno: -5 })
 }

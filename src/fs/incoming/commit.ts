@@ -23,8 +23,10 @@ import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf, escapedBytes, escapedText, shownText } from '../../engine/text.js'
 import type { CommitNumbers, CommitRequest } from '../engine-port.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
+import type { FileSeal } from '../../engine/store/sealed-file.js'
 import { clonedContent } from './cloned-content.js'
 import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, looseName, markName } from './frozen.js'
+import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
 
 export interface CommitOptions {
   /** `-o archive_name`, with Borg's placeholders and {name}. */
@@ -60,7 +62,8 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   const mark: CommitMark = { tree: tree.name === undefined ? null : Buffer.from(tree.name, 'latin1').toString('hex'), archive: Buffer.from(name, 'latin1').toString('hex'), time: facts.time }
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
   const markPath = join(tree.stagingFolder, markName)
-  saveFile(markPath, Buffer.from(JSON.stringify(mark)), { mode: 0o600 })
+  const markBytes = Buffer.from(JSON.stringify(mark))
+  saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 })
   try {
     const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }
     const store = { ...context, ...replacing }
@@ -83,17 +86,27 @@ async function references(cache: ClientCache, former: ManifestEntry, { workers }
 }
 
 /** The tree whose archive an earlier process had just made; undefined if there is none. Removes the mark. */
-export function finishedBefore(stagingFolder: string, manifest: Manifest): FinishedTree | undefined {
+export function finishedBefore(stagingFolder: string, manifest: Manifest, keys: StagingKeys | undefined): FinishedTree | undefined {
   const path = join(stagingFolder, markName)
   let mark: CommitMark
   try {
-    mark = JSON.parse(readFileSync(path, 'utf8')) as CommitMark
+    mark = markOf(readFileSync(path), keys)
   } catch {
     return undefined
   }
   const made = manifest.archives.get(Buffer.from(mark.archive, 'hex').toString('latin1'))
   const done = made !== undefined && made.time === mark.time
   return done ? { tree: mark.tree === null ? undefined : Buffer.from(mark.tree, 'hex').toString('latin1'), archive: idHex(made.id), archiveName: made.name } : undefined
+}
+
+function markOf(bytes: Buffer, keys: StagingKeys | undefined): CommitMark {
+  let json = bytes
+  try {
+    if (keys) json = openSmall(keys.marks, bytes)
+  } catch {
+    // An older version wrote it as it is.
+  }
+  return JSON.parse(json.toString()) as CommitMark
 }
 
 /** From the template; `.1`, `.2` … are put behind a name that is taken. */
@@ -128,16 +141,21 @@ function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, l
     } else if (type !== 0o040000 && !frozen.target) item.hardlinkMaster = false
     if (type !== typeFile) yield { item }
     else if (frozen.spool === undefined) yield { item, content: { kind: 'chunks', chunks: new ChunkList() } }
-    else if (frozen.extents) yield { item, content: clonedContent(frozen, opened), done: outcome => mustBeStored(path, outcome) }
+    else if (frozen.extents) yield { item, content: clonedContent(frozen, opened, sealOf(frozen, tree)), done: outcome => mustBeStored(path, outcome) }
     else {
       const spool = Buffer.from(frozen.spool)
       const { size, ino } = lstatSync(spool, { bigint: true })
+      const seal = sealOf(frozen, tree)
       yield {
-        item, content: { kind: 'file', path: spool, size: Number(size), ino },
+        item, content: { kind: 'file', path: spool, size: seal?.size ?? Number(size), ino, ...(seal && { seal }) },
         done: outcome => mustBeStored(path, outcome),
       }
     }
   }
+}
+
+function sealOf(frozen: FrozenItem, { keys }: FrozenTree): FileSeal | undefined {
+  return keys && frozen.sealed ? { key: keys.contents, file: frozen.id, size: frozen.size } : undefined
 }
 
 /** A staged file must not be missing from its archive without a word: the tree stays staged. */

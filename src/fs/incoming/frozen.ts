@@ -1,4 +1,5 @@
 /** A staged tree as it is handed to the engine thread: plain data that survives structured clone. */
+import type { StagingKeys } from './staging-keys.js'
 
 export interface FrozenItem {
   /** Byte string, relative; `.` for the tree's own directory. */
@@ -17,6 +18,8 @@ export interface FrozenItem {
   readonly size: number
   /** Spool file; undefined for anything without contents. */
   readonly spool: string | undefined
+  /** It lies encrypted, as file number `id`. */
+  readonly sealed: boolean
   /** What lies over the spool file, as Extents packs it. */
   readonly extents: Uint8Array | undefined
 }
@@ -29,6 +32,7 @@ export interface FrozenTree {
   readonly bytes: number
   /** Where the mark of a commit under way is written. */
   readonly stagingFolder: string
+  readonly keys: StagingKeys | undefined
 }
 
 /** A tree whose archive was made when an earlier process ended, before that process could note it in the journal. */
@@ -45,6 +49,7 @@ export const looseName = 'incoming'
 /** File in the staging folder that says which archive is just being made of which tree. */
 export const markName = 'committing.json'
 
+/** As JSON, sealed where the repository is encrypted. */
 export interface CommitMark {
   /** Hex of the byte string's bytes; null for loose files. */
   readonly tree: string | null

@@ -2,8 +2,6 @@
  * MNT/incoming: the drop box. A full POSIX tree in the thread that answers the kernel; what is copied in becomes archives by
  * trees.ts. While a tree is being committed, operations that would change it wait until that is over.
  */
-import { errnoOf } from '../../engine/errors.js'
-import { native } from '../../engine/native.js'
 import { byteString, bytesOf } from '../../engine/text.js'
 import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
@@ -13,6 +11,7 @@ import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
 import { SequentialRead } from '../read-ahead.js'
 import type { Likeness, SharedRange, Subtree } from '../subtree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../types.js'
+import { Contents, hostErrno } from './contents.js'
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
@@ -20,7 +19,7 @@ import type { WireError } from '../engine-port.js'
 import type { ShownArchive } from '../archives-dir.js'
 import { LiveSeries } from './live-series.js'
 import { ExtentReader } from './extent-reader.js'
-import { Extents } from './extents.js'
+import { refusedXattrName } from './xattr-names.js'
 import { Staging, type StagingOptions } from './staging.js'
 import { type TreeListener, Trees } from './trees.js'
 
@@ -30,9 +29,8 @@ export interface IncomingOptions extends StagingOptions, PolicyOptions {
 }
 
 const ttlMs = 3_600_000
-const writeFlags = 3, truncateFlag = 0o1000, appendFlag = 0o2000
-const keepSize = 1, punchHole = 2, zeroRange = 16
-const seekData = 3, seekHole = 4
+const writeFlags = 3, truncateFlag = 0o1000
+const setGroupBit = 0o2000
 const noReplace = 1, exchange = 2
 const xattrCreate = 1, xattrReplace = 2
 /** State of a tree; why the last commit that was asked for was refused; what asks for one. On incoming/ itself: the loose files. */
@@ -49,7 +47,6 @@ interface Handle {
   readonly sequence: SequentialRead
   readonly node: StagedNode
   readonly writes: boolean
-  readonly append: boolean
   readonly tree: StagedTree | undefined
 }
 
@@ -63,7 +60,7 @@ export class Incoming implements Subtree {
   readonly #notices: KernelNotices
   /** What makes this live/ instead of incoming/. */
   readonly #live: LiveSeries | undefined
-  readonly #reader: ExtentReader
+  readonly #contents: Contents
   readonly #handles = new Map<number, Handle>()
   /** By tree: files of archives that were linked into it, and what they became. */
   readonly #links = new WeakMap<StagedTree, Map<Ino, { readonly id: number; readonly ctimeNs: bigint }>>()
@@ -75,8 +72,8 @@ export class Incoming implements Subtree {
   constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener, chunks: () => ChunkCache) {
     this.range = options.place === 'live' ? inodeRange.live : inodeRange.incoming
     this.root = inoOf(this.range, rootId)
-    this.#reader = new ExtentReader(chunks, client)
     this.#staging = new Staging(options)
+    this.#contents = new Contents(this.#staging, new ExtentReader(chunks, client))
     this.#nodes = this.#staging.nodes
     this.#client = client
     this.#notices = notices
@@ -186,16 +183,17 @@ export class Incoming implements Subtree {
     if (parent === this.root && trashName.test(key)) return Errno.EPERM
     // Directly in live/ there are series.
     if (this.#live && parent === this.root && (facts().mode & typeMask) !== typeDirectory) return Errno.EPERM
-    const { uid, gid } = call
+    const { uid, gid, umask = 0 } = call
     const tree = this.#treeOfName(directory, key, (facts().mode & typeMask) === typeDirectory)
     return this.#changing(tree, call, () => {
       if (directory.children!.has(key)) return Errno.EEXIST
       if (directory.nlink === 0) return Errno.ENOENT
       const now = nowNs()
-      const setGroup = (directory.mode & 0o2000) !== 0
-      const { mode, rdev, target } = facts()
+      const setGroup = (directory.mode & setGroupBit) !== 0
+      const { mode: wanted, rdev, target } = facts()
+      const mode = target || directory.xattrs?.has(defaultAclName) ? wanted : wanted & ~umask
       const node = this.#nodes.add(directory, key, {
-        mode: setGroup && (mode & typeMask) === typeDirectory ? mode | 0o2000 : mode, rdev, target, uid, gid: setGroup ? directory.gid : gid,
+        mode: setGroup && (mode & typeMask) === typeDirectory ? mode | setGroupBit : mode, rdev, target, uid, gid: setGroup ? directory.gid : gid,
         atimeNs: now, mtimeNs: now, ctimeNs: now,
       })
       inheritAcl(directory, node)
@@ -236,7 +234,7 @@ export class Incoming implements Subtree {
       for (const known of node.xattrs?.keys() ?? []) this.#setXattr(node, known, undefined)
       for (const [attribute, value] of xattrs ?? []) this.#setXattr(node, attribute, value)
       this.#staging.journal.attributes(node)
-      const failed = extents && this.#clone(node, 0, attr.size, extents)
+      const failed = extents && this.#contents.clone(node, 0, attr.size, extents)
       if (failed) {
         this.#nodes.unlink(this.#node(parent)!, byteString(name))
         this.#staging.journal.unlinked(localOf(parent), byteString(name))
@@ -375,7 +373,7 @@ export class Incoming implements Subtree {
           return
         }
         // It is an archive by now: what the staging folder does not take leaves it at the next mount.
-        const failed = this.#host(() => this.#dropTree(tree))
+        const failed = hostErrno(() => this.#dropTree(tree))
         if (failed) this.#client.write('warning', 'borg.fuse', `a tree that became an archive stays in incoming/ until the next mount: the staging folder cannot be written to (errno ${failed})`)
         answer(undefined)
       })
@@ -393,10 +391,10 @@ export class Incoming implements Subtree {
       const now = nowNs()
       if (change.size !== undefined) {
         if (!isFile(node)) return node.children ? Errno.EISDIR : Errno.EINVAL
-        const failed = this.#truncate(node, change.size)
+        const failed = this.#contents.truncate(node, change.size)
         if (failed) return failed
         node.mtimeNs = now
-        if (node.opens === 0) this.#staging.spool.close(node.id)
+        if (node.opens === 0) this.#contents.close(node)
       }
       if (change.mode !== undefined) {
         node.mode = (node.mode & typeMask) | (change.mode & 0o7777)
@@ -424,7 +422,7 @@ export class Incoming implements Subtree {
       if (key === stateXattr) return Buffer.from(describe(tree, performance.now(), this.trees.options))
       return tree.problem === undefined ? Errno.ENODATA : Buffer.from(tree.problem)
     }
-    return node.xattrs?.get(key) ?? Errno.ENODATA
+    return node.xattrs?.get(key) ?? refusedXattrName(key) ?? Errno.ENODATA
   }
 
   listxattr(ino: Ino): Answer<Uint8Array[]> {
@@ -439,7 +437,10 @@ export class Incoming implements Subtree {
     if (key === commitXattr) return this.#commitNow(node, byteString(value), call)
     if (key === stateXattr || key === problemXattr) return Errno.EPERM
     if (value.length > maxXattrBytes) return Errno.E2BIG
+    const refusedName = refusedXattrName(key)
+    if (refusedName) return refusedName
     const kept = Buffer.from(value)
+    const killed = call.killSetId ? setGroupBit : 0
     return this.#changing(this.#treeOf(node), call, () => {
       const exists = node.xattrs?.has(key) ?? false
       if (flags & xattrCreate && exists) return Errno.EEXIST
@@ -448,7 +449,7 @@ export class Incoming implements Subtree {
         if (key === defaultAclName && !node.children) return Errno.EACCES
         const mode = modeOfAcl(node.mode, kept)
         if (mode === undefined) return Errno.EINVAL
-        if (key === accessAclName) node.mode = mode
+        if (key === accessAclName) node.mode = mode & ~killed
       }
       node.ctimeNs = nowNs()
       // An access ACL that says no more than the mode is not kept, as other file systems do.
@@ -464,7 +465,8 @@ export class Incoming implements Subtree {
     if (!node) return Errno.ESTALE
     const key = byteString(name)
     return this.#changing(this.#treeOf(node), call, () => {
-      if (!node.xattrs?.has(key)) return Errno.ENODATA
+      // To have no ACL is a way to have one: its removal always succeeds, as elsewhere.
+      if (!node.xattrs?.has(key)) return key === accessAclName || key === defaultAclName ? undefined : refusedXattrName(key) ?? Errno.ENODATA
       node.ctimeNs = nowNs()
       this.#setXattr(node, key, undefined)
       return undefined
@@ -510,7 +512,7 @@ export class Incoming implements Subtree {
     if ((flags & writeFlags) === 0 && !(flags & truncateFlag)) return this.#openNode(node, flags)
     return this.#changing(this.#treeOf(node), call, () => {
       if (flags & truncateFlag) {
-        const failed = this.#truncate(node, 0)
+        const failed = this.#contents.truncate(node, 0)
         if (failed) return failed
         node.mtimeNs = node.ctimeNs = nowNs()
         this.#staging.journal.attributes(node)
@@ -523,7 +525,7 @@ export class Incoming implements Subtree {
     const fh = this.#nextHandle++
     const writes = (flags & writeFlags) !== 0
     const tree = this.#treeOf(node)
-    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, append: (flags & appendFlag) !== 0, tree })
+    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, tree })
     node.opens++
     if (writes) {
       node.writers++
@@ -535,26 +537,14 @@ export class Incoming implements Subtree {
   read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    const { node: { id, extents, size, bare } } = handle
-    let count = 0
-    const failed = bare ? undefined : this.#host(() => {
-      count = this.#staging.spool.read(id, into, offset)
-    })
-    if (failed || !extents?.overlaps(offset, offset + into.length)) return failed ?? count
-    const wanted = into.subarray(0, Math.min(into.length, size - offset))
-    // The memory of the reply holds what it held before.
-    if (count < wanted.length) wanted.fill(0, count)
-    return this.#reader.read(extents, handle.sequence, offset, wanted, call)
+    return this.#contents.read(handle.node, handle.sequence, offset, into, call)
   }
 
   /** What of a file are chunks, up to the first byte that is not. EOPNOTSUPP where it begins with one: the kernel copies then. */
   sharedRange(fh: number, offset: number, length: number): SharedRange | Errno {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    const { size, extents } = handle.node
-    if (offset >= size) return { length: 0, extents: new Extents() }
-    const end = Math.min(extents?.coveredFrom(offset) ?? offset, offset + length)
-    return end > offset ? { length: end - offset, extents: extents!.slice(offset, end, 0) } : Errno.EOPNOTSUPP
+    return this.#contents.shared(handle.node, offset, length)
   }
 
   cloneInto(_ino: Ino, fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number> {
@@ -562,66 +552,12 @@ export class Incoming implements Subtree {
     if (!handle) return Errno.EBADF
     return this.#changing(handle.tree, call, () => {
       const { node } = handle
-      const failed = this.#clone(node, offset, range.length, range.extents)
+      const failed = this.#contents.clone(node, offset, range.length, range.extents)
       if (failed) return failed
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
       return range.length
     })
-  }
-
-  /**
-   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file. A file that is nothing else needs no spool file.
-   * Where there is one it has the size, and that comes first: extents beyond it would be cut off if this process ended in between.
-   */
-  #clone(node: StagedNode, offset: number, length: number, extents: Extents): Errno | undefined {
-    const end = offset + length
-    const bare = offset <= node.size && (node.bare || (node.size === 0 && !this.#staging.spool.exists(node.id)))
-    const failed = bare ? undefined : this.#materialize(node) ?? this.#host(() => {
-      if (end > node.size) this.#staging.spool.truncate(node.id, end)
-      if (node.opens === 0) this.#staging.spool.close(node.id)
-    })
-    if (failed) return failed
-    node.bare = bare
-    const before = node.extents?.bytes ?? 0
-    const moved = offset === 0 ? extents : extents.slice(0, length, offset)
-    node.extents ??= new Extents()
-    node.extents.put(moved)
-    this.#staging.journal.cloned(node.id, moved)
-    // Only what lies in the spool counts as staged.
-    this.#staging.grew(Math.max(0, end - node.size) - (node.extents.bytes - before))
-    node.size = Math.max(node.size, end)
-    return undefined
-  }
-
-  /** [start, end) was written to the spool, or is gone: only now, so that whoever is killed in between finds what was there before. */
-  #cut(node: StagedNode, start: number, end: number): void {
-    if (!node.extents?.overlaps(start, end)) return
-    const before = node.extents.bytes
-    node.extents.remove(start, end)
-    this.#staging.journal.cut(node.id, start, end)
-    this.#staging.grew(before - node.extents.bytes)
-    if (node.extents.count === 0) node.extents = undefined
-  }
-
-  #truncate(node: StagedNode, size: number): Errno | undefined {
-    if (!node.bare || size > node.size) {
-      const failed = this.#materialize(node) ?? this.#host(() => this.#staging.spool.truncate(node.id, size))
-      if (failed) return failed
-    }
-    this.#cut(node, size, Number.MAX_SAFE_INTEGER)
-    this.#staging.grew(size - node.size)
-    node.size = size
-    node.bare &&= node.extents !== undefined
-    return undefined
-  }
-
-  /** Gives a file that is all extents the spool file that writes need. */
-  #materialize(node: StagedNode): Errno | undefined {
-    if (!node.bare) return undefined
-    const failed = this.#host(() => this.#staging.spool.truncate(node.id, node.size))
-    node.bare = failed !== undefined
-    return failed
   }
 
   write(_ino: Ino, fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number> {
@@ -631,24 +567,10 @@ export class Incoming implements Subtree {
     const kept = frozen ? Buffer.from(data) : data
     return this.#changing(handle.tree, call, () => {
       const { node } = handle
-      const at = handle.append ? node.size : offset
-      const growth = Math.max(0, at + kept.length - node.size)
-      // What lay over the spool file comes into it.
-      const replaced = node.extents?.overlaps(at, at + kept.length) ? node.extents.slice(at, at + kept.length, 0).bytes : 0
-      if (growth + replaced > 0 && !this.#staging.mayGrow(growth + replaced)) return Errno.ENOSPC
-      const failed = this.#materialize(node) ?? this.#host(() => this.#staging.spool.write(node.id, kept, at))
-      if (failed) {
-        // Some of it may have been written.
-        if (!node.bare) {
-          const { size } = this.#staging.spool.stat(node.id)
-          this.#staging.grew(size - node.size)
-          node.size = size
-        }
-        return failed
-      }
-      this.#staging.grew(growth)
-      node.size += growth
-      this.#cut(node, at, at + kept.length)
+      // O_APPEND is the kernel's work: it knows the size, and the flag can come and go while the file is open. What was written through
+      // mmap comes by any handle, with its own place.
+      const failed = this.#contents.write(node, offset, kept)
+      if (failed) return failed
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
       return kept.length
@@ -672,8 +594,7 @@ export class Incoming implements Subtree {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
     this.#recordTimes(handle.node)
-    const fd = this.#staging.spool.descriptor(handle.node.id, false)
-    return this.#sync(fd === undefined ? [] : [fd], call)
+    return this.#sync(this.#contents.descriptors(handle.node), call)
   }
 
   fsyncdir(_ino: Ino, _fh: number, call: Call<void>): Answer<void> {
@@ -684,8 +605,7 @@ export class Incoming implements Subtree {
     const fds: number[] = []
     for (const { node } of this.#handles.values()) {
       this.#recordTimes(node)
-      const fd = this.#staging.spool.descriptor(node.id, false)
-      if (fd !== undefined) fds.push(fd)
+      fds.push(...this.#contents.descriptors(node))
     }
     return this.#sync(fds, call)
   }
@@ -712,7 +632,7 @@ export class Incoming implements Subtree {
       }
     }
     if (node.opens > 0) return
-    this.#staging.spool.close(node.id)
+    this.#contents.close(node)
     this.#letGo(node)
   }
 
@@ -721,14 +641,8 @@ export class Incoming implements Subtree {
     if (!handle) return Errno.EBADF
     return this.#changing(handle.tree, call, () => {
       const { node } = handle
-      // Ranges that move would move without what lies over them.
-      if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
-      const failed = this.#materialize(node) ?? this.#host(() => native().fallocate(this.#staging.spool.descriptor(node.id, true)!, mode, offset, length))
+      const failed = this.#contents.allocate(node, mode, offset, length)
       if (failed) return failed
-      if (mode & (punchHole | zeroRange)) this.#cut(node, offset, offset + length)
-      const { size } = this.#staging.spool.stat(node.id)
-      this.#staging.grew(size - node.size)
-      node.size = size
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
       return undefined
@@ -738,31 +652,7 @@ export class Incoming implements Subtree {
   lseek(_ino: Ino, fh: number, offset: number, whence: number): Answer<number> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    const { node: { id, size, extents, bare } } = handle
-    if (offset >= size) return Errno.ENXIO
-    let found = -1
-    const failed = this.#host(() => {
-      const fd = bare ? undefined : this.#staging.spool.descriptor(id, false)
-      const seek = (from: number, kind: number): number => (fd === undefined || from >= size ? -1 : native().seekHole(fd, from, kind))
-      if (!extents) found = seek(offset, whence)
-      else if (whence === seekData) {
-        const index = extents.find(offset)
-        const cloned = index < extents.count ? Math.max(offset, extents.get(index).at) : Infinity
-        const spooled = seek(offset, seekData)
-        found = Math.min(cloned, spooled < 0 ? Infinity : spooled)
-        if (found >= size) found = -1
-      } else {
-        // From one stretch of data to the next, as long as they touch.
-        for (found = offset; found < size; ) {
-          const covered = extents.coveredFrom(found)
-          const next = covered > found ? covered : seek(found, seekData) === found ? seek(found, seekHole) : found
-          if (next <= found) break
-          found = next
-        }
-        found = Math.min(found, size)
-      }
-    })
-    return failed ?? (found < 0 ? Errno.ENXIO : found)
+    return this.#contents.seek(handle.node, offset, whence)
   }
 
   // --- listings ---
@@ -804,7 +694,7 @@ export class Incoming implements Subtree {
 
   statfs(): Answer<StatFs> {
     let value: StatFs | undefined
-    const failed = this.#host(() => {
+    const failed = hostErrno(() => {
       const facts = this.#staging.statfs()
       value = { ...facts, frsize: facts.bsize, namelen: maxNameBytes }
     })
@@ -823,8 +713,7 @@ export class Incoming implements Subtree {
 
   #attr(node: StagedNode): Attr {
     const { id, mode, uid, gid, rdev, nlink, size, atimeNs, mtimeNs, ctimeNs } = node
-    const cloned = node.extents ? Math.ceil(node.extents.bytes / 512) : 0
-    const blocks = isFile(node) && size > 0 ? (node.bare ? 0 : this.#staging.spool.stat(id).blocks) + cloned : 0
+    const blocks = isFile(node) && size > 0 ? this.#contents.blocks(node) : 0
     return { ino: inoOf(this.range, id), size, blocks, mode, nlink, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, blksize: 4096 }
   }
 
@@ -864,10 +753,10 @@ export class Incoming implements Subtree {
   /** The same for what changes nothing. */
   #whenThawed<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
     if (!this.trees.isFrozen(tree)) return work(call)
-    const { uid, gid, pid } = call
+    const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
     this.trees.whenThawed(tree!, () => {
-      const late = this.#whenThawed(tree, { uid, gid, pid, defer: () => answer }, work)
+      const late = this.#whenThawed(tree, { uid, gid, pid, umask, defer: () => answer }, work)
       if (late !== LATER) answer(late)
     })
     return LATER
@@ -894,18 +783,6 @@ export class Incoming implements Subtree {
     for (const name of this.#staging.drop(tree.name)) this.#notices.invalidateEntry(this.root, bytesOf(name))
     this.#touch(root, nowNs())
     this.trees.forget(tree.name)
-  }
-
-  /** Host calls: their errno, undefined if all went well. */
-  #host(work: () => void): Errno | undefined {
-    try {
-      work()
-      return undefined
-    } catch (error) {
-      const code = errnoOf(error)
-      if (code === undefined) throw error
-      return errnoByCode(code)
-    }
   }
 }
 

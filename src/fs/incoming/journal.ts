@@ -3,9 +3,13 @@
  * answered, so that a killed process loses nothing; sync makes it durable.
  *
  *   record: uint32le length of the payload, uint32le CRC-32 of the payload, payload = msgpack array [kind, …]
+ *
+ * Where the repository is encrypted the payload is sealed (an envelope of crypto.md §3, with keys of the staging folder): names, times,
+ * xattrs. An envelope begins with its type, which no msgpack array does.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
+import type { Key } from '../../engine/crypto/key.js'
 import { type MsgValue, MsgWriter, unpack } from '../../engine/msgpack.js'
 import { IntegrityError } from '../../engine/errors.js'
 import { files } from '../../engine/platform/files.js'
@@ -27,19 +31,27 @@ const maxRowsPerRecord = 1000
 /** What a journal says of the archives made of trees, by the tree's name (undefined: loose files). */
 export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed: boolean; opening?: boolean }>
 
+/** What seals records. */
+export interface RecordSeal {
+  readonly key: Key
+  /** Nobody else ever used this nonce, or one that follows. */
+  readonly firstNonce: bigint
+}
+
 export class Journal {
   readonly #path: string
+  readonly #encoder: RecordEncoder
   #fd: number
-  readonly #writer = new MsgWriter(1024)
 
-  private constructor(path: string) {
+  private constructor(path: string, seal: RecordSeal | undefined) {
     this.#path = path
+    this.#encoder = new RecordEncoder(seal)
     this.#fd = files.open(path, 'a', 0o600)
   }
 
   /** Opens it for appending. */
-  static open(path: string): Journal {
-    return new Journal(path)
+  static open(path: string, seal?: RecordSeal): Journal {
+    return new Journal(path, seal)
   }
 
   /** For fdatasync by another thread. */
@@ -146,7 +158,7 @@ export class Journal {
   #length = 0
 
   #append(fields: readonly MsgValue[]): void {
-    const record = encode(this.#writer, fields)
+    const record = this.#encoder.encode(fields)
     this.#length += record.length
     if (this.#gathered) {
       this.#gathered.push(Buffer.from(record))
@@ -160,9 +172,8 @@ export class Journal {
   /** Replaces the journal by what is needed to make the nodes as they are. */
   rewrite(nodes: Nodes, archives: MadeArchives = new Map()): void {
     const records: Buffer[] = []
-    const writer = new MsgWriter(1024)
     const seen = new Set<number>()
-    const add = (fields: readonly MsgValue[]): void => void records.push(Buffer.from(encode(writer, fields)))
+    const add = (fields: readonly MsgValue[]): void => void records.push(Buffer.from(this.#encoder.encode(fields)))
     const visit = (directory: StagedNode): void => {
       for (const [name, id] of directory.children!) {
         const node = nodes.get(id)
@@ -200,15 +211,37 @@ export class Journal {
   }
 }
 
-function encode(writer: MsgWriter, fields: readonly MsgValue[]): Buffer {
-  writer.clear()
-  writer.verbatim(zeroHeader)
-  writer.arrayHeader(fields.length)
-  for (const field of fields) writer.value(field)
-  const record = writer.bytes
-  record.writeUInt32LE(record.length - headerBytes, 0)
-  record.writeUInt32LE(crc32(record.subarray(headerBytes)), 4)
-  return record
+class RecordEncoder {
+  readonly #writer = new MsgWriter(1024)
+  readonly #key: Key | undefined
+  #nonce: bigint
+  #sealed = Buffer.alloc(4096)
+
+  constructor(seal: RecordSeal | undefined) {
+    this.#key = seal?.key
+    this.#nonce = seal?.firstNonce ?? 0n
+  }
+
+  /** The record, in memory that the next one takes. */
+  encode(fields: readonly MsgValue[]): Buffer {
+    const writer = this.#writer
+    writer.clear()
+    writer.verbatim(zeroHeader)
+    writer.arrayHeader(fields.length)
+    for (const field of fields) writer.value(field)
+    const record = this.#key ? this.#seal(this.#key, writer.bytes.subarray(headerBytes)) : writer.bytes
+    record.writeUInt32LE(record.length - headerBytes, 0)
+    record.writeUInt32LE(crc32(record.subarray(headerBytes)), 4)
+    return record
+  }
+
+  #seal(key: Key, payload: Uint8Array): Buffer {
+    const length = headerBytes + key.sealedLength(payload.length)
+    if (this.#sealed.length < length) this.#sealed = Buffer.alloc(2 * length)
+    key.sealInto(payload, this.#nonce, this.#sealed, headerBytes)
+    this.#nonce += BigInt(Math.ceil(payload.length / 16))
+    return this.#sealed.subarray(0, length)
+  }
 }
 
 function* recordsOf(extents: Extents): Generator<Buffer> {
@@ -220,12 +253,13 @@ const zeroHeader = Buffer.alloc(headerBytes)
 
 /**
  * Applies a journal to empty nodes. Damaged records cost what they said and no more; a torn end is normal. Returns how many
- * records could not be used. `archives` receives which trees are archives already.
+ * records could not be used. `archives` receives which trees are archives already. `key`: of sealed records; plain ones, which an older
+ * version wrote, come before them.
  */
-export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map()): number {
+export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map(), key?: Key): number {
   if (!existsSync(path)) return 0
   const bytes = readFileSync(path)
-  let lost = 0
+  let lost = 0, sealed = false
   for (let at = 0; at + headerBytes <= bytes.length; ) {
     const length = bytes.readUInt32LE(at)
     const payload = bytes.subarray(at + headerBytes, at + headerBytes + length)
@@ -238,7 +272,11 @@ export function replay(path: string, nodes: Nodes, archives: MadeArchives = new 
       continue
     }
     try {
-      if (!apply(unpack(Buffer.from(payload)), nodes, archives)) lost++
+      const isSealed = key !== undefined && payload[0] === key.type
+      // Whoever may write to the folder but has no key must not add anything.
+      if (sealed && !isSealed) throw new IntegrityError('a plain record among sealed ones')
+      sealed ||= isSealed
+      if (!apply(unpack(isSealed ? key.open(payload, noId) : Buffer.from(payload)), nodes, archives)) lost++
     } catch {
       lost++
     }
@@ -246,6 +284,8 @@ export function replay(path: string, nodes: Nodes, archives: MadeArchives = new 
   }
   return lost
 }
+
+const noId = Buffer.alloc(32)
 
 /** Bytes that are looked through for the checksum of a record before the rest is given up: what is left of a journal is not worth minutes. */
 const maxSearchedBytes = 1 << 30

@@ -85,9 +85,9 @@ export class LiveSeries {
     const waiting = name === undefined ? undefined : this.#opening.get(name)
     if (!waiting) return work(call)
     const answer = call.defer()
-    const { uid, gid, pid } = call
+    const { uid, gid, pid, umask = 0 } = call
     waiting.push(() => {
-      const late = this.whenOpen(series, { uid, gid, pid, defer: () => answer }, work)
+      const late = this.whenOpen(series, { uid, gid, pid, umask, defer: () => answer }, work)
       if (late !== LATER) answer(late)
     })
     return LATER

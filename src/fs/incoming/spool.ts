@@ -1,21 +1,44 @@
-/** The contents of staged files: one file each in the staging folder, made when the first byte is written. */
+/**
+ * The contents of staged files: one file each in the staging folder, made when the first byte is written. With a cipher they lie encrypted
+ * (crypto/file-cipher.ts), as `ID.x`; what an older version left lies plain as `ID`, and stays so until it is saved.
+ *
+ * A sealed file's length on disk tells its size. What is written to the middle of a block of 16 bytes is read, changed and written again; a
+ * block lies within one page, which a killed process has written wholly or not at all.
+ */
 import { constants, fstatSync, readdirSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { type FileCipher, fileBlockBytes, sealedFileLength, sealedFileSize } from '../../engine/crypto/file-cipher.js'
 import { errnoOf } from '../../engine/errors.js'
+import { native } from '../../engine/native.js'
 import { files } from '../../engine/platform/files.js'
+import { blocksAround, readSealed, scratchBytes } from '../../engine/store/sealed-file.js'
+
+export const keepSize = 1, punchHole = 2, zeroRange = 16
+export const seekData = 3, seekHole = 4
+const sealedSuffix = '.x'
+const zeros = Buffer.alloc(fileBlockBytes)
 
 export class Spool {
   readonly #folder: string
+  readonly #cipher: FileCipher | undefined
+  /** Of an older version. */
+  readonly #plain = new Set<number>()
   /** Open descriptors by id; closed with the last handle of the staged file. */
   readonly #open = new Map<number, number>()
 
-  constructor(stagingFolder: string) {
+  constructor(stagingFolder: string, cipher?: FileCipher) {
     this.#folder = join(stagingFolder, 'spool')
+    this.#cipher = cipher
     files.ensureDirectory(this.#folder, 0o700)
+    if (cipher) for (const name of readdirSync(this.#folder)) if (!name.endsWith(sealedSuffix)) this.#plain.add(Number(name))
   }
 
   path(id: number): string {
-    return join(this.#folder, String(id))
+    return join(this.#folder, this.isSealed(id) ? `${id}${sealedSuffix}` : String(id))
+  }
+
+  isSealed(id: number): boolean {
+    return this.#cipher !== undefined && !this.#plain.has(id)
   }
 
   /** Descriptor for reading and writing; undefined if nothing was ever written and `create` is not set. */
@@ -32,36 +55,121 @@ export class Spool {
     return fd
   }
 
-  read(id: number, into: Buffer, offset: number): number {
+  /** `size`: of the file. Returns how many bytes it has there. */
+  read(id: number, into: Buffer, offset: number, size: number): number {
     const fd = this.descriptor(id, false)
-    if (fd === undefined) return 0
+    const wanted = Math.min(into.length, size - offset)
+    if (fd === undefined || wanted <= 0) return 0
+    if (this.isSealed(id)) {
+      readSealed(fd, this.#cipher!, id, into.subarray(0, wanted), offset)
+      return wanted
+    }
     let done = 0
-    while (done < into.length) {
-      const count = readSync(fd, into, done, into.length - done, offset + done)
+    while (done < wanted) {
+      const count = readSync(fd, into, done, wanted - done, offset + done)
       if (count === 0) break
       done += count
     }
     return done
   }
 
-  write(id: number, data: Buffer, offset: number): void {
+  /** `size`: of the file before. If it fails, some of it may have been written: see stat. */
+  write(id: number, data: Uint8Array, offset: number, size: number): void {
     const fd = this.descriptor(id, true)!
-    files.writeAll(fd, data, offset)
+    if (!this.isSealed(id)) return files.writeAll(fd, data, offset)
+    if (data.length === 0) return
+    const after = Math.max(size, offset + data.length)
+    try {
+      this.#writeSealed(fd, id, data, offset, size, after)
+    } catch (error) {
+      // Not the zeros that tell the size, if they came to be the end of it.
+      if (sealedFileSize(fstatSync(fd).size) > after) this.truncate(id, after)
+      throw error
+    }
+  }
+
+  #writeSealed(fd: number, id: number, data: Uint8Array, offset: number, size: number, after: number): void {
+    const cipher = this.#cipher!
+    const { start, end } = blocksAround(offset, data.length)
+    if (start > size) this.#clearSlack(fd, id, size)
+    const head = start < offset && start < size ? Buffer.alloc(fileBlockBytes) : undefined
+    if (head) readSealed(fd, cipher, id, head, start)
+    const last = end - fileBlockBytes
+    const tail = offset + data.length < end && last < size ? Buffer.alloc(fileBlockBytes) : undefined
+    if (tail) readSealed(fd, cipher, id, tail, last)
+    // The size is told in the same write as the last block: what a killed process wrote of it is a beginning.
+    const told = end >= after ? sealedFileLength(after) - end : 0
+    const blocks = scratchBytes(end - start + told)
+    const plain = blocks.subarray(0, end - start)
+    plain.fill(0, 0, offset - start)
+    plain.fill(0, offset - start + data.length)
+    // What was behind the end is not, whatever stands there.
+    if (tail) plain.set(tail.subarray(0, Math.min(fileBlockBytes, size - last)), last - start)
+    if (head) plain.set(head.subarray(0, Math.min(offset - start, size - start)))
+    plain.set(data, offset - start)
+    cipher.seal(id, start, plain, plain)
+    blocks.fill(0, end - start)
+    files.writeAll(fd, blocks, start)
+    if (after > size && sealedFileLength(size) > sealedFileLength(after)) files.truncateOpen(fd, sealedFileLength(after))
+  }
+
+  /** Makes the rest of the last block zeros, before it becomes part of the file. */
+  #clearSlack(fd: number, id: number, size: number): void {
+    const inLast = size % fileBlockBytes
+    if (inLast === 0) return
+    const block = Buffer.alloc(fileBlockBytes)
+    readSealed(fd, this.#cipher!, id, block, size - inLast)
+    block.fill(0, inLast)
+    this.#cipher!.seal(id, size - inLast, block, block)
+    files.writeAll(fd, block, size - inLast)
   }
 
   truncate(id: number, size: number): void {
     const fd = this.descriptor(id, size > 0)
-    if (fd !== undefined) files.truncateOpen(fd, size)
+    if (fd === undefined) return
+    if (!this.isSealed(id)) return files.truncateOpen(fd, size)
+    const before = sealedFileSize(fstatSync(fd).size)
+    this.#clearSlack(fd, id, Math.min(size, before))
+    // The zeros that tell the size must come anew, not be what was cut off.
+    if (size < before) files.truncateOpen(fd, Math.ceil(size / fileBlockBytes) * fileBlockBytes)
+    if (size >= before || size % fileBlockBytes > 0) files.truncateOpen(fd, sealedFileLength(size))
   }
 
-  /** Size and change time in the spool; zero if nothing was written. */
-  stat(id: number): { size: number; mtimeNs: bigint; blocks: number } {
+  /** fallocate(2). `size`: of the file before. */
+  allocate(id: number, mode: number, offset: number, length: number, size: number): void {
+    const fd = this.descriptor(id, true)!
+    if (!this.isSealed(id)) return native().fallocate(fd, mode, offset, length)
+    const end = offset + length
+    // Ranges that move would have to be sealed anew.
+    if (mode & ~(keepSize | punchHole | zeroRange)) throw Object.assign(new Error('EOPNOTSUPP'), { code: 'EOPNOTSUPP' })
+    if (mode & (punchHole | zeroRange)) {
+      const inner = { start: Math.ceil(offset / fileBlockBytes) * fileBlockBytes, end: end >= size ? Math.ceil(end / fileBlockBytes) * fileBlockBytes : end - (end % fileBlockBytes) }
+      const clear = (from: number, to: number): void => {
+        if (from < Math.min(to, size)) this.write(id, zeros.subarray(0, Math.min(to, size) - from), from, size)
+      }
+      clear(offset, Math.min(inner.start, end))
+      if (inner.end >= inner.start) clear(Math.max(offset, inner.end), end)
+      if (inner.start < inner.end) native().fallocate(fd, mode | keepSize, inner.start, inner.end - inner.start)
+    } else native().fallocate(fd, mode | keepSize, offset, length + fileBlockBytes)
+    if (!(mode & keepSize) && end > size) this.truncate(id, end)
+  }
+
+  /** lseek(2) for SEEK_DATA and SEEK_HOLE: -1 where there is nothing more. `size`: of the file. */
+  seek(id: number, from: number, kind: number, size: number): number {
+    const fd = from < size ? this.descriptor(id, false) : undefined
+    if (fd === undefined) return -1
+    const found = native().seekHole(fd, from, kind)
+    return kind === seekHole ? Math.min(found, size) : found >= size ? -1 : found
+  }
+
+  /** Size and blocks of 512 bytes on disk; zero if nothing was written. */
+  stat(id: number): { size: number; blocks: number } {
     try {
       const fd = this.#open.get(id)
-      const { size, mtimeNs, blocks } = fd === undefined ? statSync(this.path(id), { bigint: true }) : fstatSync(fd, { bigint: true })
-      return { size: Number(size), mtimeNs, blocks: Number(blocks) }
+      const { size, blocks } = fd === undefined ? statSync(this.path(id)) : fstatSync(fd)
+      return { size: this.isSealed(id) ? sealedFileSize(size) : size, blocks }
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return { size: 0, mtimeNs: 0n, blocks: 0 }
+      if (errnoOf(error) === 'ENOENT') return { size: 0, blocks: 0 }
       throw error
     }
   }
@@ -80,11 +188,17 @@ export class Spool {
   remove(id: number): void {
     this.close(id)
     files.removeIfThere(this.path(id))
+    this.#plain.delete(id)
   }
 
   /** Removes the files of nobody. */
   removeOrphans(known: (id: number) => boolean): void {
-    for (const name of readdirSync(this.#folder)) if (!known(Number(name))) files.remove(join(this.#folder, name))
+    for (const name of readdirSync(this.#folder)) {
+      const id = Number(name.endsWith(sealedSuffix) ? name.slice(0, -sealedSuffix.length) : name)
+      if (known(id)) continue
+      files.remove(join(this.#folder, name))
+      this.#plain.delete(id)
+    }
   }
 
   closeAll(): void {

@@ -4,12 +4,15 @@
  */
 import { statfsSync } from 'node:fs'
 import { join } from 'node:path'
+import { FileCipher } from '../../engine/crypto/file-cipher.js'
+import { keyFromMaterial } from '../../engine/crypto/keys.js'
 import { files } from '../../engine/platform/files.js'
 import { type FinishedTree, markName } from './frozen.js'
 import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
+import type { StagingKeys } from './staging-keys.js'
 
 export interface StagingOptions {
   readonly folder: string
@@ -21,12 +24,15 @@ export interface StagingOptions {
   /** A tree whose archive was committed just before an earlier process ended. */
   readonly finished?: FinishedTree | undefined
   readonly place: Place
+  /** Absent where the repository is not encrypted. */
+  readonly keys?: StagingKeys | undefined
   /** live: id of the newest archive of a series. */
   readonly newest?: ((series: string) => string | undefined) | undefined
 }
 
 export class Staging {
   readonly folder: string
+  readonly keys: StagingKeys | undefined
   readonly nodes: Nodes
   readonly journal: Journal
   readonly spool: Spool
@@ -44,11 +50,13 @@ export class Staging {
     files.ensureDirectory(options.folder, 0o700)
     this.#maxBytes = options.maxBytes ?? Infinity
     this.nodes = new Nodes(options.rootFacts)
-    this.spool = new Spool(options.folder)
+    this.keys = options.keys
+    this.spool = new Spool(options.folder, this.keys && new FileCipher(this.keys.contents))
     const path = join(options.folder, 'journal')
-    this.lostRecords = replay(path, this.nodes, this.made)
+    const recordKey = this.keys && keyFromMaterial(this.keys.records)
+    this.lostRecords = replay(path, this.nodes, this.made, recordKey)
     this.#adoptSizes()
-    this.journal = Journal.open(path)
+    this.journal = Journal.open(path, recordKey && { key: recordKey, firstNonce: this.keys!.firstNonce })
     if (options.place === 'live') this.#dropOutdated(options)
     else this.#dropArchived(options)
     this.journal.rewrite(this.nodes, this.made)

@@ -386,9 +386,9 @@ export class Trees {
       const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink } = node
       if (isFile(node)) bytes += node.size
       const spool = isFile(node) && node.size > 0 ? this.#staging.spool.path(id) : undefined
-      items.push({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, spool, extents: node.extents && new Uint8Array(node.extents.rows) })
+      items.push({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, spool, sealed: this.#staging.spool.isSealed(id), extents: node.extents && new Uint8Array(node.extents.rows) })
     }
-    return { name: tree.name, items, bytes, stagingFolder: this.#staging.folder }
+    return { name: tree.name, items, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
   }
 }
 

@@ -186,7 +186,7 @@ test.serial('ids come in the order of the disk, each once', async t => {
       sandbox.borgfs(['create', `repo::more-${number}`, 'source'])
     }
     await withRepository(sandbox, ({ repository }) => {
-      const places = [...inLogOrder(repository.sharedIndex())].map(id => repository.locate(id))
+      const places = [...inLogOrder(repository.indexInMemory())].map(id => repository.locate(id))
       t.is(places.length, repository.objectCount)
       for (const [index, place] of places.entries()) {
         const former = places[index - 1]

@@ -1,7 +1,7 @@
 /** The ids of an index in the order in which their entries lie on disk, so that reading them is one pass over the segments. */
 import { idBytes } from '../../constants.js'
 import { type ChunkId, chunkId } from '../../ids.js'
-import type { SharedTable } from '../../hashindex/hash-table.js'
+import type { MemoryTable } from '../../hashindex/hash-table.js'
 
 const keyWords = idBytes / 4
 const deletedMark = 0xfffffffe
@@ -10,7 +10,7 @@ const deletedMark = 0xfffffffe
  * Each id is a copy. Costs 4 bytes an id while it runs, and 8 for those of the segment in hand. `index` is a repository's:
  * segment, offset. It must not change meanwhile.
  */
-export function* inLogOrder(index: SharedTable): Generator<ChunkId> {
+export function* inLogOrder(index: MemoryTable): Generator<ChunkId> {
   const words = new Uint32Array(index.buffer)
   const stride = keyWords + index.valueWords
   const used = (bucket: number): boolean => words[bucket * stride + keyWords]! < deletedMark

@@ -41,7 +41,7 @@ async function rebuild(state: CheckState): Promise<Manifest> {
   const { repository, key, listener, signal } = state.context
   state.say('info', 'Rebuilding missing manifest, this might take some time...')
   const ids = function* (): Generator<ChunkId> {
-    for (const id of inLogOrder(repository.sharedIndex())) if (state.known.has(id)) yield id
+    for (const id of inLogOrder(repository.indexInMemory())) if (state.known.has(id)) yield id
   }
   const archives: FoundArchive[] = []
   let done = 0, failed = 0

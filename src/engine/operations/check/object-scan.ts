@@ -37,14 +37,15 @@ export interface ScanSource {
   readonly workers: Workers
 }
 
-const batchBytes = 2 << 20
+/** Some chunks of the longest kind each, so that a worker has always two to hash side by side; less where plaintexts come back. */
+const batchBytes = 8 << 20, keptBatchBytes = 2 << 20
 const batchCount = 256
 const maxBatches = 24
 
 /** In the order asked, a batch at a time. A host that cannot read (EIO and the like) is no damage of the repository: that is thrown. */
 export async function* scanObjects(source: ScanSource, ids: Iterable<ChunkId>, options: ScanOptions): AsyncGenerator<readonly ScannedObject[]> {
   const limit = Math.min(source.workers.count * 3, maxBatches)
-  const groups = grouped(source.repository, ids)
+  const groups = grouped(source.repository, ids, options.keep === 'all' ? keptBatchBytes : batchBytes)
   const underWay: Promise<ScannedObject[]>[] = []
   try {
     for (let ended = false; ; ) {
@@ -73,7 +74,7 @@ interface Group {
   readonly places: (EntryLocation | undefined)[]
 }
 
-function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>): Generator<Group> {
+function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxBytes: number): Generator<Group> {
   let group: Group = { ids: [], places: [] }
   let bytes = 0
   for (const id of ids) {
@@ -83,7 +84,7 @@ function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>): Generato
     } catch (error) {
       if (errnoOf(error) !== undefined && errnoOf(error) !== 'ENOENT') throw error
     }
-    if (group.ids.length > 0 && (bytes >= batchBytes || group.ids.length >= batchCount)) {
+    if (group.ids.length > 0 && (bytes >= maxBytes || group.ids.length >= batchCount)) {
       yield group
       group = { ids: [], places: [] }
       bytes = 0

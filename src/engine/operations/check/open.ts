@@ -75,7 +75,7 @@ function boundOf(key: Key, object: Buffer): bigint {
 /** Behind the counter values of every object: what remains to go by when both nonce files and the manifest may be lost. */
 function highestNonce(repository: LocalRepository, key: Key, atLeast: bigint): bigint {
   let highest = atLeast
-  for (const id of inLogOrder(repository.sharedIndex())) {
+  for (const id of inLogOrder(repository.indexInMemory())) {
     const object = readable(repository, id)
     if (object && object.length >= 41 && boundOf(key, object) > highest) highest = boundOf(key, object)
   }

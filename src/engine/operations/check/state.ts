@@ -49,7 +49,7 @@ export class KnownObjects {
   constructor(repository: LocalRepository) {
     // Some room for what a repair adds.
     this.#table = new HashTable(3, Math.ceil(repository.objectCount * 1.1))
-    this.#table.addIds(repository.sharedIndex())
+    this.#table.addIds(repository.indexInMemory())
   }
 
   get count(): number {

@@ -17,7 +17,7 @@ export async function verifyData(state: CheckState, options: { mode: 'plain' | '
   const total = state.known.count
   const defects: ChunkId[] = []
   let done = 0, errors = 0
-  for await (const batch of scanObjects(state.context, inLogOrder(repository.sharedIndex()), { keep: 'none', checkCrc: options.checkCrc, signal })) {
+  for await (const batch of scanObjects(state.context, inLogOrder(repository.indexInMemory()), { keep: 'none', checkCrc: options.checkCrc, signal })) {
     for (const { id, size, failure } of batch) {
       listener.progress?.('check.verify_data', done, total)
       done++

@@ -37,6 +37,9 @@ export class CurrentCall implements Call<unknown>, About {
   gid = 0
   pid = 0
   killSetId = false
+  umask = 0
+  /** SETXATTR has the fields of setxattrExt; the same for all requests of a mount. */
+  longSetxattr = false
   uniqueLow = 0
   uniqueHigh = 0
   opcode = 0

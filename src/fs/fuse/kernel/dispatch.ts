@@ -20,6 +20,8 @@ export interface DispatchOptions {
   readonly log?: Log
   /** Only this user and root may ask (`allow_root`, which the kernel does not know). */
   readonly onlyUid?: number | undefined
+  /** The kernel reads ACLs and goes by them. Without, the mask of an ACL passes for what the owning group may do. Means default_permissions. */
+  readonly checksAcls?: boolean
 }
 
 /** Requests that the kernel makes on behalf of descriptors that were opened with permission, or of nobody. */
@@ -45,6 +47,7 @@ export class Dispatcher {
   readonly #replies: Replies
   readonly #log: Log
   readonly #onlyUid: number | undefined
+  readonly #checksAcls: boolean
   readonly #call: CurrentCall
   readonly #deferred = new Map<number, Deferred>()
   #directory: DirectoryReply
@@ -54,6 +57,7 @@ export class Dispatcher {
     this.#replies = replies
     this.#log = options.log ?? silentLog
     this.#onlyUid = options.onlyUid
+    this.#checksAcls = options.checksAcls ?? false
     this.#call = new CurrentCall((deferred, answer) => this.#settle(deferred, answer))
     this.#directory = new DirectoryReply(core, this.slot)
   }
@@ -78,6 +82,7 @@ export class Dispatcher {
     call.pid = u32[8]!
     call.wanted = 0
     call.killSetId = false
+    call.umask = 0
     call.deferred = undefined
     switch (code) {
       case opcode.forget: return this.#forget(call.ino, this.slot.getU64(at.forget.count))
@@ -234,10 +239,13 @@ export class Dispatcher {
     // `cp -r` of a large one then looks each up (60,000 files: 4.5 s instead of 0.4; `ls -f` 0.25 s instead of 0.75).
     let flags = initFlag.asyncRead | initFlag.atomicTruncate | initFlag.bigWrites | initFlag.readdirplus | initFlag.asyncDirectIo
       | initFlag.parallelDirops | initFlag.maxPages | initFlag.cacheSymlinks
+    if (this.#checksAcls) flags |= initFlag.posixAcl | initFlag.setxattrExt
+    if (this.#core.appliesUmask) flags |= initFlag.dontMask
     if (this.#core.killsPrivileges) flags |= initFlag.handleKillprivV2
     const size = putInit(slot, replyHeaderSize, protocolMajor, {
       minor: Math.min(minor, maxMinor), maxReadahead: Math.max(readahead, maxReadahead), flags: flags & offered, maxBackground, maxTransfer, pageSize: 4096,
     })
+    call.longSetxattr = (flags & offered & initFlag.setxattrExt) !== 0
     this.#replies.send(slot, finishReply(slot, call.uniqueLow, call.uniqueHigh, size))
     this.#log.write('debug', 'fuse', `FUSE ${major}.${minor}, flags ${(flags & offered).toString(16)} of ${offered.toString(16)}`)
   }

@@ -25,6 +25,8 @@ export interface KernelLoopOptions {
   readonly log?: Log
   /** For `allow_root`: the one user beside root. */
   readonly onlyUid?: number | undefined
+  /** With `default_permissions`: the kernel goes by ACLs too. */
+  readonly checksAcls?: boolean
 }
 
 /** Under load the clock is read once in so many requests. */
@@ -57,8 +59,8 @@ export class KernelLoop {
   run(core: FsCore): 'unmounted' | 'stopped' {
     const { fd, wakeFd, tickMs = 1000 } = this.#options
     const { receiveRequest } = native()
-    const { log, onlyUid } = this.#options
-    const dispatcher = new Dispatcher(core, new Replies(fd), { ...(log && { log }), onlyUid })
+    const { log, onlyUid, checksAcls = false } = this.#options
+    const dispatcher = new Dispatcher(core, new Replies(fd), { ...(log && { log }), onlyUid, checksAcls })
     const into = dispatcher.slot.bytes
     let nextTickMs = performance.now() + tickMs
     let untilClock = requestsBetweenClocks

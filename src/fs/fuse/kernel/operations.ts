@@ -8,7 +8,7 @@ import { type AttrChange, type Entry, Errno, type Opened, type StatFs } from '..
 import { putAttrReply, putBytes, putCount, putCreated, putEntry, putOpened, putStatfs } from './answers.js'
 import type { CurrentCall, Reply } from './call.js'
 import {
-  at, fsyncDataOnly, getattrFh, maxTransfer, openKillSetId, opcode, replyHeaderSize, requestHeaderSize, setattrFlag, type Slot, writeKillSetId,
+  at, fsyncDataOnly, getattrFh, maxTransfer, openKillSetId, opcode, replyHeaderSize, requestHeaderSize, setattrFlag, setxattrKillSetGid, type Slot, writeKillSetId,
 } from './protocol.js'
 
 export interface Operation<T> {
@@ -105,11 +105,15 @@ define(opcode.symlink, entryReply, (core, slot, length, call) => {
   return core.symlink(call.ino, name, slot.text(header + name.length + 1, length), call)
 })
 
-define(opcode.mknod, entryReply, (core, slot, length, call) =>
-  core.mknod(call.ino, slot.name(at.mknod.name, length), slot.getU32(at.mknod.mode), slot.getU32(at.mknod.rdev), call))
+define(opcode.mknod, entryReply, (core, slot, length, call) => {
+  call.umask = slot.getU32(at.mknod.umask)
+  return core.mknod(call.ino, slot.name(at.mknod.name, length), slot.getU32(at.mknod.mode), slot.getU32(at.mknod.rdev), call)
+})
 
-define(opcode.mkdir, entryReply, (core, slot, length, call) =>
-  core.mkdir(call.ino, slot.name(at.mkdir.name, length), slot.getU32(at.mkdir.mode), call))
+define(opcode.mkdir, entryReply, (core, slot, length, call) => {
+  call.umask = slot.getU32(at.mkdir.umask)
+  return core.mkdir(call.ino, slot.name(at.mkdir.name, length), slot.getU32(at.mkdir.mode), call)
+})
 
 define(opcode.unlink, emptyReply, (core, slot, length, call) => core.unlink(call.ino, slot.name(header, length), call))
 
@@ -130,6 +134,7 @@ define(opcode.open, openReply, (core, slot, _length, call) => {
 
 define(opcode.create, createReply, (core, slot, length, call) => {
   call.killSetId = (slot.getU32(at.create.openFlags) & openKillSetId) !== 0
+  call.umask = slot.getU32(at.create.umask)
   return core.create(call.ino, slot.name(at.create.name, length), slot.getU32(at.create.mode), slot.getU32(at.create.flags), call)
 })
 
@@ -166,8 +171,10 @@ define(opcode.readdir, directoryReply, readdir)
 define(opcode.readdirplus, directoryReply, readdir)
 
 define(opcode.setxattr, emptyReply, (core, slot, length, call) => {
-  const name = slot.text(at.setxattr.name, length)
-  const start = at.setxattr.name + name.length + 1
+  const nameAt = call.longSetxattr ? at.setxattr.laterName : at.setxattr.name
+  call.killSetId = call.longSetxattr && (slot.getU32(at.setxattr.moreFlags) & setxattrKillSetGid) !== 0
+  const name = slot.text(nameAt, length)
+  const start = nameAt + name.length + 1
   const value = slot.bytes.subarray(start, Math.min(start + slot.getU32(at.setxattr.size), length))
   return core.setxattr(call.ino, name, value, slot.getU32(at.setxattr.flags), call)
 })

@@ -24,15 +24,15 @@ export const notice = { invalInode: 2, invalEntry: 3, store: 4, delete: 6 } as c
 
 /** INIT flags, those that are ever asked for (bits 0 to 31). */
 export const initFlag = {
-  asyncRead: 1 << 0, atomicTruncate: 1 << 3, bigWrites: 1 << 5, readdirplus: 1 << 13, asyncDirectIo: 1 << 15,
-  parallelDirops: 1 << 18, maxPages: 1 << 22, cacheSymlinks: 1 << 23, handleKillprivV2: 1 << 28,
+  asyncRead: 1 << 0, atomicTruncate: 1 << 3, bigWrites: 1 << 5, dontMask: 1 << 6, readdirplus: 1 << 13, asyncDirectIo: 1 << 15,
+  parallelDirops: 1 << 18, posixAcl: 1 << 20, maxPages: 1 << 22, cacheSymlinks: 1 << 23, handleKillprivV2: 1 << 28, setxattrExt: 1 << 29,
 } as const
 
 export const setattrFlag = {
   mode: 1, uid: 2, gid: 4, size: 8, atime: 16, mtime: 32, fh: 64, atimeNow: 128, mtimeNow: 256, ctime: 1024, killSetId: 2048,
 } as const
 export const openedFlag = { directIo: 1, keepCache: 2, cacheDir: 8, noFlush: 32 } as const
-export const getattrFh = 1, fsyncDataOnly = 1, writeKillSetId = 4, openKillSetId = 1
+export const getattrFh = 1, fsyncDataOnly = 1, writeKillSetId = 4, openKillSetId = 1, setxattrKillSetGid = 1
 
 export const requestHeaderSize = 40, replyHeaderSize = 16
 
@@ -45,18 +45,19 @@ export const at = {
     valid: 40, fh: 48, size: 56, atime: 72, mtime: 80, ctime: 88, atimeNsec: 96, mtimeNsec: 100, ctimeNsec: 104,
     mode: 108, uid: 116, gid: 120,
   },
-  mknod: { mode: 40, rdev: 44, name: 56 },
-  mkdir: { mode: 40, name: 48 },
+  mknod: { mode: 40, rdev: 44, umask: 48, name: 56 },
+  mkdir: { mode: 40, umask: 44, name: 48 },
   rename: { newParent: 40, names: 48 },
   rename2: { newParent: 40, flags: 48, names: 56 },
   link: { ino: 40, name: 48 },
   open: { flags: 40, openFlags: 44 },
-  create: { flags: 40, mode: 44, openFlags: 52, name: 56 },
+  create: { flags: 40, mode: 44, umask: 48, openFlags: 52, name: 56 },
   read: { fh: 40, offset: 48, size: 56 },
   write: { fh: 40, offset: 48, size: 56, writeFlags: 60, data: 80 },
   release: { fh: 40 },
   fsync: { fh: 40, flags: 48 },
-  setxattr: { size: 40, flags: 44, name: 48 },
+  /** With setxattrExt, flags of the protocol come between. */
+  setxattr: { size: 40, flags: 44, name: 48, moreFlags: 48, laterName: 56 },
   getxattr: { size: 40, name: 48 },
   access: { mask: 40 },
   interrupt: { unique: 40 },

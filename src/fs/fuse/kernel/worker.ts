@@ -11,17 +11,18 @@ export interface FuseThreadData {
   readonly view: MountView
   readonly parts: DriveParts
   readonly onlyUid: number | undefined
+  readonly checksAcls: boolean
 }
 
 const tickMs = 250
 
 /** The thread is started, and its code loaded, before it is known what it will serve. */
 const { port } = workerData as { port: MessagePort }
-const { fd, wakeFd, view, parts, onlyUid } = await new Promise<FuseThreadData>(resolve => port.once('message', resolve))
+const { fd, wakeFd, view, parts, onlyUid, checksAcls } = await new Promise<FuseThreadData>(resolve => port.once('message', resolve))
 
 const client = new EngineClient({ post: (message: ToEngine, transfer) => port.postMessage(message, transfer ? [...transfer] : []) })
 const loop = new KernelLoop({
-  fd, wakeFd, port, onlyUid, log: client, tickMs,
+  fd, wakeFd, port, onlyUid, checksAcls, log: client, tickMs,
   onMessage: message => receive(message as ToFuse),
   tick: nowMs => fs.tick(nowMs),
 })

@@ -1,0 +1,19 @@
+/* lz4.c for JavaScript. */
+#include "arguments.h"
+#include "lz4.h"
+
+namespace {
+
+/* (block, target): bytes written, or -1 if the block is damaged or gives more than fits. */
+napi_value lz4Decode(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes block = a.bytes(0), target = a.bytes(1);
+  if (a.failed) return nullptr;
+  return makeNumber(env, static_cast<double>(lz4_decode(block.data, block.length, target.data, target.length)));
+}
+
+}  // namespace
+
+void registerLz4(napi_env env, napi_value exports) {
+  defineFunction(env, exports, "lz4Decode", lz4Decode);
+}

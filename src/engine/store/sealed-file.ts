@@ -1,0 +1,92 @@
+/** Reading of files that lie on disk as crypto/file-cipher.ts says. */
+import { read, readSync } from 'node:fs'
+import type { KeyObject } from 'node:crypto'
+import type { ByteSource } from '../chunker/chunker.js'
+import { fileBlockBytes, FileCipher } from '../crypto/file-cipher.js'
+
+/** What is needed to read one: clonable. */
+export interface FileSeal {
+  readonly key: KeyObject
+  /** Number of the file under that key. */
+  readonly file: number
+  /** Its size; what lies on disk is longer. */
+  readonly size: number
+}
+
+/** Whole blocks around [offset, offset + length). */
+export function blocksAround(offset: number, length: number): { readonly start: number; readonly end: number } {
+  return { start: offset - (offset % fileBlockBytes), end: Math.ceil((offset + length) / fileBlockBytes) * fileBlockBytes }
+}
+
+let scratch = Buffer.alloc(0)
+
+/** Memory of this thread, until the next call of whatever uses it. */
+export function scratchBytes(length: number): Buffer {
+  if (scratch.length < length) scratch = Buffer.allocUnsafeSlow(Math.max(1 << 20, length))
+  return scratch.subarray(0, length)
+}
+
+/** Plaintext of [offset, offset + into.length); what is not on disk is zeros. */
+export function readSealed(fd: number, cipher: FileCipher, file: number, into: Uint8Array, offset: number): void {
+  const { start, end } = blocksAround(offset, into.length)
+  const blocks = scratchBytes(end - start)
+  let done = 0
+  while (done < blocks.length) {
+    const count = readSync(fd, blocks, done, blocks.length - done, start + done)
+    if (count === 0) break
+    done += count
+  }
+  blocks.fill(0, done)
+  if (end - start === into.length) return cipher.open(file, start, blocks, into)
+  cipher.open(file, start, blocks, blocks)
+  into.set(blocks.subarray(offset - start, offset - start + into.length))
+}
+
+/** The ciphers of a thread, by key: there are a few keys, and very many files. */
+export class FileCiphers {
+  #last: { readonly key: KeyObject; readonly cipher: FileCipher } | undefined
+
+  of(key: KeyObject): FileCipher {
+    // A key that came with a message is another object each time.
+    if (!this.#last?.key.equals(key)) this.#last = { key, cipher: new FileCipher(key) }
+    return this.#last!.cipher
+  }
+}
+
+/** A whole file as a source, from an open descriptor, which stays the caller's. */
+export class SealedSource implements ByteSource {
+  readonly #fd: number
+  readonly #cipher: FileCipher
+  readonly #seal: FileSeal
+  #position = 0
+
+  constructor(fd: number, cipher: FileCipher, seal: FileSeal) {
+    this.#fd = fd
+    this.#cipher = cipher
+    this.#seal = seal
+  }
+
+  async read(into: Uint8Array): Promise<number> {
+    const { file, size } = this.#seal
+    const wanted = Math.min(into.length, size - this.#position)
+    if (wanted <= 0) return 0
+    // Whole blocks but at the end, so that the next call begins with one.
+    const length = wanted < size - this.#position ? wanted - (wanted % fileBlockBytes) || wanted : wanted
+    const { start, end } = blocksAround(this.#position, length)
+    const blocks = Buffer.allocUnsafe(end - start)
+    const got = await readAll(this.#fd, blocks, start)
+    if (start + got < this.#position + length) throw Object.assign(new Error('the file is shorter than it was'), { code: 'EIO', errno: -5, syscall: 'read' })
+    this.#cipher.open(file, start, blocks, blocks)
+    into.set(blocks.subarray(this.#position - start, this.#position - start + length))
+    this.#position += length
+    return length
+  }
+}
+
+async function readAll(fd: number, into: Buffer, position: number): Promise<number> {
+  for (let done = 0; ; ) {
+    const count = await new Promise<number>((resolve, reject) => read(fd, into, done, into.length - done, position + done, (error, bytes) => (error ? reject(error) : resolve(bytes))))
+    done += count
+    if (count === 0 || done === into.length) return done
+  }
+}

@@ -1,0 +1,195 @@
+/**
+ * What is in staged files: bytes in the spool, over which extents may lie. Bounded by the staging area's size. Errors are errnos, for whoever
+ * answers the kernel; nobody here knows of handles or trees.
+ */
+import { errnoOf } from '../../engine/errors.js'
+import type { Answer, Call, ReadAnswer, ReadBytes } from '../core.js'
+import { errnoByCode } from '../errno.js'
+import type { SequentialRead } from '../read-ahead.js'
+import type { SharedRange } from '../subtree.js'
+import { Errno } from '../types.js'
+import type { ExtentReader } from './extent-reader.js'
+import { Extents } from './extents.js'
+import type { StagedNode } from './nodes.js'
+import { keepSize, punchHole, seekData, seekHole, zeroRange } from './spool.js'
+import type { Staging } from './staging.js'
+
+export class Contents {
+  readonly #staging: Staging
+  readonly #reader: ExtentReader
+
+  constructor(staging: Staging, reader: ExtentReader) {
+    this.#staging = staging
+    this.#reader = reader
+  }
+
+  /** As FsCore.read. */
+  read(node: StagedNode, sequence: SequentialRead, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
+    const { id, extents, size, bare } = node
+    let count = 0
+    const failed = bare ? undefined : hostErrno(() => {
+      count = this.#staging.spool.read(id, into, offset, size)
+    })
+    if (failed || !extents?.overlaps(offset, offset + into.length)) return failed ?? count
+    const wanted = into.subarray(0, Math.min(into.length, size - offset))
+    // The memory of the reply holds what it held before.
+    if (count < wanted.length) wanted.fill(0, count)
+    return this.#reader.read(extents, sequence, offset, wanted, call)
+  }
+
+  write(node: StagedNode, at: number, data: Buffer): Errno | undefined {
+    const { spool } = this.#staging
+    const growth = Math.max(0, at + data.length - node.size)
+    // What lay over the spool file comes into it.
+    const replaced = node.extents?.overlaps(at, at + data.length) ? node.extents.slice(at, at + data.length, 0).bytes : 0
+    if (growth + replaced > 0 && !this.#staging.mayGrow(growth + replaced)) return Errno.ENOSPC
+    const failed = this.#materialize(node) ?? hostErrno(() => spool.write(node.id, data, at, node.size))
+    if (failed) {
+      // Some of it may have been written.
+      if (!node.bare) this.#adoptSize(node)
+      return failed
+    }
+    this.#staging.grew(growth)
+    node.size += growth
+    this.#cut(node, at, at + data.length)
+    return undefined
+  }
+
+  truncate(node: StagedNode, size: number): Errno | undefined {
+    if (!node.bare || size > node.size) {
+      const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.truncate(node.id, size))
+      if (failed) return failed
+    }
+    this.#cut(node, size, Number.MAX_SAFE_INTEGER)
+    this.#staging.grew(size - node.size)
+    node.size = size
+    node.bare &&= node.extents !== undefined
+    return undefined
+  }
+
+  /** fallocate(2). */
+  allocate(node: StagedNode, mode: number, offset: number, length: number): Errno | undefined {
+    // Ranges that move would move without what lies over them.
+    if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
+    const growth = mode & keepSize ? 0 : Math.max(0, offset + length - node.size)
+    if (growth > 0 && !this.#staging.mayGrow(growth)) return Errno.ENOSPC
+    const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.allocate(node.id, mode, offset, length, node.size))
+    if (failed) {
+      if (!node.bare) this.#adoptSize(node)
+      return failed
+    }
+    if (mode & (punchHole | zeroRange)) this.#cut(node, offset, offset + length)
+    this.#adoptSize(node)
+    return undefined
+  }
+
+  /** lseek(2) for SEEK_DATA and SEEK_HOLE. */
+  seek({ id, size, extents, bare }: StagedNode, offset: number, whence: number): number | Errno {
+    if (offset >= size) return Errno.ENXIO
+    let found = -1
+    const failed = hostErrno(() => {
+      const seek = (from: number, kind: number): number => (bare ? -1 : this.#staging.spool.seek(id, from, kind, size))
+      if (!extents) found = seek(offset, whence)
+      else if (whence === seekData) {
+        const index = extents.find(offset)
+        const cloned = index < extents.count ? Math.max(offset, extents.get(index).at) : Infinity
+        const spooled = seek(offset, seekData)
+        found = Math.min(cloned, spooled < 0 ? Infinity : spooled)
+        if (found >= size) found = -1
+      } else {
+        // From one stretch of data to the next, as long as they touch.
+        for (found = offset; found < size; ) {
+          const covered = extents.coveredFrom(found)
+          const next = covered > found ? covered : seek(found, seekData) === found ? seek(found, seekHole) : found
+          if (next <= found) break
+          found = next
+        }
+        found = Math.min(found, size)
+      }
+    })
+    return failed ?? (found < 0 ? Errno.ENXIO : found)
+  }
+
+  /** What of a file are chunks, up to the first byte that is not. EOPNOTSUPP where it begins with one: the kernel copies then. */
+  shared({ size, extents }: StagedNode, offset: number, length: number): SharedRange | Errno {
+    if (offset >= size) return { length: 0, extents: new Extents() }
+    const end = Math.min(extents?.coveredFrom(offset) ?? offset, offset + length)
+    return end > offset ? { length: end - offset, extents: extents!.slice(offset, end, 0) } : Errno.EOPNOTSUPP
+  }
+
+  /**
+   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file. A file that is nothing else needs no spool file.
+   * Where there is one it has the size, and that comes first: extents beyond it would be cut off if this process ended in between.
+   */
+  clone(node: StagedNode, offset: number, length: number, extents: Extents): Errno | undefined {
+    const end = offset + length
+    const bare = offset <= node.size && (node.bare || (node.size === 0 && !this.#staging.spool.exists(node.id)))
+    const failed = bare ? undefined : this.#materialize(node) ?? hostErrno(() => {
+      if (end > node.size) this.#staging.spool.truncate(node.id, end)
+      if (node.opens === 0) this.close(node)
+    })
+    if (failed) return failed
+    node.bare = bare
+    const before = node.extents?.bytes ?? 0
+    const moved = offset === 0 ? extents : extents.slice(0, length, offset)
+    node.extents ??= new Extents()
+    node.extents.put(moved)
+    this.#staging.journal.cloned(node.id, moved)
+    // Only what lies in the spool counts as staged.
+    this.#staging.grew(Math.max(0, end - node.size) - (node.extents.bytes - before))
+    node.size = Math.max(node.size, end)
+    return undefined
+  }
+
+  /** Of 512 bytes. */
+  blocks({ id, bare, extents }: StagedNode): number {
+    return (bare ? 0 : this.#staging.spool.stat(id).blocks) + (extents ? Math.ceil(extents.bytes / 512) : 0)
+  }
+
+  /** What has to be synced for its bytes to be durable, beside the journal. */
+  descriptors({ id }: StagedNode): number[] {
+    const fd = this.#staging.spool.descriptor(id, false)
+    return fd === undefined ? [] : [fd]
+  }
+
+  /** Nobody has it open any more. */
+  close({ id }: StagedNode): void {
+    this.#staging.spool.close(id)
+  }
+
+  #adoptSize(node: StagedNode): void {
+    const { size } = this.#staging.spool.stat(node.id)
+    this.#staging.grew(size - node.size)
+    node.size = size
+  }
+
+  /** [start, end) was written to the spool, or is gone: only now, so that whoever is killed in between finds what was there before. */
+  #cut(node: StagedNode, start: number, end: number): void {
+    if (!node.extents?.overlaps(start, end)) return
+    const before = node.extents.bytes
+    node.extents.remove(start, end)
+    this.#staging.journal.cut(node.id, start, end)
+    this.#staging.grew(before - node.extents.bytes)
+    if (node.extents.count === 0) node.extents = undefined
+  }
+
+  /** Gives a file that is all extents the spool file that writes need. */
+  #materialize(node: StagedNode): Errno | undefined {
+    if (!node.bare) return undefined
+    const failed = hostErrno(() => this.#staging.spool.truncate(node.id, node.size))
+    node.bare = failed !== undefined
+    return failed
+  }
+}
+
+/** Runs calls of the host: their errno, undefined if all went well. */
+export function hostErrno(work: () => void): Errno | undefined {
+  try {
+    work()
+    return undefined
+  } catch (error) {
+    const code = errnoOf(error)
+    if (code === undefined) throw error
+    return errnoByCode(code)
+  }
+}

@@ -1,0 +1,47 @@
+/** One chunker serves several sources at once, and goes on after sources that failed: its few blocks are never lost. */
+import test from 'ava'
+import { BuzhashChunker } from '../../../src/engine/chunker/buzhash.js'
+import type { ByteSource, Chunker } from '../../../src/engine/chunker/chunker.js'
+import { FixedChunker } from '../../../src/engine/chunker/fixed.js'
+
+const makers: [string, () => Chunker][] = [
+  ['buzhash', () => new BuzhashChunker(['buzhash', 10, 14, 12, 4095], 0)],
+  ['fixed', () => new FixedChunker(['fixed', 4096, 0])],
+]
+
+function sourceOf(length: number, failAt = Infinity): ByteSource {
+  let at = 0
+  return {
+    async read(into) {
+      if (at >= failAt) throw new Error('unreadable')
+      const count = Math.min(into.length, length - at, 1000)
+      into.fill(7, 0, count)
+      at += count
+      await new Promise(resolve => setImmediate(resolve))
+      return count
+    },
+  }
+}
+
+/** Chunks are let go of later, as a writer does. */
+async function consume(chunker: Chunker, source: ByteSource): Promise<number> {
+  let bytes = 0
+  for await (const chunk of chunker.split(source)) {
+    bytes += chunk.bytes.length
+    setTimeout(() => chunk.release(), 1)
+  }
+  return bytes
+}
+
+for (const [name, make] of makers) {
+  test(`twelve sources at once get through the ${name} chunker`, async t => {
+    const chunker = make()
+    t.deepEqual(await Promise.all(Array.from({ length: 12 }, (_, index) => consume(chunker, sourceOf(20_000 + index)))), Array.from({ length: 12 }, (_, index) => 20_000 + index))
+  })
+
+  test(`sources that fail leave the ${name} chunker as it was`, async t => {
+    const chunker = make()
+    for (let failed = 0; failed < 8; failed++) await t.throwsAsync(consume(chunker, sourceOf(20_000, 5000 * (failed % 3))), { message: 'unreadable' })
+    t.is(await consume(chunker, sourceOf(20_000)), 20_000)
+  })
+}

@@ -1,0 +1,135 @@
+/** Packing and opening as a byte worker does it: many at once, hashed side by side, for every kind of key. */
+import test from 'ava'
+import { randomBytes, randomInt } from 'node:crypto'
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { lz4 } from '../../../src/engine/codec/lz4.js'
+import { keyTypeOfMode } from '../../../src/engine/crypto/key-types.js'
+import type { Key } from '../../../src/engine/crypto/key.js'
+import { keyFromSecrets, plaintextKey } from '../../../src/engine/crypto/keys.js'
+import { type OpenJob, unknownSize } from '../../../src/engine/store/jobs.js'
+import { open } from '../../../src/engine/store/open-job.js'
+import { pack } from '../../../src/engine/store/pack-job.js'
+import { JobMemory, type WorkerState } from '../../../src/engine/store/worker-state.js'
+import { Sandbox } from '../../helpers/sandbox.js'
+
+// One after the other: a worker does one job at a time, and so does its memory.
+const modes = ['repokey', 'authenticated', 'repokey-blake2', 'authenticated-blake2'] as const
+const kinds: readonly { name: string; key: () => Key }[] = [{ name: 'none', key: plaintextKey }, ...modes.map(mode => ({
+  name: mode,
+  key: () => keyFromSecrets(keyTypeOfMode(mode), {
+    encKey: randomBytes(32), encHmacKey: randomBytes(32), idKey: randomBytes(32), chunkSeed: 1, repositoryId: Buffer.alloc(32), tamRequired: true,
+  }, false),
+}))]
+
+/** Short and long ones, some that shrink, some twice, so that hashes get ready in another order than they were asked for. */
+function somePlaintexts(): Buffer[] {
+  const plains = Array.from({ length: 40 }, (_, index) => {
+    const length = [randomInt(1, 300), randomInt(1, 9000), randomInt(100_000, 900_000)][randomInt(3)]!
+    return index % 3 === 0 ? Buffer.alloc(length, `line ${index} `) : randomBytes(length)
+  })
+  plains.splice(0, 0, randomBytes(2_000_000))
+  plains.push(plains[3]!, randomBytes(1))
+  return plains
+}
+
+async function packed(state: WorkerState, plains: readonly Buffer[]) {
+  const output = new SharedArrayBuffer(plains.reduce((sum, { length }) => sum + length + 200, 0))
+  const result = await pack(state, { kind: 'pack', job: 1, pieces: plains.map(plain => ({ memory: new Uint8Array(plain), offset: 0, length: plain.length })), nonce: 77n, output, force: false })
+  return { result, bytes: Buffer.from(output) }
+}
+
+/** The job of all entries that were packed. */
+function jobOf(fd: number, result: { ids: Uint8Array; lengths: Uint32Array; sizes: Uint32Array }): OpenJob {
+  const stored = [...result.lengths.keys()].filter(index => result.lengths[index]! > 0)
+  let at = 0
+  const offsets = stored.map(index => (at += result.lengths[index]!) - result.lengths[index]!)
+  return {
+    kind: 'open', job: 2, fds: new Int32Array(stored.length).fill(fd), offsets: Float64Array.from(offsets), entryLengths: Uint32Array.from(stored, index => result.lengths[index]!),
+    ids: new Uint8Array(Buffer.concat(stored.map(index => result.ids.subarray(index * 32, index * 32 + 32)))), sizes: Uint32Array.from(stored, index => result.sizes[index]!), checkCrc: true,
+  }
+}
+
+for (const { name, key: makeKey } of kinds) {
+  test.serial(`${name}: what is packed is the object of each plaintext alone, once, and opens to it wherever it is to go`, async t => {
+    const sandbox = new Sandbox('byte-jobs')
+    const key = makeKey()
+    const state: WorkerState = { key, codec: lz4, index: undefined, memory: new JobMemory() }
+    const plains = somePlaintexts()
+    const { result, bytes } = await packed(state, plains)
+    const path = sandbox.path('segment'), filePath = sandbox.path('file')
+    writeFileSync(path, bytes)
+    const fd = openSync(path, 'r'), fileFd = openSync(filePath, 'w+')
+    try {
+      let nonce = 77n, at = 0
+      for (const [index, plain] of plains.entries()) {
+        t.true(Buffer.from(result.ids.subarray(index * 32, index * 32 + 32)).equals(key.idHash(plain)))
+        const twice = plains.indexOf(plain) !== index
+        t.is(result.lengths[index] === 0, twice)
+        if (twice) continue
+        const compressed = lz4.compress(plain) as Buffer
+        const payload = compressed === plain ? Buffer.concat([Buffer.alloc(2), plain]) : compressed
+        t.true(bytes.subarray(at + 41, at + result.lengths[index]!).equals(key.seal(payload, nonce)), `object ${index}`)
+        nonce += BigInt(Math.ceil(payload.length / 16))
+        at += result.lengths[index]!
+      }
+      const job = jobOf(fd, result)
+      const wanted = Buffer.concat(plains.filter((plain, index) => plains.indexOf(plain) === index))
+      for (const sizes of [job.sizes, new Uint32Array(job.sizes.length).fill(unknownSize)]) {
+        const opened = await open(state, { ...job, sizes })
+        t.deepEqual(opened.failures, [])
+        t.deepEqual([...opened.lengths], [...job.sizes])
+        t.true(wanted.equals(opened.data))
+      }
+      const output = new SharedArrayBuffer(wanted.length)
+      t.deepEqual((await open(state, { ...job, output })).failures, [])
+      t.true(wanted.equals(Buffer.from(output)))
+      let position = 0
+      const positions = Float64Array.from(job.sizes, size => (position += size) - size)
+      t.deepEqual((await open(state, { ...job, file: { fd: fileFd, positions, sparse: false } })).failures, [])
+      t.true(wanted.equals(readFileSync(filePath)))
+      const pageBytes = 65536
+      const pages = job.sizes.reduce((sum, size) => sum + Math.ceil(size / pageBytes), 0)
+      const memory = new SharedArrayBuffer(pages * pageBytes)
+      let page = 0
+      const starts = Uint32Array.from(job.sizes, size => (page += Math.ceil(size / pageBytes)) - Math.ceil(size / pageBytes))
+      t.deepEqual((await open(state, { ...job, pages: { memory, numbers: Uint32Array.from({ length: pages }, (_, index) => pages - 1 - index), starts, pageBytes } })).failures, [])
+      const last = job.sizes.length - 1
+      t.true(Buffer.from(memory, 0, job.sizes[last]!).equals(wanted.subarray(wanted.length - job.sizes[last]!)))
+    } finally {
+      closeSync(fd)
+      closeSync(fileFd)
+      sandbox.close()
+    }
+  })
+
+  test.serial(`${name}: damaged entries are told in their order, and the others are given`, async t => {
+    const sandbox = new Sandbox('byte-jobs')
+    const key = makeKey()
+    const state: WorkerState = { key, codec: lz4, index: undefined, memory: new JobMemory() }
+    const plains = Array.from({ length: 12 }, (_, index) => randomBytes(index % 4 === 0 ? 700_000 : 5000))
+    const { result, bytes } = await packed(state, plains)
+    const path = sandbox.path('segment')
+    const job = { ...jobOf(0, result), checkCrc: false }
+    const damaged = [0, 3, 4, 11]
+    for (const index of damaged) bytes[job.offsets[index]! + job.entryLengths[index]! - 20]! ^= 1
+    // An object that is authentic, under an id that is not its own.
+    const swapped = 7
+    job.ids.set(randomBytes(32), swapped * 32)
+    bytes.set(job.ids.subarray(swapped * 32, swapped * 32 + 32), job.offsets[swapped]! + 9)
+    writeFileSync(path, bytes)
+    const fd = openSync(path, 'r')
+    try {
+      const { failures, data, lengths } = await open(state, { ...job, fds: job.fds.fill(fd) })
+      t.deepEqual(failures.map(({ index }) => index), [0, 3, 4, 7, 11])
+      for (const { index, message } of failures) t.regex(message, key.encrypted && index !== swapped ? /envelope checksum mismatch/ : /id verification failed/)
+      t.true(Buffer.concat(plains.filter((_, index) => ![...damaged, swapped].includes(index))).equals(data))
+      t.deepEqual([...lengths], plains.map(({ length }, index) => ([...damaged, swapped].includes(index) ? 0 : length)))
+      // A run that cannot be read fails alone, and the next job is not disturbed by the one before.
+      const short = await open(state, { ...job, offsets: job.offsets.map((offset, index) => (index === 11 ? bytes.length + 5 : offset)) })
+      t.deepEqual(short.failures.map(({ index }) => index), [0, 3, 4, 7, 11])
+    } finally {
+      closeSync(fd)
+      sandbox.close()
+    }
+  })
+}

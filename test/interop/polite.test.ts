@@ -1,0 +1,21 @@
+import { existsSync, readFileSync } from 'node:fs'
+import test from 'ava'
+import { eventually, haveBorg, Sandbox } from '../helpers/sandbox.js'
+
+const run = haveBorg ? test : test.skip
+
+run('a drive that was just looked into keeps nobody waiting: both programs write with their usual second of patience', async t => {
+  const sandbox = new Sandbox('polite')
+  t.teardown(() => sandbox.close())
+  sandbox.borgfs(['init', '-e', 'repokey', 'repo'])
+  sandbox.sh('mkdir source; echo content > source/file')
+  sandbox.borg(['create', 'repo::one', 'source'])
+  const mountpoint = sandbox.mount('repo')
+  for (const [archive, create] of [['one', () => sandbox.borg(['create', 'repo::two', 'source'])], ['two', () => sandbox.borgfs(['create', 'repo::three', 'source'])]] as const) {
+    // An archive that was not entered yet: what is known already needs no lock.
+    await eventually(`${archive} in the drive`, () => existsSync(`${mountpoint}/${archive}/source/file`))
+    t.true(JSON.parse(readFileSync(sandbox.path('repo', 'lock.roster'), 'utf8')).shared.length > 0, 'the drive has the lock')
+    t.is(create().rc, 0, archive)
+  }
+  t.is(sandbox.unmount(mountpoint).rc, 0)
+})

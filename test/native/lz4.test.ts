@@ -1,0 +1,44 @@
+import test from 'ava'
+import fc from 'fast-check'
+import { lz4 } from '../../src/engine/codec/lz4.js'
+import { native } from '../../src/engine/native.js'
+
+/** Repetitive enough to be compressed, with runs, far matches, long literals. */
+const data = fc.array(fc.tuple(fc.uint8Array({ minLength: 1, maxLength: 40 }), fc.integer({ min: 1, max: 300 })), { minLength: 1, maxLength: 30 })
+  .map((parts) => Buffer.concat(parts.flatMap(([bytes, count]) => Array.from({ length: count }, () => Buffer.from(bytes)))))
+
+const block = (plain: Buffer): Buffer | undefined => {
+  const payload = lz4.compress(plain) as Buffer
+  return payload === plain ? undefined : payload.subarray(2)
+}
+
+test('blocks of lz4-napi give the bytes that were compressed', (t) => {
+  fc.assert(fc.property(data, (plain) => {
+    const packed = block(plain)
+    if (!packed) return
+    const target = Buffer.alloc(plain.length)
+    t.is(native().lz4Decode(packed, target), plain.length)
+    t.true(target.equals(plain))
+    t.is(native().lz4Decode(packed, target.subarray(1)), -1)
+    t.is(native().lz4Decode(packed, Buffer.alloc(plain.length + 9)), plain.length)
+  }), { numRuns: 300 })
+})
+
+test('damaged blocks write nothing outside their target', (t) => {
+  fc.assert(fc.property(data, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 5 }), fc.nat(), (plain, changes, cut) => {
+    const packed = block(plain)
+    if (!packed) return
+    const bad = Buffer.from(packed)
+    for (const [at, value] of changes) bad[at % bad.length] = value
+    const memory = Buffer.alloc(plain.length + 64, 0xa5)
+    const written = native().lz4Decode(bad.subarray(0, 1 + cut % bad.length), memory.subarray(32, 32 + plain.length))
+    t.true(written >= -1 && written <= plain.length)
+    t.true(memory.subarray(0, 32).equals(Buffer.alloc(32, 0xa5)) && memory.subarray(-32).equals(Buffer.alloc(32, 0xa5)))
+  }), { numRuns: 2000 })
+})
+
+test('an empty block is nothing; a length that never ends, a match before the start and one of nothing are damage', (t) => {
+  const target = Buffer.alloc(64)
+  t.is(native().lz4Decode(Buffer.alloc(0), target), 0)
+  for (const bad of [[0xf0, 255, 255], [0x10], [0x10, 65, 0], [0x10, 65, 0, 0], [0x10, 65, 2, 0], [0x1f, 65, 1, 0, 255]]) t.is(native().lz4Decode(Buffer.from(bad), target), -1, String(bad))
+})
