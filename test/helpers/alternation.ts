@@ -393,11 +393,10 @@ export class Alternation {
     return ['-C', this.#random.pick(compressions), '--chunker-params', this.#random.pick(chunkers)]
   }
 
+  /** Always something to do: a time alone is none, and neither is a cutting that an archive has already. */
   #recreating(): string[] {
-    const choices = [['--comment', `recreated at ${this.log.length}`], ['--recompress', 'always', '-C', this.#random.pick(compressions)], ['--recompress', '-C', this.#random.pick(compressions)], ['--chunker-params', this.#random.pick(chunkers)], this.#timestamp()]
-    const chosen = [this.#random.pick(choices), ...(this.#random.below(3) === 0 ? [this.#random.pick(choices)] : [])].flat()
-    // A timestamp alone is no reason to work.
-    return !chosen.some(word => /^--(comment|recompress|chunker)/.test(word)) ? [...chosen, '--comment', 'of another time'] : chosen
+    const chosen = [...this.#perhaps('--chunker-params', this.#random.pick(chunkers)), ...(this.#random.below(4) === 0 ? this.#timestamp() : []), ...this.#perhaps('--recompress', this.#random.pick(['always', 'if-different']), '-C', this.#random.pick(compressions))]
+    return [...chosen, ...(chosen.includes('--recompress') ? [] : ['--comment', `recreated at ${this.log.length}`])]
   }
 
   /** Each later than the ones before, mostly by less than two days. */
