@@ -2,6 +2,7 @@
 import { messageOf } from '../engine/errors.js'
 import { chunkId } from '../engine/ids.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
+import type { SegmentLease } from '../engine/repository/segment-descriptors.js'
 import { openJob } from '../engine/store/chunk-reader.js'
 import type { Workers } from '../engine/store/workers.js'
 import { noPage, pageBytes } from './chunk-cache.js'
@@ -13,8 +14,7 @@ export class ChunkLoads {
   readonly #lookAgain: () => Promise<void>
 
   /**
-   * `lookAgain` is called before what failed is tried a second and last time: another client may have moved objects (compaction),
-   * and the descriptor of a segment may have been closed while the job waited.
+   * `lookAgain` is called before what failed is tried a second and last time: another client may have moved objects (compaction).
    */
   constructor(repository: LocalRepository, workers: Workers, lookAgain: () => Promise<void>) {
     this.#repository = repository
@@ -29,7 +29,11 @@ export class ChunkLoads {
     return this.#try(request, slab)
   }
 
-  async #try(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply> {
+  #try(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply> {
+    return this.#repository.leased(lease => this.#open(request, slab, lease))
+  }
+
+  async #open(request: ChunksRequest, slab: SharedArrayBuffer, lease: SegmentLease): Promise<ChunksReply> {
     const { ids, sizes, pages, urgent } = request
     const paged = pages.length > 0 && pages[0] !== noPage
     const failures: ChunkFailure[] = []
@@ -40,7 +44,8 @@ export class ChunkLoads {
     for (let index = 0; index < sizes.length; index++) {
       const id = chunkId(Buffer.from(ids.buffer, ids.byteOffset + index * 32, 32))
       try {
-        located.push({ ...this.#repository.locate(id), chunk: { id, size: sizes[index]! } })
+        const place = this.#repository.locate(id)
+        located.push({ ...place, fd: lease.fd(place.segment), chunk: { id, size: sizes[index]! } })
         positions.push(index)
         starts.push(page)
       } catch (error) {

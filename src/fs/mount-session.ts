@@ -4,7 +4,7 @@
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import type { Log } from '../engine/log.js'
-import { messageOf } from '../engine/errors.js'
+import { errnoOf, messageOf } from '../engine/errors.js'
 import { native } from '../engine/native.js'
 import type { DriveParts } from './drive.js'
 import { type Attachment, attach } from './fuse/kernel/attach.js'
@@ -94,7 +94,7 @@ export class MountSession implements RunningMount {
         }
       })
       worker.on('error', error => {
-        log.write('error', 'borg.fuse', `The FUSE thread failed: ${error.stack ?? messageOf(error)}`)
+        log.write('error', 'borg.fuse', `The FUSE thread failed: ${errnoOf(error) === undefined ? error.stack ?? messageOf(error) : messageOf(error)}`)
         reject(error)
       })
     })

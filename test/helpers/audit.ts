@@ -46,6 +46,8 @@ export async function audit(path: string, env: NodeJS.ProcessEnv, scratch: strin
   const problems: string[] = []
   const opened = await openForAudit(path, env)
   const { repository, manifest, objects } = opened
+  // What proves that a COMMIT was lost must never be left by a crash, or such a repository would refuse its writers.
+  if (repository.lostCommit) problems.push(`transaction ${repository.lostCommit.transaction} seems to have lost its COMMIT`)
   const archives = new Map<string, string>()
   const references = new Map<string, number>()
   const refer = (id: ChunkId): void => void references.set(id.toString('hex'), (references.get(id.toString('hex')) ?? 0) + 1)

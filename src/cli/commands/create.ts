@@ -89,7 +89,7 @@ export const create: Command = async context => {
   const comment = expandPlaceholders(context.text('comment') ?? '', timestampMicros === undefined ? {} : { nowMicros: timestampMicros })
   const { stop, now } = context.signals.orderly()
   const stored = await createArchive({
-    opened, workers, codec, chunker, log, signal: now, cache: { client: cache, ...(filesCache.remembers ? { files: filesCache } : {}) },
+    opened, workers, codec, chunker, signal: now, cache: { client: cache, ...(filesCache.remembers ? { files: filesCache } : {}) },
     checkpoints: checkpointsOf(context, stop),
   }, name, {
     comment: escapedBytes(comment), cmdline: context.argv.map(escapedBytes), chunkerParams: params, ...(timestampMicros === undefined ? {} : { timestampMicros }),

@@ -14,6 +14,7 @@ import { deletionListener, endedBySignal, printDeletionStats } from '../deletion
 import { syncListener } from '../output/progress.js'
 import { archiveLine, dashes } from '../output/summary.js'
 import { bytesOf, shownText } from '../../engine/text.js'
+import { rememberCommit } from '../../engine/operations/remember-commit.js'
 
 const topic = 'borg.archiver'
 
@@ -90,14 +91,14 @@ class DeleteSteps {
     }
     if (dryRun) log.message('info', topic, 'Finished dry-run.')
     else if (dropped) {
-      const { repository, manifest, objects, security, key } = opened
+      const { repository, manifest, objects } = opened
       try {
         await repository.transaction(tx => manifest.write(tx, objects))
       } catch (error) {
         for (const [name, info] of before) manifest.archives.set(name, info)
         throw error
       }
-      security.save(repository.location, key, manifest)
+      rememberCommit(opened)
       log.message('warning', topic, 'Done. Run "borg check --repair" to clean up the mess.')
     } else log.message('warning', topic, 'Aborted.')
   }

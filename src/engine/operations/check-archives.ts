@@ -14,6 +14,7 @@ import { countUnused, repairArchives, type Unused } from './check/repair.js'
 import { CheckState } from './check/state.js'
 import { verifyData } from './check/verify-data.js'
 import type { LoadKeyOptions } from './open.js'
+import { rememberCommit } from './remember-commit.js'
 
 export interface ArchivesCheckOptions {
   /** plan: says what repair would do, and changes nothing. */
@@ -59,7 +60,7 @@ export async function checkArchives(repository: LocalRepository, options: Archiv
     if (!unused) state.say('info', 'Orphaned objects check skipped (needs all archives checked).')
     if (mode === 'repair') {
       await repairArchives(state, manifest, { deleteUnused: unused !== undefined, committing: () => state.say('info', 'Committing repo.') })
-      if (security.known) security.save(repository.location, key, manifest)
+      if (security.known) rememberCommit({ repository, key, manifest, security })
     }
     state.say(state.problems ? 'error' : 'info', `Archive consistency check complete, ${state.problems ? 'problems found' : 'no problems found'}.`)
     return { sound: mode === 'repair' || !state.problems, planned: mode === 'plan' ? plannedSteps(state, unused) : [] }

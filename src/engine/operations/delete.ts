@@ -12,14 +12,15 @@ import type { ClientCache } from '../cache/client-cache.js'
 import { referenceRow, ReferenceStream } from '../cache/item-references.js'
 import { idBytes } from '../constants.js'
 import { BorgError } from '../errors.js'
-import { type ChunkId, chunkId, idHex, idKey } from '../ids.js'
-import { ObjectNotFound } from '../repository/errors.js'
+import { type ChunkId, chunkId, idKey } from '../ids.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
 import type { Workers } from '../store/workers.js'
 import { bytesOf, shownText } from '../text.js'
 import { readObjects, readOutlines } from './archive-outlines.js'
 import type { OpenedRepository } from './open.js'
+import { ChunksIndexError, ReferenceRelease, ReleaseError } from './release-references.js'
+import { rememberCommit } from './remember-commit.js'
 
 export interface DeletionContext {
   readonly opened: OpenedRepository<LocalRepository>
@@ -86,7 +87,7 @@ export async function deleteArchives(context: DeletionContext, doomed: readonly 
 }
 
 function saveCaches({ opened, cache }: DeletionContext): void {
-  opened.security.save(opened.repository.location, opened.key, opened.manifest)
+  rememberCommit(opened)
   cache.commit()
 }
 
@@ -97,6 +98,7 @@ export class ArchiveDeletion {
   readonly #options: DeletionOptions
   readonly #listener: DeletionListener
   readonly #sums: DeletedSums
+  readonly #references: ReferenceRelease
   readonly #committed: () => void
   readonly #streams: AsyncGenerator<DoomedArchive>
   /** How many names of the manifest have each archive id. */
@@ -113,6 +115,7 @@ export class ArchiveDeletion {
     this.#options = options
     this.#listener = listener
     this.#sums = sums
+    this.#references = new ReferenceRelease(context.opened.repository, index, tx, { unknown: 'refuse', missing: options.force ? 'pass' : 'refuse' })
     this.#committed = committed
     this.#streams = doomedArchives(doomed, context.opened, context.workers)
     for (const { id } of context.opened.manifest.archives.values()) this.#names.set(idKey(id), (this.#names.get(idKey(id)) ?? 0) + 1)
@@ -136,6 +139,7 @@ export class ArchiveDeletion {
     // Nothing of it was counted, nothing is to be released.
     if (this.#context.cache.isUncounted(info.id)) {
       this.#releaseMetadata(info.id)
+      await this.#references.settled()
       this.#listener.damaged?.(info)
       return
     }
@@ -149,6 +153,7 @@ export class ArchiveDeletion {
         if (plain instanceof BorgError) throw plain
         this.#release(id)
         references.feed(plain)
+        await this.#references.settled()
       }
       references.end()
     } catch (error) {
@@ -160,13 +165,14 @@ export class ArchiveDeletion {
     if (problem && !this.#options.force) throw damagedArchive(shownText(bytesOf(info.name)), problem, ', nothing was deleted. Run "borg check --repair" on the repository, or delete the archive with --force.')
     if (!(outline instanceof BorgError)) this.#release(info.id)
     else this.#releaseMetadata(info.id)
+    await this.#references.settled()
     if (problem) this.#listener.damaged?.(info)
   }
 
   /** Of an archive that cannot be read: its object may be missing, or shared with nobody. */
   #releaseMetadata(id: ChunkId): void {
     if (this.#index.refcount(id) === 0) {
-      if (this.#context.opened.repository.has(id)) void this.#tx.delete(id)
+      if (this.#context.opened.repository.has(id)) this.#references.delete(id)
     } else this.#release(id)
   }
 
@@ -176,29 +182,19 @@ export class ArchiveDeletion {
     this.#sums.size += size
     this.#sums.csize += csize
     const idOf = (row: number): ChunkId => chunkId(Buffer.from(bytes.subarray(references[row]!, references[row]! + idBytes)))
-    for (const row of last) this.#remove(idOf(row), considerParts || references[row + referenceRow.part] === 0)
+    for (const row of last) {
+      const id = idOf(row)
+      if (considerParts || references[row + referenceRow.part] === 0) this.#sums.uniqueCsize += this.#index.get(id)!.csize
+      this.#references.drop(id)
+    }
     if (unknown !== undefined) throw new ChunksIndexError(idOf(unknown))
   }
 
   #release(id: ChunkId): void {
-    const index = this.#index
-    const bucket = index.releaseAt(id, 0)
-    if (bucket < 0) throw new ChunksIndexError(id)
-    this.#sums.size += index.sizeIn(bucket)
-    this.#sums.csize += index.csizeIn(bucket)
-    if (index.remaining(bucket) === 0) this.#remove(id, true)
-  }
-
-  /** A chunk to which nothing refers any more. */
-  #remove(id: ChunkId, counted: boolean): void {
-    if (counted) this.#sums.uniqueCsize += this.#index.get(id)!.csize
-    this.#index.remove(id)
-    // Gone already: strange, but it was to go.
-    if (!this.#context.opened.repository.has(id)) {
-      if (this.#options.force) return
-      throw new ReleaseError(id, this.#context.opened.repository.location)
-    }
-    void this.#tx.delete(id)
+    const { size, csize, last } = this.#references.one(id)!
+    this.#sums.size += size
+    this.#sums.csize += csize
+    if (last) this.#sums.uniqueCsize += csize
   }
 
   /** Commits what was deleted so far if the interval is over. */
@@ -229,21 +225,6 @@ export class ArchiveDeletion {
 
   async close(): Promise<void> {
     await this.#streams.return(undefined)
-  }
-}
-
-/** Not believed any more after this, and made anew by the next command that needs it. */
-class ChunksIndexError extends BorgError {
-  constructor(id: Uint8Array) {
-    super('ChunksIndexError', `Chunk ID ${idHex(id)} missing from chunks index, corrupted chunks index - aborting transaction. The index will be built anew: run the command again.`)
-  }
-}
-
-/** A chunk that the index knows is missing in the repository. */
-class ReleaseError extends ObjectNotFound {
-  constructor(id: Uint8Array, location: string) {
-    super(id, location)
-    this.message += ' Nothing was deleted. Run "borg check --repair" on the repository, or delete with --force.'
   }
 }
 

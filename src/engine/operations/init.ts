@@ -14,6 +14,7 @@ import { newSecrets } from '../crypto/secrets.js'
 import type { Places } from '../platform/places.js'
 import type { Repository } from '../repository/repository.js'
 import { RepoObjects } from '../store/repo-objects.js'
+import { afterCommit, rememberCommit } from './remember-commit.js'
 
 export interface InitOptions {
   readonly mode: EncryptionMode
@@ -51,7 +52,7 @@ export async function initRepository(repository: Repository, options: InitOption
   const objects = new RepoObjects(key, new NonceSource(repository, security, 0n), lz4)
   const manifest = Manifest.empty(key)
   await repository.transaction(tx => manifest.write(tx, objects))
-  security.setTamRequired(manifest.config.get('tam_required') === true)
-  security.save(repository.location, key, manifest)
+  afterCommit(repository, () => security.setTamRequired(manifest.config.get('tam_required') === true))
+  rememberCommit({ repository, key, manifest, security })
   return { key, keyfile }
 }

@@ -10,6 +10,7 @@ import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
 import { formatTimestamp, nowMicros } from '../archive/timestamps.js'
+import { collectReferences } from '../cache/archive-references.js'
 import type { ClientCache } from '../cache/client-cache.js'
 import type { ByteSource, ChunkerParams } from '../chunker/chunker.js'
 import { chunkerFor } from '../chunker/params.js'
@@ -25,7 +26,7 @@ import { escapedText } from '../text.js'
 import type { CheckpointOptions } from './checkpoints.js'
 import { archiveFacts } from './create.js'
 import type { OpenedRepository } from './open.js'
-import { releaseArchive } from './release-archive.js'
+import { ReferenceRelease } from './release-references.js'
 import { type ArchiveEntry, storeArchive, type StoredArchive, type StoreListener } from './store-archive.js'
 import { type TagOptions, withTaggedDirectories } from './tagged-directories.js'
 
@@ -128,7 +129,12 @@ export class Recreater {
         begin: tx => repacker?.begin(tx),
         finish: async tx => {
           await repacker?.settled()
-          if (target === undefined && !isShared(info, manifest.archives.values())) await releaseArchive(info, opened, this.#reader, index, tx)
+          if (target === undefined && !isShared(info, manifest.archives.values())) {
+            // What another index says of the archive is not believed where chunks are deleted by it.
+            const { index: own } = await collectReferences(info, opened, this.#reader)
+            // A chunk that was lost before cannot be lost now.
+            await new ReferenceRelease(opened.repository, index, tx, { unknown: 'refuse', missing: 'pass' }).all(own)
+          }
         },
       },
     )

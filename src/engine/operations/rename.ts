@@ -11,6 +11,7 @@ import { BorgError } from '../errors.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import { bytesOf, shownText } from '../text.js'
 import type { OpenedRepository } from './open.js'
+import { rememberCommit } from './remember-commit.js'
 
 /**
  * Names are byte strings; exclusive lock held, cache synced. ArchiveDoesNotExist, ArchiveAlreadyExists, a sentence about a name that
@@ -29,7 +30,7 @@ export async function setComment(opened: OpenedRepository<LocalRepository>, cach
 }
 
 async function rewriteMetadata(opened: OpenedRepository<LocalRepository>, cache: ClientCache, old: ArchiveInfo, changes: { readonly name?: string; readonly comment?: Buffer }): Promise<ArchiveInfo> {
-  const { repository, manifest, objects, key, security } = opened
+  const { repository, manifest, objects, key } = opened
   const index = cache.index
   if (!index) throw new Error('changing an archive needs a synced cache')
   const oldName = old.name, newName = changes.name ?? oldName
@@ -64,7 +65,7 @@ async function rewriteMetadata(opened: OpenedRepository<LocalRepository>, cache:
     for (const [name, info] of before) manifest.archives.set(name, info)
     throw error
   }
-  security.save(repository.location, key, manifest)
+  rememberCommit(opened)
   if (shared) cache.discard()
   else cache.commit()
   return renamed

@@ -13,8 +13,8 @@ import type { ClientCache, SavedFile } from '../cache/client-cache.js'
 import type { ByteSource, Chunker } from '../chunker/chunker.js'
 import type { Codec } from '../codec/codec.js'
 import { FileCipher } from '../crypto/file-cipher.js'
-import { errnoOf, messageOf } from '../errors.js'
-import { type ChunkId, chunkId, idKey } from '../ids.js'
+import { errnoOf } from '../errors.js'
+import { type ChunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceSequential, native } from '../native.js'
 import type { Log } from '../log.js'
 import type { LocalRepository } from '../repository/local-repository.js'
@@ -26,6 +26,8 @@ import type { Workers } from '../store/workers.js'
 import { bytesOf } from '../text.js'
 import { CheckpointClock, type CheckpointOptions, checkpointName, Stopped } from './checkpoints.js'
 import type { OpenedRepository } from './open.js'
+import { ChunksIndexError, ReferenceRelease } from './release-references.js'
+import { rememberCommit } from './remember-commit.js'
 
 /** Where an item's bytes come from. */
 export type Content =
@@ -62,7 +64,7 @@ export interface StoreContext {
   readonly codec: Codec
   readonly chunker: Chunker
   readonly signal?: AbortSignal
-  /** For what goes wrong after the COMMIT, when nothing may be called failed any more. */
+  /** For what goes wrong after the COMMIT, when nothing may be called failed any more. Absent: the repository's. */
   readonly log?: Log
   /** Kept current: its files cache always, its chunks index if that was loaded. Its lock is held. */
   readonly cache?: { readonly client: ClientCache; readonly files?: SavedFile }
@@ -136,13 +138,16 @@ export async function storeArchive(context: StoreContext, name: string, entries:
       await options.finish?.(tx, pipeline.writer)
       // After everything new was counted: what both refer to stays.
       // Borg counts an archive that has two names once: the other name keeps it.
-      if (replaces && ![...manifest.archives.values()].some(({ id }) => id.equals(replaces.info.id))) await releaseReferences(context.opened.repository, tx, cache!.client.index!, replaces.references)
+      if (replaces && ![...manifest.archives.values()].some(({ id }) => id.equals(replaces.info.id))) {
+        await new ReferenceRelease(context.opened.repository, cache!.client.index!, tx, { unknown: 'keep', missing: 'pass' }).all(replaces.references)
+      }
       await manifest.write(tx, objects)
       return { info, stats: pipeline.archive.stats, newBytes: pipeline.writer.newBytes, newChunks: pipeline.writer.newCount }
     })
   } catch (error) {
     cache?.client.rollback()
     saved.restore()
+    if (error instanceof ChunksIndexError) cache?.client.discard()
     throw error
   }
   saved.committed()
@@ -161,14 +166,9 @@ class SavedState {
 
   /** The order matters: a cache that is newer than its repository would count as an attack. */
   committed(): void {
-    const { opened: { repository, key, manifest, security }, cache, log } = this.#context
-    this.#archives = new Map(manifest.archives)
-    try {
-      security.save(repository.location, key, manifest)
-    } catch (error) {
-      if (errnoOf(error) === undefined || !log) throw error
-      log.write('warning', 'borg.archiver', `The archive is saved, but not what this client remembers of the repository: ${messageOf(error)}`)
-    }
+    const { opened, cache, log } = this.#context
+    this.#archives = new Map(opened.manifest.archives)
+    rememberCommit(opened, log)
     cache?.client.commit(cache.files)
   }
 
@@ -176,21 +176,6 @@ class SavedState {
     const { archives } = this.#context.opened.manifest
     archives.clear()
     for (const [name, info] of this.#archives) archives.set(name, info)
-  }
-}
-
-/** Takes away an archive's references, and the objects that nothing else refers to. Nothing is deleted where counts do not fit. */
-async function releaseReferences(repository: LocalRepository, tx: Transaction, index: ChunkIndex, references: ChunkIndex): Promise<void> {
-  const { table } = references
-  for (const bucket of table.buckets()) {
-    const id = chunkId(Buffer.from(table.idAt(bucket)))
-    const count = references.refcount(id)
-    if (index.refcount(id) < count) continue
-    let left = 0
-    for (let released = 0; released < count; released++) left = index.release(id)
-    if (left > 0) continue
-    index.remove(id)
-    if (repository.has(id)) await tx.delete(id)
   }
 }
 

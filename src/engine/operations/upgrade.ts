@@ -11,6 +11,7 @@ import { manifestId } from '../ids.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import { RepoObjects } from '../store/repo-objects.js'
 import { type OpenedRepository, openRepository, type OpenRepositoryOptions } from './open.js'
+import { rememberCommit } from './remember-commit.js'
 
 export interface TamListener {
   /** Archives of the manifest that becomes authenticated: whoever asks for that should look at them. */
@@ -43,7 +44,7 @@ export async function enableTam(repository: LocalRepository, options: TamOptions
       if (!options.dryRun) security.setTamRequired(true)
       listener.securityUpdated()
     }
-    if (!options.dryRun && security.known) security.save(repository.location, opened.key, manifest)
+    if (!options.dryRun && security.known) rememberCommit(opened)
     return true
   })
 }
@@ -59,7 +60,7 @@ export async function disableTam(repository: LocalRepository, options: TamOption
     // The manifest is written by a key that demands nothing, or it would say so again.
     const key = held ? keyFromSecrets(keyTypeOf(opened.key.type)!, { ...copySecrets(held.secrets), tamRequired: false }, opened.key.logicallyUnencrypted) : opened.key
     await repository.transaction(tx => manifest.write(tx, new RepoObjects(key, opened.nonces, opened.objects.codec)))
-    if (security.known) security.save(repository.location, key, manifest)
+    if (security.known) rememberCommit({ repository, key, manifest, security })
     if (held) key.wipe()
   })
 }

@@ -19,7 +19,7 @@ import { applyEntries, beginSegment, endSegment, type IndexAndHints } from './re
 import { salvageable, salvageSegment } from './salvage.js'
 import { SegmentReaders } from './segment-readers.js'
 import type { SegmentEntries } from './segment-walk.js'
-import { newestIndex, saveState } from './state.js'
+import { newestIndex, provenIndex, saveState } from './state.js'
 
 export interface RepositoryCheckOptions {
   readonly mode: 'plain' | 'repair' | 'plan'
@@ -81,8 +81,11 @@ class Check {
     const { segments } = repository
     const repair = mode === 'repair', partial = maxDurationSeconds > 0
     this.#log('info', 'Starting repository check')
-    const committed = repository.committedState
-    const transaction = this.#transaction()
+    const lost = repository.lostCommit
+    // Its segments count; where they are gone there is nothing to go back to but the transaction before.
+    const restored = lost && lost.segments.length > 0 ? lost.transaction : undefined
+    const committed = restored === undefined ? repository.committedState : { index: provenIndex(repository.path, restored) ?? new HashTable(2) }
+    const transaction = restored ?? this.#transaction()
     if (transaction < 0) {
       this.#report({ message: 'This repository contains no valid data.' })
       return false
@@ -92,19 +95,26 @@ class Check {
       segments.removeAbove(transaction)
       segments.removeTemporaries()
     } else if (mode === 'plan') this.#planRemoval(transaction)
-    const hadCommit = segments.lastCommitted() >= 0
+    const hadCommit = restored === undefined && segments.lastCommitted() >= 0
+    if (lost && restored === undefined) {
+      this.#report({
+        message: `Transaction ${lost.transaction} was saved, but all its segments are missing: the repository is as of transaction ${transaction}. Restore them from a copy, unless they were removed on purpose.`,
+        repair: `index and hints are written anew as of transaction ${transaction}`,
+      })
+    }
 
     const rebuilt: IndexAndHints = { index: new HashTable(2, partial ? 0 : (committed?.index.size ?? 0)), hints: new Hints() }
     await this.#checkSegments(transaction, rebuilt)
 
     let newTransaction = transaction
-    if (!hadCommit && mode === 'plain') this.#report({ message: 'No committed segment was found.' })
+    if (restored !== undefined) {
+      const sentence = `Transaction ${restored} was saved, but its COMMIT is damaged or missing: clients see transaction ${lost!.left}.`
+      this.#report({ message: mode === 'repair' ? `${sentence} Adding it again.` : `${sentence} Do not write to the repository before "borg check --repair" was run: it would be thrown away.`, repair: `transaction ${restored} is restored: a COMMIT is written as segment ${restored + 1}` })
+      if (repair) newTransaction = this.#addCommit(restored)
+    } else if (!hadCommit && mode === 'plain') this.#report({ message: 'No committed segment was found.' })
     else if (!hadCommit) {
       this.#report({ message: `Adding commit tag to segment ${transaction}`, repair: `a COMMIT is written as segment ${transaction + 1}` })
-      if (repair) {
-        segments.next = transaction + 1
-        newTransaction = segments.commit()
-      }
+      if (repair) newTransaction = this.#addCommit(transaction)
     }
     if (!partial) {
       this.#log('info', 'Starting repository index check')
@@ -122,6 +132,13 @@ class Check {
     else if (repair) this.#log('info', `Finished ${kind} repository check, errors found and repaired.`)
     else this.#log('error', `Finished ${kind} repository check, errors found.`)
     return this.#errors === 0 || repair
+  }
+
+  /** In a segment of its own, behind all that it commits. */
+  #addCommit(transaction: number): number {
+    const { segments } = this.#repository
+    segments.next = transaction + 1
+    return segments.commit()
   }
 
   /** The transaction to check: the committed one, or what comes nearest to one. -1: there is nothing. */

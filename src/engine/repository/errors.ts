@@ -36,6 +36,13 @@ export class ChangedMeanwhile extends BorgError {
   }
 }
 
+/** A transaction was committed, but its COMMIT is not to be found: who writes now would throw away what was called saved. */
+export class CommitLost extends BorgError {
+  constructor(location: string, transaction: number) {
+    super('Repository.CheckNeeded', `Transaction ${transaction} of ${location} was saved, but its COMMIT is damaged or missing, and to go on would throw it away. Nothing was changed. Please run "borg check --repair ${location}".`, 12)
+  }
+}
+
 /** A damaged entry of a segment. `more` stands behind the place. */
 export class SegmentError extends IntegrityError {
   constructor(detail: string, segment: number, offset: number, more = '') {

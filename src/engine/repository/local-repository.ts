@@ -14,15 +14,16 @@ import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
 import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
-  AlreadyExists, AppendOnly, AtticRepository, ChangedMeanwhile, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
+  AlreadyExists, AppendOnly, AtticRepository, ChangedMeanwhile, CommitLost, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
 } from './errors.js'
 import type { Hints } from './hints.js'
 import { Lock, type LockKind } from './lock.js'
 import type { Repository, Transaction } from './repository.js'
 import { findRepository, lockPath } from './repository-home.js'
+import type { SegmentLease } from './segment-descriptors.js'
 import { Segments } from './segments.js'
-import { indexFileBytes, loadState, type LoadOptions, newestIndex, type RepositoryState, saveState, StateFileDamaged } from './state.js'
+import { indexFileBytes, loadState, type LoadOptions, type LostCommit, lostCommit, newestIndex, type RepositoryState, saveState, StateFileDamaged } from './state.js'
 
 export interface OpenOptions {
   readonly lock: LockKind | 'none'
@@ -44,9 +45,8 @@ export interface CreateOptions {
   readonly makeParentDirs?: boolean
 }
 
-/** Where an object's entry lies, for reading it in another thread. `fd` stays the repository's property. */
+/** Where an object's entry lies. */
 export interface EntryLocation {
-  readonly fd: number
   readonly segment: number
   readonly offset: number
   /** Bytes of the whole entry. */
@@ -58,12 +58,14 @@ export class LocalRepository implements Repository {
   readonly location: string
   readonly local = true
   readonly config: RepositoryConfig
-  readonly #log: Log
+  readonly log: Log
   readonly #lock: Lock
   readonly #segments: Segments
   /** As loaded or made, or why there is none. */
   #loaded: RepositoryState | Error
   #readOnly: boolean
+  /** What is newer than #loaded, and should not be. */
+  #lost: LostCommit | undefined
   readonly #smallIndexBytes: number | undefined
   /** Transaction that refresh() last told of, or that the repository was opened with. */
   #toldTransaction: number
@@ -80,7 +82,7 @@ export class LocalRepository implements Repository {
     this.#readOnly = options.readOnly ?? false
     this.#smallIndexBytes = options.smallIndexBytes
     this.#toldTransaction = state instanceof Error ? -1 : state.transaction
-    this.#log = options.log
+    this.log = options.log
     segments.guard = () => lock.requireExclusive()
   }
 
@@ -135,8 +137,9 @@ export class LocalRepository implements Repository {
         state = error
       }
       const repository = new LocalRepository(folder, config, lock, segments, state, options)
-      // Somebody died between his COMMIT and this.
-      if (stale && !(state instanceof Error) && options.lock === 'exclusive' && !options.readOnly) repository.committed(state)
+      repository.#noteLost()
+      // Somebody died between his COMMIT and this. The files that prove a lost one stay.
+      if (stale && !repository.#lost && !(state instanceof Error) && options.lock === 'exclusive' && !options.readOnly) repository.committed(state)
       return repository
     } catch (error) {
       lock.release()
@@ -215,7 +218,15 @@ export class LocalRepository implements Repository {
     const { segment, offset } = this.#positionOf(id)
     const length = this.#segments.entryLength(segment, offset)
     if (length < putHeaderBytes || length > maxEntryBytes) throw new SegmentError(`Invalid segment entry size ${length}`, segment, offset)
-    return { fd: this.#segments.descriptor(segment), segment, offset, length }
+    return { segment, offset, length }
+  }
+
+  /**
+   * Runs `work`, which has entries read in another thread, with descriptors that stay open until it has ended. It must locate and
+   * ask for all of them before it first awaits. Waits while too many files are open.
+   */
+  leased<T>(work: (lease: SegmentLease) => Promise<T>): Promise<T> {
+    return this.#segments.leased(work)
   }
 
   #positionOf(id: ChunkId): { segment: number; offset: number } {
@@ -251,7 +262,7 @@ export class LocalRepository implements Repository {
       if (!(error instanceof StateFileDamaged)) throw error
       // Another client's new index may have taken this one's place, and the file have gone with it (network file systems).
       const replaced = newestIndex(this.path) !== transaction
-      if (!replaced) this.#log.write('warning', 'borg.repository', error.message)
+      if (!replaced) this.log.write('warning', 'borg.repository', error.message)
       this.#segments.closeReaders()
       this.#state = this.#load({ rebuild: !replaced })
       index.close()
@@ -260,7 +271,7 @@ export class LocalRepository implements Repository {
   }
 
   #load(options: LoadOptions): RepositoryState {
-    return loadState(this.path, this.location, this.#segments, this.#log, { ...options, smallBytes: this.#smallIndexBytes }).state
+    return loadState(this.path, this.location, this.#segments, this.log, { ...options, smallBytes: this.#smallIndexBytes }).state
   }
 
   /** What compaction needs to know, as of the last commit; not to be changed. */
@@ -294,11 +305,22 @@ export class LocalRepository implements Repository {
       this.#segments.closeReaders()
       const before = this.#loaded
       this.#state = this.#load({ trusting: true })
+      this.#noteLost()
       if (!(before instanceof Error)) before.index.close()
     }
     const changed = this.#state.transaction !== this.#toldTransaction
     this.#toldTransaction = this.#state.transaction
     return Promise.resolve(changed)
+  }
+
+  /** Told once: who reads goes on with what there is. */
+  #noteLost(): void {
+    const lost = lostCommit(this.path, this.#segments)
+    if (lost && lost.transaction !== this.#lost?.transaction) {
+      const remedy = lost.segments.length > 0 ? `Run "borg check --repair ${this.location}" to have it back.` : 'All its segments are gone as well: restore them from a copy, unless they were removed on purpose.'
+      this.log.write('warning', 'borg.repository', `Transaction ${lost.transaction} of ${this.location} was saved, but its COMMIT is damaged or missing: you see transaction ${lost.left}. ${remedy}`)
+    }
+    this.#lost = lost
   }
 
   // --- writing ---
@@ -329,6 +351,8 @@ export class LocalRepository implements Repository {
     this.assertLocked()
     // Who held a lock that was broken meanwhile may not know of another client's transaction: it must not be swept away.
     if (this.#segments.committedAbove(this.#state.transaction) !== undefined) throw new ChangedMeanwhile(this.location)
+    // Nor what once was committed, and is in the way of nobody but us.
+    if (this.#lost && this.#lost.segments.length > 0) throw new CommitLost(this.location, this.#lost.transaction)
     this.#completeState()
     this.#segments.removeAbove(this.#state.transaction)
     this.#tellQuota()
@@ -359,15 +383,16 @@ export class LocalRepository implements Repository {
   /** Takes over and saves the state of a transaction whose COMMIT is durable. */
   committed(state: RepositoryState): void {
     this.#state = state
+    this.#lost = undefined
     this.#toldTransaction = state.transaction
     // It must not be called failed any more.
     try {
       if (this.appendOnly) this.#logTransaction(state.transaction)
     } catch (error) {
       if (errnoOf(error) === undefined) throw error
-      this.#log.write('warning', 'borg.repository', `The transaction is saved, but could not be noted in the file transactions of ${this.location}: ${messageOf(error)}`)
+      this.log.write('warning', 'borg.repository', `The transaction is saved, but could not be noted in the file transactions of ${this.location}: ${messageOf(error)}`)
     }
-    trySaveState(this.path, this.location, state, this.#log)
+    trySaveState(this.path, this.location, state, this.log)
   }
 
   /** Append-only repositories keep a list of their transactions, by which one finds the way back. */
@@ -382,7 +407,7 @@ export class LocalRepository implements Repository {
 
   #tellQuota(): void {
     const quota = this.config.storageQuota
-    if (quota > 0) this.#log.write('info', 'borg.repository', `Storage quota: ${formatSize(this.#state.hints.quotaUse)} out of ${formatSize(quota)} used.`)
+    if (quota > 0) this.log.write('info', 'borg.repository', `Storage quota: ${formatSize(this.#state.hints.quotaUse)} out of ${formatSize(quota)} used.`)
   }
 
   /** What a commit and the compaction after it may need (repository.md §4). InsufficientFreeSpace. */
@@ -403,7 +428,7 @@ export class LocalRepository implements Repository {
       const { bavail, bsize } = statfsSync(this.path)
       available = bavail * bsize
     } catch (error) {
-      this.#log.write('warning', 'borg.repository', `Failed to check free space before committing: ${messageOf(error)}`)
+      this.log.write('warning', 'borg.repository', `Failed to check free space before committing: ${messageOf(error)}`)
       return
     }
     if (available < required) throw new InsufficientFreeSpace(this.path, `(required: ${formatSize(required)}, available: ${formatSize(available)})`)
@@ -415,14 +440,15 @@ export class LocalRepository implements Repository {
     this.#segments.closeReaders()
     try {
       // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible. The last
-      // COMMIT may be newer than the state: compaction commits before it has finished.
-      if (ours) this.#segments.removeAbove(this.#segments.lastCommitted())
+      // COMMIT may be newer than the state: compaction commits before it has finished. It is never older, unless it was damaged meanwhile.
+      if (ours) this.#segments.removeAbove(Math.max(this.#segments.lastCommitted(), this.#state.transaction))
     } catch {
       // The next transaction removes it.
     }
     const before = this.#loaded
     try {
       this.#loaded = this.#load({})
+      this.#noteLost()
     } catch (error) {
       // What made the transaction fail is the news, not this; who goes on with the repository will hear of it.
       this.#loaded = error instanceof Error ? error : new Error(messageOf(error))
@@ -479,10 +505,16 @@ export class LocalRepository implements Repository {
     return this.#loaded instanceof Error ? undefined : this.#completeState()
   }
 
+  /** A newer transaction than committedState, whose COMMIT is not to be found. */
+  get lostCommit(): LostCommit | undefined {
+    return this.#lost
+  }
+
   /** Takes over what was rebuilt or compacted. */
   adoptState(state: RepositoryState): void {
     if (!(this.#loaded instanceof Error) && this.#loaded.index !== state.index) this.#loaded.index.close()
     this.#state = state
+    this.#lost = undefined
     this.#segments.closeReaders()
   }
 

@@ -3,6 +3,7 @@
  * in-memory one of the tests have the same face, and one conformance suite serves all (test/conformance/repository.ts).
  */
 import type { ChunkId } from '../ids.js'
+import type { Log } from '../log.js'
 
 export interface Repository {
   /** 32 bytes. */
@@ -11,6 +12,8 @@ export interface Repository {
   readonly location: string
   /** True for a directory on this machine. */
   readonly local: boolean
+  /** Where warnings about it go. */
+  readonly log: Log
   has(id: ChunkId): boolean | Promise<boolean>
   /** The stored object. ObjectNotFound; IntegrityError if the entry's CRC, size or key is wrong. */
   get(id: ChunkId): Promise<Buffer>

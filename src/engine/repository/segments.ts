@@ -1,17 +1,16 @@
 /** The log of numbered segment files (repository.md §3): appending under Borg's rules, reading by position. */
-import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
+import { readdirSync, readSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { LRUCache } from 'lru-cache'
 import { errnoOf } from '../errors.js'
 import { files } from '../platform/files.js'
 import { syncDirectory } from '../platform/save-file.js'
 import { idBytes, putHeaderBytes } from '../constants.js'
 import { commitEntry, headerBytes, magic, readHeader, tagCommit, tagPut } from './entry.js'
 import { SegmentError } from './errors.js'
+import { SegmentDescriptors, type SegmentLease } from './segment-descriptors.js'
 import { type SegmentEntries, walkSegment } from './segment-walk.js'
 import { native } from '../native.js'
 
-const maxOpenSegments = 64
 /** Small entries gather up to this many bytes before they are written. */
 const bufferBytes = 1 << 20
 /** 41 bytes each. */
@@ -37,7 +36,7 @@ export class Segments {
   readonly #folder: string
   readonly #perDirectory: number
   readonly #maxSize: number
-  readonly #open = new LRUCache<number, number>({ max: maxOpenSegments, dispose: fd => closeSync(fd) })
+  readonly #descriptors = new SegmentDescriptors(segment => this.path(segment))
   #end: WriteEnd | undefined
   readonly #window = { segment: -1, start: 0, length: 0, bytes: Buffer.allocUnsafeSlow(windowBytes) }
   readonly #pending: Uint8Array[] = []
@@ -98,15 +97,18 @@ export class Segments {
 
   // --- reading ---
 
-  /** Descriptor for positional reads; stays the property of this object. What is still buffered is written first. */
-  descriptor(segment: number): number {
+  /** For one positional read, at once. What is still buffered is written first. */
+  #descriptor(segment: number): number {
     if (this.#end?.segment === segment) this.flush()
-    let fd = this.#open.get(segment)
-    if (fd === undefined) {
-      fd = openSync(this.path(segment), 'r')
-      this.#open.set(segment, fd)
-    }
-    return fd
+    return this.#descriptors.borrow(segment)
+  }
+
+  /** Descriptors for a job of another thread; see SegmentDescriptors.leased. What is still buffered is written first. */
+  leased<T>(work: (lease: SegmentLease) => Promise<T>): Promise<T> {
+    return this.#descriptors.leased(lease => {
+      this.flush()
+      return work(lease)
+    })
   }
 
   /** `length` bytes at `offset`. SegmentError if the file is missing or ends before. */
@@ -114,7 +116,7 @@ export class Segments {
     const bytes = Buffer.allocUnsafe(length)
     let done = 0
     try {
-      const fd = this.descriptor(segment)
+      const fd = this.#descriptor(segment)
       while (done < length) {
         const count = readSync(fd, bytes, done, length - done, offset + done)
         if (count === 0) break
@@ -140,7 +142,7 @@ export class Segments {
       const goesOn = window.segment === segment && at >= 0 && at < windowBytes
       window.segment = -1
       try {
-        window.length = readSync(this.descriptor(segment), window.bytes, 0, goesOn ? windowBytes : strayBytes, offset)
+        window.length = readSync(this.#descriptor(segment), window.bytes, 0, goesOn ? windowBytes : strayBytes, offset)
       } catch (error) {
         if (errnoOf(error) !== 'ENOENT') throw error
         throw new SegmentError('Segment is missing', segment, offset)
@@ -418,13 +420,13 @@ export class Segments {
   /** A file's content was replaced under its name. */
   forget(segment: number): void {
     this.#window.segment = -1
-    this.#open.delete(segment)
+    this.#descriptors.forget(segment)
   }
 
   /** Forgets descriptors: files may have been replaced by another client. */
   closeReaders(): void {
     this.#window.segment = -1
-    this.#open.clear()
+    this.#descriptors.forgetAll()
   }
 
   close(): void {

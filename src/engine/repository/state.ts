@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { IntegrityError, messageOf } from '../errors.js'
+import { errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { HashTable, headerBytes } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
@@ -49,6 +49,30 @@ export function newestIndex(folder: string): number {
   return newest
 }
 
+/**
+ * A transaction that was committed, but whose COMMIT cannot be found: its entry is damaged, its file cut short or gone. The state
+ * files of a transaction are written when its COMMIT is durable, by Borg as by us, so that an index above the last COMMIT that fits
+ * its digest is proof, and no crash leaves one.
+ */
+export interface LostCommit {
+  readonly transaction: number
+  /** The last transaction that can be found. */
+  readonly left: number
+  /** Segment files above the last COMMIT that is left; none where somebody took the transaction back by removing them all. */
+  readonly segments: readonly number[]
+}
+
+/** CheckNeeded tells of the case that no COMMIT at all is left: then this is undefined. */
+export function lostCommit(folder: string, segments: Segments): LostCommit | undefined {
+  const index = newestIndex(folder)
+  const left = segments.lastCommitted(index)
+  if (left < 0 || index <= left) return undefined
+  const proof = provenIndex(folder, index)
+  proof?.close()
+  if (!proof) return undefined
+  return { transaction: index, left, segments: segments.files().filter(segment => segment > left && segment <= index) }
+}
+
 export interface LoadOptions {
   /** A large index is looked into where it lies: see RepositoryState.complete. */
   readonly trusting?: boolean
@@ -58,7 +82,7 @@ export interface LoadOptions {
   readonly smallBytes?: number | undefined
 }
 
-/** The state at the last commit. `stale` says that the files on disk did not hold it. CheckNeeded as Borg. */
+/** The state at the last commit that is left. `stale` says that the files on disk did not hold it. CheckNeeded as Borg. */
 export function loadState(folder: string, location: string, segments: Segments, log: Log, options: LoadOptions = {}): { state: RepositoryState; stale: boolean } {
   const indexTransaction = newestIndex(folder)
   const transaction = segments.lastCommitted(indexTransaction)
@@ -67,7 +91,7 @@ export function loadState(folder: string, location: string, segments: Segments, 
     return { state: { index: new HashTable(2), hints: new Hints(), transaction: -1 }, stale: false }
   }
   let base: RepositoryState | undefined
-  // An index from a future that was lost says nothing about the present.
+  // An index of a transaction that is lost says nothing about the one before.
   if (indexTransaction >= 0 && indexTransaction <= transaction && !options.rebuild) {
     try {
       // What is replayed on changes both.
@@ -81,6 +105,18 @@ export function loadState(folder: string, location: string, segments: Segments, 
   const into = base ?? { index: new HashTable(2), hints: new Hints() }
   replay(segments, into, base ? indexTransaction : -1, transaction)
   return { state: { ...into, transaction }, stale: true }
+}
+
+/** The index of a transaction, if integrity data that is sound says that it is just as it was written. */
+export function provenIndex(folder: string, transaction: number): HashTable | undefined {
+  const name = `index.${transaction}`
+  try {
+    const expected = finalDigest(unpackIntegrity(readFileSync(join(folder, `integrity.${transaction}`))).get('index'))
+    return expected === undefined ? undefined : openTable({ path: join(folder, name), name, valueWords: 2, expected }, { trusting: false }).table
+  } catch (error) {
+    if (error instanceof IntegrityError || errnoOf(error) === 'ENOENT') return undefined
+    throw error
+  }
 }
 
 /** Either of the files without the other is of no use: hints of a newer state, or an index that counts differently. */

@@ -3,6 +3,7 @@ import { idBytes } from '../constants.js'
 import { BorgError, IntegrityError } from '../errors.js'
 import type { ChunkId } from '../ids.js'
 import type { LocalRepository } from '../repository/local-repository.js'
+import type { SegmentLease } from '../repository/segment-descriptors.js'
 import { type OpenFailure, type OpenJob, unknownSize } from './jobs.js'
 import type { Workers } from './workers.js'
 
@@ -78,13 +79,15 @@ export class ChunkReader {
     const batches: Promise<void>[] = []
     let position = 0
     const write = async (group: readonly WantedChunk[], positions: Float64Array, bytes: number): Promise<void> => {
-      const { located, error } = this.#locate(group)
-      if (located.length > 0) {
-        const { failures, fileError } = await this.#workers.open({ ...openJob(located), file: { fd, positions, sparse: options.sparse } })
-        if (failures[0]) throw errorOf(failures[0])
-        if (fileError) throw Object.assign(new Error(`${fileError.code}, ${fileError.syscall}`), fileError)
-      }
-      if (error) throw error
+      await this.#repository.leased(async lease => {
+        const { located, error } = this.#locate(group, lease)
+        if (located.length > 0) {
+          const { failures, fileError } = await this.#workers.open({ ...openJob(located), file: { fd, positions, sparse: options.sparse } })
+          if (failures[0]) throw errorOf(failures[0])
+          if (fileError) throw Object.assign(new Error(`${fileError.code}, ${fileError.syscall}`), fileError)
+        }
+        if (error) throw error
+      })
       options.passed?.(bytes)
     }
     try {
@@ -135,11 +138,12 @@ export class ChunkReader {
   }
 
   /** Whatever is missing ends the batch before it; the error comes in its turn. */
-  #locate(wanted: readonly WantedChunk[]): { located: Located[]; error: unknown } {
+  #locate(wanted: readonly WantedChunk[], lease: SegmentLease): { located: Located[]; error: unknown } {
     const located: Located[] = []
     for (const chunk of wanted) {
       try {
-        located.push({ ...this.#repository.locate(chunk.id), chunk })
+        const place = this.#repository.locate(chunk.id)
+        located.push({ ...place, fd: lease.fd(place.segment), chunk })
       } catch (error) {
         return { located, error }
       }
@@ -147,15 +151,17 @@ export class ChunkReader {
     return { located, error: undefined }
   }
 
-  async #read(wanted: readonly WantedChunk[], borrowed: boolean): Promise<Batch> {
-    const { located, error } = this.#locate(wanted)
-    if (located.length === 0) return { lengths: new Uint32Array(0), data: new Uint8Array(0), failures: new Map(), error, output: undefined }
-    const output = borrowed ? this.#takeOutput(located) : undefined
-    const result = await this.#workers.open({ ...openJob(located), ...(output && { output }) })
-    return {
-      lengths: result.lengths, data: output && result.data.length === 0 ? new Uint8Array(output) : result.data, error, output,
-      failures: new Map(result.failures.map(failure => [failure.index, errorOf(failure)])),
-    }
+  #read(wanted: readonly WantedChunk[], borrowed: boolean): Promise<Batch> {
+    return this.#repository.leased(async lease => {
+      const { located, error } = this.#locate(wanted, lease)
+      if (located.length === 0) return { lengths: new Uint32Array(0), data: new Uint8Array(0), failures: new Map(), error, output: undefined }
+      const output = borrowed ? this.#takeOutput(located) : undefined
+      const result = await this.#workers.open({ ...openJob(located), ...(output && { output }) })
+      return {
+        lengths: result.lengths, data: output && result.data.length === 0 ? new Uint8Array(output) : result.data, error, output,
+        failures: new Map(result.failures.map(failure => [failure.index, errorOf(failure)])),
+      }
+    })
   }
 
   /** Memory that was used before costs no page faults. None where sizes claim too much; where they are unknown, what should do. */

@@ -9,14 +9,20 @@ import type { Key } from '../crypto/key.js'
 import type { NonceSource } from '../crypto/nonces.js'
 import { HashTable } from '../hashindex/hash-table.js'
 import type { ChunkId } from '../ids.js'
-import type { EntryLocation, LocalRepository } from '../repository/local-repository.js'
+import { ObjectNotFound } from '../repository/errors.js'
+import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
-import { errorOf, openJob, type WantedChunk } from './chunk-reader.js'
+import { errorOf, openJob } from './chunk-reader.js'
 import type { Workers } from './workers.js'
 
 const batchBytes = 1 << 20
 const batchCount = 128
 const maxBytesInFlight = 16 << 20
+
+interface WantedChunk {
+  readonly id: ChunkId
+  readonly size: number
+}
 
 export interface RepackerOptions {
   readonly repository: LocalRepository
@@ -35,7 +41,7 @@ export class ChunkRepacker {
   /** Chunks of later segments were written by this run: they are as wanted. */
   readonly #lastOldSegment: number
   #tx: Transaction | undefined
-  #batch: (EntryLocation & { readonly chunk: WantedChunk & { readonly size: number } })[] = []
+  #batch: WantedChunk[] = []
   #batchBytes = 0
   #bytesInFlight = 0
   #all: Promise<void> = Promise.resolve()
@@ -63,10 +69,12 @@ export class ChunkRepacker {
   /** ObjectNotFound. `size`: plaintext bytes, as the chunk list tells. */
   add(id: ChunkId, size: number): void {
     if (this.#seen.has(id)) return
-    const location = this.#options.repository.locate(id)
+    const { repository } = this.#options
+    const place = repository.entryPosition(id)
+    if (!place) throw new ObjectNotFound(id, repository.location)
     this.#seen.set(id, 1)
-    if (location.segment > this.#lastOldSegment) return
-    this.#batch.push({ ...location, chunk: { id, size } })
+    if (place.segment > this.#lastOldSegment) return
+    this.#batch.push({ id, size })
     this.#batchBytes += size
     this.#bytesInFlight += size
     if (this.#batchBytes >= batchBytes || this.#batch.length >= batchCount) this.#flush()
@@ -122,26 +130,32 @@ export class ChunkRepacker {
     for (const mark of this.#marks.splice(0)) mark()
   }
 
-  async #repack(batch: readonly (EntryLocation & { readonly chunk: WantedChunk & { readonly size: number } })[]): Promise<void> {
-    const { key, codec, nonces, workers, always } = this.#options
+  async #repack(batch: readonly WantedChunk[]): Promise<void> {
+    const { repository, key, codec, nonces, workers, always } = this.#options
     const tx = this.#tx!
     let bound = 0, blocks = 0
-    for (const { chunk } of batch) {
-      const payload = codec.maxPayload(chunk.size)
+    for (const { size } of batch) {
+      const payload = codec.maxPayload(size)
       blocks += Math.ceil(payload / 16)
       bound += key.sealedLength(payload) + putHeaderBytes
     }
     const nonce = key.encrypted ? await nonces.take(blocks) : 0n
     const output = this.#takeOutput(bound)
     try {
-      const { lengths, failures } = await workers.repack({ ...openJob(batch), nonce, output, always })
+      const { lengths, failures } = await repository.leased(lease => {
+        const located = batch.map(chunk => {
+          const place = repository.locate(chunk.id)
+          return { ...place, fd: lease.fd(place.segment), chunk }
+        })
+        return workers.repack({ ...openJob(located), nonce, output, always })
+      })
       if (failures[0]) throw errorOf(failures[0])
       const ids: ChunkId[] = [], taken: number[] = []
       let total = 0
-      for (const [index, { chunk }] of batch.entries()) {
+      for (const [index, { id }] of batch.entries()) {
         const length = lengths[index]!
         if (length === 0) continue
-        ids.push(chunk.id)
+        ids.push(id)
         taken.push(length)
         total += length
       }

@@ -372,7 +372,9 @@ export class Incoming implements Subtree {
           answer(errnoByCode(error.code))
           return
         }
-        this.#dropTree(tree)
+        // It is an archive by now: what the staging folder does not take leaves it at the next mount.
+        const failed = hostErrno(() => this.#dropTree(tree))
+        if (failed) this.#client.write('warning', 'borg.fuse', `a tree that became an archive stays in incoming/ until the next mount: the staging folder cannot be written to (errno ${failed})`)
         answer(undefined)
       })
       return LATER

@@ -1,4 +1,5 @@
 /** The staged trees of the drop box: which there are, what state each is in, and making archives of them. */
+import { errnoOf, messageOf } from '../../engine/errors.js'
 import type { Log } from '../../engine/log.js'
 import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
@@ -48,6 +49,8 @@ export class Trees {
   /** What was told last of each tree. */
   readonly #told = new Map<StagedTree, string>()
   /** Trees of which the journal knows that they changed since their archive was made. */
+  /** Committed, but the journal could not say so yet. */
+  readonly #unnoted = new Set<StagedTree>()
   readonly #changeNoted = new Set<StagedTree>()
   /** Called when a committed tree is to leave the box. */
   readonly #leave: (tree: StagedTree) => void
@@ -151,8 +154,9 @@ export class Trees {
   /** To be called before a tree is changed: from now on the journal does not take it for its archive. */
   changing(tree: StagedTree | undefined): void {
     if (!tree?.made || this.#changeNoted.has(tree)) return
-    this.#changeNoted.add(tree)
+    if (this.#unnoted.has(tree)) this.#noteCommit(tree, tree.made)
     this.#journal.changed(tree.name)
+    this.#changeNoted.add(tree)
   }
 
   /** Something in it changed: it is no archive's copy any more. */
@@ -285,13 +289,25 @@ export class Trees {
     tree.made = { name: archive, id, tree: tree.name }
     tree.newBytes = numbers.newBytes
     this.#changeNoted.delete(tree)
-    // The order matters: the mark is what says the same until the journal does.
-    this.#journal.committed(tree.name, tree.made)
-    this.#staging.forgetMark()
     tree.state = { kind: 'committed', archive, atMs: performance.now() }
-    this.#listener.committed?.(tree)
+    try {
+      this.#noteCommit(tree, tree.made)
+      this.#listener.committed?.(tree)
+    } catch (error) {
+      // The archive is there, and whoever waits for it must hear so. The mark goes on saying so to the next mount.
+      if (errnoOf(error) === undefined) throw error
+      this.#log.write('warning', 'borg.fuse', `${shownPath(tree)} is saved as an archive, but the staging folder does not take a note of it: ${messageOf(error)}`)
+    }
     this.commits.push({ archive, atMs: Date.now(), ...numbers })
     if (this.commits.length > maxCommitsKept) this.commits.shift()
+  }
+
+  /** The order matters: the mark is what says the same until the journal does. Host errors are thrown; it must be done before the tree changes. */
+  #noteCommit(tree: StagedTree, made: NonNullable<StagedTree['made']>): void {
+    this.#unnoted.add(tree)
+    this.#journal.committed(tree.name, made)
+    this.#staging.forgetMark()
+    this.#unnoted.delete(tree)
   }
 
   #failed(tree: StagedTree, before: StagedTree['state'], error: WireError, holder: string | undefined): void {

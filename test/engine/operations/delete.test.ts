@@ -110,7 +110,7 @@ test('an archive that has two names is there until the last of them is deleted',
     const { manifest, repository, objects } = session.opened
     const twin = manifest.get('a0')
     await repository.transaction(async tx => {
-      manifest.archives.set('twin', { ...twin, name: 'twin' })
+      manifest.archives.set('twin', { name: 'twin', id: twin.id, time: twin.time })
       await manifest.write(tx, objects)
     })
     const index = await session.cache.sync(session.workers)

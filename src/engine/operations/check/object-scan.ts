@@ -1,9 +1,9 @@
 /** Opens many objects on all cores and goes on behind those that are damaged. */
-import { idBytes } from '../../constants.js'
 import { BorgError, errnoOf, IntegrityError, messageOf } from '../../errors.js'
 import type { ChunkId } from '../../ids.js'
 import type { EntryLocation, LocalRepository } from '../../repository/local-repository.js'
-import { unknownSize } from '../../store/jobs.js'
+import type { SegmentLease } from '../../repository/segment-descriptors.js'
+import { openJob } from '../../store/chunk-reader.js'
 import type { RepoObjects } from '../../store/repo-objects.js'
 import type { Workers } from '../../store/workers.js'
 
@@ -40,14 +40,12 @@ export interface ScanSource {
 /** Some chunks of the longest kind each, so that a worker has always two to hash side by side; less where plaintexts come back. */
 const batchBytes = 8 << 20, keptBatchBytes = 2 << 20
 const batchCount = 256
-/** The repository keeps so many segments open, and an entry is read by its descriptor: what is under way must not need more. */
-const maxSegmentsUnderWay = 48
 const maxBatches = 24
 
 /** In the order asked, a batch at a time. A host that cannot read (EIO and the like) is no damage of the repository: that is thrown. */
 export async function* scanObjects(source: ScanSource, ids: Iterable<ChunkId>, options: ScanOptions): AsyncGenerator<readonly ScannedObject[]> {
   const limit = Math.min(source.workers.count * 3, maxBatches)
-  const groups = grouped(source.repository, ids, Math.max(1, Math.floor(maxSegmentsUnderWay / limit)), options.keep === 'all' ? keptBatchBytes : batchBytes)
+  const groups = grouped(source.repository, ids, options.keep === 'all' ? keptBatchBytes : batchBytes)
   const underWay: Promise<ScannedObject[]>[] = []
   try {
     for (let ended = false; ; ) {
@@ -76,10 +74,9 @@ interface Group {
   readonly places: (EntryLocation | undefined)[]
 }
 
-function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxSegments: number, maxBytes: number): Generator<Group> {
+function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxBytes: number): Generator<Group> {
   let group: Group = { ids: [], places: [] }
   let bytes = 0
-  let segments = new Set<number>()
   for (const id of ids) {
     let place: EntryLocation | undefined
     try {
@@ -87,41 +84,44 @@ function* grouped(repository: LocalRepository, ids: Iterable<ChunkId>, maxSegmen
     } catch (error) {
       if (errnoOf(error) !== undefined && errnoOf(error) !== 'ENOENT') throw error
     }
-    if (group.ids.length > 0 && (bytes >= maxBytes || group.ids.length >= batchCount || (place && !segments.has(place.segment) && segments.size >= maxSegments))) {
+    if (group.ids.length > 0 && (bytes >= maxBytes || group.ids.length >= batchCount)) {
       yield group
       group = { ids: [], places: [] }
       bytes = 0
-      segments = new Set()
     }
     group.ids.push(id)
     group.places.push(place)
     bytes += place?.length ?? 0
-    if (place) segments.add(place.segment)
   }
   if (group.ids.length > 0) yield group
 }
 
-async function openBatch(source: ScanSource, { ids, places }: Group, { keep, checkCrc }: ScanOptions): Promise<ScannedObject[]> {
-  const placed = places.reduce((count, place) => (place ? count + 1 : count), 0)
-  const job = {
-    fds: new Int32Array(placed), offsets: new Float64Array(placed), entryLengths: new Uint32Array(placed),
-    ids: new Uint8Array(placed * idBytes), sizes: new Uint32Array(placed).fill(unknownSize), checkCrc, ...(keep === 'all' ? {} : { keep }),
-  }
-  let number = 0
+/** The entries of a group, each with its descriptor. One whose file cannot be opened has no place any more. */
+function openPlaces({ ids, places }: Group, lease: SegmentLease) {
+  const located = []
   for (const [index, place] of places.entries()) {
     if (!place) continue
-    job.fds[number] = place.fd
-    job.offsets[number] = place.offset
-    job.entryLengths[number] = place.length
-    job.ids.set(ids[index]!, number * idBytes)
-    number++
+    try {
+      located.push({ ...place, fd: lease.fd(place.segment), chunk: { id: ids[index]!, size: undefined } })
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error
+      places[index] = undefined
+    }
   }
-  const result = placed > 0 ? await source.workers.open(job) : undefined
+  return located
+}
+
+async function openBatch(source: ScanSource, group: Group, { keep, checkCrc }: ScanOptions): Promise<ScannedObject[]> {
+  const { ids, places } = group
+  const result = await source.repository.leased(async lease => {
+    const located = openPlaces(group, lease)
+    return located.length > 0 ? source.workers.open({ ...openJob(located), checkCrc, ...(keep === 'all' ? {} : { keep }) }) : undefined
+  })
   const failed = result && result.failures.length > 0 ? new Set(result.failures.map(({ index }) => index)) : undefined
   const kept = keep === 'archives' ? new Set(result?.kept) : undefined
   const scanned: ScannedObject[] = []
   let at = 0
-  number = 0
+  let number = 0
   for (const [index, id] of ids.entries()) {
     const entry = places[index] ? number++ : -1
     if (!result || entry < 0 || failed?.has(entry)) {
