@@ -13,7 +13,7 @@ import { files } from '../engine/platform/files.js'
 import { Lock } from '../engine/repository/lock.js'
 import { Workers } from '../engine/store/workers.js'
 import { escapedBytes, escapedText } from '../engine/text.js'
-import type { ArchiveInfo as ManifestEntry } from '../engine/archive/manifest.js'
+import { type ArchiveInfo as ManifestEntry, isCheckpointName } from '../engine/archive/manifest.js'
 import { stripped } from '../engine/operations/extract.js'
 import { changeArchive } from '../fs/archive-changes.js'
 import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
@@ -58,7 +58,6 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const chosen = archive ? [archive] : await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: true })
   const mountTimeNs = BigInt(Date.now()) * 1_000_000n
   const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
-  const isCheckpoint = ({ name }: ManifestEntry): boolean => /\.checkpoint(\.\d+)?$/.test(name)
   const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
   const trees = new StoredTrees({ folder: join(cacheFolder, 'borgfs-trees'), key: opened.key, workers, maxBytes: drive.treeBytes, log: driveLog })
   const source: RepositorySource = new RepositorySource(opened, workers, {
@@ -69,7 +68,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       if (drive.versions) return chosen.filter(kept => found.some(({ id }) => id.equals(kept.id)))
       // A narrowed view is what was chosen at the start, as Borg's; the whole repository shows what comes.
       if (narrowed) return found.filter(({ name }) => chosen.some(kept => kept.name === name))
-      return context.flag('consider-checkpoints') ? found : found.filter(info => !isCheckpoint(info))
+      return context.flag('consider-checkpoints') ? found : found.filter(({ name }) => !isCheckpointName(name))
     },
     selection: matcher.includesEverything && strip === 0 ? undefined : () => ({
       select: ({ path }) => (matcher.includesEverything || matcher.decide(escapedText(path)).included ? stripped(path, strip) : undefined),
