@@ -78,9 +78,10 @@ export class MountedMemory {
     const command = [process.execPath, program, JSON.stringify(settings)]
     const [first, ...rest] = asNobody ? ['unshare', '-m', 'sh', '-c', asNobodyScript, 'sh', folder, ...command] : command
     this.#child = spawn(first!, rest, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], cwd: '/' })
-    this.#exited = new Promise((resolve) => this.#child.once('exit', () => resolve()))
+    // 'close', not 'exit': what it said last may still be in the channel when its process is gone.
+    this.#exited = new Promise((resolve) => this.#child.once('close', () => resolve()))
     this.#child.on('message', (message: Message) => this.#take(message))
-    this.#child.once('exit', () => {
+    this.#child.once('close', () => {
       for (const { failed } of this.#waiting.splice(0)) failed(new Error(`the serving process ended; log: ${this.logs.join('\n')}`))
     })
   }

@@ -38,7 +38,7 @@ function slowCreate(sandbox: Sandbox, archive: string, feed: string, options: re
   let said = ''
   child.stderr!.on('data', (bytes: Buffer) => (said += bytes.toString()))
   sandbox.start('bash', ['-c', `exec > ${sandbox.path('zfifo')}; ${feed}`])
-  const ended = new Promise<number | string | null>(resolve => child.once('exit', (code, signal) => resolve(code ?? signal)))
+  const ended = new Promise<number | string | null>(resolve => child.once('close', (code, signal) => resolve(code ?? signal)))
   return { child, said: () => said, ended }
 }
 

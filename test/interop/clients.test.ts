@@ -27,7 +27,7 @@ async function waiting(sandbox: Sandbox, name: string): Promise<Waiting> {
   const child = spawn(process.execPath, [borgfsProgram, 'create', '--chunker-params', 'fixed,65536', '-C', 'none', `repo::${name}`, '-'], { cwd: sandbox.folder, env: sandbox.env(modern), stdio: ['pipe', 'ignore', 'pipe'] })
   const started: Waiting = {
     child, stderr: '', end: () => child.stdin!.end('the end'),
-    done: new Promise(resolve => child.once('exit', code => resolve(code))),
+    done: new Promise(resolve => child.once('close', code => resolve(code))),
   }
   child.stderr!.on('data', (bytes: Buffer) => (started.stderr += bytes.toString()))
   child.stdin!.on('error', () => undefined)
