@@ -3,11 +3,14 @@
  * answers the kernel; nobody here knows of handles or trees.
  */
 import { errnoOf } from '../../engine/errors.js'
+import { files } from '../../engine/platform/files.js'
 import type { Answer, Call, ReadAnswer, ReadBytes } from '../core.js'
 import { errnoByCode } from '../errno.js'
 import type { SequentialRead } from '../read-ahead.js'
 import type { SharedRange } from '../subtree.js'
 import { Errno } from '../types.js'
+import { maxBundledBytes, type BundlePlace } from './bundles.js'
+import type { Cuts } from './cuts.js'
 import type { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
 import type { StagedNode } from './nodes.js'
@@ -17,16 +20,22 @@ import type { Staging } from './staging.js'
 export class Contents {
   readonly #staging: Staging
   readonly #reader: ExtentReader
+  readonly #cuts: Cuts
 
-  constructor(staging: Staging, reader: ExtentReader) {
+  constructor(staging: Staging, reader: ExtentReader, cuts: Cuts) {
     this.#staging = staging
     this.#reader = reader
+    this.#cuts = cuts
   }
 
   /** As FsCore.read. */
   read(node: StagedNode, sequence: SequentialRead, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
-    const { id, extents, size, bare } = node
+    const { id, extents, size, bare, place } = node
     let count = 0
+    if (place) {
+      count = Math.max(0, Math.min(into.length, size - offset))
+      return hostErrno(() => this.#staging.bundles.read(place, into.subarray(0, count), offset)) ?? count
+    }
     const failed = bare ? undefined : hostErrno(() => {
       count = this.#staging.spool.read(id, into, offset, size)
     })
@@ -43,6 +52,9 @@ export class Contents {
     // What lay over the spool file comes into it.
     const replaced = node.extents?.overlaps(at, at + data.length) ? node.extents.slice(at, at + data.length, 0).bytes : 0
     if (growth + replaced > 0 && !this.#staging.mayGrow(growth + replaced)) return Errno.ENOSPC
+    this.#cuts.disturb(node, at)
+    const bundled = this.#writeBundled(node, at, data)
+    if (bundled !== 'spool') return bundled
     const failed = this.#materialize(node) ?? hostErrno(() => spool.write(node.id, data, at, node.size))
     if (failed) {
       // Some of it may have been written.
@@ -52,10 +64,67 @@ export class Contents {
     this.#staging.grew(growth)
     node.size += growth
     this.#cut(node, at, at + data.length)
+    if (growth > 0) this.#cuts.grew(node)
+    return undefined
+  }
+
+  /** Small files lie in bundles as long as they are written from front to back. `spool`: this one does not, or not any more. */
+  #writeBundled(node: StagedNode, at: number, data: Buffer): Errno | 'spool' | undefined {
+    const { bundles, journal, spool } = this.#staging
+    if (node.place) {
+      const { place, size } = node
+      let written = false
+      const failed = hostErrno(() => {
+        written = bundles.write(place, at, data, size)
+      })
+      if (failed) return failed
+      if (!written) return this.#unbundle(node) ?? 'spool'
+      const after = Math.max(size, at + data.length)
+      if (after === size) return undefined
+      this.#staging.grew(after - size)
+      node.size = after
+      journal.placed(node.id, place, after)
+      return undefined
+    }
+    if (node.size > 0 || at > 0 || data.length === 0 || data.length > maxBundledBytes || node.bare || node.extents || spool.exists(node.id)) return 'spool'
+    // What a new file begins with: the journal hears of it when it is there.
+    return hostErrno(() => {
+      const place = bundles.add(data)
+      node.place = place
+      journal.placed(node.id, place, data.length)
+      this.#staging.grew(data.length)
+      node.size = data.length
+    })
+  }
+
+  /** Gives a file that lies in a bundle a spool file. The order: until the journal says so, it lies where it lay. */
+  #unbundle(node: StagedNode): Errno | undefined {
+    const { place, size, id } = node
+    if (!place) return undefined
+    const { bundles, journal, spool } = this.#staging
+    const failed = hostErrno(() => {
+      const content = Buffer.allocUnsafe(size)
+      bundles.read(place, content, 0)
+      try {
+        spool.write(id, content, 0, 0)
+      } catch (error) {
+        spool.remove(id)
+        throw error
+      }
+      journal.placed(id, undefined, 0)
+    })
+    if (failed) return failed
+    node.place = undefined
+    this.#staging.releasePlace(place)
     return undefined
   }
 
   truncate(node: StagedNode, size: number): Errno | undefined {
+    this.#cuts.disturb(node, size)
+    if (size === 0) this.#cuts.emptied(node)
+    if (node.place && size <= node.size) return this.#shortenBundled(node, node.place, size)
+    const moved = this.#unbundle(node)
+    if (moved) return moved
     if (!node.bare || size > node.size) {
       const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.truncate(node.id, size))
       if (failed) return failed
@@ -67,8 +136,23 @@ export class Contents {
     return undefined
   }
 
+  #shortenBundled(node: StagedNode, place: BundlePlace, size: number): Errno | undefined {
+    const failed = hostErrno(() => this.#staging.journal.placed(node.id, size > 0 ? place : undefined, size))
+    if (failed) return failed
+    const before = node.size
+    this.#staging.grew(size - before)
+    node.size = size
+    if (size > 0) return undefined
+    node.place = undefined
+    this.#staging.releasePlace(place)
+    return undefined
+  }
+
   /** fallocate(2). */
   allocate(node: StagedNode, mode: number, offset: number, length: number): Errno | undefined {
+    const moved = this.#unbundle(node)
+    if (moved) return moved
+    this.#cuts.disturb(node, offset)
     // Ranges that move would move without what lies over them.
     if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
     const growth = mode & keepSize ? 0 : Math.max(0, offset + length - node.size)
@@ -84,8 +168,9 @@ export class Contents {
   }
 
   /** lseek(2) for SEEK_DATA and SEEK_HOLE. */
-  seek({ id, size, extents, bare }: StagedNode, offset: number, whence: number): number | Errno {
+  seek({ id, size, extents, bare, place }: StagedNode, offset: number, whence: number): number | Errno {
     if (offset >= size) return Errno.ENXIO
+    if (place) return whence === seekData ? offset : size
     let found = -1
     const failed = hostErrno(() => {
       const seek = (from: number, kind: number): number => (bare ? -1 : this.#staging.spool.seek(id, from, kind, size))
@@ -111,17 +196,20 @@ export class Contents {
   }
 
   /** What of a file are chunks, up to the first byte that is not. EOPNOTSUPP where it begins with one: the kernel copies then. */
-  shared({ size, extents }: StagedNode, offset: number, length: number): SharedRange | Errno {
+  shared({ size, extents, stashed }: StagedNode, offset: number, length: number): SharedRange | Errno {
     if (offset >= size) return { length: 0, extents: new Extents() }
     const end = Math.min(extents?.coveredFrom(offset) ?? offset, offset + length)
-    return end > offset ? { length: end - offset, extents: extents!.slice(offset, end, 0) } : Errno.EOPNOTSUPP
+    return end > offset ? { length: end - offset, extents: extents!.slice(offset, end, 0), stashed } : Errno.EOPNOTSUPP
   }
 
   /**
-   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file. A file that is nothing else needs no spool file.
+   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file; `stashed`: some may be in the stash only. A file that is nothing else needs no spool file.
    * Where there is one it has the size, and that comes first: extents beyond it would be cut off if this process ended in between.
    */
-  clone(node: StagedNode, offset: number, length: number, extents: Extents): Errno | undefined {
+  clone(node: StagedNode, offset: number, length: number, extents: Extents, stashed = false): Errno | undefined {
+    const failedToMove = this.#unbundle(node)
+    if (failedToMove) return failedToMove
+    this.#cuts.disturb(node, offset)
     const end = offset + length
     const bare = offset <= node.size && (node.bare || (node.size === 0 && !this.#staging.spool.exists(node.id)))
     const failed = bare ? undefined : this.#materialize(node) ?? hostErrno(() => {
@@ -134,7 +222,10 @@ export class Contents {
     const moved = offset === 0 ? extents : extents.slice(0, length, offset)
     node.extents ??= new Extents()
     node.extents.put(moved)
-    this.#staging.journal.cloned(node.id, moved)
+    if (stashed) {
+      node.stashed = true
+      this.#staging.journal.stashed(node.id, moved)
+    } else this.#staging.journal.cloned(node.id, moved)
     // Only what lies in the spool counts as staged.
     this.#staging.grew(Math.max(0, end - node.size) - (node.extents.bytes - before))
     node.size = Math.max(node.size, end)
@@ -142,14 +233,20 @@ export class Contents {
   }
 
   /** Of 512 bytes. */
-  blocks({ id, bare, extents }: StagedNode): number {
+  blocks({ id, bare, extents, place, size }: StagedNode): number {
+    if (place) return Math.ceil(size / 512)
     return (bare ? 0 : this.#staging.spool.stat(id).blocks) + (extents ? Math.ceil(extents.bytes / 512) : 0)
   }
 
-  /** What has to be synced for its bytes to be durable, beside the journal. */
-  descriptors({ id }: StagedNode): number[] {
+  /** What has to be synced for its bytes to be durable, beside the journal and the stash. `done` is to be called after that. */
+  descriptors({ id, place }: StagedNode): { fds: number[]; done?: () => void } {
+    if (place) {
+      // Of its own: a bundle may be closed before the disk is done.
+      const fd = files.open(this.#staging.bundles.path(place.bundle), 'r')
+      return { fds: [fd], done: () => files.close(fd) }
+    }
     const fd = this.#staging.spool.descriptor(id, false)
-    return fd === undefined ? [] : [fd]
+    return { fds: fd === undefined ? [] : [fd] }
   }
 
   /** Nobody has it open any more. */

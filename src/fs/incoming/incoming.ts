@@ -12,6 +12,8 @@ import { SequentialRead } from '../read-ahead.js'
 import type { Likeness, SharedRange, Subtree } from '../subtree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../types.js'
 import { Contents, hostErrno } from './contents.js'
+import { Cuts } from './cuts.js'
+import { idBytes } from '../../engine/constants.js'
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
@@ -61,6 +63,7 @@ export class Incoming implements Subtree {
   /** What makes this live/ instead of incoming/. */
   readonly #live: LiveSeries | undefined
   readonly #contents: Contents
+  readonly #cuts: Cuts
   readonly #handles = new Map<number, Handle>()
   /** By tree: files of archives that were linked into it, and what they became. */
   readonly #links = new WeakMap<StagedTree, Map<Ino, { readonly id: number; readonly ctimeNs: bigint }>>()
@@ -73,14 +76,15 @@ export class Incoming implements Subtree {
     this.range = options.place === 'live' ? inodeRange.live : inodeRange.incoming
     this.root = inoOf(this.range, rootId)
     this.#staging = new Staging(options)
-    this.#contents = new Contents(this.#staging, new ExtentReader(chunks, client))
+    this.#cuts = new Cuts(this.#staging, client, node => this.trees.isFrozen(this.#treeOf(node)))
+    this.#contents = new Contents(this.#staging, new ExtentReader(chunks, client), this.#cuts)
     this.#nodes = this.#staging.nodes
     this.#client = client
     this.#notices = notices
     this.trees = new Trees(options.place, this.#staging, client, { settleMs: options.settleMs, lingerMs: options.place === 'live' ? Infinity : options.lingerMs }, {
       state: (tree, text) => listener.state(tree, text),
       committed: tree => this.#live?.committed(tree),
-    }, tree => this.#leave(tree))
+    }, tree => this.#leave(tree), work => this.#cuts.whenIdle(work))
     if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
     if (options.place !== 'live') return
     this.#live = new LiveSeries(this.#staging, this.trees, client, {
@@ -100,11 +104,27 @@ export class Incoming implements Subtree {
   tick(nowMs: number): void {
     this.#syncNow(nowMs)
     this.#live?.tick()
+    this.#cuts.tick()
     this.trees.tick(nowMs)
+  }
+
+  /** Answers of the cutter are awaited: what it put into the stash is not known here yet. */
+  get isCutting(): boolean {
+    return this.#cuts.busy
+  }
+
+  /** Packed ids of the chunks that files here may need from the stash. */
+  stashedIds(): Uint8Array {
+    return idsOf(this.#nodes.all())
+  }
+
+  set stashBytes(bytes: number) {
+    this.#staging.stashBytes = bytes
   }
 
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
   #syncNow(nowMs: number): void {
+    this.#release(nowMs)
     if (!this.#unsynced || this.#syncing || nowMs - this.#unsynced.sinceMs < syncAfterMs) return
     this.#unsynced = undefined
     this.#syncing = true
@@ -115,6 +135,21 @@ export class Incoming implements Subtree {
       this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
     })
   }
+
+  /** What the journal and the stash made needless goes when they are durable. */
+  #release(nowMs: number): void {
+    if (!this.#staging.waitsForSync) return
+    this.#releaseAtMs ??= nowMs + syncAfterMs
+    if (nowMs < this.#releaseAtMs) return
+    this.#releaseAtMs = Infinity
+    const waiting = this.#staging.takeAfterSync()
+    this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
+      this.#releaseAtMs = undefined
+      if (error) waiting.again()
+      else waiting.done()
+    })
+  }
+  #releaseAtMs: number | undefined
   #unsynced: { readonly sinceMs: number } | undefined
   #syncing = false
   #syncTold = false
@@ -531,7 +566,8 @@ export class Incoming implements Subtree {
       node.writers++
       if (tree) tree.writers++
     }
-    return { fh, keepCache: true }
+    // Nothing is left to be done at a close: what was written is in the kernel of the host. The kernel writes out what was mapped when the mapping ends.
+    return { fh, keepCache: true, noFlush: true }
   }
 
   read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
@@ -552,7 +588,7 @@ export class Incoming implements Subtree {
     if (!handle) return Errno.EBADF
     return this.#changing(handle.tree, call, () => {
       const { node } = handle
-      const failed = this.#contents.clone(node, offset, range.length, range.extents)
+      const failed = this.#contents.clone(node, offset, range.length, range.extents, range.stashed)
       if (failed) return failed
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
@@ -594,26 +630,42 @@ export class Incoming implements Subtree {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
     this.#recordTimes(handle.node)
-    return this.#sync(this.#contents.descriptors(handle.node), call)
+    return this.#syncNodes([handle.node], call)
   }
 
   fsyncdir(_ino: Ino, _fh: number, call: Call<void>): Answer<void> {
-    return this.#sync([], call)
+    return this.#syncNodes([], call)
   }
 
   syncfs(call: Call<void>): Answer<void> {
-    const fds: number[] = []
+    const nodes = new Set<StagedNode>()
     for (const { node } of this.#handles.values()) {
       this.#recordTimes(node)
-      fds.push(...this.#contents.descriptors(node))
+      nodes.add(node)
     }
-    return this.#sync(fds, call)
+    return this.#syncNodes(nodes, call)
   }
 
   /** The disk may take its time: the engine thread waits for it. */
-  #sync(fds: readonly number[], call: Call<void>): Answer<void> {
+  #syncNodes(nodes: Iterable<StagedNode>, call: Call<void>): Answer<void> {
+    const fds: number[] = []
+    const done: (() => void)[] = []
+    const failed = hostErrno(() => {
+      for (const node of nodes) {
+        const descriptors = this.#contents.descriptors(node)
+        fds.push(...descriptors.fds)
+        if (descriptors.done) done.push(descriptors.done)
+      }
+    })
+    if (failed) {
+      for (const close of done) close()
+      return failed
+    }
     const answer = call.defer()
-    this.#client.request({ kind: 'sync', fds: [...fds, this.#staging.journal.fd] }, error => answer(error ? errnoByCode(error.code) : undefined))
+    this.#client.request({ kind: 'sync', fds: [...fds, this.#staging.journal.fd] }, error => {
+      for (const close of done) close()
+      answer(error ? errnoByCode(error.code) : undefined)
+    })
     return LATER
   }
 
@@ -626,6 +678,7 @@ export class Incoming implements Subtree {
     if (writes) {
       node.writers--
       this.#recordTimes(node)
+      if (node.writers === 0) this.#cuts.closed(node)
       if (tree) {
         tree.writers--
         tree.changedAtMs = performance.now()
@@ -790,6 +843,16 @@ export class Incoming implements Subtree {
 function saysNothingNew(node: StagedNode, { size, mode, uid, gid, atimeNs, mtimeNs }: AttrChange): boolean {
   return (size === undefined || size === node.size) && (mode === undefined || (mode & 0o7777) === (node.mode & 0o7777)) && (uid === undefined || uid === node.uid)
     && (gid === undefined || gid === node.gid) && (mtimeNs === undefined || mtimeNs === node.mtimeNs) && (atimeNs === undefined || atimeNs === node.atimeNs || mtimeNs !== undefined)
+}
+
+function idsOf(nodes: Iterable<StagedNode>): Uint8Array {
+  const stashed = [...nodes].filter(({ stashed, extents }) => stashed && extents)
+  const ids = new Uint8Array(stashed.reduce((sum, { extents }) => sum + extents!.count, 0) * idBytes)
+  let at = 0
+  for (const { extents } of stashed) {
+    for (let index = 0; index < extents!.count; index++, at += idBytes) ids.set(extents!.get(index).id, at)
+  }
+  return ids
 }
 
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')

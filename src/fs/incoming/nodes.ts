@@ -1,4 +1,6 @@
 /** Staged files and directories in memory: a plain POSIX tree, without disk or kernel. Names are byte strings. */
+import type { BundlePlace } from './bundles.js'
+import type { CutState } from './cuts.js'
 import type { Extents } from './extents.js'
 
 export const rootId = 1
@@ -32,6 +34,12 @@ export interface StagedNode {
   extents: Extents | undefined
   /** The extents hold the whole file, and there is no spool file beneath them. */
   bare: boolean
+  /** Small files: where the content lies instead of in a spool file; nothing lies over it. */
+  place: BundlePlace | undefined
+  /** Some of the extents may be chunks that the repository does not have yet: they are in the stash. */
+  stashed: boolean
+  /** Files that were cut in the background, or are just being. */
+  cut: CutState | undefined
   /** Data was written since its attributes were journalled. */
   dirty: boolean
 }
@@ -163,6 +171,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, dirty: false,
+    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, place: undefined, stashed: false, cut: undefined, dirty: false,
   }
 }

@@ -6,7 +6,10 @@ import { statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { FileCipher } from '../../engine/crypto/file-cipher.js'
 import { keyFromMaterial } from '../../engine/crypto/keys.js'
+import { SharedTableReader, type SharedTable } from '../../engine/hashindex/hash-table.js'
 import { files } from '../../engine/platform/files.js'
+import { type BundlePlace, Bundles } from './bundles.js'
+import { hostErrno } from './contents.js'
 import { type FinishedTree, markName } from './frozen.js'
 import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
@@ -26,6 +29,10 @@ export interface StagingOptions {
   readonly place: Place
   /** Absent where the repository is not encrypted. */
   readonly keys?: StagingKeys | undefined
+  /** Where chunks are that the repository or the stash has: of what was not durable when the host failed, chunks may be missing. */
+  readonly chunks?: readonly SharedTable[] | undefined
+  /** What the stash takes on disk. */
+  readonly stashBytes?: number | undefined
   /** live: id of the newest archive of a series. */
   readonly newest?: ((series: string) => string | undefined) | undefined
 }
@@ -36,6 +43,9 @@ export class Staging {
   readonly nodes: Nodes
   readonly journal: Journal
   readonly spool: Spool
+  readonly bundles: Bundles
+  /** What the stash takes on disk, as last heard. */
+  stashBytes: number
   /** What earlier processes made of trees that changed since. */
   readonly made: MadeArchives = new Map()
   /** live: series that were open, whose files are to be taken from their newest archives. */
@@ -44,6 +54,7 @@ export class Staging {
   readonly lostRecords: number
   readonly #maxBytes: number
   #bytes = 0
+  #afterSync: (() => void)[] = []
 
   constructor(options: StagingOptions) {
     this.folder = options.folder
@@ -51,17 +62,21 @@ export class Staging {
     this.#maxBytes = options.maxBytes ?? Infinity
     this.nodes = new Nodes(options.rootFacts)
     this.keys = options.keys
-    this.spool = new Spool(options.folder, this.keys && new FileCipher(this.keys.contents))
+    const cipher = this.keys && new FileCipher(this.keys.contents)
+    this.spool = new Spool(options.folder, cipher)
+    this.bundles = new Bundles(options.folder, cipher)
+    this.stashBytes = options.stashBytes ?? 0
     const path = join(options.folder, 'journal')
     const recordKey = this.keys && keyFromMaterial(this.keys.records)
     this.lostRecords = replay(path, this.nodes, this.made, recordKey)
-    this.#adoptSizes()
+    this.#adoptSizes(options.chunks ?? [])
     this.journal = Journal.open(path, recordKey && { key: recordKey, firstNonce: this.keys!.firstNonce })
     if (options.place === 'live') this.#dropOutdated(options)
     else this.#dropArchived(options)
     this.journal.rewrite(this.nodes, this.made)
     this.forgetMark()
-    this.spool.removeOrphans(id => isFile(this.nodes.get(id) ?? nobody))
+    this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
+    this.bundles.removeOrphans()
   }
 
   /**
@@ -98,9 +113,23 @@ export class Staging {
   }
 
   /** The spool knows best how much was written, and when, if the process ended before the journal heard of it. */
-  #adoptSizes(): void {
+  #adoptSizes(chunks: readonly SharedTable[]): void {
+    const tables = chunks.map(table => new SharedTableReader(table))
+    const isThere = (id: Uint8Array): boolean => tables.length === 0 || tables.some(table => table.has(id))
     for (const node of this.nodes.all()) {
       if (!isFile(node)) continue
+      if (node.stashed) this.#dropLost(node, isThere)
+      if (node.place) {
+        const { place } = node
+        if (node.extents && node.extents.coveredFrom(0) >= node.size) node.place = undefined
+        else {
+          node.extents = undefined
+          node.size = this.bundles.present(place, node.size)
+          this.bundles.claim(place)
+          this.#bytes += node.size
+          continue
+        }
+      }
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
       node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
       // Beyond the spool's size nothing was ever promised.
@@ -109,6 +138,18 @@ export class Staging {
       const { size } = node
       this.#bytes += size - (node.extents?.bytes ?? 0)
     }
+  }
+
+  /** Chunks that are nowhere: what lay beneath them is still there, or else nothing can be done but say so when the file is read. */
+  #dropLost(node: StagedNode, isThere: (id: Uint8Array) => boolean): void {
+    if (!node.place && !this.spool.exists(node.id)) return
+    const { extents } = node
+    if (!extents) return
+    for (let index = extents.count - 1; index >= 0; index--) {
+      const { at, length, id } = extents.get(index)
+      if (!isThere(id)) extents.remove(at, at + length)
+    }
+    if (extents.count === 0) node.extents = undefined
   }
 
   /** Takes a committed tree out: its names, its spool files. Returns the names that left incoming/ itself. */
@@ -129,7 +170,7 @@ export class Staging {
 
   /** Room for `more` further bytes. */
   mayGrow(more: number): boolean {
-    return this.#bytes + more <= this.#maxBytes
+    return this.#bytes + this.stashBytes + more <= this.#maxBytes
   }
 
   grew(bytes: number): void {
@@ -145,20 +186,52 @@ export class Staging {
   #removeContents(node: StagedNode): void {
     if (!isFile(node)) return
     this.#bytes -= node.size - (node.extents?.bytes ?? 0)
-    if (!node.bare) this.spool.remove(node.id)
+    if (node.place) this.bundles.release(node.place)
+    else if (!node.bare) this.spool.remove(node.id)
+    node.place = undefined
+  }
+
+  /** Runs `work`, which removes what the journal and the stash have made needless, when both are durable as they are now. */
+  afterSync(work: () => void): void {
+    this.#afterSync.push(work)
+  }
+
+  releasePlace(place: BundlePlace): void {
+    this.afterSync(() => this.bundles.release(place))
+  }
+
+  get waitsForSync(): boolean {
+    return this.#afterSync.length > 0
+  }
+
+  /** What waits for everything to be durable, for whoever makes it so: `done` if that went well, `again` if not. */
+  takeAfterSync(): { done(): void; again(): void } {
+    const works = this.#afterSync
+    this.#afterSync = []
+    return {
+      done: () => {
+        // What cannot be removed now goes at the next start.
+        for (const work of works) hostErrno(work)
+      },
+      again: () => this.#afterSync.unshift(...works),
+    }
   }
 
   statfs(): { blocks: number; bfree: number; bavail: number; files: number; ffree: number; bsize: number } {
     const { blocks, bfree, bavail, files, ffree, bsize } = statfsSync(this.folder)
-    const left = Math.max(0, Math.floor((this.#maxBytes - this.#bytes) / bsize))
+    const left = Math.max(0, Math.floor((this.#maxBytes - this.#bytes - this.stashBytes) / bsize))
     return { blocks, bfree: Math.min(bfree, left), bavail: Math.min(bavail, left), files, ffree, bsize }
   }
 
   close(): void {
     this.spool.closeAll()
+    this.bundles.closeAll()
     this.journal.close()
   }
 }
 
 const maxEmptyJournalBytes = 1 << 20
-const nobody = { mode: 0 } as StagedNode
+
+function hasSpool(node: StagedNode | undefined): boolean {
+  return node !== undefined && isFile(node) && !node.place
+}
