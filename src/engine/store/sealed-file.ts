@@ -74,22 +74,30 @@ export class RangeSource implements ByteSource {
     const left = this.#end - this.#position
     const wanted = Math.min(into.length, left)
     if (wanted <= 0) return 0
-    if (!this.#seal) {
-      if (await readAll(this.#fd, into.subarray(0, wanted), this.#position) < wanted) throw tooShort()
-      this.#position += wanted
-      return wanted
-    }
-    // Up to the end of a block, so that the next call begins with one.
-    const odd = (this.#position + wanted) % fileBlockBytes
-    const length = wanted < left && odd < wanted ? wanted - odd : wanted
-    const { start, end } = blocksAround(this.#position, length)
-    const blocks = Buffer.allocUnsafe(end - start)
-    const got = await readAll(this.#fd, blocks, start)
-    if (start + got < this.#position + length) throw tooShort()
-    this.#seal.cipher.open(this.#seal.file, start, blocks, blocks)
-    into.set(blocks.subarray(this.#position - start, this.#position - start + length))
+    const odd = this.#seal ? this.#position % fileBlockBytes : 0
+    const length = odd > 0 ? await this.#readOddBlock(into.subarray(0, Math.min(wanted, fileBlockBytes - odd))) : await this.#readBlocks(into, wanted)
     this.#position += length
     return length
+  }
+
+  /** From the middle of a block to its end, or less. */
+  async #readOddBlock(into: Uint8Array): Promise<number> {
+    const block = Buffer.alloc(fileBlockBytes)
+    const inBlock = this.#position % fileBlockBytes
+    if (await readAll(this.#fd, block, this.#position - inBlock) < inBlock + into.length) throw tooShort()
+    this.#seal!.cipher.open(this.#seal!.file, this.#position - inBlock, block, block)
+    into.set(block.subarray(inBlock, inBlock + into.length))
+    return into.length
+  }
+
+  /** From the beginning of a block on, decrypted where it is wanted: whole blocks, but for the last one. */
+  async #readBlocks(into: Uint8Array, wanted: number): Promise<number> {
+    const whole = this.#seal ? wanted - (wanted % fileBlockBytes) : wanted
+    if (whole === 0) return this.#readOddBlock(into.subarray(0, wanted))
+    const blocks = into.subarray(0, whole)
+    if (await readAll(this.#fd, blocks, this.#position) < whole) throw tooShort()
+    this.#seal?.cipher.open(this.#seal.file, this.#position, blocks, blocks)
+    return whole
   }
 }
 

@@ -39,7 +39,7 @@ interface StashFile {
 }
 
 export class Stash {
-  readonly #folder: string
+  readonly folder: string
   readonly #index = new HashTable(3)
   readonly #files = new Map<number, StashFile>()
   #current: { readonly number: number; readonly file: StashFile } | undefined
@@ -52,7 +52,7 @@ export class Stash {
 
   /** What an earlier process left is found again, and is durable from here on. Host errors. */
   constructor(folder: string) {
-    this.#folder = folder
+    this.folder = folder
     files.ensureDirectory(folder, 0o700)
     for (const number of readdirSync(folder).map(Number).filter(Number.isInteger).sort((a, b) => a - b)) this.#load(number)
     this.#firstOwn = this.#next
@@ -75,7 +75,7 @@ export class Stash {
   }
 
   #path(number: number): string {
-    return join(this.#folder, String(number))
+    return join(this.folder, String(number))
   }
 
   /** On disk. */
@@ -181,7 +181,7 @@ export class Stash {
       }
       named = true
     }
-    if (named) files.syncDirectory(this.#folder)
+    if (named) files.syncDirectory(this.folder)
   }
 
   /**

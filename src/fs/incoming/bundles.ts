@@ -143,12 +143,12 @@ export class Bundles {
     const known = this.#bundles.get(bundle)
     if (!known) return
     known.files--
-    if (known.files === 0 && this.#current?.bundle !== known) this.#remove(bundle, known)
+    if (known.files === 0) this.#remove(bundle, known)
   }
 
   /** Removes the bundles of nobody. */
   removeOrphans(): void {
-    for (const [number, bundle] of [...this.#bundles]) if (bundle.files === 0 && this.#current?.bundle !== bundle) this.#remove(number, bundle)
+    for (const [number, bundle] of [...this.#bundles]) if (bundle.files === 0) this.#remove(number, bundle)
   }
 
   /** For fdatasync by another thread. */
@@ -178,6 +178,7 @@ export class Bundles {
   }
 
   #remove(number: number, bundle: Bundle): void {
+    if (this.#current?.bundle === bundle) this.#current = undefined
     this.#close(bundle)
     this.#bundles.delete(number)
     files.removeIfThere(this.path(number))

@@ -10,6 +10,7 @@
  * Nothing is cut while this process changes the repository: what a transaction that may still fail has put there would pass for known.
  */
 import { closeSync, openSync } from 'node:fs'
+import { statfs } from 'node:fs/promises'
 import type { Chunker, CutChunk } from '../../engine/chunker/chunker.js'
 import type { Codec } from '../../engine/codec/codec.js'
 import { FileCipher } from '../../engine/crypto/file-cipher.js'
@@ -27,6 +28,8 @@ import { Extents } from './extents.js'
 
 /** Counter values asked for at a time: 256 MiB of sealed bytes. */
 const nonceBlocks = 1 << 24
+/** Left to others on the disk of the staging folder. */
+const spareBytes = 32 << 20
 /** Of one range, whose chunks are under way. */
 const settledAtOnce = 64
 
@@ -64,6 +67,7 @@ export class Cutter {
       return await lease.reading(async () => {
         // Without a lock somebody may just be deleting what seems to be there.
         if (!lease.locked) throw notNow()
+        await this.#ensureRoom(request)
         const { opened, workers, codec, stash } = this.#options
         const { repository, key } = opened()
         const writer = new ChunkWriter({
@@ -112,6 +116,13 @@ export class Cutter {
       return Promise.resolve()
     })
     return this.stash.bytes
+  }
+
+  /** For a while a file lies there twice: that must not be what fills the disk. */
+  async #ensureRoom({ files, range }: CutRequest): Promise<void> {
+    const bytes = range ? range.to - range.from : files!.reduce((sum, { size }) => sum + size, 0)
+    const { bavail, bsize } = await statfs(this.stash.folder)
+    if (bavail * bsize < bytes + spareBytes) throw Object.assign(new Error('the disk of the staging folder is nearly full'), { code: 'ENOSPC', errno: -28 })
   }
 
   async #take(blocks: number, lease: RepositoryLease): Promise<bigint> {

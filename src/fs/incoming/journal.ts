@@ -422,6 +422,8 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
       if (!node || node.children || !extents.isSound) return false
       ;(node.extents ??= new Extents()).put(extents)
       if (record[0] === kindStashed) node.stashed = true
+      // It was cut: what is in the bundle is older from here on.
+      if (node.place) node.cut = { upTo: 0, inFlight: undefined, left: true }
       return true
     }
     case kindPlaced: {
@@ -429,6 +431,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
       if (!node || node.children) return false
       node.place = record.length > 2 ? { bundle: number(2), start: number(3) } : undefined
       if (node.place) node.size = number(4)
+      node.cut = undefined
       return true
     }
     case kindCut: {

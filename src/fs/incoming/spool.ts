@@ -109,13 +109,16 @@ export class Spool {
     const told = end >= after ? sealedFileLength(after) - end : 0
     const blocks = scratchBytes(end - start + told)
     const plain = blocks.subarray(0, end - start)
-    plain.fill(0, 0, offset - start)
-    plain.fill(0, offset - start + data.length)
-    // What was behind the end is not, whatever stands there.
-    if (tail) plain.set(tail.subarray(0, Math.min(fileBlockBytes, size - last)), last - start)
-    if (head) plain.set(head.subarray(0, Math.min(offset - start, size - start)))
-    plain.set(data, offset - start)
-    cipher.seal(id, start, plain, plain)
+    if (plain.length === data.length) cipher.seal(id, start, data, plain)
+    else {
+      plain.fill(0, 0, offset - start)
+      plain.fill(0, offset - start + data.length)
+      // What was behind the end is not, whatever stands there.
+      if (tail) plain.set(tail.subarray(0, Math.min(fileBlockBytes, size - last)), last - start)
+      if (head) plain.set(head.subarray(0, Math.min(offset - start, size - start)))
+      plain.set(data, offset - start)
+      cipher.seal(id, start, plain, plain)
+    }
     blocks.fill(0, end - start)
     files.writeAll(fd, blocks, start)
     if (after > size && sealedFileLength(size) > sealedFileLength(after)) files.truncateOpen(fd, sealedFileLength(after))

@@ -118,17 +118,17 @@ export class Staging {
     const isThere = (id: Uint8Array): boolean => tables.length === 0 || tables.some(table => table.has(id))
     for (const node of this.nodes.all()) {
       if (!isFile(node)) continue
-      if (node.stashed) this.#dropLost(node, isThere)
+      const lost = node.stashed && this.#dropLost(node, isThere)
+      // What was cut lies in its bundle still, but that is only the truth where chunks of it are lost.
+      if (node.place && node.cut && !lost) node.place = undefined
       if (node.place) {
-        const { place } = node
-        if (node.extents && node.extents.coveredFrom(0) >= node.size) node.place = undefined
-        else {
-          node.extents = undefined
-          node.size = this.bundles.present(place, node.size)
-          this.bundles.claim(place)
-          this.#bytes += node.size
-          continue
-        }
+        node.extents = undefined
+        node.stashed = false
+        node.cut = undefined
+        node.size = this.bundles.present(node.place, node.size)
+        this.bundles.claim(node.place)
+        this.#bytes += node.size
+        continue
       }
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
       node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
@@ -140,16 +140,21 @@ export class Staging {
     }
   }
 
-  /** Chunks that are nowhere: what lay beneath them is still there, or else nothing can be done but say so when the file is read. */
-  #dropLost(node: StagedNode, isThere: (id: Uint8Array) => boolean): void {
-    if (!node.place && !this.spool.exists(node.id)) return
+  /**
+   * Chunks that are nowhere, because the host failed before they were durable: what lay beneath them is still there, or else nothing can be
+   * done but say so when the file is read. Whether there are any.
+   */
+  #dropLost(node: StagedNode, isThere: (id: Uint8Array) => boolean): boolean {
     const { extents } = node
-    if (!extents) return
-    for (let index = extents.count - 1; index >= 0; index--) {
+    if (!extents || (!node.place && !this.spool.exists(node.id))) return false
+    const before = extents.count
+    for (let index = before - 1; index >= 0; index--) {
       const { at, length, id } = extents.get(index)
       if (!isThere(id)) extents.remove(at, at + length)
     }
+    const lost = extents.count < before
     if (extents.count === 0) node.extents = undefined
+    return lost
   }
 
   /** Takes a committed tree out: its names, its spool files. Returns the names that left incoming/ itself. */
