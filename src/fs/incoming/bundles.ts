@@ -27,6 +27,8 @@ interface Bundle {
   fd: number | undefined
   /** Files that lie in it. */
   files: number
+  /** Its name is durable. */
+  named: boolean
 }
 
 interface CurrentBundle {
@@ -48,7 +50,7 @@ export class Bundles {
     this.#cipher = cipher
     files.ensureDirectory(this.#folder, 0o700)
     for (const name of readdirSync(this.#folder)) {
-      this.#bundles.set(Number(name), { fd: undefined, files: 0 })
+      this.#bundles.set(Number(name), { fd: undefined, files: 0, named: true })
       this.#next = Math.max(this.#next, Number(name) + 1)
     }
   }
@@ -151,9 +153,14 @@ export class Bundles {
     for (const [number, bundle] of [...this.#bundles]) if (bundle.files === 0) this.#remove(number, bundle)
   }
 
-  /** For fdatasync by another thread. */
-  descriptor(place: BundlePlace): number {
-    return this.#descriptor(place.bundle)
+  /** The folder, if it has to be synced for the bundle's name to be durable. `named` is to be called when it was. */
+  folderOf({ bundle }: BundlePlace): string | undefined {
+    return this.#bundles.get(bundle)?.named === false ? this.#folder : undefined
+  }
+
+  named({ bundle }: BundlePlace): void {
+    const known = this.#bundles.get(bundle)
+    if (known) known.named = true
   }
 
   #descriptor(number: number): number {
@@ -164,7 +171,7 @@ export class Bundles {
 
   #begin(): CurrentBundle {
     const number = this.#next++
-    const bundle: Bundle = { fd: files.open(this.path(number), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600), files: 0 }
+    const bundle: Bundle = { fd: files.open(this.path(number), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600), files: 0, named: false }
     this.#bundles.set(number, bundle)
     // Where a write failed before, something may lie behind what is known.
     return { number, bundle, end: blocksAround(0, fstatSync(bundle.fd!).size).end }

@@ -238,15 +238,32 @@ export class Contents {
     return (bare ? 0 : this.#staging.spool.stat(id).blocks) + (extents ? Math.ceil(extents.bytes / 512) : 0)
   }
 
-  /** What has to be synced for its bytes to be durable, beside the journal and the stash. `done` is to be called after that. */
-  descriptors({ id, place }: StagedNode): { fds: number[]; done?: () => void } {
-    if (place) {
-      // Of its own: a bundle may be closed before the disk is done.
-      const fd = files.open(this.#staging.bundles.path(place.bundle), 'r')
-      return { fds: [fd], done: () => files.close(fd) }
+  /**
+   * What has to be synced for its bytes to be durable, beside the journal and the stash. `done` is to be called after that, and says whether it
+   * went well. Host errors.
+   */
+  descriptors({ id, place }: StagedNode): { fds: number[]; done: (well: boolean) => void } {
+    const { spool, bundles } = this.#staging
+    const fds: number[] = [], own: number[] = []
+    // Descriptors of its own: a bundle may be closed before the disk is done.
+    const open = (path: string): void => {
+      own.push(files.open(path, 'r'))
+      fds.push(own.at(-1)!)
     }
-    const fd = this.#staging.spool.descriptor(id, false)
-    return { fds: fd === undefined ? [] : [fd] }
+    const spooled = place ? undefined : spool.descriptor(id, false)
+    if (place) open(bundles.path(place.bundle))
+    else if (spooled !== undefined) fds.push(spooled)
+    const folder = place ? bundles.folderOf(place) : spool.folderOf(id)
+    if (folder !== undefined) open(folder)
+    return {
+      fds,
+      done: well => {
+        for (const fd of own) files.close(fd)
+        if (!well) return
+        if (place) bundles.named(place)
+        else spool.named(id)
+      },
+    }
   }
 
   /** Nobody has it open any more. */

@@ -649,21 +649,21 @@ export class Incoming implements Subtree {
   /** The disk may take its time: the engine thread waits for it. */
   #syncNodes(nodes: Iterable<StagedNode>, call: Call<void>): Answer<void> {
     const fds: number[] = []
-    const done: (() => void)[] = []
+    const done: ((well: boolean) => void)[] = []
     const failed = hostErrno(() => {
       for (const node of nodes) {
         const descriptors = this.#contents.descriptors(node)
         fds.push(...descriptors.fds)
-        if (descriptors.done) done.push(descriptors.done)
+        done.push(descriptors.done)
       }
     })
     if (failed) {
-      for (const close of done) close()
+      for (const end of done) end(false)
       return failed
     }
     const answer = call.defer()
     this.#client.request({ kind: 'sync', fds: [...fds, this.#staging.journal.fd] }, error => {
-      for (const close of done) close()
+      for (const end of done) end(error === undefined)
       answer(error ? errnoByCode(error.code) : undefined)
     })
     return LATER

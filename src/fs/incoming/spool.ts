@@ -28,6 +28,8 @@ export class Spool {
   readonly #open = new Map<number, number>()
   /** Ids of the files that are there. */
   readonly #there = new Set<number>()
+  /** Those whose names may not be durable yet. */
+  readonly #unnamed = new Set<number>()
 
   constructor(stagingFolder: string, cipher?: FileCipher) {
     this.#folder = join(stagingFolder, 'spool')
@@ -59,6 +61,7 @@ export class Spool {
       throw error
     }
     this.#open.set(id, fd)
+    if (!this.#there.has(id)) this.#unnamed.add(id)
     this.#there.add(id)
     return fd
   }
@@ -180,6 +183,15 @@ export class Spool {
     return kind === seekHole ? Math.min(found, size) : found >= size ? -1 : found
   }
 
+  /** The folder, if it has to be synced for the name of a file to be durable. `named` is to be called when it was. */
+  folderOf(id: number): string | undefined {
+    return this.#unnamed.has(id) ? this.#folder : undefined
+  }
+
+  named(id: number): void {
+    this.#unnamed.delete(id)
+  }
+
   /** Size and blocks of 512 bytes on disk; zero if nothing was written. */
   stat(id: number): { size: number; blocks: number } {
     if (!this.#there.has(id)) return { size: 0, blocks: 0 }
@@ -206,6 +218,7 @@ export class Spool {
 
   remove(id: number): void {
     this.close(id)
+    this.#unnamed.delete(id)
     if (this.#there.delete(id)) files.removeIfThere(this.path(id))
     this.#plain.delete(id)
   }
