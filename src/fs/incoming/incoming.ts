@@ -488,9 +488,11 @@ export class Incoming implements Subtree {
       }
       node.ctimeNs = nowNs()
       // An access ACL that says no more than the mode is not kept, as other file systems do.
-      if (key === accessAclName && kept.length <= 28) this.#setXattr(node, key, undefined)
-      else this.#setXattr(node, key, kept)
-      this.#staging.journal.attributes(node)
+      const value = key === accessAclName && kept.length <= 28 ? undefined : kept
+      this.#staging.journal.together(() => {
+        if (value || exists) this.#setXattr(node, key, value)
+        this.#staging.journal.attributes(node)
+      })
       return undefined
     })
   }
