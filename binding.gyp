@@ -9,6 +9,8 @@
         "native/openssl.c",
         "native/sha256.c",
         "native/hmac.c",
+        "native/pbkdf2.c",
+        "native/pbkdf2_binding.cc",
         "native/blake2b.c",
         "native/envelope.c",
         "native/envelope_binding.cc",

@@ -137,6 +137,7 @@ NAPI_MODULE_INIT() {
   keepChunkMemory();
   registerChunker(env, exports);
   registerEnvelope(env, exports);
+  registerPbkdf2(env, exports);
   registerXts(env, exports);
   registerFiles(env, exports);
   registerDirectory(env, exports);

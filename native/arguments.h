@@ -54,6 +54,7 @@ void defineFunction(napi_env env, napi_value exports, const char *name, napi_cal
 
 void registerChunker(napi_env env, napi_value exports);
 void registerEnvelope(napi_env env, napi_value exports);
+void registerPbkdf2(napi_env env, napi_value exports);
 void registerXts(napi_env env, napi_value exports);
 void registerFiles(napi_env env, napi_value exports);
 void registerDirectory(napi_env env, napi_value exports);

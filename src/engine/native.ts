@@ -92,6 +92,13 @@ export interface Native {
    */
   envelopeRunLanes(envelope: NativeEnvelope, first: number, firstData: Uint8Array, second: number, secondData: Uint8Array, into: Uint8Array): number
 
+  // --- pbkdf2.c ---
+  /**
+   * PBKDF2-HMAC-SHA-256 on libuv's pool, 32 bytes; the inputs are copied at once. Password and salt of at most 64 bytes. Missing where
+   * the processor lacks the instructions that make it faster than Node's.
+   */
+  pbkdf2?(password: Uint8Array, salt: Uint8Array, iterations: number): Promise<Buffer>
+
   // --- blake2b.c ---
   /** BLAKE2b-256 of head and data, without key parameter, 32 bytes to `into`. */
   blake2b256(head: Uint8Array, data: Uint8Array, into: Uint8Array): void
