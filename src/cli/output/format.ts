@@ -62,6 +62,23 @@ export class RowFormat {
     }
     return text
   }
+
+  /** What fills rows in: for thousands of them, as what is to be done for each key is then found only once. */
+  rows<R>(valueOf: (key: string) => (row: R) => FormatValue): (row: R) => string {
+    const parts = this.#parts.map(part => {
+      if (typeof part === 'string') return part
+      const value = valueOf(part.key), { spec } = part
+      return (row: R): string => {
+        const found = value(row)
+        return spec === '' && typeof found === 'string' ? found : formatted(found, spec)
+      }
+    })
+    return row => {
+      let text = ''
+      for (const part of parts) text += typeof part === 'string' ? part : part(row)
+      return text
+    }
+  }
 }
 
 function formatted(value: FormatValue, spec: string): string {
