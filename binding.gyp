@@ -28,6 +28,8 @@
         "native/crc32_binding.cc",
         "native/items.c",
         "native/items_binding.cc",
+        "native/deletion.c",
+        "native/deletion_binding.cc",
         "native/release.c",
         "native/release_binding.cc",
         "native/tree.c",

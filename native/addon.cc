@@ -146,6 +146,7 @@ NAPI_MODULE_INIT() {
   registerIndex(env, exports);
   registerCrc32(env, exports);
   registerItems(env, exports);
+  registerDeletion(env, exports);
   registerRelease(env, exports);
   registerTree(env, exports);
   registerLz4(env, exports);

@@ -63,6 +63,7 @@ void registerChunkRows(napi_env env, napi_value exports);
 void registerIndex(napi_env env, napi_value exports);
 void registerCrc32(napi_env env, napi_value exports);
 void registerItems(napi_env env, napi_value exports);
+void registerDeletion(napi_env env, napi_value exports);
 void registerRelease(napi_env env, napi_value exports);
 void registerTree(napi_env env, napi_value exports);
 void registerLz4(napi_env env, napi_value exports);

@@ -124,6 +124,29 @@ export interface Native {
    */
   releaseReferences(buckets: Uint8Array, stream: Uint8Array, references: Uint32Array, parts: boolean): Float64Array
 
+  // --- deletion.c: `ids` lie one behind the other ---
+  /**
+   * Marks the bucket of each id deleted, in buckets of a key and `valueWords` words, after these went to `words`. An id that has none gets
+   * 0xffffffff as its first word. Returns how many had one.
+   */
+  takeOutBuckets(buckets: Uint8Array, valueWords: number, ids: Uint8Array, words: Uint32Array): number
+  /**
+   * Enters ids into buckets of one word: words[0], words[stride] … One that is there stays as it is, its number goes to `known`. There are more
+   * empty buckets than ids.
+   */
+  enterBuckets(buckets: Uint8Array, ids: Uint8Array, words: Uint32Array, stride: number, known: Uint32Array): [emptied: number, known: number]
+  /**
+   * Entries of buckets of one word, of those whose word is below `limit`, as they stand in hints: id, array of the word. `packed` has 41 bytes
+   * for each. Bytes written and entries in them.
+   */
+  packShadow(buckets: Uint8Array, limit: number, packed: Uint8Array): [bytes: number, entries: number]
+  /** The inverse, from `position` on, for as many entries as are just so and `ids` has room for. */
+  unpackShadow(packed: Uint8Array, position: number, ids: Uint8Array, words: Uint32Array): [bytes: number, entries: number]
+  /** DELETE entries, one behind the other. */
+  frameDeletes(ids: Uint8Array, entries: Uint8Array): void
+  /** Lengths of the entries of a file at offsets[first], offsets[first + stride] …; returns how many could be read before it ended. */
+  entryLengths(fd: number, offsets: Uint32Array, first: number, stride: number, count: number, lengths: Uint32Array): number
+
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
   readDirectory(path: Uint8Array, want: number): DirectoryListing
   readDirectoryAsync(path: Uint8Array, want: number): Promise<DirectoryListing>

@@ -2,17 +2,17 @@
 import { readdirSync, readFileSync, statfsSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
-import { putHeaderBytes, maxEntryBytes, maxObjectBytes } from '../constants.js'
+import { idBytes, putHeaderBytes, maxEntryBytes, maxObjectBytes } from '../constants.js'
 import { BorgError, errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { formatNonce, parseNonce } from '../crypto/nonces.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import type { Log } from '../log.js'
-import type { HashTable, MemoryTable, SharedTable } from '../hashindex/hash-table.js'
+import { absent, type HashTable, type MemoryTable, type SharedTable } from '../hashindex/hash-table.js'
 import { files, removeTree } from '../platform/files.js'
 import { saveFile, syncDirectory } from '../platform/save-file.js'
 import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
-import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
+import { deleteBytes, frameDelete, frameDeletes, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
   AlreadyExists, AppendOnly, AtticRepository, ChangedMeanwhile, CommitLost, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
@@ -608,6 +608,40 @@ class LocalTransaction implements Transaction {
     return Promise.resolve()
   }
 
+  deleteMany(ids: Uint8Array): Promise<readonly number[]> {
+    return new Promise(resolve => resolve(this.#deleteMany(ids)))
+  }
+
+  /** What delete does for each, without a step of its own for each. */
+  #deleteMany(ids: Uint8Array): readonly number[] {
+    const { index, hints } = this.#state
+    this.changed = true
+    const taken = index.takeOut(ids)
+    const missing: number[] = []
+    for (let at = 0; at < taken.length; at += 2) if (taken[at] === absent) missing.push(at / 2)
+    const there = missing.length === 0 ? ids : without(ids, missing, idBytes)
+    const places = missing.length === 0 ? taken : without(taken, missing, 2)
+    const lengths = this.#segments.entryLengths(places)
+    for (let first = 0, end = 0; first < lengths.length; first = end) {
+      const segment = places[2 * first]!
+      let bytes = 0
+      for (; end < lengths.length && places[2 * end] === segment; end++) bytes += lengths[end]!
+      hints.addLive(segment, first - end)
+      hints.addFreeable(segment, bytes)
+    }
+    hints.shadow.addMany(there, places, 2)
+    const entries = frameDeletes(there)
+    for (let at = 0; at < entries.length; ) {
+      const { segment } = this.#segments.position()
+      const end = Math.min(entries.length, at + this.#segments.roomFor(deleteBytes) * deleteBytes)
+      this.#segments.append(entries.subarray(at, end), { copy: false })
+      hints.addFreeable(segment, end - at)
+      if (!hints.segments.has(segment)) hints.segments.set(segment, 0)
+      at = end
+    }
+    return missing
+  }
+
   /** Returns the segment of the PUT that is over. What it takes counts against the quota until compaction frees it. */
   #delete(id: ChunkId, newSegment: boolean): number {
     const { index, hints } = this.#state
@@ -629,6 +663,17 @@ class LocalTransaction implements Transaction {
     this.#commit()
     return Promise.resolve()
   }
+}
+
+/** Rows of `width` elements, but those of these numbers, which ascend. */
+function without<A extends Uint8Array | Uint32Array>(rows: A, numbers: readonly number[], width: number): A {
+  const left = rows.slice() as A
+  let to = 0
+  for (let row = 0, next = 0; row * width < rows.length; row++) {
+    if (row === numbers[next]) next++
+    else left.set(rows.subarray(row * width, (row + 1) * width), width * to++)
+  }
+  return left.subarray(0, to * width) as A
 }
 
 function positionIn(index: HashTable, id: ChunkId): { segment: number; offset: number } | undefined {

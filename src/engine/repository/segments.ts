@@ -158,6 +158,26 @@ export class Segments {
     return window.bytes.readUInt32LE(at + 4)
   }
 
+  /** The same of many: places[2 * n] is the segment and places[2 * n + 1] the offset of entry n. */
+  entryLengths(places: Uint32Array): Uint32Array {
+    this.flush()
+    const count = places.length / 2
+    const lengths = new Uint32Array(count)
+    for (let first = 0, end = 1; first < count; first = end++) {
+      const segment = places[2 * first]!
+      while (end < count && places[2 * end] === segment) end++
+      let read: number
+      try {
+        read = native().entryLengths(this.#descriptor(segment), places, 2 * first + 1, 2, end - first, lengths.subarray(first, end))
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+        throw new SegmentError('Segment is missing', segment, places[2 * first + 1]!)
+      }
+      if (read < end - first) throw new SegmentError('Segment entry header short read', segment, places[2 * (first + read) + 1]!)
+    }
+    return lengths
+  }
+
   /** Whether a PUT of this id stands there; false as well if the file is missing or ends before. */
   holds(segment: number, offset: number, id: Uint8Array): boolean {
     try {
@@ -231,6 +251,11 @@ export class Segments {
     if (this.#end && (this.#end.offset > this.#maxSize || (options.newSegment && this.#end.offset > magic.length))) this.closeEnd()
     this.#end ??= this.#begin()
     return { segment: this.#end.segment, offset: this.#end.offset }
+  }
+
+  /** How many entries of so many bytes may be appended after position() before it must be asked again. */
+  roomFor(entryBytes: number): number {
+    return Math.floor((this.#maxSize - this.#end!.offset) / entryBytes) + 1
   }
 
   /** Whether position() would begin a new file because the one in hand is full. */
