@@ -41,6 +41,8 @@ export class Segments {
   readonly #window = { segment: -1, start: 0, length: 0, bytes: Buffer.allocUnsafeSlow(windowBytes) }
   readonly #pending: Uint8Array[] = []
   #pendingBytes = 0
+  /** Short files that are complete, but not durable yet. */
+  readonly #left: WriteEnd[] = []
   readonly #durableFolders = new Set<string>()
   /** Folders with removals that a power failure may undo. */
   readonly #removedFrom = new Set<string>()
@@ -248,9 +250,15 @@ export class Segments {
 
   /** Where the next entry will stand. Begins a new file where the rules want one. */
   position(options: { newSegment?: boolean } = {}): { segment: number; offset: number } {
-    if (this.#end && (this.#end.offset > this.#maxSize || (options.newSegment && this.#end.offset > magic.length))) this.closeEnd()
+    if (this.#end && this.#end.offset > this.#maxSize) this.#closeEnd()
+    else if (this.#end && options.newSegment && this.#end.offset > magic.length) this.#leaveEnd()
     this.#end ??= this.#begin()
     return { segment: this.#end.segment, offset: this.#end.offset }
+  }
+
+  /** Number of the file in hand, undefined without one. */
+  get endSegment(): number | undefined {
+    return this.#end?.segment
   }
 
   /** How many entries of so many bytes may be appended after position() before it must be asked again. */
@@ -306,25 +314,36 @@ export class Segments {
     return { segment, fd, path, offset: magic.length, startedWriteback: 0 }
   }
 
-  /** Makes the file in hand durable, with its name. */
-  closeEnd(): void {
-    if (!this.#end) return
-    const end = this.#end
+  /** The file in hand is complete. One that is short waits, so that the disk is asked once for all that the COMMIT needs. */
+  #leaveEnd(): void {
+    if (this.#end!.offset > bufferBytes) return this.#closeEnd()
+    this.flush()
+    this.#left.push(this.#end!)
+    this.#end = undefined
+  }
+
+  /** Makes the file in hand and those left before it durable, with their names. */
+  #closeEnd(): void {
+    const ends = [...this.#left.splice(0), ...(this.#end ? [this.#end] : [])]
     try {
       this.flush()
-      files.datasync(end.fd)
-      // A backup is rarely read soon: its pages need not push others out (Borg does the same).
-      if (end.offset > bufferBytes) native().dropCache(end.fd, 0, end.offset)
+      // All are on their way to the disk before the first is waited for.
+      if (ends.length > 1) for (const { fd, offset } of ends) native().startWriteback(fd, 0, offset)
+      for (const { fd, offset } of ends) {
+        files.datasync(fd)
+        // A backup is rarely read soon: its pages need not push others out (Borg does the same).
+        if (offset > bufferBytes) native().dropCache(fd, 0, offset)
+      }
     } finally {
       this.#end = undefined
-      files.close(end.fd)
+      for (const { fd } of ends) files.close(fd)
     }
-    syncDirectory(dirname(end.path))
+    for (const folder of new Set(ends.map(({ path }) => dirname(path)))) syncDirectory(folder)
   }
 
   /** The final COMMIT, in a segment of its own, after everything else is durable. Returns its number, the transaction id. */
   commit(): number {
-    this.closeEnd()
+    this.#closeEnd()
     // The guard is asked here, as late as can be: between this and the COMMIT nothing takes long.
     const { segment } = this.position()
     this.#appendCommit(segment)
@@ -336,6 +355,7 @@ export class Segments {
    * the file's number, the transaction id.
    */
   commitHere(): number {
+    if (this.#left.length > 0) throw new Error('a file without COMMIT is left that this one would be about')
     const { segment, fd } = this.#end!
     this.flush()
     files.datasync(fd)
@@ -351,7 +371,7 @@ export class Segments {
   #appendCommit(segment: number): void {
     try {
       this.append(commitEntry, { copy: false })
-      this.closeEnd()
+      this.#closeEnd()
     } catch (error) {
       try {
         this.#unmake(segment)
@@ -366,10 +386,9 @@ export class Segments {
   abandonEnd(): void {
     this.#pending.length = 0
     this.#pendingBytes = 0
-    if (!this.#end) return
-    const fd = this.#end.fd
+    const ends = [...this.#left.splice(0), ...(this.#end ? [this.#end] : [])]
     this.#end = undefined
-    files.close(fd)
+    for (const { fd } of ends) files.close(fd)
   }
 
   /** Deletes a file; where even that takes space that is not there, as on copy-on-write file systems, it is emptied first. */
