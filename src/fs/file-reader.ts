@@ -91,6 +91,9 @@ export class FileReader {
     this.#cache.letGo()
     this.#pieces(range, (chunk, from, to) => this.#cache.view(chunk, from, to, pieces), -1, undefined)
     this.#pages.fill(file, pieces, size)
+    // The kernel has it now.
+    const start = tree.chunkStart(row)
+    for (let index = 0; index <= range.last; index++) this.#cache.passed(tree.chunkId(start + index))
     this.#readAhead(file, 0, size, range.last)
     this.#cache.flush()
   }
