@@ -42,7 +42,7 @@ thread_local int unblockedFd = -1;
  * Requests come in bursts: the next one is mostly a few microseconds behind the answer, while a processor that went to sleep takes
  * far longer to wake. So after a request the device is asked again for a moment before this thread waits.
  */
-const long spinNanoseconds = 50000;
+const long spinNanoseconds = 100000;
 thread_local bool afterRequest = false;
 
 long nanosecondsNow() {

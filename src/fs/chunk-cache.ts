@@ -56,6 +56,7 @@ export class ChunkCache {
   /** Of each page: chunks, loaded or on their way, that lie in it. */
   readonly #users: Uint16Array
   #batch: Load[] = []
+  #longLoading = 0
   readonly #longs: Load[] = []
   /** What `view` gave out, and what of it the cache dropped since. */
   readonly #held = new Set<CachedChunk>()
@@ -92,9 +93,9 @@ export class ChunkCache {
     return this.#cached.calculatedSize
   }
 
-  /** Loads under way. */
-  get loadingCount(): number {
-    return this.#loading.size
+  /** Loads under way, of chunks up to a page and of longer ones. */
+  get loadingCounts(): { readonly short: number; readonly long: number } {
+    return { short: this.#loading.size - this.#longLoading, long: this.#longLoading }
   }
 
   /** The chunk if it is here. Valid until the next call of `request`, `flush` or the return to the loop. */
@@ -121,6 +122,7 @@ export class ChunkCache {
       load = { key, id, size, waiters: waiter ? [waiter] : [], pages: undefined, start: 0 }
       this.#loading.set(key, load)
       if (size > pageBytes) {
+        this.#longLoading++
         if (waiter) this.#send([load])
         else if (this.#longs.push(load) === longTogether) this.#send(this.#longs.splice(0))
       } else {
@@ -207,6 +209,7 @@ export class ChunkCache {
     let at = 0
     loads.forEach((load, index) => {
       this.#loading.delete(load.key)
+      if (load.size > pageBytes) this.#longLoading--
       const failure = failures.get(index)
       if (error || failure || !reply) {
         if (load.pages) this.#release(load.pages)

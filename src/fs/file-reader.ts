@@ -14,8 +14,8 @@ import { errnoByCode } from './errno.js'
 import { type FileSequence, maxWindow, reorderBytes, SequentialRead } from './read-ahead.js'
 import type { Errno } from './types.js'
 
-/** Prefetches stop while so many loads are under way: they must not stand before what somebody waits for. */
-const maxLoadsForPrefetch = 8
+/** Prefetches stop while so many loads of that length are under way: they must not stand before what somebody waits for. */
+const maxLongPrefetches = 8, maxShortPrefetches = 512
 /** Below this a copy into the reply costs less than a reply of two pieces. */
 const minViewBytes = 16 * 1024
 /** Longer files are not given as they are opened: who opens may want a part of them. The kernel reads ahead as much when the first byte is asked for. */
@@ -205,7 +205,8 @@ export class FileReader {
     const window = file.sequence.note(offset, length, last)
     const want = (chunk: number) => {
       const id = tree.chunkId(chunk)
-      if (this.#cache.loadingCount < maxLoadsForPrefetch + (tree.chunkSize(chunk) > pageBytes ? 0 : 512) && !this.#cache.knows(id)) {
+      const { short, long } = this.#cache.loadingCounts
+      if ((tree.chunkSize(chunk) > pageBytes ? long < maxLongPrefetches : short < maxShortPrefetches) && !this.#cache.knows(id)) {
         this.#cache.request(id, tree.chunkSize(chunk))
       }
     }
