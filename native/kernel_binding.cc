@@ -43,12 +43,23 @@ thread_local int unblockedFd = -1;
  * far longer to wake. So after a request the device is asked again for a moment before this thread waits.
  */
 const long spinNanoseconds = 100000;
+/* Not after a READ of more than this: what it waits for is decoded, and whoever decodes needs the processor. */
+const uint32_t maxReadBeforeSpin = 128 * 1024;
 thread_local bool afterRequest = false;
 
 long nanosecondsNow() {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1000000000L + now.tv_nsec;
+}
+
+bool isLongRead(const uint8_t *request, ssize_t length) {
+  /* struct fuse_in_header, and the beginning of struct fuse_read_in. */
+  struct { uint32_t length, opcode; uint64_t unique, node; uint32_t uid, gid, pid, padding; uint64_t handle, offset; uint32_t size; } read;
+  const uint32_t opcodeRead = 15;
+  if (length < static_cast<ssize_t>(sizeof read)) return false;
+  memcpy(&read, request, sizeof read);
+  return read.opcode == opcodeRead && read.size > maxReadBeforeSpin;
 }
 
 napi_value receiveRequest(napi_env env, napi_callback_info info) {
@@ -71,7 +82,7 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
   for (;;) {
     ssize_t length = read(fuseFd, into.data, into.length);
     if (length > 0) {
-      afterRequest = true;
+      afterRequest = !isLongRead(into.data, length);
       return makeNumber(env, static_cast<double>(length));
     }
     if (length < 0 && errno == ENODEV) return makeNumber(env, -1);
