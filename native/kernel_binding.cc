@@ -46,6 +46,7 @@ const long spinNanoseconds = 100000;
 /* Not after a READ of more than this: what it waits for is decoded, and whoever decodes needs the processor. */
 const uint32_t maxReadBeforeSpin = 128 * 1024;
 thread_local bool afterRequest = false;
+thread_local long spinUntil = 0;
 
 long nanosecondsNow() {
   struct timespec now;
@@ -77,12 +78,13 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     sinceWakeCheck = 0;
     if (drain(wakeFd)) return makeNumber(env, 0);
   }
-  long spinUntil = afterRequest ? nanosecondsNow() + spinNanoseconds : 0;
+  if (afterRequest) spinUntil = nanosecondsNow() + spinNanoseconds;
   afterRequest = false;
   for (;;) {
     ssize_t length = read(fuseFd, into.data, into.length);
     if (length > 0) {
       afterRequest = !isLongRead(into.data, length);
+      spinUntil = 0;
       return makeNumber(env, static_cast<double>(length));
     }
     if (length < 0 && errno == ENODEV) return makeNumber(env, -1);
@@ -91,8 +93,9 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     if (spinUntil != 0) {
       /* Who was just answered is often woken on this processor, and would wait for the end of the spin while another idles. */
       sched_yield();
-      if (nanosecondsNow() < spinUntil) continue;
-      spinUntil = 0;
+      if (drain(wakeFd)) return makeNumber(env, 0);
+      if (nanosecondsNow() >= spinUntil) spinUntil = 0;
+      continue;
     }
     struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
     int ready = poll(fds, 2, timeoutMs);

@@ -53,7 +53,7 @@ export class ChunkLoads {
     // The workers hold each plaintext against the size that the file says, which is what the cache allotted by.
     const result = await this.#workers.open({
       ...openJob(located), ...(pages.length > 0 && { pages: { memory: slab, numbers: pages, starts: Uint32Array.from(positions, position => request.starts[position]!), pageBytes } }),
-    }, { urgent })
+    }, { urgent, alone: urgent })
     for (const { index, message } of result.failures) failures.push(failureOf(positions[index]!, message))
     return { data: result.data, failures }
   }
