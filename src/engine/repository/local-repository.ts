@@ -560,8 +560,7 @@ class LocalTransaction implements Transaction {
     if (object.length > maxObjectBytes) throw new BorgError('Error', `An object of ${object.length} bytes is too large for a repository (${maxObjectBytes} at most).`)
     const newSegment = isManifest(id)
     if (this.#state.index.has(id)) {
-      // Borg gives the manifest's DELETE a file of its own as well. Beside other DELETEs it goes at the same time, and is one file less to sync.
-      const segment = this.#delete(id, newSegment && this.#liveAtEnd() !== 0)
+      const segment = this.#delete(id, newSegment)
       // Borg leaves the older PUT out of its shadow index, and so brings objects back that were replaced and then deleted, when it
       // compacts only the later segments. The manifest alone is replaced often; it is never deleted.
       if (!newSegment) this.#state.hints.shadow.add(id, segment)
@@ -569,12 +568,6 @@ class LocalTransaction implements Transaction {
     this.#append(id, framePut(id, object), newSegment, false)
     this.#segments.flush()
     return Promise.resolve()
-  }
-
-  /** Objects in the file in hand that live; undefined without one. */
-  #liveAtEnd(): number | undefined {
-    const { endSegment } = this.#segments
-    return endSegment === undefined ? undefined : this.#state.hints.segments.get(endSegment)
   }
 
   putEntries(bytes: Uint8Array, ids: readonly ChunkId[], lengths: ArrayLike<number>): Promise<void> {

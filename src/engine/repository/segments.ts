@@ -256,11 +256,6 @@ export class Segments {
     return { segment: this.#end.segment, offset: this.#end.offset }
   }
 
-  /** Number of the file in hand, undefined without one. */
-  get endSegment(): number | undefined {
-    return this.#end?.segment
-  }
-
   /** How many entries of so many bytes may be appended after position() before it must be asked again. */
   roomFor(entryBytes: number): number {
     return Math.floor((this.#maxSize - this.#end!.offset) / entryBytes) + 1
