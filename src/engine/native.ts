@@ -195,6 +195,8 @@ export interface Native {
   groupId(name: Uint8Array): number | undefined
   /** Sets the process umask and returns the old one; works in any thread (Node's own does not in workers). */
   umask(mask: number): number
+  /** _exit(2). */
+  exitNow(code: number): void
   /** Canonical name that the resolver gives for this host (getaddrinfo AI_CANONNAME), or the host name. */
   canonicalHostName(): string
 
