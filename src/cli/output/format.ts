@@ -1,6 +1,6 @@
 /** Format strings of `list` in Python's syntax (output.md §1): parsed once, filled per row. */
 import { CommandError } from '../../engine/errors.js'
-import { padded } from '../../engine/placeholders.js'
+import { padded, padder } from '../../engine/placeholders.js'
 import { civilTime, strftime } from '../../engine/strftime.js'
 
 /** A value of a row: text, a number, or a moment in microseconds whose spec is a strftime text. */
@@ -68,9 +68,10 @@ export class RowFormat {
     const parts = this.#parts.map(part => {
       if (typeof part === 'string') return part
       const value = valueOf(part.key), { spec } = part
+      const pad = spec === '' ? undefined : padder(spec)
       return (row: R): string => {
         const found = value(row)
-        return spec === '' && typeof found === 'string' ? found : formatted(found, spec)
+        return typeof found !== 'string' ? formatted(found, spec) : pad ? pad(found) : found
       }
     })
     return row => {

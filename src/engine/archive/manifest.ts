@@ -124,7 +124,7 @@ export class Manifest {
 
   /** By time, equal times by name. */
   sorted(): ArchiveInfo[] {
-    return [...this.archives.values()].sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : a.name < b.name ? -1 : 1))
+    return [...this.archives.values()].sort(byTime)
   }
 
   /** Stores it in a transaction; the commit is the caller's. Its timestamp is later than any before. */
@@ -143,6 +143,11 @@ export class Manifest {
     this.timestamp = timestamp
     this.id = key.idHash(packed)
   }
+}
+
+/** The usual order: by time, equal times by name. */
+export function byTime(a: ArchiveInfo, b: ArchiveInfo): number {
+  return a.time < b.time ? -1 : a.time > b.time ? 1 : a.name < b.name ? -1 : 1
 }
 
 /** As it lies in the manifest: there may be hundreds of thousands, of which most commands look at the name and the time only. */
