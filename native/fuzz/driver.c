@@ -8,6 +8,7 @@
 #include "../blake2b.h"
 #include "../chunker.h"
 #include "../crc32.h"
+#include "../deletion.h"
 #include "../envelope.h"
 #include "../tree.h"
 
@@ -278,6 +279,39 @@ static void tree_round(void) {
   tree_free(tree);
 }
 
+/* Ids entered into a table, packed, unpacked, taken out again; and the packed bytes cut off and changed. */
+static void deletion_round(void) {
+  size_t ids_count = below(60), buckets_count = ids_count + 1 + below(40), bucket_bytes = DELETION_ID_BYTES + 4;
+  struct bucket_table table = {malloc(buckets_count * bucket_bytes), buckets_count, 1};
+  if (!table.buckets) fail("out of memory");
+  memset(table.buckets, 0xff, buckets_count * bucket_bytes);
+  uint8_t *ids = random_bytes(ids_count * DELETION_ID_BYTES, 0);
+  uint32_t *words = (uint32_t *)random_bytes(ids_count * 4, 0), *known = malloc(ids_count * 4 + 1);
+  for (size_t i = 0; i < ids_count; i++) words[i] >>= 1 + below(31);
+  size_t emptied, entries, bytes;
+  if (deletion_enter(table, ids, ids_count, words, 1, known, &emptied) != 0 || emptied != ids_count) fail("an id was there already");
+
+  uint8_t *room = malloc(ids_count * DELETION_PACKED_BYTES + 1);
+  size_t length = deletion_pack(table, 0xfffffffe, room, &entries);
+  if (entries != ids_count) fail("not all were packed");
+  uint8_t *packed = random_bytes(length, 0), *again = malloc(ids_count * DELETION_ID_BYTES + 1);
+  uint32_t *word_again = malloc(ids_count * 4 + 1);
+  memcpy(packed, room, length);
+  if (deletion_unpack(packed, length, ids_count, again, word_again, &bytes) != ids_count || bytes != length) fail("not all were unpacked");
+  /* Exactly as long as what is left of it. */
+  size_t cut = below(length + 1);
+  uint8_t *part = random_bytes(cut, 0);
+  memcpy(part, packed, cut);
+  for (int change = below(4); change > 0 && cut > 0; change--) part[below(cut)] = (uint8_t)next();
+  if (deletion_unpack(part, cut, ids_count, again, word_again, &bytes) > ids_count || bytes > cut) fail("more than there was");
+
+  uint8_t *framed = malloc(ids_count * DELETION_ENTRY_BYTES + 1);
+  deletion_frame(ids, ids_count, framed);
+  if (deletion_take_out(table, ids, ids_count, word_again) != ids_count || memcmp(words, word_again, ids_count * 4) != 0) fail("other words came out");
+  if (deletion_take_out(table, ids, ids_count, word_again) != 0) fail("taken out twice");
+  free(framed), free(part), free(word_again), free(again), free(packed), free(room), free(known), free(words), free(ids), free(table.buckets);
+}
+
 int main(int argc, char **argv) {
   if (argc < 5) fail("SEED ROUNDS FOLDER SAMPLES");
   load_samples(argv[4]);
@@ -287,6 +321,7 @@ int main(int argc, char **argv) {
     chunker_round();
     envelope_round();
     crc_round();
+    deletion_round();
     for (int trees = 0; trees < 8; trees++) tree_round();
     if (round % 8 == 0) attributes_round(argv[3]);
   }

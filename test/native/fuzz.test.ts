@@ -8,7 +8,7 @@ import { projectRoot, Sandbox } from '../helpers/sandbox.js'
 const itemSamples = fixtureJson<{ items: { msgpack_hex: string }[] }>('vectors', 'archive-items.json').items.map(({ msgpack_hex }) => Buffer.from(msgpack_hex, 'hex')).filter(({ length }) => length < 4096)
 
 /** The C files that know neither Node nor policy. */
-const sources = ['fuzz/driver.c', 'chunker.c', 'openssl.c', 'sha256.c', 'hmac.c', 'blake2b.c', 'envelope.c', 'attributes.c', 'items.c', 'tree.c', 'crc32.c'].map(name => join(projectRoot, 'native', name))
+const sources = ['fuzz/driver.c', 'chunker.c', 'openssl.c', 'sha256.c', 'hmac.c', 'blake2b.c', 'envelope.c', 'attributes.c', 'items.c', 'tree.c', 'crc32.c', 'deletion.c'].map(name => join(projectRoot, 'native', name))
 const flags = ['-g', '-O1', '-Wall', '-Wextra', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-fsanitize=address,undefined', '-fno-sanitize-recover=all']
 
 test('the plain C reads and writes no byte outside of its buffers', t => {
