@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava'
 import { type Audit, audit } from './audit.js'
 import { digestOf, DiskModel, layOut, type Loss, randomOf, type Tree, treeOf } from './disk-model.js'
 import type { LoggedCall } from './fault-preload.js'
-import { borgfsProgram, haveBorg, type Ran, type RunOptions, type Sandbox } from './sandbox.js'
+import { borgfsProgram, eventually, haveBorg, type Ran, type RunOptions, type Sandbox } from './sandbox.js'
 
 const preload = pathToFileURL(join(dirname(fileURLToPath(import.meta.url)), 'fault-preload.js')).href
 
@@ -15,7 +15,7 @@ export const everything = process.env.BORGFS_CRASH === 'full'
 
 export interface Fault {
   readonly at: number
-  readonly action: 'kill' | 'short' | 'ENOSPC' | 'EIO' | 'EDQUOT'
+  readonly action: 'kill' | 'short' | 'pause' | 'ENOSPC' | 'EIO' | 'EDQUOT'
   readonly sticky?: boolean
   readonly thread?: 'main' | 'worker'
 }
@@ -52,7 +52,7 @@ export class World {
   /** Environment of a program that is watched. */
   watched(fault?: Fault): { env: Record<string, string>; log: string } {
     const log = this.sandbox.path('calls')
-    rmSync(log, { force: true })
+    for (const mark of ['', '.paused', '.go']) rmSync(`${log}${mark}`, { force: true })
     writeFileSync(log, '')
     return {
       log,
@@ -68,6 +68,31 @@ export class World {
     const { env, log } = this.watched(fault)
     const ran = this.sandbox.run(process.execPath, [borgfsProgram, ...args], { ok: 'any', ...options, env: { ...env, ...options.env } })
     return { ...ran, calls: readCalls(log) }
+  }
+
+  /**
+   * Starts borgfs, which stands still before a call of its (or ends without having come so far). `goOn` lets it run to its end.
+   * One at a time.
+   */
+  async paused(args: readonly string[], at: number, options: RunOptions = {}): Promise<{ readonly reached: boolean; goOn(): Promise<Ran> }> {
+    const { env, log } = this.watched({ at, action: 'pause' })
+    const child = this.sandbox.start(process.execPath, [borgfsProgram, ...args], { ...options, env: { ...env, ...options.env } })
+    let stdout = '', stderr = ''
+    child.stdout!.on('data', (bytes: Buffer) => (stdout += bytes.toString()))
+    child.stderr!.on('data', (bytes: Buffer) => (stderr += bytes.toString()))
+    let over = false
+    const ended = new Promise<Ran>(resolve => child.once('close', (code, signal) => {
+      over = true
+      resolve({ rc: code ?? 128, stdout, stderr: signal ? `${stderr}${signal}` : stderr })
+    }))
+    await eventually('the program has stopped', () => existsSync(`${log}.paused`) || over, 120_000)
+    return {
+      reached: existsSync(`${log}.paused`),
+      goOn() {
+        writeFileSync(`${log}.go`, '')
+        return ended
+      },
+    }
   }
 
   snapshot(): Tree {

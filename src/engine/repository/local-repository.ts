@@ -339,6 +339,18 @@ export class LocalRepository implements Repository {
     this.#lock.requireExclusive()
   }
 
+  /**
+   * Right after a COMMIT, before its state is saved and anything is removed because of it: if the lock was broken between the last
+   * look at it and the COMMIT, another client may have removed what it commits (then it is taken back: LockLost), or may have built on it:
+   * then it stands, but nothing further may be done. True if the lock is held.
+   */
+  confirmCommit(transaction: number): boolean {
+    const held = this.#lock.stillHeld()
+    if (!held && !this.#segments.standsOrWithdrawn(transaction)) this.assertLocked()
+    this.#segments.confirm()
+    return held
+  }
+
   /** Runs `work` as a transaction of its own kind, which commits by itself: what it did not commit is rolled back when it throws. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
     const run = this.#queue.then(() => this.#exclusively(work))
@@ -374,9 +386,12 @@ export class LocalRepository implements Repository {
     this.assertLocked()
     const { index, hints } = this.#state
     const transaction = this.#segments.commit()
+    const held = this.confirmCommit(transaction)
     hints.segments.set(transaction, 0)
     hints.addFreeable(transaction, headerBytes)
-    this.committed({ index, hints, transaction })
+    // The state files are by now those of whoever has the lock.
+    if (held) this.committed({ index, hints, transaction })
+    else this.#state = { index, hints, transaction }
     tx.changed = false
   }
 
@@ -484,6 +499,8 @@ export class LocalRepository implements Repository {
     this.assertLocked()
     if ((await this.freeNonce()) !== expected) throw new BorgError('Error', `The nonce reservation of ${this.location} changed while it was locked. Run the command again.`)
     saveFile(join(this.path, 'nonce'), Buffer.from(formatNonce(next)))
+    // Another client that broke the lock meanwhile may have reserved the same.
+    this.assertLocked()
   }
 
   // --- for check and compaction, in this room ---
