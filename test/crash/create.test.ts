@@ -41,3 +41,35 @@ for (const mode of ['none', 'repokey']) {
     }
   })
 }
+
+/** Time flies: every other look at the clock finds the interval over, within the large file as well as between files. */
+const checkpoints: Operation = {
+  name: 'create with checkpoints', repeatable: false, steps: true,
+  args: ['create', '-c', '1', '--chunker-params', 'fixed,4096', '-C', 'none', 'world/repo::new', 'source'],
+  options: { env: { FAULTS_CLOCK: '600' } },
+  setUp(world) {
+    world.sandbox.sh(String.raw`
+      mkdir source; for i in 1 2 3; do seq $((i * 100)) > source/a$i; done; seq 4000 > source/large; seq 300 > source/z
+      find source -exec touch -h -d '2015-05-05 05:05:05' {} +`)
+    world.borgfs(['init', '-e', 'repokey', 'world/repo'])
+    world.borgfs(['create', 'world/repo::old', 'source/a1'])
+  },
+}
+
+test('after any crash of a create with checkpoints there is the state before, a sound checkpoint, or the archive', async t => {
+  const sandbox = new Sandbox('crash-checkpoints')
+  try {
+    t.log(JSON.stringify(await crash(t, sandbox, checkpoints, { states: 60, repeats: 4, checks: 2, kills: 3 })))
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('whichever call of a create with checkpoints fails, nothing is lost and create can be repeated', async t => {
+  const sandbox = new Sandbox('fail-checkpoints')
+  try {
+    t.log(`${await fail(t, sandbox, checkpoints, { points: 6 })} calls failed`)
+  } finally {
+    sandbox.close()
+  }
+})

@@ -3,7 +3,8 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { ExecutionContext } from 'ava'
-import { type Audit, audit } from './audit.js'
+import { ArchiveReader } from '../../src/engine/archive/archive-reader.js'
+import { type Audit, audit, openForAudit } from './audit.js'
 import { digestOf, DiskModel, layOut, type Loss, randomOf, type Tree, treeOf } from './disk-model.js'
 import type { LoggedCall } from './fault-preload.js'
 import { borgfsProgram, eventually, haveBorg, type Ran, type RunOptions, type Sandbox } from './sandbox.js'
@@ -112,6 +113,35 @@ export class World {
     return audit(this.repository, this.sandbox.env(this.env), this.sandbox.path('replayed'))
   }
 
+  /** What is wrong with checkpoints of an archive of `source`: whole files are as they are there, parts in a row are the beginning of one. */
+  async checkpointProblems(names: readonly string[]): Promise<string[]> {
+    const problems: string[] = []
+    const { repository, manifest, objects, key } = await openForAudit(this.repository, this.sandbox.env(this.env))
+    for (const name of names) {
+      const parts = new Map<string, Buffer[]>()
+      const reader = await ArchiveReader.open(manifest.archives.get(name)!, repository, objects)
+      for await (const item of reader.items({ parts: true })) {
+        if (!item.chunks) continue
+        const path = item.path.toString()
+        const bytes: Buffer[] = []
+        for (let index = 0; index < item.chunks.length; index++) bytes.push(await objects.parse(item.chunks.id(index), await repository.get(item.chunks.id(index))))
+        if (item.part === undefined) {
+          if (!Buffer.concat(bytes).equals(readFileSync(this.sandbox.path(path)))) problems.push(`${name}: ${path} is not what it was made of`)
+        } else {
+          const whole = path.replace(/\.borg_part_\d+$/, '')
+          parts.set(whole, [...(parts.get(whole) ?? []), ...bytes])
+        }
+      }
+      for (const [path, bytes] of parts) {
+        const begun = Buffer.concat(bytes)
+        if (begun.length === 0 || !readFileSync(this.sandbox.path(path)).subarray(0, begun.length).equals(begun)) problems.push(`${name}: the parts of ${path} are not its beginning`)
+      }
+    }
+    await repository.close()
+    key.wipe()
+    return problems
+  }
+
   /** Real Borg's opinion; the output if it is not clean. */
   borgCheck(): string | undefined {
     const ran = this.borg(['check', '--verify-data', '-v', 'world/repo'], { ok: 'any' })
@@ -169,6 +199,11 @@ export interface Operation {
   readonly again?: readonly string[]
   /** May run again after its work was done, with success. */
   readonly repeatable: boolean
+  /**
+   * It commits several times. What it leaves after one of the first COMMITs is found by walking through its calls. Checkpoints of an
+   * archive may also be there beside all that, and may stay.
+   */
+  readonly steps?: boolean
   /** It repairs: what was there before is no repository that could be judged, and may stay so until the operation ran to its end. */
   readonly repairs?: boolean
 }
@@ -178,6 +213,8 @@ export interface Prepared {
   readonly calls: readonly LoggedCall[]
   readonly auditBefore: Audit
   readonly auditAfter: Audit
+  /** After each COMMIT on the way, if there are any. */
+  readonly between: readonly Audit[]
   readonly model: DiskModel
 }
 
@@ -193,17 +230,34 @@ export async function prepare(t: ExecutionContext, world: World, operation: Oper
   const told = new DiskModel(world.root)
   const ran = world.faulty(operation.args, undefined, operation.options)
   t.is(ran.rc, 0, ran.stderr)
-  for (const call of ran.calls) told.apply(call)
+  const after = world.snapshot()
+  const between: Audit[] = []
+  for (const call of ran.calls) {
+    told.apply(call)
+    if (!operation.steps || call.op !== 'rename' || !/\/index\.\d+$/.test(call.to)) continue
+    world.restoreUnlocked(told.after('nothing'))
+    const step = await world.audit()
+    t.deepEqual(step.problems, [], `${operation.name}: on the way`)
+    between.push(step)
+  }
+  if (operation.steps) {
+    t.true(between.length > 1, `${operation.name}: commits several times`)
+    world.restore(after)
+  }
   t.is(digestOf(told.after('nothing'), /^$/), digestOf(world.snapshot(), /^$/), `${operation.name}: something was changed that the layer did not see`)
   const auditAfter = await world.audit()
   t.deepEqual(auditAfter.problems, [], `${operation.name}: after`)
-  return { before, calls: ran.calls, auditBefore: auditBefore ?? auditAfter, auditAfter, model }
+  return { before, calls: ran.calls, auditBefore: auditBefore ?? auditAfter, auditAfter, between, model }
 }
 
-const same = (a: Audit, b: Audit): boolean => JSON.stringify([...a.archives].sort()) === JSON.stringify([...b.archives].sort())
+/** Checkpoints are looked at by themselves. */
+const archivesOf = (audit: Audit, steps: boolean | undefined): string => JSON.stringify([...audit.archives].filter(([name]) => !(steps && checkpoint.test(name))).sort())
+const checkpoint = /\.checkpoint(?:\.\d+)?$/
 
-/** 'before' or 'after'; fails the test for anything else. */
-export async function judge(t: ExecutionContext, world: World, operation: Operation, prepared: Prepared, label: string): Promise<'before' | 'after' | 'broken'> {
+type Verdict = 'before' | 'between' | 'after' | 'broken'
+
+/** Where it stands; fails the test for anything that should not be. */
+export async function judge(t: ExecutionContext, world: World, operation: Operation, prepared: Prepared, label: string): Promise<Verdict> {
   let found: Audit
   try {
     found = await world.audit()
@@ -212,13 +266,18 @@ export async function judge(t: ExecutionContext, world: World, operation: Operat
     t.fail(`${label}: ${error instanceof Error ? error.stack : String(error)}`)
     return 'broken'
   }
-  if (operation.repairs && (found.problems.length > 0 || !same(found, prepared.auditAfter))) return 'before'
-  if (found.problems.length > 0) {
-    t.deepEqual(found.problems, [], label)
+  const like = (other: Audit): boolean => archivesOf(found, operation.steps) === archivesOf(other, operation.steps)
+  if (operation.repairs && (found.problems.length > 0 || !like(prepared.auditAfter))) return 'before'
+  const problems = [...found.problems, ...operation.steps ? await world.checkpointProblems([...found.archives.keys()].filter(name => checkpoint.test(name))) : []]
+  if (problems.length > 0) {
+    t.deepEqual(problems, [], label)
     return 'broken'
   }
-  if (same(found, prepared.auditAfter)) return 'after'
-  if (same(found, prepared.auditBefore)) return 'before'
+  if (like(prepared.auditAfter)) return 'after'
+  // With a checkpoint there is more than there was.
+  if (operation.steps && found.archives.size > prepared.auditBefore.archives.size) return 'between'
+  if (like(prepared.auditBefore)) return 'before'
+  if (prepared.between.some(like)) return 'between'
   t.fail(`${label}: neither the state before nor the one after: ${[...found.archives.keys()].join(' ')}`)
   return 'broken'
 }
@@ -246,12 +305,19 @@ export async function crash(t: ExecutionContext, sandbox: Sandbox, operation: Op
   const states = sample(all, limits.states, 1)
   const [repeats, checks] = [new Set(sample(states, limits.repeats, 2)), new Set(haveBorg ? sample(states, limits.checks, 3) : [])]
   let broken = 0
+  // What is on the disk to stay may not be taken back by any later call.
+  const ranks = { before: 0, between: 1, after: 2 }
+  let durable: keyof typeof ranks = 'before'
   for (const state of states) {
     const label = `${operation.name}, ${state.calls} of ${prepared.calls.length} calls (${describe(prepared.calls[state.calls - 1])}), lost: ${state.loss}`
     world.restoreUnlocked(state.tree)
     const verdict = await judge(t, world, operation, prepared, label)
     // One wrong order of two calls shows at many moments.
     if (verdict === 'broken' && ++broken >= 3) break
+    if (verdict !== 'broken') {
+      t.true(ranks[verdict] >= ranks[durable], `${label}: ${verdict}, but the disk had got further`)
+      if (state.loss === 'everything') durable = verdict
+    }
     if (checks.has(state) && !(operation.repairs && verdict === 'before')) {
       const complaint = world.borgCheck()
       if (complaint !== undefined) t.fail(`${label}: borg check: ${complaint}`)
