@@ -109,8 +109,8 @@ export class World {
     layOut(this.root, new Map([...tree].filter(([path]) => !beside.test(path))))
   }
 
-  audit(): Promise<Audit> {
-    return audit(this.repository, this.sandbox.env(this.env), this.sandbox.path('replayed'))
+  audit(extra: RunOptions['env'] = {}): Promise<Audit> {
+    return audit(this.repository, this.sandbox.env({ ...this.env, ...extra }), this.sandbox.path('replayed'))
   }
 
   /** What is wrong with checkpoints of an archive of `source`: whole files are as they are there, parts in a row are the beginning of one. */
