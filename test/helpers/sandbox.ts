@@ -166,7 +166,7 @@ export class Sandbox {
 }
 
 /** Waits until `condition` gives something, looking every 50 ms. */
-export async function eventually<T>(what: string, condition: () => T | undefined | false, timeoutMs = 30_000): Promise<T> {
+export async function eventually<T>(what: string, condition: () => T | undefined | false, timeoutMs = 120_000): Promise<T> {
   const end = Date.now() + timeoutMs
   for (;;) {
     const value = condition()

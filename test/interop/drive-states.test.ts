@@ -20,11 +20,12 @@ run('a tree that changes after its commit replaces the archive in one transactio
     // Chunks that another archive refers to as well must stay.
     sandbox.borg(['create', 'repo::before', 'source'])
     const mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=0.5,linger=60'] })
-    sandbox.sh('cp -a source mnt/incoming/laptop; head -c 300000 /dev/urandom > mnt/incoming/laptop/early')
+    // It is not settled while a file is open for writing, however long the rest takes.
+    sandbox.sh('mkdir mnt/incoming/laptop; exec 9> mnt/incoming/laptop/early; cp -a source/. mnt/incoming/laptop; head -c 300000 /dev/urandom >&9')
     const early = readFileSync(join(mountpoint, 'incoming/laptop/early'))
     const name = await eventually('the first archive', () => readdirSync(mountpoint).find(entry => entry.startsWith('laptop-')))
     const first = attribute(sandbox, join(mountpoint, name), 'archive.id')
-    sandbox.sh('rm mnt/incoming/laptop/early; echo late > mnt/incoming/laptop/late')
+    sandbox.sh('exec 9> mnt/incoming/laptop/late; rm mnt/incoming/laptop/early; echo late >&9')
     await eventually('its replacement', () => attribute(sandbox, join(mountpoint, name), 'archive.id') !== first)
     t.deepEqual(readdirSync(mountpoint).sort(), ['.borgfs', 'before', 'incoming', name, 'live'].sort())
     t.false(existsSync(join(mountpoint, name, 'early')))
