@@ -3,7 +3,7 @@ import test from 'ava'
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { haveBorgRepository } from '../helpers/borg-repository.js'
-import { crash, crashStates, everything, fail, type Fault, type Operation, sample, World } from '../helpers/faults.js'
+import { crashStates, everything, type Fault, type Operation, sample, tryOperation, World } from '../helpers/faults.js'
 import { DiskModel } from '../helpers/disk-model.js'
 import { makePassphraseMode } from '../helpers/passphrase-mode.js'
 import { haveBorg, Sandbox } from '../helpers/sandbox.js'
@@ -40,23 +40,8 @@ const operations: Operation[] = [
 ]
 
 for (const operation of operations) {
-  test(`after any crash of ${operation.name} the repository can be used, and it can be repeated`, async t => {
-    const sandbox = new Sandbox('crash-key')
-    try {
-      t.log(JSON.stringify(await crash(t, sandbox, operation, { states: 20, repeats: 2, checks: 1, kills: 1 })))
-    } finally {
-      sandbox.close()
-    }
-  })
-
-  test(`whichever call of ${operation.name} fails, the repository can be used, and it can be repeated`, async t => {
-    const sandbox = new Sandbox('fail-key')
-    try {
-      t.log(`${await fail(t, sandbox, operation, { points: 4 })} calls failed`)
-    } finally {
-      sandbox.close()
-    }
-  })
+  test(`after any crash of ${operation.name}, and whichever call of it fails, the repository can be used, and it can be repeated`, t =>
+    tryOperation(t, operation, { states: 20, repeats: 2, checks: 1, kills: 1, points: 4 }))
 }
 
 test('after any crash of init there is a repository, or nothing that a clear sentence does not tell of', t => {
