@@ -231,7 +231,7 @@ export class ArchiveFiles implements Subtree {
     const row = this.#row(ino)
     const text = name.toString('latin1')
     if (row === 0 && text.startsWith(attributePrefix)) {
-      if (text === deduplicatedSizeXattr) return this.#deduplicatedSize(call)
+      if (text === deduplicatedSizeXattr && !this.info.merged) return this.#deduplicatedSize(call)
       if (this.#head) return this.#archiveFact(text)
       const answer = call.defer()
       this.#whenHead((error) => answer(error ?? this.#archiveFact(text)))
@@ -416,6 +416,7 @@ export class ArchiveFiles implements Subtree {
   /** The hidden xattrs of an archive's directory (incoming.md §5). */
   #archiveFact(name: string): Uint8Array | Errno {
     const facts = this.#head!.facts
+    if (this.info.merged) return Errno.ENODATA
     switch (name.slice(attributePrefix.length)) {
       case 'archive.id': return Buffer.from(this.info.id)
       case 'archive.comment': return facts.comment

@@ -7,7 +7,7 @@ import { ArchiveFiles } from './archive-files.js'
 import { ArchivesDir } from './archives-dir.js'
 import { ChunkCache } from './chunk-cache.js'
 import {
-  type Answer, type AttrReply, type Call, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
+  type Answer, type AttrReply, type Call, changed, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
 } from './core.js'
 import { shownText } from '../engine/text.js'
 import type { EngineClient } from './engine-client.js'
@@ -99,8 +99,7 @@ export class VirtualFs implements FsCore {
     if (part) return part.rootEntry()
     const archive = this.#archives.byName(name)
     if (!archive) return Errno.ENOENT
-    const answer = archive.resolveRoot(mapped(call, forAWhile))
-    return answer === LATER || answer instanceof Errno ? answer : forAWhile(answer)
+    return changed(call, forAWhile, later => archive.resolveRoot(later))
   }
 
   forget(ino: Ino, count: number): void {
@@ -319,7 +318,7 @@ export class VirtualFs implements FsCore {
   #owner(ino: Ino): Subtree | undefined {
     const range = rangeOf(ino)
     if (range === 0) return this.#single
-    return this.#partByRange.get(range) ?? this.#archives.byRange(range)
+    return this.#partByRange.get(range) ?? this.#archives.byRange(range) ?? this.#archives.aliasByRange(range)
   }
 
   #isRoot(ino: Ino): boolean {
@@ -350,12 +349,12 @@ export class VirtualFs implements FsCore {
   }
 
   #replaceArchives(archives: readonly ArchiveInfo[]): void {
-    const changed = this.#archives.replace(archives)
-    if (changed.length === 0) return
+    const names = this.#archives.replace(archives)
+    if (names.length === 0) return
     this.#tellParts()
     this.#rootTimeNs = BigInt(Date.now()) * 1_000_000n
     // Also for new names: a rename to the root left the kernel with the staged directory under that name.
-    for (const name of changed) this.#notices.invalidateEntry(rootIno, name)
+    for (const name of names) this.#notices.invalidateEntry(rootIno, name)
     this.#notices.invalidateInode(rootIno)
   }
 
@@ -375,6 +374,7 @@ export class VirtualFs implements FsCore {
   #setComment(ino: Ino, comment: Buffer, call: Call<void>): Answer<void> {
     const archive = this.#single ?? this.#archives.byRange(rangeOf(ino))
     if (!archive || archive.root !== ino) return archive ? Errno.EROFS : Errno.EPERM
+    if (archive.info.merged) return Errno.EROFS
     return this.#changes ? this.#change(archive, { kind: 'comment', comment }, call) : Errno.EROFS
   }
 
@@ -394,7 +394,7 @@ export class VirtualFs implements FsCore {
   }
 
   #tellParts(): void {
-    for (const part of this.#parts.values()) part.archivesChanged?.(this.#archives.archives)
+    for (const part of this.#parts.values()) part.archivesChanged?.(this.#archives)
   }
 
   /**
@@ -434,15 +434,4 @@ const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 /** The archive's attributes stay, its name in the root may not. */
 function forAWhile(entry: Entry): Entry {
   return { ...entry, entryTtlMs: Math.min(entry.entryTtlMs || rootEntryTtlMs, rootEntryTtlMs) }
-}
-
-/** The call with its late value changed on the way. */
-function mapped<T>(call: Call<T>, change: (value: T) => T): Call<T> {
-  return {
-    uid: call.uid, gid: call.gid, pid: call.pid, umask: call.umask ?? 0,
-    defer() {
-      const answer = call.defer()
-      return (value) => answer(value instanceof Errno ? value : change(value))
-    },
-  }
 }
