@@ -15,14 +15,14 @@ export class ArchiveAlias implements Subtree {
   readonly range: number
   readonly root: Ino
   readonly #files: ArchiveFiles
-  readonly #parent: Ino
+  readonly above: Ino
 
   /** `parent`: the directory above. */
   constructor(files: ArchiveFiles, root: Ino, parent: Ino) {
     this.range = rangeOf(root)
     this.root = root
     this.#files = files
-    this.#parent = parent
+    this.above = parent
   }
 
   rootEntry(): Entry {
@@ -108,7 +108,7 @@ export class ArchiveAlias implements Subtree {
   /** Of a directory above the archive only `..` tells. */
   #ours(ino: Ino): Ino {
     if (ino === 0) return 0
-    return rangeOf(ino) === this.#files.range ? ino - this.#files.root + this.root : this.#parent
+    return rangeOf(ino) === this.#files.range ? ino - this.#files.root + this.root : this.above
   }
 
   #attr(attr: Attr): Attr {

@@ -6,7 +6,7 @@
 import { byteString, shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
 import { ArchiveTree } from './archive-tree.js'
-import { type Answer, type AttrReply, type Call, type DirSink, LATER, type ReadAnswer, type ReadBytes } from './core.js'
+import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, LATER, type ReadAnswer, type ReadBytes } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -43,7 +43,7 @@ export class ArchiveFiles implements Subtree {
   /** Counts entries, for choosing what to drop. */
   lastUse = 0
   readonly #context: ArchiveFilesContext
-  readonly #parentIno: Ino
+  readonly above: Ino
   readonly #sequence = new FileSequence()
   readonly #open = new Map<number, OpenFile>()
   #nextHandle = 1
@@ -58,7 +58,7 @@ export class ArchiveFiles implements Subtree {
     this.#info = info
     this.root = root
     this.range = rangeOf(root)
-    this.#parentIno = parentIno
+    this.above = parentIno
     this.#context = context
   }
 
@@ -263,6 +263,9 @@ export class ArchiveFiles implements Subtree {
 
   #lookup(tree: ArchiveTree, parent: number, name: Buffer): Entry | Errno {
     if (!tree.has(parent)) return Errno.ESTALE
+    // A handle may be anything: a further name has no inode.
+    if (isDot(name)) return tree.targetOf(parent) === parent ? this.#entry(tree, parent) : Errno.ESTALE
+    if (isDotDot(name)) return this.#entry(tree, tree.parentOf(parent))
     const row = tree.lookup(parent, name)
     return row < 0 ? noEntry : this.#entry(tree, row)
   }
@@ -275,7 +278,7 @@ export class ArchiveFiles implements Subtree {
     if (cookie < 1 && !sink(dot, this.#entry(tree, directory), 1)) return
     if (cookie < 2) {
       const above = directory === 0 ? undefined : tree.parentOf(directory)
-      const entry = above === undefined || above === 0 ? this.#rootDots(above === 0 ? this.root : this.#parentIno) : this.#entry(tree, above)
+      const entry = above === undefined || above === 0 ? this.#rootDots(above === 0 ? this.root : this.above) : this.#entry(tree, above)
       if (!sink(dotDot, entry, firstCookie)) return
     }
     let row: number

@@ -44,6 +44,15 @@ export function changed<T>(call: Call<T>, change: (value: T) => T, ask: (call: C
   return answer === LATER || answer instanceof Errno ? answer : change(answer)
 }
 
+/** Names that only lookups for handles have. */
+export function isDot(name: Uint8Array): boolean {
+  return name.length === 1 && name[0] === 0x2e
+}
+
+export function isDotDot(name: Uint8Array): boolean {
+  return name.length === 2 && name[0] === 0x2e && name[1] === 0x2e
+}
+
 /** Receives directory entries; false when the reply is full (the entry was not taken). */
 export type DirSink = (name: Uint8Array, entry: Entry, nextCookie: number) => boolean
 
@@ -76,7 +85,11 @@ export interface FsCore {
   readonly killsPrivileges?: boolean
   /** The core itself takes `call.umask` off the modes of new files. Else the kernel does, where a default ACL should have its place too. */
   readonly appliesUmask?: boolean
-  /** An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for entryTtlMs. */
+  /**
+   * An export by NFS looks up what its handles name: `.` is the inode `parent` itself, which need be no directory, and `..` the directory above
+   * it. ESTALE if there is no such inode (any more). An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for
+   * entryTtlMs.
+   */
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** The kernel dropped `count` references it got by entries. Never answered. */
   forget(ino: Ino, count: number): void

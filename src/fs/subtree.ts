@@ -34,6 +34,8 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   readonly range: number
   /** The directory that appears in the root. */
   readonly root: Ino
+  /** Where that is not the mount's root: the directory above. Whoever looks up `..` of `root` gets it without asking the subtree. */
+  readonly above?: Ino
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   getattr(ino: Ino, fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply>
   readdir(ino: Ino, fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void>

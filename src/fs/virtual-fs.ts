@@ -7,7 +7,7 @@ import { ArchiveFiles } from './archive-files.js'
 import { ArchivesDir } from './archives-dir.js'
 import { ChunkCache } from './chunk-cache.js'
 import {
-  type Answer, type AttrReply, type Call, changed, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
+  type Answer, type AttrReply, type Call, changed, type Created, type DirSink, type FsCore, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
 } from './core.js'
 import { shownText } from '../engine/text.js'
 import type { EngineClient } from './engine-client.js'
@@ -93,8 +93,12 @@ export class VirtualFs implements FsCore {
 
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
     const owner = this.#owner(parent)
-    if (owner) return owner.lookup(parent, name, call)
+    if (owner) {
+      if (parent === owner.root && parent !== rootIno && isDotDot(name)) return this.lookup(owner.above ?? rootIno, dot, call)
+      return owner.lookup(parent, name, call)
+    }
     if (parent !== rootIno) return Errno.ESTALE
+    if (isDot(name) || isDotDot(name)) return { attr: this.#rootAttr(), entryTtlMs: 0, attrTtlMs: rootEntryTtlMs }
     const part = this.#parts.get(name.toString('latin1'))
     if (part) return part.rootEntry()
     const archive = this.#archives.byName(name)

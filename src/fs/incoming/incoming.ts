@@ -3,7 +3,7 @@
  * trees.ts. While a tree is being committed, operations that would change it wait until that is over.
  */
 import { byteString, bytesOf } from '../../engine/text.js'
-import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
+import { type Answer, type AttrReply, type Call, type Created, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
 import type { EngineClient } from '../engine-client.js'
 import { errnoByCode } from '../errno.js'
@@ -132,6 +132,8 @@ export class Incoming implements Subtree {
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
     const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
+    if (isDot(name)) return this.#entry(directory)
+    if (isDotDot(name)) return this.#entry(this.#nodes.get(directory.parent) ?? directory)
     if (!directory.children) return Errno.ENOTDIR
     const key = byteString(name)
     const look = (): Answer<Entry> => {

@@ -5,7 +5,7 @@
  */
 import { byteString, bytesOf } from '../../engine/text.js'
 import type { ShownArchives } from '../archives-dir.js'
-import { type Answer, type AttrReply, type Call, changed, type DirSink, type ReadAnswer } from '../core.js'
+import { type Answer, type AttrReply, type Call, changed, type DirSink, isDot, isDotDot, type ReadAnswer } from '../core.js'
 import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
 import type { Subtree } from '../subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../types.js'
@@ -75,6 +75,8 @@ export class StatusDir implements Subtree {
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
     const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
+    if (isDot(name)) return this.#entry(directory)
+    if (isDotDot(name)) return this.#entry(this.#node(directory.parent) ?? directory)
     const child = this.#children(directory)?.get(byteString(name))
     if (!child) return isDirectory(directory) ? Errno.ENOENT : Errno.ENOTDIR
     return child.place ? changed(call, untilAsked, later => child.place!.at(parent).resolveRoot(later)) : this.#entry(child)

@@ -2,7 +2,9 @@
  * Bodies of the kernel's replies, written in place. Each function writes at byte `offset` of a slot (a multiple of 8) and
  * returns the bytes it took. Field order as in linux/fuse.h; 64-bit words as pairs of 32-bit ones, low first.
  */
+import { randomInt } from 'node:crypto'
 import type { AttrReply, Created } from '../../core.js'
+import { rootIno } from '../../inodes.js'
 import type { Attr, Entry, Opened, StatFs } from '../../types.js'
 import { openedFlag, size, type Slot } from './protocol.js'
 
@@ -72,10 +74,16 @@ function putTtls(slot: Slot, secondsAt: number, nanosecondsAt: number, ttlMs: nu
   slot.setU32(nanosecondsAt, (ttlMs - whole * 1000) * 1_000_000)
 }
 
+/**
+ * Part of the handles that an NFS server gives for inodes. Their numbers may mean something else at the next mount, so handles of this one
+ * must not be taken for handles of that. The root is the same each time, and the kernel wants 0 of it.
+ */
+const generation = randomInt(1, 2 ** 31)
+
 /** struct fuse_entry_out. `nodeid` 0 says that there is no such name (LOOKUP), or no reference is given (READDIRPLUS). */
 export function putEntry(slot: Slot, offset: number, entry: Entry, nodeid: number = entry.attr.ino): number {
   slot.setU64(offset, nodeid)
-  slot.setU64(offset + 8, 0)
+  slot.setU64(offset + 8, nodeid === rootIno ? 0 : generation)
   putTtls(slot, offset + 16, offset + 32, entry.entryTtlMs)
   putTtls(slot, offset + 24, offset + 36, entry.attrTtlMs)
   putAttr(slot, offset + 40, entry.attr)
