@@ -10,6 +10,7 @@ import {
   type Answer, type AttrReply, type Call, changed, type Created, type DirSink, type FsCore, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
 } from './core.js'
 import { shownText } from '../engine/text.js'
+import { isLeftBehind } from './desktop-names.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveChange, ArchiveInfo, MountView } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -35,8 +36,6 @@ export interface ArchiveChanges {
 /** Names in the root can come and go; the kernel asks again after so long. */
 const rootEntryTtlMs = 1000
 const statfsKeepMs = 1000
-/** Names that file managers make a trash of (incoming.md §6). */
-const trashName = /^\.Trash(-|$)/
 const pageSize = 4096
 /** Cookies of the root: 1 `.`, 2 `..`, then parts, then archives by range. Parts are fewer than inodeRange.firstArchive - 3. */
 const firstPartCookie = 3
@@ -138,7 +137,7 @@ export class VirtualFs implements FsCore {
   mkdir(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
     const owner = this.#owner(parent)
     if (owner?.mkdir) return owner.mkdir(parent, name, mode, call)
-    return this.#isRoot(parent) && trashName.test(name.toString('latin1')) ? Errno.EPERM : Errno.EROFS
+    return this.#isRoot(parent) && isLeftBehind(name.toString('latin1')) ? Errno.EPERM : Errno.EROFS
   }
 
   symlink(parent: Ino, name: Buffer, target: Buffer, call: Call<Entry>): Answer<Entry> {
@@ -180,8 +179,8 @@ export class VirtualFs implements FsCore {
       if (this.#parts.has(newName.toString('latin1')) || this.#archives.byName(newName)) return Errno.EEXIST
       return owner.renameToRoot(parent, name, newName, flags, call)
     }
-    if (!owner?.rename && !newOwner?.rename) return Errno.EROFS
-    return Errno.EXDEV
+    // At once, where one end cannot change: EXDEV makes programs copy everything first, and then fail to remove it.
+    return owner?.rename && newOwner?.rename ? Errno.EXDEV : Errno.EROFS
   }
 
   open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
@@ -371,7 +370,7 @@ export class VirtualFs implements FsCore {
     if (flags & renameExchange) return Errno.EINVAL
     if (name.equals(newName)) return undefined
     if (this.#parts.has(newName.toString('latin1')) || this.#archives.byName(newName)) return Errno.EEXIST
-    if (trashName.test(newName.toString('latin1'))) return Errno.EPERM
+    if (isLeftBehind(newName.toString('latin1'))) return Errno.EPERM
     return this.#change(archive, { kind: 'rename', name: Buffer.from(newName) }, call)
   }
 
