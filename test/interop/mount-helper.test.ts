@@ -17,8 +17,9 @@ const isolated = `
   for f in orig/*; do ln -s "$PWD/$f" sbin/; done
   for name in mount.borgfs umount.borgfs umount.fuse.borgfs; do ln -s ${launcher} sbin/$name; done
   for place in /usr/sbin /sbin; do [ -L $place ] || mount --bind sbin $place; done
-  # mount.fuse looks for borgfs on a path of its own, on which Debian's borg has one.
-  printf '#!/bin/sh\\nPATH=%s:$PATH exec %s "$@"\\n' ${dirname(process.execPath)} ${launcher} > wrapper; chmod +x wrapper
+  # mount(8) gives helpers a PATH of its own. On it is the borgfs of Debian's borg, which mount.fuse would find, and perhaps no Node.
+  (PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; command -v node >/dev/null) || ln -s ${process.execPath} sbin/node
+  printf '#!/bin/sh\\nexec %s "$@"\\n' ${launcher} > wrapper; chmod +x wrapper
   [ ! -e /usr/bin/borgfs ] || mount --bind wrapper /usr/bin/borgfs
   export LIBMOUNT_FSTAB=$PWD/fstab
   told() { rc=0; "$@" 2>&1 | sed "s|$PWD/||g" || rc=$?; [ $rc -eq 0 ] || echo "rc $rc"; }
