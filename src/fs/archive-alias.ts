@@ -58,7 +58,7 @@ export class ArchiveAlias implements Subtree {
   releasedir(): void {}
 
   open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
-    return this.#files.open(this.#theirs(ino), flags, call)
+    return this.#files.open(this.#theirs(ino), flags, call, ino)
   }
 
   read(ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {

@@ -64,7 +64,10 @@ export class VirtualFs implements FsCore {
     this.#rootTimeNs = view.mountTimeNs
     for (const part of this.#parts.values()) this.#partByRange.set(part.range, part)
     this.cache = new ChunkCache(view.cacheBytes, (request, done) => client.request(request, done))
-    const reader = new FileReader(this.cache, client, (file, offset, data) => this.#offerToKernel(file, offset, data))
+    const reader = new FileReader(this.cache, client, {
+      offer: (file, offset, data) => this.#offerToKernel(file, offset, data),
+      ...(notices.storeNow && { fill: (file: OpenFile, pieces: readonly Uint8Array[], length: number) => notices.storeNow!(file.ino, pieces, length) }),
+    })
     const context = { client, reader, view, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
     this.#archives = new ArchivesDir(context, new Set(this.#parts.keys()), client)
     if (view.kind === 'archive') {
@@ -410,7 +413,7 @@ export class VirtualFs implements FsCore {
     const skip = (pageSize - (offset % pageSize)) % pageSize
     const atEnd = offset + data.length >= file.tree.size(file.row)
     const end = atEnd ? data.length : data.length - ((offset + data.length) % pageSize)
-    if (end > skip) this.#notices.store(file.tree.base + file.row, offset + skip, data.subarray(skip, end))
+    if (end > skip) this.#notices.store(file.ino, offset + skip, data.subarray(skip, end))
   }
 
   /** Bytes that could be had without swapping; 0 where the system does not say. */

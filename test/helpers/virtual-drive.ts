@@ -14,6 +14,8 @@ export interface VirtualDrive {
   contents: Contents
   notices: string[]
   stored: { ino: Ino; offset: number; data: Buffer }[]
+  /** Whole files that were given to the kernel, where the transport can. */
+  given: Map<Ino, Buffer>
   /** The value now or after the engine answered; an Errno as it is. */
   now<T>(operation: (asked: Call<T>) => unknown): T
   walk(path: string): Entry
@@ -23,7 +25,7 @@ export interface VirtualDrive {
 }
 
 /** Archives of these items, and other parts of the root. */
-export function virtualDrive(archives: Record<string, (contents: Contents) => Item[]>, options: { view?: Partial<MountView>; parts?: Map<string, Subtree>; times?: Record<string, bigint> } = {}): VirtualDrive {
+export function virtualDrive(archives: Record<string, (contents: Contents) => Item[]>, options: { view?: Partial<MountView>; parts?: Map<string, Subtree>; times?: Record<string, bigint>; gives?: boolean } = {}): VirtualDrive {
   const contents = new Contents()
   const engine = new FakeEngine(contents)
   const infos: ArchiveInfo[] = []
@@ -33,12 +35,19 @@ export function virtualDrive(archives: Record<string, (contents: Contents) => It
   }
   const notices: string[] = []
   const stored: VirtualDrive['stored'] = []
+  const given: VirtualDrive['given'] = new Map()
   const fs = new VirtualFs({
     view: mountView(infos, options.view), client: engine.client, ...(options.parts && { parts: options.parts }),
     notices: {
       invalidateInode: (ino) => notices.push(`inode ${ino}`),
       invalidateEntry: (parent, name) => notices.push(`entry ${parent} ${Buffer.from(name).toString()}`),
       store: (ino, offset, data) => stored.push({ ino, offset, data: Buffer.from(data) }),
+      ...(options.gives && {
+        storeNow(ino: Ino, pieces: readonly Uint8Array[], length: number) {
+          given.set(ino, Buffer.concat(pieces))
+          if (given.get(ino)!.length !== length) throw new Error('a wrong length was told')
+        },
+      }),
     },
   })
   engine.answer()
@@ -65,7 +74,7 @@ export function virtualDrive(archives: Record<string, (contents: Contents) => It
     return answer instanceof Errno ? answer : typeof answer === 'number' ? into.subarray(0, answer) : into.subarray(0, copyBytes(answer, into))
   }
   return {
-    fs, engine, contents, notices, stored, now, walk, open,
+    fs, engine, contents, notices, stored, given, now, walk, open,
     read(path, offset, length) {
       const { ino, fh } = open(path)
       const bytes = readOpen(ino, fh, offset, length)

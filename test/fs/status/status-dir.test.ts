@@ -12,7 +12,7 @@ import { virtualDrive, type VirtualDrive } from '../../helpers/virtual-drive.js'
 const day = (date: string): bigint => BigInt(Date.parse(date)) * 1_000_000n
 
 function make(archives: Record<string, (contents: Contents) => Item[]>, times: Record<string, bigint> = {}): VirtualDrive {
-  return virtualDrive(archives, { times, parts: new Map([['.borgfs', new StatusDir({ uid: 1, gid: 2, timeNs: 5n }, [{ name: 'status', content: () => Buffer.from('fine\n') }])]]) })
+  return virtualDrive(archives, { times, gives: true, parts: new Map([['.borgfs', new StatusDir({ uid: 1, gid: 2, timeNs: 5n }, [{ name: 'status', content: () => Buffer.from('fine\n') }])]]) })
 }
 
 /** The list of archives becomes this, with their times. */
@@ -74,6 +74,18 @@ test('a snapshot has inodes of its own, throughout, and is the archive otherwise
   is(t, made.fs.setxattr(top.ino, Buffer.from('user.borgfs.archive.comment'), Buffer.from('x'), 0, {} as never), Errno.EPERM)
   is(t, made.fs.unlink(top.ino, Buffer.from('l'), {} as never), Errno.EROFS)
   t.is(made.walk(place).attr.ino, top.ino)
+})
+
+test('what the kernel is given of a file is given to the inode that it opened', t => {
+  const files = Array.from({ length: 60 }, (_, index) => `f${index}`)
+  const made = make({ a: contents => files.map(name => item(name, { chunks: contents.list(Buffer.from(`text of ${name}`)) })) })
+  const place = `.borgfs/snapshots/a/${snapshotName(77n)}`
+  const opened = new Map(files.map(name => {
+    t.is(made.read(`${place}/${name}`, 0, 99).toString(), `text of ${name}`)
+    return [made.walk(`${place}/${name}`).attr.ino, name]
+  }))
+  t.true(made.given.size > 0)
+  for (const [ino, bytes] of made.given) t.is(bytes.toString(), `text of ${opened.get(ino)}`)
 })
 
 test('versions/ is built when somebody enters it, and anew when the list of archives changed; who is inside goes on', t => {
