@@ -2,7 +2,6 @@
  * Bodies of the kernel's replies, written in place. Each function writes at byte `offset` of a slot (a multiple of 8) and
  * returns the bytes it took. Field order as in linux/fuse.h; 64-bit words as pairs of 32-bit ones, low first.
  */
-import { randomInt } from 'node:crypto'
 import type { AttrReply, Created } from '../../core.js'
 import { rootIno } from '../../inodes.js'
 import type { Attr, Entry, Opened, StatFs } from '../../types.js'
@@ -76,9 +75,14 @@ function putTtls(slot: Slot, secondsAt: number, nanosecondsAt: number, ttlMs: nu
 
 /**
  * Part of the handles that an NFS server gives for inodes. Their numbers may mean something else at the next mount, so handles of this one
- * must not be taken for handles of that. The root is the same each time, and the kernel wants 0 of it.
+ * must not be taken for handles of that: the loop chooses one at random. The root is the same each time, and the kernel wants 0 of it.
  */
-const generation = randomInt(1, 2 ** 31)
+let generation = 0
+
+/** 31 bits. Before the first answer. */
+export function useGeneration(value: number): void {
+  generation = value
+}
 
 /** struct fuse_entry_out. `nodeid` 0 says that there is no such name (LOOKUP), or no reference is given (READDIRPLUS). */
 export function putEntry(slot: Slot, offset: number, entry: Entry, nodeid: number = entry.attr.ino): number {
