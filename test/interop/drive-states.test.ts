@@ -189,19 +189,22 @@ import os, errno, socket
 def tried(what, *args):
     try: what(*args); print('done')
     except OSError as e: print(errno.errorcode[e.errno])
-for name in ('.Trash', '.Trash-0'):
+for name in ('.Trash', '.Trash-0', '.Spotlight-V100'):
     for place in ('mnt/', 'mnt/incoming/'):
         tried(os.mkdir, place + name)
 os.mkdir('mnt/incoming/t'); open('mnt/incoming/t/f', 'w').close()
 tried(os.rename, 'mnt/incoming/t', 'mnt/.Trash-0')
 tried(os.rename, 'mnt/incoming/t', 'mnt/incoming/.Trash-0')
 tried(os.symlink, 'x', 'mnt/incoming/.Trash')
+tried(open, 'mnt/incoming/.DS_Store', 'w')
+tried(open, 'mnt/incoming/t/.DS_Store', 'w')
+os.unlink('mnt/incoming/t/.DS_Store')
 s = socket.socket(socket.AF_UNIX); s.bind('mnt/incoming/t/socket')
 print(sorted(os.listdir('mnt/incoming/t')))
 os.rename('mnt/incoming/t', 'mnt/archive')
 print(os.listdir('mnt/archive'))
 `
-    t.is(sandbox.run('python3', ['-c', probe]).stdout, `${'EPERM\n'.repeat(7)}['f', 'socket']\n['f']\n`)
+    t.is(sandbox.run('python3', ['-c', probe]).stdout, `${'EPERM\n'.repeat(10)}done\n['f', 'socket']\n['f']\n`)
     sandbox.unmount(mountpoint)
     const log = sandbox.sh('cat home/.cache/borg/*/mount.log').stdout
     t.regex(log, /socket: sockets are not archived/)
