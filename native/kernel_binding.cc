@@ -1,8 +1,10 @@
 /* The FUSE device: waiting for requests, being woken, and receiving the descriptor from fusermount3. */
+#include "answers_binding.h"
 #include "arguments.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -125,6 +127,18 @@ class Companion {
 thread_local Companion companion;
 const int companionPauseMs = 3;
 
+/* Answers what trees can answer; whether that is all there is to do. */
+bool answered(int fuseFd, const Bytes &slot, size_t length) {
+  long reply = answerByTree(slot.data, length, slot.length);
+  if (reply == ANSWER_OTHER) return false;
+  if (reply == ANSWER_NONE || write(fuseFd, slot.data, static_cast<size_t>(reply)) >= 0) return true;
+  /* Nobody waits any more, or the mount is gone, which the next read says. Anything else would leave somebody waiting for ever. */
+  if (errno != EINVAL) return true;
+  uint32_t refusal[2] = {16, static_cast<uint32_t>(-EIO)};
+  memcpy(slot.data, refusal, sizeof refusal);
+  return write(fuseFd, slot.data, 16) >= 0 || true;
+}
+
 napi_value receiveRequest(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int fuseFd = a.descriptor(0), wakeFd = a.descriptor(1);
@@ -136,17 +150,28 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     if (flags < 0 || fcntl(fuseFd, F_SETFL, flags | O_NONBLOCK) < 0) return throwErrno(env, errno, "fcntl");
     unblockedFd = fuseFd;
   }
-  if (++sinceWakeCheck >= requestsBetweenWakeChecks) {
-    sinceWakeCheck = 0;
-    if (drain(wakeFd)) return makeNumber(env, 0);
-  }
-  long spinUntil = afterRequest && !companion.beside() ? nanosecondsNow() + spinNanoseconds : 0;
+  long now = nanosecondsNow(), end = timeoutMs < 0 ? LONG_MAX : now + timeoutMs * 1000000L;
+  long spinUntil = afterRequest && !companion.beside() ? now + spinNanoseconds : 0;
   afterRequest = false;
+  bool look = true;
   for (;;) {
+    if (look) {
+      look = false;
+      if (++sinceWakeCheck >= requestsBetweenWakeChecks) {
+        sinceWakeCheck = 0;
+        /* JavaScript has its turn under any load. */
+        if (drain(wakeFd) || nanosecondsNow() >= end) return makeNumber(env, 0);
+      }
+    }
     ssize_t length = read(fuseFd, into.data, into.length);
     if (length > 0) {
-      afterRequest = true;
       companion.note(into.data, length);
+      if (answered(fuseFd, into, static_cast<size_t>(length))) {
+        spinUntil = companion.beside() ? 0 : nanosecondsNow() + spinNanoseconds;
+        look = true;
+        continue;
+      }
+      afterRequest = true;
       return makeNumber(env, static_cast<double>(length));
     }
     if (length < 0 && errno == ENODEV) return makeNumber(env, -1);

@@ -199,6 +199,16 @@ export interface Native {
   treeLayout(tree: NativeTree, layout: Float64Array): void
   treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void
 
+  // --- answers.c: what receiveRequest answers by itself ---
+  /**
+   * From now on this thread's receiveRequest answers what the kernel asks about the files of a tree, until hideTree. `columns` as in
+   * native/answers_binding.cc; at each answer `lastUse` (one number) gets what `clock` (one number) is counted up to.
+   */
+  showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array): void
+  hideTree(root: number): void
+  /** What receiveRequest does with a request of `length` bytes: the length of the reply, which takes its place; 0 if it is not for here, -1 if there is none. */
+  answerRequest(slot: Uint8Array, length: number): number
+
   // --- lz4.c ---
   /** An LZ4 block, without any header, into the start of `target`; the bytes written, or -1 if it is damaged or does not fit. */
   lz4Decode(block: Uint8Array, target: Uint8Array): number
@@ -210,7 +220,7 @@ export interface Native {
   /**
    * Waits for a request of the kernel or a signal on wakeFd. Returns the request's length (in `into`), 0 when woken or
    * after timeoutMs (-1 = none), -1 when the file system was unmounted (ENODEV). Interrupted calls and requests aborted
-   * meanwhile (ENOENT) are retried inside.
+   * meanwhile (ENOENT) are retried inside. What the trees of showTree can answer is answered, and not returned.
    */
   receiveRequest(fuseFd: number, wakeFd: number, into: Uint8Array, timeoutMs: number): number
   /** A connected pair of Unix stream sockets, close-on-exec. */

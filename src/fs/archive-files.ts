@@ -6,7 +6,7 @@
 import { byteString, shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
 import { ArchiveTree } from './archive-tree.js'
-import { type Answer, type AttrReply, type Call, type DirSink, LATER, type ReadAnswer, type ReadBytes } from './core.js'
+import { type Answer, type AttrReply, type Call, type DirSink, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -30,6 +30,7 @@ export interface ArchiveFilesContext {
   readonly client: EngineClient
   readonly reader: FileReader
   readonly view: MountView
+  readonly answers?: TreeAnswers | undefined
   /** Called when a tree has come, so that the owner of all archives can bound what they take together. */
   treeLoaded(files: ArchiveFiles): void
   /** The tree's root says other than what the kernel was told. */
@@ -40,8 +41,7 @@ export class ArchiveFiles implements Subtree {
   readonly range: number
   readonly root: Ino
   #info: ArchiveInfo
-  /** Counts entries, for choosing what to drop. */
-  lastUse = 0
+  readonly #lastUse = oneNumber()
   readonly #context: ArchiveFilesContext
   readonly #parentIno: Ino
   readonly #sequence = new FileSequence()
@@ -82,8 +82,14 @@ export class ArchiveFiles implements Subtree {
     return this.#tree?.byteLength ?? 0
   }
 
+  /** Orders the uses of all archives, for choosing what to drop. */
+  get lastUse(): number {
+    return this.#lastUse[0]!
+  }
+
   /** Forgets the tree; open files keep theirs. */
   dropTree(): void {
+    if (this.#tree) this.#context.answers?.hide(this.#tree)
     this.#tree = undefined
   }
 
@@ -201,7 +207,7 @@ export class ArchiveFiles implements Subtree {
         extents: tree.isRegular(row) && tree.size(row) > 0 ? extentsOf(tree, row, 0, 0, 0, tree.size(row)) : undefined,
       }, own)
     }
-    this.lastUse = ++useCount
+    this.#used()
     if (this.#tree?.hasChunks) return made(this.#tree, call)
     const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
@@ -254,7 +260,7 @@ export class ArchiveFiles implements Subtree {
 
   destroy(): void {
     this.#open.clear()
-    this.#tree = undefined
+    this.dropTree()
   }
 
   #row(ino: Ino): number {
@@ -314,7 +320,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   #withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    this.lastUse = ++useCount
+    this.#used()
     return this.#tree ? work(this.#tree) : this.#later(call, work)
   }
 
@@ -327,7 +333,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   #withChunks<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    this.lastUse = ++useCount
+    this.#used()
     if (this.#tree?.hasChunks) return work(this.#tree)
     const answer = call.defer()
     this.#whenChunks((error, tree) => answer(error ?? work(tree!)))
@@ -389,7 +395,7 @@ export class ArchiveFiles implements Subtree {
       const waiters = this.#treeWaiters ?? []
       this.#treeWaiters = undefined
       const before = this.#rootAttr()
-      if (!error) this.#tree = new ArchiveTree(columns, this.root)
+      if (!error) this.#show(new ArchiveTree(columns, this.root))
       const errno = error && this.#failed(error)
       for (const waiter of waiters) waiter(errno)
       if (error) return
@@ -399,6 +405,16 @@ export class ArchiveFiles implements Subtree {
       }
       this.#context.treeLoaded(this)
     })
+  }
+
+  #show(tree: ArchiveTree): void {
+    this.dropTree()
+    this.#tree = tree
+    this.#context.answers?.show({ tree, above: this.#parentIno, ttlMs: unchangingTtlMs, lastUse: this.#lastUse, clock: useClock })
+  }
+
+  #used(): void {
+    this.#lastUse[0] = useClock[0]! += 1
   }
 
   #failed(error: WireError): Errno {
@@ -434,8 +450,9 @@ const noEntry: Entry = {
   entryTtlMs: unchangingTtlMs, attrTtlMs: 0,
 }
 
-/** Orders the uses of all archives. */
-let useCount = 0
+const oneNumber = (): Float64Array => new Float64Array(new SharedArrayBuffer(8))
+/** Counts the uses of all archives. */
+const useClock = oneNumber()
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 /** The kernel passes no larger value. */
 const maxXattrBytes = 65536

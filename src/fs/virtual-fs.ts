@@ -7,7 +7,7 @@ import { ArchiveFiles } from './archive-files.js'
 import { ArchivesDir } from './archives-dir.js'
 import { ChunkCache } from './chunk-cache.js'
 import {
-  type Answer, type AttrReply, type Call, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
+  type Answer, type AttrReply, type Call, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers,
 } from './core.js'
 import { shownText } from '../engine/text.js'
 import type { EngineClient } from './engine-client.js'
@@ -22,6 +22,7 @@ export interface VirtualFsOptions {
   readonly view: MountView
   readonly client: EngineClient
   readonly notices: KernelNotices
+  readonly answers?: TreeAnswers | undefined
   /** Parts of the root beside the archives: byte string of the name -> subtree. None when a single archive is mounted. */
   readonly parts?: ReadonlyMap<string, Subtree>
   /** Archives can be renamed and commented, and deleted if it says so. */
@@ -56,7 +57,7 @@ export class VirtualFs implements FsCore {
   #statfs: { readonly value: StatFs; readonly untilMs: number } | undefined
   #memory: { readonly available: number; readonly untilMs: number } | undefined
 
-  constructor({ view, client, notices, parts, changes }: VirtualFsOptions) {
+  constructor({ view, client, notices, answers, parts, changes }: VirtualFsOptions) {
     this.#view = view
     this.#changes = changes
     this.#client = client
@@ -66,7 +67,7 @@ export class VirtualFs implements FsCore {
     for (const part of this.#parts.values()) this.#partByRange.set(part.range, part)
     this.cache = new ChunkCache(view.cacheBytes, (request, done) => client.request(request, done))
     const reader = new FileReader(this.cache, client, (file, offset, data) => this.#offerToKernel(file, offset, data))
-    const context = { client, reader, view, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
+    const context = { client, reader, view, answers, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
     this.#archives = new ArchivesDir(context, new Set(this.#parts.keys()), client)
     if (view.kind === 'archive') {
       this.#single = new ArchiveFiles(view.archives[0]!, rootIno, rootIno, { ...context, treeLoaded() {} })
