@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -198,6 +199,16 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
   }
 }
 
+/* (source, target, type, flags, data) */
+napi_value mountAt(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  std::string source = a.text(0), target = a.text(1), type = a.text(2), data = a.text(4);
+  unsigned long flags = static_cast<unsigned long>(a.integer(3));
+  if (a.failed) return nullptr;
+  if (mount(source.c_str(), target.c_str(), type.c_str(), flags, data.c_str()) < 0) return throwErrno(env, errno, "mount");
+  return makeUndefined(env);
+}
+
 napi_value socketPair(napi_env env, napi_callback_info) {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) return throwErrno(env, errno, "socketpair");
@@ -242,6 +253,7 @@ void registerKernel(napi_env env, napi_value exports) {
   defineFunction(env, exports, "eventFd", eventFd);
   defineFunction(env, exports, "signalEventFd", signalEventFd);
   defineFunction(env, exports, "receiveRequest", receiveRequest);
+  defineFunction(env, exports, "mountAt", mountAt);
   defineFunction(env, exports, "socketPair", socketPair);
   defineFunction(env, exports, "receiveDescriptor", receiveDescriptor);
 }

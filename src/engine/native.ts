@@ -223,6 +223,8 @@ export interface Native {
    * meanwhile (ENOENT) are retried inside. What the trees of showTree can answer is answered, and not returned.
    */
   receiveRequest(fuseFd: number, wakeFd: number, into: Uint8Array, timeoutMs: number): number
+  /** mount(2); the numbers of MS_* are Linux'. */
+  mountAt(source: Uint8Array, target: Uint8Array, type: Uint8Array, flags: number, data: Uint8Array): void
   /** A connected pair of Unix stream sockets, close-on-exec. */
   socketPair(): [number, number]
   /** Receives one descriptor by SCM_RIGHTS, blocking until the peer sends or closes; -1 if closed without. */

@@ -30,6 +30,15 @@ test('--version is answered by the name it was called by, through links of links
   t.regex(refused.stderr, /^borg/)
 })
 
+test('certificates that Node would read at its start are left to the programs that it starts', t => {
+  const sandbox = prepared(t)
+  const ran = sandbox.run(launcher, ['list', 'repo'], { env: { PATH: path, NODE_EXTRA_CA_CERTS: '/no/such/certificates', BORG_PASSPHRASE: undefined, BORG_PASSCOMMAND: 'sh -c "env >seen; echo test passphrase"' } })
+  t.is(ran.rc, 0)
+  // Node warns of what it cannot read.
+  t.is(ran.stderr, '')
+  t.deepEqual(readFileSync(sandbox.path('seen'), 'latin1').split('\n').filter(line => /CA_CERTS/.test(line)), ['NODE_EXTRA_CA_CERTS=/no/such/certificates'])
+})
+
 test('mount goes to the background once the drive answers, and keeps words with spaces and no words apart', t => {
   const sandbox = prepared(t)
   sandbox.mkdir('a place')
