@@ -212,6 +212,8 @@ export interface Native {
   // --- lz4.c ---
   /** An LZ4 block, without any header, into the start of `target`; the bytes written, or -1 if it is damaged or does not fit. */
   lz4Decode(block: Uint8Array, target: Uint8Array): number
+  /** Makes an LZ4 block of `data` (< 2 GiB) in `target`; the bytes written, or -1 if it does not fit. */
+  lz4Encode(data: Uint8Array, target: Uint8Array): number
 
   // --- kernel.c: the FUSE device ---
   eventFd(): number

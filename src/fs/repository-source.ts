@@ -184,7 +184,7 @@ export class RepositorySource implements MountSource {
   }
 
   async #build(archive: string, reader: ArchiveReader): Promise<TreeImage> {
-    const tree = await buildTree(reader.stream(this.#readAhead(reader), { borrowed: true }), this.#options)
+    const tree = await buildTree(reader.stream(this.#readAhead(reader), { borrowed: true, jobBytes: treeJobBytes }), this.#options)
     // What is left out is said in the log, each time.
     const trees = tree.complete ? this.#keptTrees : undefined
     if (trees) {
@@ -290,6 +290,8 @@ export class RepositorySource implements MountSource {
 
 const noBytes = Buffer.alloc(0)
 const afterwardsMs = 300
+/** A tree is made as fast as its items come; more of them at a time would only take memory. */
+const treeJobBytes = 1 << 20
 
 /** What a tree is made from: the chunks of the item stream. */
 function sourceOf({ metadata: { items } }: ArchiveReader): string {

@@ -16,7 +16,7 @@ import { errnoOf, messageOf } from '../engine/errors.js'
 import type { Log } from '../engine/log.js'
 import { files } from '../engine/platform/files.js'
 import type { MemoryBlock } from '../engine/store/jobs.js'
-import { blocksOf, readInto, seal, sealBlock, unseal, unsealBlock } from '../engine/store/seal-job.js'
+import { blocksOf, readInto, roomToSeal, seal, sealBlock, unseal, unsealBlock } from '../engine/store/seal-job.js'
 import type { Workers } from '../engine/store/workers.js'
 import { chunkRowBytes } from './tree-columns.js'
 import { columnPlace, type ImageColumn, imageColumns, layoutWords, type TreeImage } from './tree-image.js'
@@ -188,13 +188,17 @@ export class StoredTrees {
       let total = 0
       try {
         // One job at a time: nobody waits for this, but others may for the workers.
+        const fileKey = key.purposeKey(salt, purpose)
+        const output = new SharedArrayBuffer(Math.max(0, ...Array.from(parts(blocks), ({ part }) => roomToSeal(fileKey, part))))
+        fileKey.wipe()
         for (const { start, part } of parts(blocks)) {
-          const job = { salt, purpose, first: 1 + start, blocks: part }
+          const job = { salt, purpose, first: 1 + start, blocks: part, output }
           const sealed = inline ? seal(key, job) : await workers.seal(job)
           lengths.push(...sealed.lengths)
-          total += sealed.data.length
+          const bytes = sealed.lengths.reduce((sum, length) => sum + length, 0)
+          total += bytes
           if (total > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`)
-          files.writeAll(fd, sealed.data)
+          files.writeAll(fd, new Uint8Array(output, 0, bytes))
         }
         const head = sealBlock(key.purposeKey(salt, purpose), 0, Buffer.from(JSON.stringify({ source, layout: [...layout], lengths } satisfies Head)))
         const headBytes = Buffer.alloc(4)
