@@ -13,6 +13,7 @@ import { errnoByCode } from './errno.js'
 import { type FileReader, OpenFile } from './file-reader.js'
 import { localOf, rangeOf } from './inodes.js'
 import { FileSequence } from './read-ahead.js'
+import { entriesAfter, type RootListing } from './root-listing.js'
 import { Extents } from './incoming/extents.js'
 import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
@@ -141,7 +142,13 @@ export class ArchiveFiles implements Subtree {
     return this.#withTree(call, (tree) => tree.has(row) && tree.isSymlink(row) ? tree.linkTarget(row) : Errno.EINVAL)
   }
 
-  opendir(_ino: Ino, call: Call<Opened>): Answer<Opened> {
+  opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
+    if (!this.#tree && this.#row(ino) === 0 && this.#head?.listing) {
+      this.#used()
+      // Whatever comes next will need it. A listing without attributes is nothing for the kernel to keep.
+      this.#whenTree(() => {})
+      return { fh: 0, keepCache: true }
+    }
     return this.#withTree(call, () => ({ fh: 0, keepCache: true, cacheDir: true }))
   }
 
@@ -149,6 +156,8 @@ export class ArchiveFiles implements Subtree {
 
   readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void> {
     const directory = this.#row(ino)
+    const listing = directory === 0 && !this.#tree ? this.#head?.listing : undefined
+    if (listing) return this.#listEarly(listing, cookie, sink)
     return this.#withTree(call, (tree) => tree.has(directory) && tree.isDirectory(directory)
       ? this.#list(tree, directory, cookie, sink) : Errno.ENOTDIR)
   }
@@ -294,6 +303,19 @@ export class ArchiveFiles implements Subtree {
     }
     for (; row !== 0; row = tree.nextSibling(row)) {
       if (!sink(tree.nameOf(row), this.#entry(tree, tree.targetOf(row)), row + firstCookie)) return
+    }
+  }
+
+  /** The root's names while its tree is on its way; cookies as above. */
+  #listEarly(listing: RootListing, cookie: number, sink: DirSink): void {
+    if (cookie < 1 && !sink(dot, this.rootEntry(), 1)) return
+    if (cookie < 2 && !sink(dotDot, this.#rootDots(this.#parentIno), firstCookie)) return
+    const after = Math.max(0, cookie - firstCookie)
+    if (after > 0 && !listing.rows.includes(after)) return
+    const attr = this.#suppliedRoot()
+    for (const [name, row, target, mode] of entriesAfter(listing, after)) {
+      Object.assign(attr, { ino: this.root + target, mode })
+      if (!sink(name, { attr, entryTtlMs: 0, attrTtlMs: 0, nameOnly: true }, row + firstCookie)) return
     }
   }
 

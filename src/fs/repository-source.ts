@@ -121,12 +121,13 @@ export class RepositorySource implements MountSource {
       comment: metadata.comment, hostname: metadata.hostname, username: metadata.username,
       ...(metadata.stats && { originalSize: metadata.stats.size, fileCount: metadata.stats.nfiles }),
     }
-    if (!root) return { facts, root: undefined }
+    const listing = this.#options.selection ? undefined : await this.#keptTrees?.rootListing(archive, sourceOf(reader))
+    if (!root) return { facts, root: undefined, listing }
     // Through a tree of this one item, so that owners, umask and selection are applied as they will be in the whole one.
     const builder = new TreeBuilder(this.#shape())
     builder.add(root)
     const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = new ArchiveTree(shownTree(builder.finish(), this.#view(metadata)), 0).attr(0)
-    return { facts, root: { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } }
+    return { facts, root: { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }, listing }
   }
 
   /** Its chunk rows may be missing, where they are kept: see treeChunks. */
