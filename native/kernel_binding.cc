@@ -47,8 +47,11 @@ thread_local int unblockedFd = -1;
  * Requests come in bursts: the next one is mostly a few microseconds behind the answer, while a processor that went to sleep takes
  * far longer to wake. So after a request the device is asked again for a moment before this thread waits.
  */
-const long spinNanoseconds = 50000;
+const long spinNanoseconds = 100000;
+/* Not after a READ of more than this: what it waits for is decoded, and whoever decodes needs the processor. */
+const uint32_t maxReadBeforeSpin = 128 * 1024;
 thread_local bool afterRequest = false;
+thread_local long spinUntil = 0;
 
 long nanosecondsNow() {
   struct timespec now;
@@ -57,27 +60,50 @@ long nanosecondsNow() {
 }
 
 /*
- * One program that asks one small thing after the other (ls -l, find, tar) is answered soonest by a thread on its own processor: each
- * of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a request.
- * Large reads and several programs at once gain more from two processors.
+ * Who was answered is often woken on this very processor, and so is who works for what was put off: they should not wait for the end of
+ * the spin. On a loaded machine, though, a yield gives away a whole time slice, and who yields for each request starves: once it took
+ * long, it is left for a while.
+ */
+const long longYieldNanoseconds = 500000, yieldPauseNanoseconds = 500000000;
+thread_local long yieldAgainAt = 0;
+
+void letOthersRun() {
+  long before = nanosecondsNow();
+  if (before < yieldAgainAt) return;
+  sched_yield();
+  long after = nanosecondsNow();
+  if (after - before > longYieldNanoseconds) yieldAgainAt = after + yieldPauseNanoseconds;
+}
+
+bool isLongRead(const uint8_t *request, ssize_t length) {
+  /* struct fuse_in_header, and the beginning of struct fuse_read_in. */
+  struct { uint32_t length, opcode; uint64_t unique, node; uint32_t uid, gid, pid, padding; uint64_t handle, offset; uint32_t size; } read;
+  const uint32_t opcodeRead = 15;
+  if (length < static_cast<ssize_t>(sizeof read)) return false;
+  memcpy(&read, request, sizeof read);
+  return read.opcode == opcodeRead && read.size > maxReadBeforeSpin;
+}
+
+/*
+ * One program that asks for names and attributes one after the other (ls -l, find) is answered soonest by a thread on its own processor:
+ * each of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a request.
+ * Only while all is answered here: whatever takes longer gains more from two processors.
  */
 class Companion {
  public:
   bool beside() const { return joined; }
 
-  void note(const uint8_t *request, ssize_t length) {
-    struct { uint32_t length, opcode; uint64_t unique, node; uint32_t uid, gid, pid, padding; } header;
-    if (length < static_cast<ssize_t>(sizeof header)) return;
-    memcpy(&header, request, sizeof header);
-    if (header.pid == 0) return; /* sent by the kernel itself */
-    if (header.pid != pid || isLarge(header.opcode, request + sizeof header, length - sizeof header)) {
-      pid = header.pid;
-      streak = 0;
+  /* A request was answered here. */
+  void note(uint32_t asker) {
+    if (asker == 0) return; /* sent by the kernel itself */
+    if (asker != pid) {
       leave();
+      pid = asker;
     } else if (++streak == requestsBeforeJoining || (joined && streak % requestsBetweenLooks == 0)) join();
   }
 
   void leave() {
+    pid = streak = 0;
     if (!joined) return;
     joined = false;
     sched_setaffinity(0, sizeof everywhere, &everywhere);
@@ -85,15 +111,6 @@ class Companion {
 
  private:
   static const unsigned requestsBeforeJoining = 64, requestsBetweenLooks = 2048;
-
-  /* WRITE, or READ of more than a few pages. */
-  static bool isLarge(uint32_t opcode, const uint8_t *body, size_t length) {
-    uint32_t size = 0;
-    if (opcode == 16) return true;
-    if (opcode != 15 || length < 20) return false;
-    memcpy(&size, body + 16, sizeof size);
-    return size > 128 * 1024;
-  }
 
   void join() {
     int cpu = processorOf(pid);
@@ -130,8 +147,15 @@ const int companionPauseMs = 3;
 
 /* Answers what trees can answer; whether that is all there is to do. */
 bool answered(int fuseFd, const Bytes &slot, size_t length) {
+  const size_t pidAt = 32;
+  uint32_t pid = 0;
+  if (length >= pidAt + sizeof pid) memcpy(&pid, slot.data + pidAt, sizeof pid);
   long reply = answerByTree(slot.data, length, slot.length);
-  if (reply == ANSWER_OTHER) return false;
+  if (reply == ANSWER_OTHER) {
+    companion.leave();
+    return false;
+  }
+  companion.note(pid);
   if (reply == ANSWER_NONE || write(fuseFd, slot.data, static_cast<size_t>(reply)) >= 0) return true;
   /* Nobody waits any more, or the mount is gone, which the next read says. Anything else would leave somebody waiting for ever. */
   if (errno != EINVAL) return true;
@@ -152,7 +176,7 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     unblockedFd = fuseFd;
   }
   long now = nanosecondsNow(), end = timeoutMs < 0 ? LONG_MAX : now + timeoutMs * 1000000L;
-  long spinUntil = afterRequest && !companion.beside() ? now + spinNanoseconds : 0;
+  if (afterRequest) spinUntil = now + spinNanoseconds;
   afterRequest = false;
   bool look = true;
   for (;;) {
@@ -166,21 +190,23 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     }
     ssize_t length = read(fuseFd, into.data, into.length);
     if (length > 0) {
-      companion.note(into.data, length);
       if (answered(fuseFd, into, static_cast<size_t>(length))) {
         spinUntil = companion.beside() ? 0 : nanosecondsNow() + spinNanoseconds;
         look = true;
         continue;
       }
-      afterRequest = true;
+      afterRequest = !isLongRead(into.data, length);
+      spinUntil = 0;
       return makeNumber(env, static_cast<double>(length));
     }
     if (length < 0 && errno == ENODEV) return makeNumber(env, -1);
     if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
     if (length < 0 && errno != EAGAIN) return throwErrno(env, errno, "read");
     if (spinUntil != 0) {
-      if (nanosecondsNow() < spinUntil) continue;
-      spinUntil = 0;
+      if (drain(wakeFd)) return makeNumber(env, 0);
+      letOthersRun();
+      if (nanosecondsNow() >= spinUntil) spinUntil = 0;
+      continue;
     }
     struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
     int ready = poll(fds, 2, companion.beside() ? companionPauseMs : timeoutMs);
