@@ -48,6 +48,7 @@ static int is_directory(const struct shown_tree *t, size_t row) { return (mode_o
 
 static size_t name_of(const struct shown_tree *t, size_t row, const uint8_t **name) {
   size_t start = u32(&t->name_start, row), end = u32(&t->name_start, row + 1);
+  *name = (const uint8_t *)"";
   if (end < start || end > t->names.count) return 0;
   *name = (const uint8_t *)t->names.values + start;
   return end - start;
@@ -103,6 +104,7 @@ static size_t index_of(const struct column *rows, size_t row) {
 
 /* Both halves as putAttr of answers.ts makes them of any number. */
 static void put_number(uint8_t *at, double value) {
+  if (!(value > -9e18 && value < 9e18)) value = 0;
   put32(at, (uint32_t)(int64_t)value);
   put32(at + 4, (uint32_t)(int64_t)(value / 4294967296.0));
 }
@@ -119,6 +121,7 @@ static void put_time(uint8_t *attr, size_t seconds_at, size_t nanoseconds_at, in
 
 static double blocks_of(double size) {
   double blocks = size / 512;
+  if (!(blocks > -9e18 && blocks < 9e18)) return 0;
   int64_t whole = (int64_t)blocks;
   return (double)whole < blocks ? (double)(whole + 1) : (double)whole;
 }
@@ -212,7 +215,7 @@ static void list_directory(const struct shown_tree *t, size_t directory, uint64_
     row = shown(t, u32(&t->next_sibling, given));
   }
   for (; row != 0; row = shown(t, u32(&t->next_sibling, row))) {
-    const uint8_t *name = NULL;
+    const uint8_t *name;
     size_t length = name_of(t, row, &name), target = target_of(t, row);
     uint8_t *entry = add_record(list, t->base + target, row + FIRST_COOKIE, mode_of(t, target), name, length);
     if (!entry) break;

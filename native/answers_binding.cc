@@ -45,14 +45,14 @@ bool allOfTrees(const uint8_t *slot, size_t length) {
   return true;
 }
 
-bool readColumn(napi_env env, napi_value columns, uint32_t index, column *into, bool *narrow) {
+/* A typed array of exactly this kind. */
+bool readColumn(napi_env env, napi_value columns, uint32_t index, napi_typedarray_type wanted, column *into) {
   napi_value array, buffer;
   napi_typedarray_type type;
   size_t length = 0, offset = 0;
   void *data = nullptr;
-  if (napi_get_element(env, columns, index, &array) != napi_ok || napi_get_typedarray_info(env, array, &type, &length, &data, &buffer, &offset) != napi_ok) return false;
+  if (napi_get_element(env, columns, index, &array) != napi_ok || napi_get_typedarray_info(env, array, &type, &length, &data, &buffer, &offset) != napi_ok || type != wanted) return false;
   *into = {data, length};
-  *narrow = type == napi_uint16_array;
   return true;
 }
 
@@ -69,12 +69,19 @@ napi_value showTree(napi_env env, napi_callback_info info) {
   tree.bare = a.flag(6);
   Bytes lastUse = a.bytes(7), clock = a.bytes(8);
   if (a.failed) return nullptr;
-  column *columns[] = {&tree.parent, &tree.name_start, &tree.first, &tree.count, &tree.next_sibling, &tree.access, &tree.flags, &tree.size, &tree.mtime, &tree.atime, &tree.ctime,
-                       &tree.names, &tree.blobs, &tree.slots, &tree.xattr_row, &tree.linked_row, &tree.linked_count, &tree.modes, &tree.uids, &tree.gids};
-  bool complete = lastUse.length == 8 && clock.length == 8, narrow = false;
-  for (uint32_t i = 0; i < sizeof columns / sizeof *columns; i++) {
-    complete = complete && readColumn(env, a.value(2), i, columns[i], &narrow);
-    if (columns[i] == &tree.access) tree.narrow_access = narrow;
+  const napi_typedarray_type u8 = napi_uint8_array, u32 = napi_uint32_array, i64 = napi_bigint64_array;
+  const struct { column *into; napi_typedarray_type type; } columns[] = {
+      {&tree.parent, u32}, {&tree.name_start, u32}, {&tree.first, u32}, {&tree.count, u32}, {&tree.next_sibling, u32}, {&tree.access, u32}, {&tree.flags, u8},
+      {&tree.size, napi_float64_array}, {&tree.mtime, i64}, {&tree.atime, i64}, {&tree.ctime, i64}, {&tree.names, u8}, {&tree.blobs, u8}, {&tree.slots, u32},
+      {&tree.xattr_row, u32}, {&tree.linked_row, u32}, {&tree.linked_count, u32}, {&tree.modes, u32}, {&tree.uids, u32}, {&tree.gids, u32}};
+  bool complete = lastUse.length == 8 && clock.length == 8;
+  for (uint32_t i = 0; complete && i < sizeof columns / sizeof *columns; i++) {
+    complete = readColumn(env, a.value(2), i, columns[i].type, columns[i].into);
+    /* 16 bits where these suffice. */
+    if (!complete && columns[i].into == &tree.access) {
+      tree.narrow_access = readColumn(env, a.value(2), i, napi_uint16_array, &tree.access);
+      complete = tree.narrow_access;
+    }
   }
   tree.rows = tree.parent.count;
   if (!complete || tree.slots.count == 0 || (tree.slots.count & (tree.slots.count - 1)) != 0 || shownTrees.count(tree.base >> 32) || napi_create_reference(env, a.value(2), 1, &made.columns) != napi_ok) {
