@@ -61,10 +61,10 @@ long nanosecondsNow() {
 
 /*
  * Who was answered is often woken on this very processor, and so is who works for what was put off: they should not wait for the end of
- * the spin. On a loaded machine, though, a yield gives away a whole time slice, and who yields for each request starves: once it took
- * long, it is left for a while.
+ * the spin. On a loaded machine, though, a yield gives away whole time slices, and who yields for each request starves: after one that took
+ * long there is none for many times as long.
  */
-const long longYieldNanoseconds = 500000, yieldPauseNanoseconds = 500000000;
+const long longYieldNanoseconds = 500000, yieldPauseFactor = 200;
 thread_local long yieldAgainAt = 0;
 
 void letOthersRun() {
@@ -72,7 +72,7 @@ void letOthersRun() {
   if (before < yieldAgainAt) return;
   sched_yield();
   long after = nanosecondsNow();
-  if (after - before > longYieldNanoseconds) yieldAgainAt = after + yieldPauseNanoseconds;
+  if (after - before > longYieldNanoseconds) yieldAgainAt = after + yieldPauseFactor * (after - before);
 }
 
 bool isLongRead(const uint8_t *request, ssize_t length) {
