@@ -10,7 +10,7 @@ enum {
 enum { REQUEST = 40, REPLY = 16, ENTRY = 128, ATTR = 88, ATTR_AT = 40, DIRENT = 24, MAX_NAME = 255, MAX_TARGET = 4096 };
 enum { TYPE_MASK = 0170000, TYPE_DIRECTORY = 0040000, TYPE_REGULAR = 0100000, TYPE_LINK = 0120000 };
 enum { ROW_REPLACED = 2, ROW_SUPPLIED = 4, ROW_LINK = 8, ROW_LINKED = 16 };
-enum { KEEP_CACHE = 2, CACHE_DIR = 8, FIRST_COOKIE = 2, FH_NAMES_ONLY = 1, SMALL = 64 };
+enum { KEEP_CACHE = 2, CACHE_DIR = 8, FIRST_COOKIE = 2, FH_NAMES_ONLY = 1, SMALL = 64, MOUNT_ROOT = 1 };
 #define NO_ROW SIZE_MAX
 /* body_of has the bytes of the body, or the negative error number, or this. */
 #define NOT_HERE LONG_MIN
@@ -157,7 +157,9 @@ static void put_attr(const struct shown_tree *t, size_t row, uint8_t *at) {
 /* struct fuse_entry_out. */
 static void put_entry(const struct shown_tree *t, size_t row, uint8_t *at) {
   memset(at, 0, ATTR_AT);
-  put64(at, t->base + row);
+  uint64_t node = t->base + row;
+  put64(at, node);
+  put64(at + 8, node == MOUNT_ROOT ? 0 : t->generation);
   put64(at + 16, t->ttl_seconds);
   put64(at + 24, t->ttl_seconds);
   put_attr(t, row, at + ATTR_AT);
@@ -166,6 +168,7 @@ static void put_entry(const struct shown_tree *t, size_t row, uint8_t *at) {
 /* No such name, and the kernel may know so. */
 static void put_no_entry(const struct shown_tree *t, uint8_t *at) {
   memset(at, 0, ENTRY);
+  put64(at + 8, t->generation);
   put64(at + 16, t->ttl_seconds);
 }
 
@@ -267,7 +270,8 @@ static long body_of(const struct shown_tree *t, size_t row, uint32_t code, const
     case LOOKUP: {
       const uint8_t *name = request + REQUEST;
       size_t name_length = strnlen((const char *)name, length - REQUEST);
-      if (name_length > MAX_NAME) return NOT_HERE;
+      /* What handles of an NFS server are asked by is rare, and for others too. */
+      if (name_length > MAX_NAME || is(name, name_length, ".") || is(name, name_length, "..")) return NOT_HERE;
       size_t found = find_child(t, row, name, name_length);
       if (found == NO_ROW) put_no_entry(t, body);
       else put_entry(t, found, body);

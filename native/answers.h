@@ -30,6 +30,8 @@ struct shown_tree {
   int64_t supplied_ns, root_ns;
   /* How long the kernel keeps what it is told. */
   uint32_t ttl_seconds;
+  /* Of handles (answers.ts); the mount's own root has 0. */
+  uint64_t generation;
   /* No file has an ACL or a security label. */
   int bare;
 };

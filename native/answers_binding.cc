@@ -56,7 +56,7 @@ bool readColumn(napi_env env, napi_value columns, uint32_t index, napi_typedarra
   return true;
 }
 
-/* (root, above, columns, suppliedTimeNs, rootTimeNs, ttlSeconds, bare, lastUse, clock) */
+/* (root, above, columns, suppliedTimeNs, rootTimeNs, ttlSeconds, bare, lastUse, clock, generation) */
 napi_value showTree(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   Shown made{};
@@ -68,6 +68,7 @@ napi_value showTree(napi_env env, napi_callback_info info) {
   tree.ttl_seconds = static_cast<uint32_t>(a.integer(5));
   tree.bare = a.flag(6);
   Bytes lastUse = a.bytes(7), clock = a.bytes(8);
+  tree.generation = static_cast<uint64_t>(a.integer(9));
   if (a.failed) return nullptr;
   const napi_typedarray_type u8 = napi_uint8_array, u32 = napi_uint32_array, i64 = napi_bigint64_array;
   const struct { column *into; napi_typedarray_type type; } columns[] = {

@@ -204,7 +204,7 @@ export interface Native {
    * From now on this thread's receiveRequest answers what the kernel asks about the files of a tree, until hideTree. `columns` as in
    * native/answers_binding.cc; at each answer `lastUse` (one number) gets what `clock` (one number) is counted up to.
    */
-  showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array): void
+  showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array, generation: number): void
   hideTree(root: number): void
   /** What receiveRequest does with a request of `length` bytes: the length of the reply, which takes its place; 0 if it is not for here, -1 if there is none. */
   answerRequest(slot: Uint8Array, length: number): number

@@ -6,11 +6,12 @@
 import { native } from '../../../engine/native.js'
 import type { ArchiveTree } from '../../archive-tree.js'
 import type { ShownTree, TreeAnswers } from '../../core.js'
+import { currentGeneration } from './answers.js'
 
 export class NativeTreeAnswers implements TreeAnswers {
   show({ tree, above, ttlMs, lastUse, clock }: ShownTree): void {
     const { columns } = tree
-    native().showTree(tree.base, above, columnsOf(tree), columns.suppliedTimeNs, columns.rootTimeNs, ttlMs / 1000, tree.isBare, lastUse, clock)
+    native().showTree(tree.base, above, columnsOf(tree), columns.suppliedTimeNs, columns.rootTimeNs, ttlMs / 1000, tree.isBare, lastUse, clock, currentGeneration())
   }
 
   hide(tree: ArchiveTree): void {

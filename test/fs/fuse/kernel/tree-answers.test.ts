@@ -9,6 +9,7 @@ import type { Item } from '../../../../src/engine/archive/item.js'
 import { MsgReader } from '../../../../src/engine/msgpack.js'
 import { native } from '../../../../src/engine/native.js'
 import { ArchiveTree } from '../../../../src/fs/archive-tree.js'
+import { useGeneration } from '../../../../src/fs/fuse/kernel/answers.js'
 import { Dispatcher } from '../../../../src/fs/fuse/kernel/dispatch.js'
 import { opcode, Slot } from '../../../../src/fs/fuse/kernel/protocol.js'
 import { Replies } from '../../../../src/fs/fuse/kernel/replies.js'
@@ -19,6 +20,8 @@ import { shownTree } from '../../../../src/fs/tree-view.js'
 import { VirtualFs } from '../../../../src/fs/virtual-fs.js'
 import { anyItem, packed, pieces } from '../../../helpers/any-items.js'
 import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, item, linkMode, mountView, treeOptions } from '../../../helpers/mount-fixtures.js'
+
+useGeneration(12345)
 
 /** The number of no process: who is nobody is told the same, however often. */
 const nobody = 2 ** 31 - 1
@@ -159,6 +162,7 @@ async function held(items: Item[], t: ExecutionContext, { single = false, twin =
       }
       t.deepEqual(drive.fast({ code: opcode.forget, ino, body: numbers(8, 1) }), Buffer.alloc(0))
     }
+    for (const name of ['.', '..']) t.is(drive.fast({ code: opcode.lookup, ino: tree.base, body: named(name) }), undefined)
     const beyond = tree.base + tree.rowCount
     t.is(drive.fast({ code: opcode.getattr, ino: beyond, body: numbers(4, 0, 0, 0, 0) }), undefined)
     t.deepEqual(drive.fast({ code: opcode.batchForget, ino: 0, body: Buffer.concat([numbers(4, 2, 0), numbers(8, tree.base, 1, beyond - 1, 3)]) }), Buffer.alloc(0))
