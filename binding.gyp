@@ -34,6 +34,8 @@
         "native/release_binding.cc",
         "native/tree.c",
         "native/tree_binding.cc",
+        "native/answers.c",
+        "native/answers_binding.cc",
         "native/lz4.c",
         "native/lz4_binding.cc",
         "native/kernel_binding.cc"

@@ -149,6 +149,7 @@ NAPI_MODULE_INIT() {
   registerDeletion(env, exports);
   registerRelease(env, exports);
   registerTree(env, exports);
+  registerAnswers(env, exports);
   registerLz4(env, exports);
   registerKernel(env, exports);
   return exports;

@@ -66,6 +66,7 @@ void registerItems(napi_env env, napi_value exports);
 void registerDeletion(napi_env env, napi_value exports);
 void registerRelease(napi_env env, napi_value exports);
 void registerTree(napi_env env, napi_value exports);
+void registerAnswers(napi_env env, napi_value exports);
 void registerLz4(napi_env env, napi_value exports);
 void registerKernel(napi_env env, napi_value exports);
 

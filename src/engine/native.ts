@@ -231,9 +231,21 @@ export interface Native {
   treeLayout(tree: NativeTree, layout: Float64Array): void
   treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void
 
+  // --- answers.c: what receiveRequest answers by itself ---
+  /**
+   * From now on this thread's receiveRequest answers what the kernel asks about the files of a tree, until hideTree. `columns` as in
+   * native/answers_binding.cc; at each answer `lastUse` (one number) gets what `clock` (one number) is counted up to.
+   */
+  showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array, generation: number): void
+  hideTree(root: number): void
+  /** What receiveRequest does with a request of `length` bytes: the length of the reply, which takes its place; 0 if it is not for here, -1 if there is none. */
+  answerRequest(slot: Uint8Array, length: number): number
+
   // --- lz4.c ---
   /** An LZ4 block, without any header, into the start of `target`; the bytes written, or -1 if it is damaged or does not fit. */
   lz4Decode(block: Uint8Array, target: Uint8Array): number
+  /** Makes an LZ4 block of `data` (< 2 GiB) in `target`; the bytes written, or -1 if it does not fit. */
+  lz4Encode(data: Uint8Array, target: Uint8Array): number
 
   // --- kernel.c: the FUSE device ---
   eventFd(): number
@@ -242,9 +254,11 @@ export interface Native {
   /**
    * Waits for a request of the kernel or a signal on wakeFd. Returns the request's length (in `into`), 0 when woken or
    * after timeoutMs (-1 = none), -1 when the file system was unmounted (ENODEV). Interrupted calls and requests aborted
-   * meanwhile (ENOENT) are retried inside.
+   * meanwhile (ENOENT) are retried inside. What the trees of showTree can answer is answered, and not returned.
    */
   receiveRequest(fuseFd: number, wakeFd: number, into: Uint8Array, timeoutMs: number): number
+  /** mount(2); the numbers of MS_* are Linux'. */
+  mountAt(source: Uint8Array, target: Uint8Array, type: Uint8Array, flags: number, data: Uint8Array): void
   /** A connected pair of Unix stream sockets, close-on-exec. */
   socketPair(): [number, number]
   /** Receives one descriptor by SCM_RIGHTS, blocking until the peer sends or closes; -1 if closed without. */

@@ -6,13 +6,14 @@
 import { byteString, shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
 import { ArchiveTree } from './archive-tree.js'
-import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, LATER, type ReadAnswer, type ReadBytes } from './core.js'
+import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
 import { type FileReader, OpenFile } from './file-reader.js'
 import { localOf, rangeOf } from './inodes.js'
 import { FileSequence } from './read-ahead.js'
+import { entriesAfter, type RootListing } from './root-listing.js'
 import { Extents } from './incoming/extents.js'
 import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
@@ -30,6 +31,7 @@ export interface ArchiveFilesContext {
   readonly client: EngineClient
   readonly reader: FileReader
   readonly view: MountView
+  readonly answers?: TreeAnswers | undefined
   /** Called when a tree has come, so that the owner of all archives can bound what they take together. */
   treeLoaded(files: ArchiveFiles): void
   /** The tree's root says other than what the kernel was told. */
@@ -40,8 +42,7 @@ export class ArchiveFiles implements Subtree {
   readonly range: number
   readonly root: Ino
   #info: ArchiveInfo
-  /** Counts entries, for choosing what to drop. */
-  lastUse = 0
+  readonly #lastUse = oneNumber()
   readonly #context: ArchiveFilesContext
   readonly above: Ino
   readonly #sequence = new FileSequence()
@@ -84,8 +85,14 @@ export class ArchiveFiles implements Subtree {
     return this.#tree?.byteLength ?? 0
   }
 
+  /** Orders the uses of all archives, for choosing what to drop. */
+  get lastUse(): number {
+    return this.#lastUse[0]!
+  }
+
   /** Forgets the tree; open files keep theirs. */
   dropTree(): void {
+    if (this.#tree) this.#context.answers?.hide(this.#tree)
     this.#tree = undefined
   }
 
@@ -137,7 +144,13 @@ export class ArchiveFiles implements Subtree {
     return this.#withTree(call, (tree) => tree.has(row) && tree.isSymlink(row) ? tree.linkTarget(row) : Errno.EINVAL)
   }
 
-  opendir(_ino: Ino, call: Call<Opened>): Answer<Opened> {
+  opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
+    if (!this.#tree && this.#row(ino) === 0 && this.#head?.listing) {
+      this.#used()
+      // Whatever comes next will need it. A listing without attributes is nothing for the kernel to keep.
+      this.#whenTree(() => {})
+      return { fh: 0, keepCache: true }
+    }
     return this.#withTree(call, () => ({ fh: 0, keepCache: true, cacheDir: true }))
   }
 
@@ -145,6 +158,8 @@ export class ArchiveFiles implements Subtree {
 
   readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void> {
     const directory = this.#row(ino)
+    const listing = directory === 0 && !this.#tree ? this.#head?.listing : undefined
+    if (listing) return this.#listEarly(listing, cookie, sink)
     return this.#withTree(call, (tree) => tree.has(directory) && tree.isDirectory(directory)
       ? this.#list(tree, directory, cookie, sink) : Errno.ENOTDIR)
   }
@@ -208,7 +223,7 @@ export class ArchiveFiles implements Subtree {
         extents: tree.isRegular(row) && tree.size(row) > 0 ? extentsOf(tree, row, 0, 0, 0, tree.size(row)) : undefined,
       }, own)
     }
-    this.lastUse = ++useCount
+    this.#used()
     if (this.#tree?.hasChunks) return made(this.#tree, call)
     const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
@@ -267,7 +282,7 @@ export class ArchiveFiles implements Subtree {
   destroy(): void {
     this.#open.clear()
     this.#openCounts.clear()
-    this.#tree = undefined
+    this.dropTree()
   }
 
   #row(ino: Ino): number {
@@ -307,6 +322,19 @@ export class ArchiveFiles implements Subtree {
     }
   }
 
+  /** The root's names while its tree is on its way; cookies as above. */
+  #listEarly(listing: RootListing, cookie: number, sink: DirSink): void {
+    if (cookie < 1 && !sink(dot, this.rootEntry(), 1)) return
+    if (cookie < 2 && !sink(dotDot, this.#rootDots(this.above), firstCookie)) return
+    const after = Math.max(0, cookie - firstCookie)
+    if (after > 0 && !listing.rows.includes(after)) return
+    const attr = this.#suppliedRoot()
+    for (const [name, row, target, mode] of entriesAfter(listing, after)) {
+      Object.assign(attr, { ino: this.root + target, mode })
+      if (!sink(name, { attr, entryTtlMs: 0, attrTtlMs: 0, nameOnly: true }, row + firstCookie)) return
+    }
+  }
+
   /** An entry for `..`, of which only number and type matter. */
   #rootDots(ino: Ino): Entry {
     const attr = this.#suppliedRoot()
@@ -330,7 +358,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   #withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    this.lastUse = ++useCount
+    this.#used()
     return this.#tree ? work(this.#tree) : this.#later(call, work)
   }
 
@@ -343,7 +371,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   #withChunks<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    this.lastUse = ++useCount
+    this.#used()
     if (this.#tree?.hasChunks) return work(this.#tree)
     const answer = call.defer()
     this.#whenChunks((error, tree) => answer(error ?? work(tree!)))
@@ -405,7 +433,7 @@ export class ArchiveFiles implements Subtree {
       const waiters = this.#treeWaiters ?? []
       this.#treeWaiters = undefined
       const before = this.#rootAttr()
-      if (!error) this.#tree = new ArchiveTree(columns, this.root)
+      if (!error) this.#show(new ArchiveTree(columns, this.root))
       const errno = error && this.#failed(error)
       for (const waiter of waiters) waiter(errno)
       if (error) return
@@ -415,6 +443,16 @@ export class ArchiveFiles implements Subtree {
       }
       this.#context.treeLoaded(this)
     })
+  }
+
+  #show(tree: ArchiveTree): void {
+    this.dropTree()
+    this.#tree = tree
+    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#lastUse, clock: useClock })
+  }
+
+  #used(): void {
+    this.#lastUse[0] = useClock[0]! += 1
   }
 
   #failed(error: WireError): Errno {
@@ -451,8 +489,9 @@ const noEntry: Entry = {
   entryTtlMs: unchangingTtlMs, attrTtlMs: 0,
 }
 
-/** Orders the uses of all archives. */
-let useCount = 0
+const oneNumber = (): Float64Array => new Float64Array(new SharedArrayBuffer(8))
+/** Counts the uses of all archives. */
+const useClock = oneNumber()
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 /** The kernel passes no larger value. */
 const maxXattrBytes = 65536

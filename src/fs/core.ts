@@ -7,6 +7,7 @@
  * bug; the transport answers EIO and logs it). Buffers handed in (names, data) are borrowed until the operation returns:
  * copy what you keep. An operation a core does not have is absent, and the transport answers ENOSYS.
  */
+import type { ArchiveTree } from './archive-tree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from './types.js'
 
 export const LATER: unique symbol = Symbol('later')
@@ -164,4 +165,23 @@ export interface KernelNotices {
    * Absent where the transport cannot.
    */
   storeNow?(ino: Ino, pieces: readonly Uint8Array[], length: number): void
+}
+
+/** A tree whose names and attributes the transport may answer for, as ArchiveFiles would. */
+export interface ShownTree {
+  readonly tree: ArchiveTree
+  /** The directory above its root. */
+  readonly above: Ino
+  /** How long the kernel keeps all of it: whole seconds. */
+  readonly ttlMs: number
+  /** One number each: at every answer `clock` is counted up, and `lastUse` gets it. */
+  readonly lastUse: Float64Array
+  readonly clock: Float64Array
+}
+
+/** Absent where the transport cannot. */
+export interface TreeAnswers {
+  show(shown: ShownTree): void
+  /** Its memory may go. Nothing happens if it is not shown. */
+  hide(tree: ArchiveTree): void
 }

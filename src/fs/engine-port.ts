@@ -6,6 +6,7 @@
  */
 import type { LogLevel } from '../engine/log.js'
 import type { ArchiveTreeData } from './tree-columns.js'
+import type { RootListing } from './root-listing.js'
 import type { StatFs } from './types.js'
 
 /** One archive as the root shows it, or all in one (`merged`). */
@@ -49,6 +50,8 @@ export interface ArchiveHead {
   readonly facts: ArchiveFacts
   /** Attributes of the item `.` if the archive begins with it: they are those of the archive's directory. */
   readonly root: RootAttributes | undefined
+  /** The names in it, where they are known before its tree is there. */
+  readonly listing?: RootListing | undefined
 }
 export interface RootAttributes {
   readonly mode: number

@@ -121,12 +121,13 @@ export class RepositorySource implements MountSource {
       comment: metadata.comment, hostname: metadata.hostname, username: metadata.username,
       ...(metadata.stats && { originalSize: metadata.stats.size, fileCount: metadata.stats.nfiles }),
     }
-    if (!root) return { facts, root: undefined }
+    const listing = this.#options.selection ? undefined : await this.#keptTrees?.rootListing(archive, sourceOf(reader))
+    if (!root) return { facts, root: undefined, listing }
     // Through a tree of this one item, so that owners, umask and selection are applied as they will be in the whole one.
     const builder = new TreeBuilder(this.#shape())
     builder.add(root)
     const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = new ArchiveTree(shownTree(builder.finish(), this.#view(metadata)), 0).attr(0)
-    return { facts, root: { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } }
+    return { facts, root: { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }, listing }
   }
 
   /** Its chunk rows may be missing, where they are kept: see treeChunks. */
@@ -187,7 +188,7 @@ export class RepositorySource implements MountSource {
   }
 
   async #build(archive: string, reader: ArchiveReader): Promise<TreeImage> {
-    const tree = await buildTree(reader.stream(this.#readAhead(reader), { borrowed: true }), this.#options)
+    const tree = await buildTree(reader.stream(this.#readAhead(reader), { borrowed: true, jobBytes: treeJobBytes }), this.#options)
     // What is left out is said in the log, each time.
     const trees = tree.complete ? this.#keptTrees : undefined
     if (trees) {
@@ -311,6 +312,8 @@ export class RepositorySource implements MountSource {
 
 const noBytes = Buffer.alloc(0)
 const afterwardsMs = 300
+/** A tree is made as fast as its items come; more of them at a time would only take memory. */
+const treeJobBytes = 1 << 20
 
 /** What a tree is made from: the chunks of the item stream. */
 function sourceOf({ metadata: { items } }: ArchiveReader): string {

@@ -7,7 +7,7 @@ import { ArchiveFiles } from './archive-files.js'
 import { ArchivesDir } from './archives-dir.js'
 import { ChunkCache } from './chunk-cache.js'
 import {
-  type Answer, type AttrReply, type Call, changed, type Created, type DirSink, type FsCore, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
+  type Answer, type AttrReply, type Call, changed, type Created, type DirSink, type FsCore, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers,
 } from './core.js'
 import { shownText } from '../engine/text.js'
 import { isLeftBehind } from './desktop-names.js'
@@ -23,6 +23,7 @@ export interface VirtualFsOptions {
   readonly view: MountView
   readonly client: EngineClient
   readonly notices: KernelNotices
+  readonly answers?: TreeAnswers | undefined
   /** Parts of the root beside the archives: byte string of the name -> subtree. None when a single archive is mounted. */
   readonly parts?: ReadonlyMap<string, Subtree>
   /** Archives can be renamed and commented, and deleted if it says so. */
@@ -55,7 +56,7 @@ export class VirtualFs implements FsCore {
   #statfs: { readonly value: StatFs; readonly untilMs: number } | undefined
   #memory: { readonly available: number; readonly untilMs: number } | undefined
 
-  constructor({ view, client, notices, parts, changes }: VirtualFsOptions) {
+  constructor({ view, client, notices, answers, parts, changes }: VirtualFsOptions) {
     this.#view = view
     this.#changes = changes
     this.#client = client
@@ -68,7 +69,7 @@ export class VirtualFs implements FsCore {
       offer: (file, offset, data) => this.#offerToKernel(file, offset, data),
       ...(notices.storeNow && { fill: (file: OpenFile, pieces: readonly Uint8Array[], length: number) => notices.storeNow!(file.ino, pieces, length) }),
     })
-    const context = { client, reader, view, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
+    const context = { client, reader, view, answers, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
     this.#archives = new ArchivesDir(context, new Set(this.#parts.keys()), client)
     if (view.kind === 'archive') {
       this.#single = new ArchiveFiles(view.archives[0]!, rootIno, rootIno, { ...context, treeLoaded() {} })

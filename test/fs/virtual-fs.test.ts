@@ -4,6 +4,7 @@ import { type Call, copyBytes, LATER, type ReadBytes } from '../../src/fs/core.j
 import { inodeRange, inoOf, rangeOf, rootIno } from '../../src/fs/inodes.js'
 import type { Subtree } from '../../src/fs/subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../../src/fs/types.js'
+import { rootListingOf } from '../../src/fs/root-listing.js'
 import { archiveInfo, build, call, Contents, directoryMode, item, linkMode } from '../helpers/mount-fixtures.js'
 import { virtualDrive as make, type VirtualDrive } from '../helpers/virtual-drive.js'
 
@@ -20,6 +21,34 @@ function seeded(length: number, seed: number): Buffer {
 function is(t: ExecutionContext, actual: unknown, expected: Errno): void {
   t.is(actual instanceof Errno ? actual.code : actual, expected.code)
 }
+
+test('the names in the root of an archive that are known are listed before its tree is there, as they are listed from it', (t) => {
+  const items = [item('d/inner'), item('b', { size: 3 }), item('gone'), item('gone', { mode: linkMode, source: Buffer.from('b') }), item('\xff', { mode: 0o010600 }), item('hard', { source: Buffer.from('b') })]
+  const made = make({ a: () => items })
+  made.engine.heads.set('a', { facts: { comment: Buffer.alloc(0), hostname: Buffer.alloc(0), username: Buffer.alloc(0) }, root: undefined, listing: rootListingOf(build(items)) })
+  const { ino } = made.walk('a').attr
+  const read = (cookie: number, room: number) => {
+    const found: [string, number, number, number, boolean][] = []
+    const answer = made.fs.readdir(ino, 0, cookie, (name, { attr, nameOnly = false }, next) => {
+      if (found.length >= room) return false
+      found.push([Buffer.from(name).toString('latin1'), attr.ino, attr.mode >>> 12, next, nameOnly])
+      return true
+    }, call())
+    t.is(answer, undefined)
+    return found
+  }
+  t.deepEqual(made.fs.opendir(ino, call()), { fh: 0, keepCache: true })
+  t.deepEqual(made.engine.asked.map(({ kind }) => kind).slice(-2), ['head', 'tree'], 'on its way all the same')
+  // Nobody was ever given the last ones.
+  const cookies = [0, ...read(0, 99).map(([, , , next]) => next), 3, 2 ** 40]
+  const early = cookies.map(cookie => read(cookie, cookie === 0 ? 99 : 2))
+  t.deepEqual(early[0]!.map(([name]) => name), ['.', '..', 'd', 'b', 'gone', 'Ã¿', 'hard'])
+  t.true(early[0]!.slice(2).every(([, , , , nameOnly]) => nameOnly))
+  made.engine.answer()
+  const late = cookies.map(cookie => read(cookie, cookie === 0 ? 99 : 2))
+  t.deepEqual(early.map(rows => rows.map(row => row.slice(0, 4))), late.map(rows => rows.map(row => row.slice(0, 4))))
+  t.false(late.flat().some(([, , , , nameOnly]) => nameOnly))
+})
 
 test('the root lists archives in the order of the manifest, and a tree is loaded on first entry only', (t) => {
   const made = make({ two: () => [item('b')], one: () => [item('a')] })

@@ -140,6 +140,7 @@ function install(root: string): void {
     })
   }) as typeof fs.fdatasync
   fs.fdatasync = later
+  fs.fsync = later
   fs.ftruncateSync = (fd, length) => {
     if (!watched(fd)) return real.ftruncateSync(fd, length)
     meet('ftruncate')

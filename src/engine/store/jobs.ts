@@ -147,17 +147,17 @@ export interface SealJob {
   readonly purpose: string
   readonly first: number
   readonly blocks: readonly MemoryBlock[]
+  /** Gets the sealed blocks, back to back: roomToSeal says how much is enough. */
+  readonly output: SharedArrayBuffer
 }
 export interface SealResult {
   readonly kind: 'sealed'
   readonly job: number
-  /** Back to back. */
-  readonly data: Uint8Array
   readonly lengths: Uint32Array
 }
 
 /** The same blocks read from a file, where they lie one after the other from `position` on. The job fails if they are not what was sealed. */
-export interface UnsealJob extends Omit<SealJob, 'kind'> {
+export interface UnsealJob extends Omit<SealJob, 'kind' | 'output'> {
   readonly kind: 'unseal'
   readonly fd: number
   readonly position: number

@@ -84,6 +84,11 @@ export function useGeneration(value: number): void {
   generation = value
 }
 
+/** For who writes entries elsewhere. */
+export function currentGeneration(): number {
+  return generation
+}
+
 /** struct fuse_entry_out. `nodeid` 0 says that there is no such name (LOOKUP), or no reference is given (READDIRPLUS). */
 export function putEntry(slot: Slot, offset: number, entry: Entry, nodeid: number = entry.attr.ino): number {
   slot.setU64(offset, nodeid)

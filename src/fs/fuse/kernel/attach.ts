@@ -1,5 +1,5 @@
 /**
- * Gets the device attached to a mountpoint: as root by mount(8) with an inherited descriptor, as anybody else by fusermount3,
+ * Gets the device attached to a mountpoint: as root by mount(2), or by mount(8) with an inherited descriptor, as anybody else by fusermount3,
  * which is set-uid root, opens the device itself and sends the descriptor back through a socket. And gets it off again.
  * The kernel asks nothing before the descriptor is read, but whoever touches the mountpoint from now on waits for that.
  */
@@ -119,23 +119,49 @@ export function withoutHelper(path: string): string[] {
   return mountAt(path)?.type.includes('.') ? ['-i'] : []
 }
 
-/** The kernel's option string; `extra` is what only one of both ways needs. */
+/** The option string of both programs; `extra` is what only one of them needs. */
 export function mountOptionString(options: MountOptions, extra: readonly string[]): string {
+  return [...extra, options.readOnly ? 'ro' : 'rw', ...options.flags, ...ownOptions(options)].join(',')
+}
+
+/** What the kernel's FUSE itself knows. */
+function ownOptions(options: MountOptions): string[] {
   return [
-    ...extra,
-    options.readOnly ? 'ro' : 'rw',
-    ...options.flags,
     ...(options.defaultPermissions ? ['default_permissions'] : []),
     ...(options.access === 'owner' ? [] : ['allow_other']),
     `max_read=${maxTransfer}`,
-  ].join(',')
+  ]
+}
+
+/** Flags of mount(2) by the words of mount(8); 0: what is so anyway. */
+const flagBits: Readonly<Record<string, number>> = {
+  nosuid: 2, nodev: 4, noexec: 8, sync: 16, dirsync: 128, noatime: 1024, nodiratime: 2048, relatime: 1 << 21, strictatime: 1 << 24,
+  suid: 0, dev: 0, exec: 0, async: 0, atime: 0, diratime: 0,
+}
+
+/** Without a program, whose start takes longer than all else here. False: whatever was wrong, mount(8) shall try, and say it in its words. */
+function mountHere(options: MountOptions, type: string, data: readonly string[]): boolean {
+  let flags = options.readOnly ? 1 : 0
+  for (const word of options.flags) {
+    const bits = flagBits[word]
+    if (bits === undefined) return false
+    flags |= bits
+  }
+  try {
+    native().mountAt(Buffer.from(options.fsname), Buffer.from(options.mountpoint), Buffer.from(type), flags, Buffer.from(data.join(',')))
+    return true
+  } catch {
+    return false
+  }
 }
 
 async function attachAsRoot(options: MountOptions): Promise<number> {
   const fd = openDevice()
   try {
-    const own = ['fd=3', 'rootmode=40000', `user_id=${process.getuid!()}`, `group_id=${process.getgid!()}`]
+    const rest = ['rootmode=40000', `user_id=${process.getuid!()}`, `group_id=${process.getgid!()}`]
     const type = options.subtype ? `fuse.${options.subtype}` : 'fuse'
+    if (mountHere(options, type, [`fd=${fd}`, ...rest, ...ownOptions(options)])) return fd
+    const own = ['fd=3', ...rest]
     // -i: no helper program, which would be ours again for fuse.borgfs. -n is not needed, there is no mtab to write.
     const args = ['-i', '-t', type, '-o', mountOptionString(options, own), '--', options.fsname, options.mountpoint]
     const ran = await run('mount', args, fd)
