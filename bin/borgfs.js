@@ -7,6 +7,11 @@ const { join } = require('node:path')
 const words = process.argv.slice(2)
 const program = process.env.BORGFS_PROGRAM ?? (process.argv[1].endsWith('/borg') ? 'borg' : 'borgfs')
 delete process.env.BORGFS_PROGRAM
+// Taken away by bin/borgfs for the time that Node starts.
+if (process.env.BORGFS_KEPT_CA_CERTS !== undefined) {
+  process.env.NODE_EXTRA_CA_CERTS ??= process.env.BORGFS_KEPT_CA_CERTS
+  delete process.env.BORGFS_KEPT_CA_CERTS
+}
 const inBackground = process.env.BORGFS_READY_FD !== undefined || process.env.BORGFS_READY_PID !== undefined
 const first = words.find(word => !['--log-json', '--info', '-v', '--verbose', '--debug', '--show-rc', '-p', '--progress', '--iec'].includes(word))
 const bundle = join(__dirname, '..', 'dist', 'bundle')

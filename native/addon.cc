@@ -137,6 +137,7 @@ NAPI_MODULE_INIT() {
   keepChunkMemory();
   registerChunker(env, exports);
   registerEnvelope(env, exports);
+  registerPbkdf2(env, exports);
   registerXts(env, exports);
   registerFiles(env, exports);
   registerDirectory(env, exports);
@@ -145,8 +146,10 @@ NAPI_MODULE_INIT() {
   registerIndex(env, exports);
   registerCrc32(env, exports);
   registerItems(env, exports);
+  registerDeletion(env, exports);
   registerRelease(env, exports);
   registerTree(env, exports);
+  registerAnswers(env, exports);
   registerLz4(env, exports);
   registerKernel(env, exports);
   return exports;

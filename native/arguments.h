@@ -54,6 +54,7 @@ void defineFunction(napi_env env, napi_value exports, const char *name, napi_cal
 
 void registerChunker(napi_env env, napi_value exports);
 void registerEnvelope(napi_env env, napi_value exports);
+void registerPbkdf2(napi_env env, napi_value exports);
 void registerXts(napi_env env, napi_value exports);
 void registerFiles(napi_env env, napi_value exports);
 void registerDirectory(napi_env env, napi_value exports);
@@ -62,8 +63,10 @@ void registerChunkRows(napi_env env, napi_value exports);
 void registerIndex(napi_env env, napi_value exports);
 void registerCrc32(napi_env env, napi_value exports);
 void registerItems(napi_env env, napi_value exports);
+void registerDeletion(napi_env env, napi_value exports);
 void registerRelease(napi_env env, napi_value exports);
 void registerTree(napi_env env, napi_value exports);
+void registerAnswers(napi_env env, napi_value exports);
 void registerLz4(napi_env env, napi_value exports);
 void registerKernel(napi_env env, napi_value exports);
 

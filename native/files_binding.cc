@@ -369,6 +369,14 @@ napi_value umask_(napi_env env, napi_callback_info info) {
   return a.failed ? nullptr : makeNumber(env, umask(mask));
 }
 
+/* Without handlers, and without waiting for threads. */
+napi_value exitNow(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  int code = static_cast<int>(a.integer(0));
+  if (!a.failed) _exit(code);
+  return nullptr;
+}
+
 /* As Borg names the host in locks: the canonical name that the resolver gives for the host name, else the host name. */
 napi_value canonicalHostName(napi_env env, napi_callback_info) {
   char own[256] = "localhost";
@@ -415,5 +423,6 @@ void registerFiles(napi_env env, napi_value exports) {
   defineFunction(env, exports, "userId", userId);
   defineFunction(env, exports, "groupId", groupId);
   defineFunction(env, exports, "umask", umask_);
+  defineFunction(env, exports, "exitNow", exitNow);
   defineFunction(env, exports, "canonicalHostName", canonicalHostName);
 }

@@ -1,14 +1,17 @@
 /* The FUSE device: waiting for requests, being woken, and receiving the descriptor from fusermount3. */
+#include "answers_binding.h"
 #include "arguments.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,8 +47,11 @@ thread_local int unblockedFd = -1;
  * Requests come in bursts: the next one is mostly a few microseconds behind the answer, while a processor that went to sleep takes
  * far longer to wake. So after a request the device is asked again for a moment before this thread waits.
  */
-const long spinNanoseconds = 50000;
+const long spinNanoseconds = 100000;
+/* Not after a READ of more than this: what it waits for is decoded, and whoever decodes needs the processor. */
+const uint32_t maxReadBeforeSpin = 128 * 1024;
 thread_local bool afterRequest = false;
+thread_local long spinUntil = 0;
 
 long nanosecondsNow() {
   struct timespec now;
@@ -54,27 +60,50 @@ long nanosecondsNow() {
 }
 
 /*
- * One program that asks one small thing after the other (ls -l, find, tar, cp of small files) is answered soonest by a thread on its own processor: each
- * of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a request.
- * Large reads and writes and several programs at once gain more from two processors.
+ * Who was answered is often woken on this very processor, and so is who works for what was put off: they should not wait for the end of
+ * the spin. On a loaded machine, though, a yield gives away whole time slices, and who yields for each request starves: after one that took
+ * long there is none for many times as long.
+ */
+const long longYieldNanoseconds = 500000, yieldPauseFactor = 200;
+thread_local long yieldAgainAt = 0;
+
+void letOthersRun() {
+  long before = nanosecondsNow();
+  if (before < yieldAgainAt) return;
+  sched_yield();
+  long after = nanosecondsNow();
+  if (after - before > longYieldNanoseconds) yieldAgainAt = after + yieldPauseFactor * (after - before);
+}
+
+bool isLongRead(const uint8_t *request, ssize_t length) {
+  /* struct fuse_in_header, and the beginning of struct fuse_read_in. */
+  struct { uint32_t length, opcode; uint64_t unique, node; uint32_t uid, gid, pid, padding; uint64_t handle, offset; uint32_t size; } read;
+  const uint32_t opcodeRead = 15;
+  if (length < static_cast<ssize_t>(sizeof read)) return false;
+  memcpy(&read, request, sizeof read);
+  return read.opcode == opcodeRead && read.size > maxReadBeforeSpin;
+}
+
+/*
+ * One program that asks for names and attributes one after the other (ls -l, find) is answered soonest by a thread on its own processor:
+ * each of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a request.
+ * Only while all is answered here: whatever takes longer gains more from two processors.
  */
 class Companion {
  public:
   bool beside() const { return joined; }
 
-  void note(const uint8_t *request, ssize_t length) {
-    struct { uint32_t length, opcode; uint64_t unique, node; uint32_t uid, gid, pid, padding; } header;
-    if (length < static_cast<ssize_t>(sizeof header)) return;
-    memcpy(&header, request, sizeof header);
-    if (header.pid == 0) return; /* sent by the kernel itself */
-    if (header.pid != pid || isLarge(header.opcode, request + sizeof header, length - sizeof header)) {
-      pid = header.pid;
-      streak = 0;
+  /* A request was answered here. */
+  void note(uint32_t asker) {
+    if (asker == 0) return; /* sent by the kernel itself */
+    if (asker != pid) {
       leave();
+      pid = asker;
     } else if (++streak == requestsBeforeJoining || (joined && streak % requestsBetweenLooks == 0)) join();
   }
 
   void leave() {
+    pid = streak = 0;
     if (!joined) return;
     joined = false;
     sched_setaffinity(0, sizeof everywhere, &everywhere);
@@ -82,15 +111,6 @@ class Companion {
 
  private:
   static const unsigned requestsBeforeJoining = 64, requestsBetweenLooks = 2048;
-
-  /* READ or WRITE of more than a few pages: the size lies at the same place in both. */
-  static bool isLarge(uint32_t opcode, const uint8_t *body, size_t length) {
-    const uint32_t read = 15, write = 16;
-    uint32_t size = 0;
-    if ((opcode != read && opcode != write) || length < 20) return false;
-    memcpy(&size, body + 16, sizeof size);
-    return size > (opcode == read ? 128 : 64) * 1024;
-  }
 
   void join() {
     int cpu = processorOf(pid);
@@ -125,6 +145,25 @@ class Companion {
 thread_local Companion companion;
 const int companionPauseMs = 3;
 
+/* Answers what trees can answer; whether that is all there is to do. */
+bool answered(int fuseFd, const Bytes &slot, size_t length) {
+  const size_t pidAt = 32;
+  uint32_t pid = 0;
+  if (length >= pidAt + sizeof pid) memcpy(&pid, slot.data + pidAt, sizeof pid);
+  long reply = answerByTree(slot.data, length, slot.length);
+  if (reply == ANSWER_OTHER) {
+    companion.leave();
+    return false;
+  }
+  companion.note(pid);
+  if (reply == ANSWER_NONE || write(fuseFd, slot.data, static_cast<size_t>(reply)) >= 0) return true;
+  /* Nobody waits any more, or the mount is gone, which the next read says. Anything else would leave somebody waiting for ever. */
+  if (errno != EINVAL) return true;
+  uint32_t refusal[2] = {16, static_cast<uint32_t>(-EIO)};
+  memcpy(slot.data, refusal, sizeof refusal);
+  return write(fuseFd, slot.data, 16) >= 0 || true;
+}
+
 napi_value receiveRequest(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int fuseFd = a.descriptor(0), wakeFd = a.descriptor(1);
@@ -136,25 +175,38 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     if (flags < 0 || fcntl(fuseFd, F_SETFL, flags | O_NONBLOCK) < 0) return throwErrno(env, errno, "fcntl");
     unblockedFd = fuseFd;
   }
-  if (++sinceWakeCheck >= requestsBetweenWakeChecks) {
-    sinceWakeCheck = 0;
-    if (drain(wakeFd)) return makeNumber(env, 0);
-  }
-  long spinUntil = afterRequest && !companion.beside() ? nanosecondsNow() + spinNanoseconds : 0;
+  long now = nanosecondsNow(), end = timeoutMs < 0 ? LONG_MAX : now + timeoutMs * 1000000L;
+  if (afterRequest) spinUntil = now + spinNanoseconds;
   afterRequest = false;
+  bool look = true;
   for (;;) {
+    if (look) {
+      look = false;
+      if (++sinceWakeCheck >= requestsBetweenWakeChecks) {
+        sinceWakeCheck = 0;
+        /* JavaScript has its turn under any load. */
+        if (drain(wakeFd) || nanosecondsNow() >= end) return makeNumber(env, 0);
+      }
+    }
     ssize_t length = read(fuseFd, into.data, into.length);
     if (length > 0) {
-      afterRequest = true;
-      companion.note(into.data, length);
+      if (answered(fuseFd, into, static_cast<size_t>(length))) {
+        spinUntil = companion.beside() ? 0 : nanosecondsNow() + spinNanoseconds;
+        look = true;
+        continue;
+      }
+      afterRequest = !isLongRead(into.data, length);
+      spinUntil = 0;
       return makeNumber(env, static_cast<double>(length));
     }
     if (length < 0 && errno == ENODEV) return makeNumber(env, -1);
     if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
     if (length < 0 && errno != EAGAIN) return throwErrno(env, errno, "read");
     if (spinUntil != 0) {
-      if (nanosecondsNow() < spinUntil) continue;
-      spinUntil = 0;
+      if (drain(wakeFd)) return makeNumber(env, 0);
+      letOthersRun();
+      if (nanosecondsNow() >= spinUntil) spinUntil = 0;
+      continue;
     }
     struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
     int ready = poll(fds, 2, companion.beside() ? companionPauseMs : timeoutMs);
@@ -171,6 +223,16 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     }
     /* POLLERR on the device means unmounted: the read above says ENODEV then. */
   }
+}
+
+/* (source, target, type, flags, data) */
+napi_value mountAt(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  std::string source = a.text(0), target = a.text(1), type = a.text(2), data = a.text(4);
+  unsigned long flags = static_cast<unsigned long>(a.integer(3));
+  if (a.failed) return nullptr;
+  if (mount(source.c_str(), target.c_str(), type.c_str(), flags, data.c_str()) < 0) return throwErrno(env, errno, "mount");
+  return makeUndefined(env);
 }
 
 napi_value socketPair(napi_env env, napi_callback_info) {
@@ -217,6 +279,7 @@ void registerKernel(napi_env env, napi_value exports) {
   defineFunction(env, exports, "eventFd", eventFd);
   defineFunction(env, exports, "signalEventFd", signalEventFd);
   defineFunction(env, exports, "receiveRequest", receiveRequest);
+  defineFunction(env, exports, "mountAt", mountAt);
   defineFunction(env, exports, "socketPair", socketPair);
   defineFunction(env, exports, "receiveDescriptor", receiveDescriptor);
 }

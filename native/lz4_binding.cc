@@ -12,8 +12,17 @@ napi_value lz4Decode(napi_env env, napi_callback_info info) {
   return makeNumber(env, static_cast<double>(lz4_decode(block.data, block.length, target.data, target.length)));
 }
 
+/* (data, target): bytes written, or -1 if they do not fit. */
+napi_value lz4Encode(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes data = a.bytes(0), target = a.bytes(1);
+  if (a.failed) return nullptr;
+  return makeNumber(env, data.length >> 31 ? -1 : static_cast<double>(lz4_encode(data.data, data.length, target.data, target.length)));
+}
+
 }  // namespace
 
 void registerLz4(napi_env env, napi_value exports) {
   defineFunction(env, exports, "lz4Decode", lz4Decode);
+  defineFunction(env, exports, "lz4Encode", lz4Encode);
 }

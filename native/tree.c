@@ -59,6 +59,7 @@ static int64_t *i64(struct tree *t, int column) { return t->column[column]; }
 
 /* Smaller memory comes from the heap. */
 #define MAPPED ((size_t)256 * 1024)
+#define STEP ((size_t)1 << 20)
 
 /*
  * realloc for what doubles until it is large: pages move without being copied, what is not touched costs nothing, and what is freed is
@@ -610,14 +611,20 @@ int tree_layout(struct tree *t, struct tree_layout *layout) {
   return ITEM_OK;
 }
 
+/* What was copied is given back at once, so that no column is ever there twice. */
 static void move(uint8_t *to, void *from, size_t length, size_t room) {
-  if (length) memcpy(to, from, length);
+  uint8_t *source = from;
+  for (size_t at = 0; at < length; at += STEP) {
+    size_t some = length - at < STEP ? length - at : STEP;
+    memcpy(to + at, source + at, some);
+    if (room >= MAPPED) madvise(source + at, some, MADV_DONTNEED);
+  }
   release(from, room);
 }
 
 static void move_pool(uint8_t *to, struct pool *pool) {
-  if (pool->length) memcpy(to, pool->bytes, pool->length);
-  drain(pool);
+  move(to, pool->bytes, pool->length, pool->room);
+  memset(pool, 0, sizeof *pool);
 }
 
 void tree_write(struct tree *t, const struct tree_layout *layout, uint8_t *image, uint8_t *chunks) {

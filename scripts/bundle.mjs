@@ -7,6 +7,19 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 
 const folder = 'dist/bundle'
+
+/** Parts of Node that most commands never come to use, each a millisecond or two to load: with the first use of one of their exports. */
+const seldomUsed = /^node:(?:tty|child_process|worker_threads|zlib)$/
+const loadLate = {
+  name: 'load-late',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: seldomUsed }, ({ path, namespace }) => (namespace === 'late' ? { path, external: true } : { path, namespace: 'late' }))
+    onLoad({ filter: seldomUsed, namespace: 'late' }, async ({ path }) => {
+      const getters = Object.keys(await import(path)).filter(name => name !== 'default').map(name => `get ${name}() { return load().${name} },`)
+      return { contents: `let loaded\nconst load = () => loaded ??= require('${path}')\nmodule.exports = {\n${getters.join('\n')}\n}`, loader: 'js' }
+    })
+  },
+}
 rmSync(folder, { recursive: true, force: true })
 const common = {
   bundle: true,
@@ -24,6 +37,7 @@ await build({
   },
   outdir: folder,
   format: 'cjs',
+  plugins: [loadLate],
   // Prepared code has no import().
   supported: { 'dynamic-import': false },
   define: { 'import.meta.url': 'moduleUrl' },

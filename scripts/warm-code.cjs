@@ -15,8 +15,7 @@ async function warm() {
   const repository = join(folder, 'repository')
   Object.assign(process.env, { BORG_BASE_DIR: folder, BORG_PASSPHRASE: 'warm' })
   writeFileSync(join(folder, 'file'), 'content')
-  const { exit } = process
-  process.exit = () => {
+  const exit = () => {
     throw new Exit()
   }
   try {
@@ -27,12 +26,11 @@ async function warm() {
       ['prune', '--keep-daily', '1', repository], ['compact', repository],
     ]) {
       process.argv = [process.execPath, 'borgfs', ...words]
-      await main('borgfs').catch(error => {
+      await main('borgfs', exit).catch(error => {
         if (!(error instanceof Exit)) throw error
       })
     }
   } finally {
-    process.exit = exit
     rmSync(folder, { recursive: true, force: true })
   }
   // Commands have set their umask by now; who installs is not always who runs.

@@ -4,11 +4,14 @@
  *
  *   driver SEED ROUNDS FOLDER SAMPLES      FOLDER: where files may be made; SAMPLES: item streams, each behind its length (uint32le)
  */
+#include "../answers.h"
 #include "../attributes.h"
 #include "../blake2b.h"
 #include "../chunker.h"
 #include "../crc32.h"
+#include "../deletion.h"
 #include "../envelope.h"
+#include "../lz4.h"
 #include "../tree.h"
 
 #include <errno.h>
@@ -278,6 +281,121 @@ static void tree_round(void) {
   tree_free(tree);
 }
 
+/* Ids entered into a table, packed, unpacked, taken out again; and the packed bytes cut off and changed. */
+static void deletion_round(void) {
+  size_t ids_count = below(60), buckets_count = ids_count + 1 + below(40), bucket_bytes = DELETION_ID_BYTES + 4;
+  struct bucket_table table = {malloc(buckets_count * bucket_bytes), buckets_count, 1};
+  if (!table.buckets) fail("out of memory");
+  memset(table.buckets, 0xff, buckets_count * bucket_bytes);
+  uint8_t *ids = random_bytes(ids_count * DELETION_ID_BYTES, 0);
+  uint32_t *words = (uint32_t *)random_bytes(ids_count * 4, 0), *known = malloc(ids_count * 4 + 1);
+  for (size_t i = 0; i < ids_count; i++) words[i] >>= 1 + below(31);
+  size_t emptied, entries, bytes;
+  if (deletion_enter(table, ids, ids_count, words, 1, known, &emptied) != 0 || emptied != ids_count) fail("an id was there already");
+
+  uint8_t *room = malloc(ids_count * DELETION_PACKED_BYTES + 1);
+  size_t length = deletion_pack(table, 0xfffffffe, room, &entries);
+  if (entries != ids_count) fail("not all were packed");
+  uint8_t *packed = random_bytes(length, 0), *again = malloc(ids_count * DELETION_ID_BYTES + 1);
+  uint32_t *word_again = malloc(ids_count * 4 + 1);
+  memcpy(packed, room, length);
+  if (deletion_unpack(packed, length, ids_count, again, word_again, &bytes) != ids_count || bytes != length) fail("not all were unpacked");
+  /* Exactly as long as what is left of it. */
+  size_t cut = below(length + 1);
+  uint8_t *part = random_bytes(cut, 0);
+  memcpy(part, packed, cut);
+  for (int change = below(4); change > 0 && cut > 0; change--) part[below(cut)] = (uint8_t)next();
+  if (deletion_unpack(part, cut, ids_count, again, word_again, &bytes) > ids_count || bytes > cut) fail("more than there was");
+
+  uint8_t *framed = malloc(ids_count * DELETION_ENTRY_BYTES + 1);
+  deletion_frame(ids, ids_count, framed);
+  if (deletion_take_out(table, ids, ids_count, word_again) != ids_count || memcmp(words, word_again, ids_count * 4) != 0) fail("other words came out");
+  if (deletion_take_out(table, ids, ids_count, word_again) != 0) fail("taken out twice");
+  free(framed), free(part), free(word_again), free(again), free(packed), free(room), free(known), free(words), free(ids), free(table.buckets);
+}
+
+static struct column any_column(size_t count, size_t width, uint32_t limit) {
+  /* Also too short ones. */
+  if (below(30) == 0) count = below(count + 1);
+  uint8_t *values = random_bytes(count * width, 0);
+  for (size_t i = 0; i < count; i++) {
+    uint32_t value = below(40) ? (uint32_t)below(limit) : next();
+    if (width == 4) memcpy(values + 4 * i, &value, 4);
+    if (width == 2) memcpy(values + 2 * i, (uint16_t[]){(uint16_t)value}, 2);
+  }
+  struct column made = {values, count};
+  return made;
+}
+
+/* A tree as no builder makes it, and requests as no kernel sends them. */
+static void answers_round(void) {
+  struct shown_tree t = {0};
+  size_t rows = 1 + below(30), names = below(300), accesses = 1 + below(5), marked = below(5);
+  t.base = below(2) ? 1 : (uint64_t)16 << 32;
+  t.above = 1;
+  t.rows = rows;
+  t.narrow_access = below(2);
+  t.bare = below(2);
+  struct column *four[] = {&t.parent, &t.first, &t.count, &t.next_sibling};
+  for (size_t i = 0; i < sizeof four / sizeof *four; i++) *four[i] = any_column(rows, 4, (uint32_t)rows);
+  t.name_start = any_column(rows + 1, 4, (uint32_t)names + 1);
+  t.access = any_column(rows, t.narrow_access ? 2 : 4, (uint32_t)accesses);
+  t.flags = any_column(rows, 1, 256);
+  struct column *eight[] = {&t.size, &t.mtime, &t.atime, &t.ctime};
+  for (size_t i = 0; i < sizeof eight / sizeof *eight; i++) *eight[i] = any_column(rows, 8, 1);
+  t.names = any_column(names, 1, 256);
+  t.blobs = any_column(below(300), 1, 256);
+  t.slots = any_column((size_t)1 << below(7), 4, (uint32_t)rows + 1);
+  t.xattr_row = any_column(marked, 4, (uint32_t)rows);
+  t.linked_row = any_column(marked, 4, (uint32_t)rows);
+  t.linked_count = any_column(marked, 4, 9);
+  struct column *access[] = {&t.modes, &t.uids, &t.gids};
+  for (size_t i = 0; i < 3; i++) *access[i] = any_column(accesses, 4, 0xffff);
+  static const uint32_t modes[] = {0040755, 0100644, 0120777, 0020600}, codes[] = {1, 2, 3, 5, 22, 23, 27, 28, 29, 44, 42, 15};
+  for (size_t i = 0; i < t.modes.count; i++) memcpy((uint8_t *)t.modes.values + 4 * i, &modes[below(4)], 4);
+  static const char *const names_asked[] = {"system.posix_acl_access", "security.selinux", "user.borgfs.x", "user.a", ""};
+  for (int requests = 0; requests < 20; requests++) {
+    size_t room = 8192 + below(100), length = below(20) ? 40 + below(60) : below(40);
+    uint8_t *slot = random_bytes(room, 0);
+    uint32_t code = codes[below(sizeof codes / sizeof *codes)];
+    uint64_t node = t.base + below(rows + 2), cookie = below(rows + 4), fh = below(2);
+    uint32_t wanted = (uint32_t)below(below(3) ? 9000 : 200);
+    memcpy(slot + 4, &code, 4);
+    memcpy(slot + 16, &node, 8);
+    memcpy(slot + 40, &fh, 8);
+    memcpy(slot + 48, &cookie, 8);
+    memcpy(slot + 56, &wanted, 4);
+    if (code == 22) strcpy((char *)slot + 48, names_asked[below(5)]);
+    size_t found = 0;
+    int marks = asks_for_marks(slot, length);
+    long reply = tree_answer(&t, slot, length, slot, room, (unsigned)below(4), &found);
+    if (reply < ANSWER_NONE || reply > (long)room || (marks && code != 22)) fail("an answer of no length");
+    tree_is_small(&t, node);
+    free(slot);
+  }
+  struct column *all[] = {&t.parent, &t.first, &t.count, &t.next_sibling, &t.name_start, &t.access, &t.flags, &t.size, &t.mtime, &t.atime, &t.ctime, &t.names, &t.blobs, &t.slots, &t.xattr_row, &t.linked_row, &t.linked_count, &t.modes, &t.uids, &t.gids};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) free((void *)all[i]->values);
+}
+
+static void lz4_round(void) {
+  size_t length = below(below(10) ? 2000 : 200000);
+  uint8_t *data = random_bytes(length, below(3) ? 1 + next() % 4 : 0);
+  for (size_t runs = below(5); runs > 0 && length > 100; runs--) memmove(data + below(length / 2), data + below(length / 2), below(length / 2));
+  size_t room = below(4) ? length + length / 255 + 16 : below(length + 1);
+  uint8_t *packed = random_bytes(room, 1);
+  ptrdiff_t bytes = lz4_encode(data, length, packed, room);
+  if (bytes > (ptrdiff_t)room || (bytes < 0 && room >= length + length / 255 + 16)) fail("lz4_encode: no room");
+  if (bytes >= 0) {
+    uint8_t *exact = random_bytes((size_t)bytes, 1), *again = random_bytes(length, 1);
+    memcpy(exact, packed, (size_t)bytes);
+    if (lz4_decode(exact, (size_t)bytes, again, length) != (ptrdiff_t)length || (length && memcmp(again, data, length) != 0)) fail("lz4: not what it was");
+    free(exact);
+    free(again);
+  }
+  free(packed);
+  free(data);
+}
+
 int main(int argc, char **argv) {
   if (argc < 5) fail("SEED ROUNDS FOLDER SAMPLES");
   load_samples(argv[4]);
@@ -287,7 +405,10 @@ int main(int argc, char **argv) {
     chunker_round();
     envelope_round();
     crc_round();
+    deletion_round();
     for (int trees = 0; trees < 8; trees++) tree_round();
+    answers_round();
+    lz4_round();
     if (round % 8 == 0) attributes_round(argv[3]);
   }
   printf("%ld rounds\n", rounds);

@@ -69,7 +69,7 @@ def main():
     p.add_argument('--chunks', type=numbers, default=[10000, 100000, 1000000, 5000000]); p.add_argument('--files', type=numbers, default=[1000, 10000, 100000, 1000000])
     p.add_argument('--archives', type=numbers, default=[5000]); p.add_argument('--tool', action='append')
     a = p.parse_args()
-    a.tools = [(n, c.split()) for n, c in (t.split('=', 1) for t in a.tool or ['borg=/usr/bin/borg', 'borgfs=node %s/bin/borgfs.js' % root])]
+    a.tools = [(n, c.split()) for n, c in (t.split('=', 1) for t in a.tool or ['borg=/usr/bin/borg', 'borgfs=%s/bin/borgfs' % root])]
     work = os.path.abspath(a.work); os.makedirs(work, exist_ok=True)
     env = dict(os.environ, BORG_BASE_DIR=work + '/home', BORG_PASSPHRASE='scale', BORG_RELOCATED_REPO_ACCESS_IS_OK='yes', BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK='yes')
     out, point, one = (os.path.join(work, n) for n in ('out', 'mnt', 'one'))

@@ -4,7 +4,7 @@ import { type Location, canonical, parseLocation } from '../engine/location.js'
 import { BorgError } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
 import type { OpenedRepository } from '../engine/operations/open.js'
-import { type ArchiveInfo, isCheckpointName, type OperationClass } from '../engine/archive/manifest.js'
+import { type ArchiveInfo, byTime, isCheckpointName, type OperationClass } from '../engine/archive/manifest.js'
 import { expandPlaceholders } from '../engine/placeholders.js'
 import { placesOf, type Places } from '../engine/platform/places.js'
 import type { ClientCache } from '../engine/cache/client-cache.js'
@@ -155,8 +155,17 @@ export class CommandContext {
     this.#closing.push(step)
   }
 
+  /** All of them, also when one fails; then the first error is thrown. */
   async close(): Promise<void> {
-    while (this.#closing.length > 0) await this.#closing.pop()!()
+    const errors: unknown[] = []
+    for (let step; (step = this.#closing.pop()); ) {
+      try {
+        await step()
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length > 0) throw errors[0]
   }
 }
 
@@ -181,14 +190,17 @@ export async function selectArchives(context: CommandContext, archives: Iterable
   }
   const keys = (context.text('sort-by') ?? 'timestamp').split(',')
   for (const key of keys) if (!['timestamp', 'name', 'archive', 'id'].includes(key)) throw context.usage(`argument --sort-by: invalid SortBySpec value: '${context.text('sort-by')}'`)
-  const order: readonly ((info: ArchiveInfo) => string)[] = [...keys, 'name'].map(key => (key === 'timestamp' ? info => info.time : key === 'id' ? info => idHex(info.id) : info => info.name))
-  found.sort((a, b) => {
-    for (const field of order) {
-      const left = field(a), right = field(b)
-      if (left !== right) return left < right ? -1 : 1
-    }
-    return 0
-  })
+  if (keys.length === 1 && keys[0] === 'timestamp') found.sort(byTime)
+  else {
+    const order: readonly ((info: ArchiveInfo) => string)[] = [...keys, 'name'].map(key => (key === 'timestamp' ? info => info.time : key === 'id' ? info => idHex(info.id) : info => info.name))
+    found.sort((a, b) => {
+      for (const field of order) {
+        const left = field(a), right = field(b)
+        if (left !== right) return left < right ? -1 : 1
+      }
+      return 0
+    })
+  }
   const [first, last] = [context.number('first'), context.number('last')]
   if (first !== undefined) return found.slice(0, first)
   if (last !== undefined) return found.slice(-last)

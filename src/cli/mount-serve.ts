@@ -22,7 +22,7 @@ import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
 import { Cutter } from '../fs/incoming/cutter.js'
 import type { IncomingOptions } from '../fs/incoming/incoming.js'
-import { openStagingKeys } from '../fs/incoming/staging-keys.js'
+import { openStagingKeysOf, type StagingKeys } from '../fs/incoming/staging-keys.js'
 import type { DriveParts } from '../fs/drive.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
@@ -33,6 +33,7 @@ import { type DriveOptions, parseDriveOptions } from './mount-options.js'
 
 /** How long an ended drive waits for programs that still have files open in it. */
 const lingeringMs = 5_000
+const calmAfterMs = 1_000
 
 export async function serve(context: CommandContext, foreground: boolean): Promise<void> {
   const { log } = context
@@ -121,9 +122,12 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     becomeReady(context.env)
     driveLog.toFile = true
   }
-  // Not before: their start would compete with what the person waits for.
-  workers.start()
-  source.tidyTrees()
+  // Not before: their start would compete with what the person waits for, which is mostly a listing right after the mount. What needs them starts them.
+  const calm = setTimeout(() => {
+    workers.start()
+    source.tidyTrees()
+  }, calmAfterMs)
+  context.atEnd(() => clearTimeout(calm))
   await untilEnded(session, context.signal, driveLog)
 }
 
@@ -172,12 +176,11 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
     archiveIds: new Set([...opened.manifest.archives.values()].map(({ id }) => idHex(id))),
   }
   const liveFolder = join(folder, 'live')
-  let keys: ReturnType<typeof openStagingKeys>, liveKeys: ReturnType<typeof openStagingKeys>
+  let keys: StagingKeys | undefined, liveKeys: StagingKeys | undefined
   let stash: Stash
   try {
     files.ensureDirectory(liveFolder, 0o700)
-    keys = openStagingKeys(folder, opened.key)
-    liveKeys = openStagingKeys(liveFolder, opened.key)
+    ;[keys, liveKeys] = await openStagingKeysOf([folder, liveFolder], opened.key)
     stash = new Stash(join(folder, 'chunks'))
   } catch (error) {
     log.write('warning', 'borg.fuse', `This drive has no incoming/: ${messageOf(error)}`)

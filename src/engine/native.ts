@@ -92,6 +92,13 @@ export interface Native {
    */
   envelopeRunLanes(envelope: NativeEnvelope, first: number, firstData: Uint8Array, second: number, secondData: Uint8Array, into: Uint8Array): number
 
+  // --- pbkdf2.c ---
+  /**
+   * PBKDF2-HMAC-SHA-256 on libuv's pool, 32 bytes; the inputs are copied at once. Password and salt of at most 64 bytes. Missing where
+   * the processor lacks the instructions that make it faster than Node's.
+   */
+  pbkdf2?(password: Uint8Array, salt: Uint8Array, iterations: number): Promise<Buffer>
+
   // --- blake2b.c ---
   /** BLAKE2b-256 of head and data, without key parameter, 32 bytes to `into`. */
   blake2b256(head: Uint8Array, data: Uint8Array, into: Uint8Array): void
@@ -116,6 +123,29 @@ export interface Native {
    * csize of those that count, then pairs: the number of a reference, and 0 if it was the last one, 1 if the index knows of none.
    */
   releaseReferences(buckets: Uint8Array, stream: Uint8Array, references: Uint32Array, parts: boolean): Float64Array
+
+  // --- deletion.c: `ids` lie one behind the other ---
+  /**
+   * Marks the bucket of each id deleted, in buckets of a key and `valueWords` words, after these went to `words`. An id that has none gets
+   * 0xffffffff as its first word. Returns how many had one.
+   */
+  takeOutBuckets(buckets: Uint8Array, valueWords: number, ids: Uint8Array, words: Uint32Array): number
+  /**
+   * Enters ids into buckets of one word: words[0], words[stride] … One that is there stays as it is, its number goes to `known`. There are more
+   * empty buckets than ids.
+   */
+  enterBuckets(buckets: Uint8Array, ids: Uint8Array, words: Uint32Array, stride: number, known: Uint32Array): [emptied: number, known: number]
+  /**
+   * Entries of buckets of one word, of those whose word is below `limit`, as they stand in hints: id, array of the word. `packed` has 41 bytes
+   * for each. Bytes written and entries in them.
+   */
+  packShadow(buckets: Uint8Array, limit: number, packed: Uint8Array): [bytes: number, entries: number]
+  /** The inverse, from `position` on, for as many entries as are just so and `ids` has room for. */
+  unpackShadow(packed: Uint8Array, position: number, ids: Uint8Array, words: Uint32Array): [bytes: number, entries: number]
+  /** DELETE entries, one behind the other. */
+  frameDeletes(ids: Uint8Array, entries: Uint8Array): void
+  /** Lengths of the entries of a file at offsets[first], offsets[first + stride] …; returns how many could be read before it ended. */
+  entryLengths(fd: number, offsets: Uint32Array, first: number, stride: number, count: number, lengths: Uint32Array): number
 
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
   readDirectory(path: Uint8Array, want: number): DirectoryListing
@@ -165,12 +195,14 @@ export interface Native {
   groupId(name: Uint8Array): number | undefined
   /** Sets the process umask and returns the old one; works in any thread (Node's own does not in workers). */
   umask(mask: number): number
+  /** _exit(2). */
+  exitNow(code: number): void
   /** Canonical name that the resolver gives for this host (getaddrinfo AI_CANONNAME), or the host name. */
   canonicalHostName(): string
 
   // --- pages_binding.cc: between one piece of memory and pages of a shared slab, which nobody else may be using ---
-  /** `plain` to the pages numbers[first], numbers[first + 1] … */
-  scatterPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, first: number, plain: Uint8Array): void
+  /** `plain` to the pages, from their byte `start` on. */
+  scatterPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, start: number, plain: Uint8Array): void
   /** Bytes [from, to) of the pages to `into` at `at`. */
   gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
 
@@ -199,9 +231,21 @@ export interface Native {
   treeLayout(tree: NativeTree, layout: Float64Array): void
   treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void
 
+  // --- answers.c: what receiveRequest answers by itself ---
+  /**
+   * From now on this thread's receiveRequest answers what the kernel asks about the files of a tree, until hideTree. `columns` as in
+   * native/answers_binding.cc; at each answer `lastUse` (one number) gets what `clock` (one number) is counted up to.
+   */
+  showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array, generation: number): void
+  hideTree(root: number): void
+  /** What receiveRequest does with a request of `length` bytes: the length of the reply, which takes its place; 0 if it is not for here, -1 if there is none. */
+  answerRequest(slot: Uint8Array, length: number): number
+
   // --- lz4.c ---
   /** An LZ4 block, without any header, into the start of `target`; the bytes written, or -1 if it is damaged or does not fit. */
   lz4Decode(block: Uint8Array, target: Uint8Array): number
+  /** Makes an LZ4 block of `data` (< 2 GiB) in `target`; the bytes written, or -1 if it does not fit. */
+  lz4Encode(data: Uint8Array, target: Uint8Array): number
 
   // --- kernel.c: the FUSE device ---
   eventFd(): number
@@ -210,9 +254,11 @@ export interface Native {
   /**
    * Waits for a request of the kernel or a signal on wakeFd. Returns the request's length (in `into`), 0 when woken or
    * after timeoutMs (-1 = none), -1 when the file system was unmounted (ENODEV). Interrupted calls and requests aborted
-   * meanwhile (ENOENT) are retried inside.
+   * meanwhile (ENOENT) are retried inside. What the trees of showTree can answer is answered, and not returned.
    */
   receiveRequest(fuseFd: number, wakeFd: number, into: Uint8Array, timeoutMs: number): number
+  /** mount(2); the numbers of MS_* are Linux'. */
+  mountAt(source: Uint8Array, target: Uint8Array, type: Uint8Array, flags: number, data: Uint8Array): void
   /** A connected pair of Unix stream sockets, close-on-exec. */
   socketPair(): [number, number]
   /** Receives one descriptor by SCM_RIGHTS, blocking until the peer sends or closes; -1 if closed without. */

@@ -98,8 +98,16 @@ function specOf(spec: string): TextSpec | undefined {
 /** Python's string spec: [[fill]align][0][width][.precision]. */
 export function padded(text: string, spec: string): string {
   const parsed = specOf(spec)
-  if (!parsed) return text
-  const { fill, align, width, precision } = parsed
+  return parsed ? paddedBy(text, parsed) : text
+}
+
+/** padded for many texts. */
+export function padder(spec: string): (text: string) => string {
+  const parsed = specOf(spec)
+  return parsed ? text => paddedBy(text, parsed) : text => text
+}
+
+function paddedBy(text: string, { fill, align, width, precision }: TextSpec): string {
   const cut = precision === undefined ? text : [...text].slice(0, precision).join('')
   if (width > maxWidth) throw new CommandError(`A width of ${width} is too large: at most ${maxWidth} are allowed.`)
   const missing = width - (surrogate.test(cut) ? [...cut].length : cut.length)

@@ -62,14 +62,13 @@ function askOffset(epochSeconds: number): number {
 const twoDigits: readonly string[] = Array.from({ length: 100 }, (_, number) => String(number).padStart(2, '0'))
 const two = (value: number): string => twoDigits[value] ?? String(value).padStart(2, '0')
 
-interface Directive {
-  readonly letter: string
-  readonly minus: boolean
-}
+/** What stands for one letter; `number` writes numbers with two digits, or as they are. */
+type Directive = (time: CivilTime, number: (value: number) => string) => string
+type Part = string | ((time: CivilTime) => string)
 
 /** A format taken apart, and what the last time made of its beginning. */
 interface CompiledFormat {
-  readonly parts: readonly (string | Directive)[]
+  readonly parts: readonly Part[]
   /** So many parts at the beginning are the same for all times of a day. */
   readonly dayParts: number
   /** year * 10000 + month * 100 + day, and the text of those parts. */
@@ -92,64 +91,67 @@ export function strftime(format: string, time: CivilTime): string {
   return dayParts === parts.length ? known.dayText : known.dayText + texts(parts, dayParts, parts.length, time)
 }
 
-function texts(parts: readonly (string | Directive)[], from: number, to: number, time: CivilTime): string {
+function texts(parts: readonly Part[], from: number, to: number, time: CivilTime): string {
   let text = ''
   for (let at = from; at < to; at++) {
     const part = parts[at]!
-    text += typeof part === 'string' ? part : directive(part.letter, part.minus, time)
+    text += typeof part === 'string' ? part : part(time)
   }
   return text
 }
 
 function compile(format: string): CompiledFormat {
-  const parts = format.split(/(%-?[a-zA-Z%])/).filter(part => part !== '').map(part => (/^%-?[a-zA-Z%]$/.test(part) ? { letter: part.at(-1)!, minus: part.length === 3 } : part))
-  const end = parts.findIndex(part => typeof part !== 'string' && !sameAllDay.test(part.letter))
-  return { parts, dayParts: end < 0 ? parts.length : end, day: Number.NaN, dayText: '' }
-}
-
-function directive(letter: string, minus: boolean, time: CivilTime): string {
-  switch (letter) {
-    case 'a': return days[time.weekday]!.slice(0, 3)
-    case 'A': return days[time.weekday]!
-    case 'b': case 'h': return months[time.month - 1]!.slice(0, 3)
-    case 'B': return months[time.month - 1]!
-    case 'c': return strftime('%a %b %e %H:%M:%S %Y', time)
-    case 'C': return numbered(minus, Math.floor(time.year / 100))
-    case 'd': return numbered(minus, time.day)
-    case 'D': case 'x': return strftime('%m/%d/%y', time)
-    case 'e': return String(time.day).padStart(2, ' ')
-    case 'f': return String(time.micros).padStart(6, '0')
-    case 'F': return strftime('%Y-%m-%d', time)
-    case 'G': return String(isoWeek(time).year)
-    case 'H': return numbered(minus, time.hour)
-    case 'I': return numbered(minus, time.hour % 12 || 12)
-    case 'j': return (minus ? String(dayOfYear(time)) : String(dayOfYear(time)).padStart(3, '0'))
-    case 'm': return numbered(minus, time.month)
-    case 'M': return numbered(minus, time.minute)
-    case 'n': return '\n'
-    case 'p': return time.hour < 12 ? 'AM' : 'PM'
-    case 'r': return strftime('%I:%M:%S %p', time)
-    case 'R': return strftime('%H:%M', time)
-    case 's': return String(time.epochSeconds)
-    case 'S': return numbered(minus, time.second)
-    case 't': return '\t'
-    case 'T': case 'X': return strftime('%H:%M:%S', time)
-    case 'u': return String(time.weekday || 7)
-    case 'U': return numbered(minus, Math.floor((dayOfYear(time) + 6 - time.weekday) / 7))
-    case 'V': return numbered(minus, isoWeek(time).week)
-    case 'w': return String(time.weekday)
-    case 'W': return numbered(minus, Math.floor((dayOfYear(time) + 6 - ((time.weekday + 6) % 7)) / 7))
-    case 'y': return numbered(minus, time.year % 100)
-    case 'Y': return String(time.year)
-    case 'z': return `${time.offset < 0 ? '-' : '+'}${two(Math.floor(Math.abs(time.offset) / 60))}${two(Math.abs(time.offset) % 60)}`
-    case 'Z': return time.offset === 0 ? 'UTC' : zoneName(time)
-    case '%': return '%'
+  const parts: Part[] = []
+  let dayParts = -1
+  for (const part of format.split(/(%-?[a-zA-Z%])/)) {
+    if (part === '') continue
+    const directive = /^%-?[a-zA-Z%]$/.test(part) ? directives[part.at(-1)!] : undefined
+    if (directive && dayParts < 0 && !sameAllDay.test(part.at(-1)!)) dayParts = parts.length
+    const number = part.length === 3 ? String : two
+    parts.push(directive ? time => directive(time, number) : part)
   }
-  return `%${minus ? '-' : ''}${letter}`
+  return { parts, dayParts: dayParts < 0 ? parts.length : dayParts, day: Number.NaN, dayText: '' }
 }
 
-function numbered(minus: boolean, value: number): string {
-  return minus ? String(value) : two(value)
+const directives: Readonly<Record<string, Directive>> = {
+  a: time => days[time.weekday]!.slice(0, 3),
+  A: time => days[time.weekday]!,
+  b: time => months[time.month - 1]!.slice(0, 3),
+  h: time => months[time.month - 1]!.slice(0, 3),
+  B: time => months[time.month - 1]!,
+  c: time => strftime('%a %b %e %H:%M:%S %Y', time),
+  C: (time, number) => number(Math.floor(time.year / 100)),
+  d: (time, number) => number(time.day),
+  D: time => strftime('%m/%d/%y', time),
+  x: time => strftime('%m/%d/%y', time),
+  e: time => String(time.day).padStart(2, ' '),
+  f: time => String(time.micros).padStart(6, '0'),
+  F: time => strftime('%Y-%m-%d', time),
+  G: time => String(isoWeek(time).year),
+  H: (time, number) => number(time.hour),
+  I: (time, number) => number(time.hour % 12 || 12),
+  j: (time, number) => (number === two ? String(dayOfYear(time)).padStart(3, '0') : String(dayOfYear(time))),
+  m: (time, number) => number(time.month),
+  M: (time, number) => number(time.minute),
+  n: () => '\n',
+  p: time => (time.hour < 12 ? 'AM' : 'PM'),
+  r: time => strftime('%I:%M:%S %p', time),
+  R: time => strftime('%H:%M', time),
+  s: time => String(time.epochSeconds),
+  S: (time, number) => number(time.second),
+  t: () => '\t',
+  T: time => strftime('%H:%M:%S', time),
+  X: time => strftime('%H:%M:%S', time),
+  u: time => String(time.weekday || 7),
+  U: (time, number) => number(Math.floor((dayOfYear(time) + 6 - time.weekday) / 7)),
+  V: (time, number) => number(isoWeek(time).week),
+  w: time => String(time.weekday),
+  W: (time, number) => number(Math.floor((dayOfYear(time) + 6 - ((time.weekday + 6) % 7)) / 7)),
+  y: (time, number) => number(time.year % 100),
+  Y: time => String(time.year),
+  z: time => `${time.offset < 0 ? '-' : '+'}${two(Math.floor(Math.abs(time.offset) / 60))}${two(Math.abs(time.offset) % 60)}`,
+  Z: time => (time.offset === 0 ? 'UTC' : zoneName(time)),
+  '%': () => '%',
 }
 
 function zoneName(time: CivilTime): string {

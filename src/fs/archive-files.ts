@@ -6,13 +6,14 @@
 import { byteString, shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
 import { ArchiveTree } from './archive-tree.js'
-import { type Answer, type AttrReply, type Call, type DirSink, LATER, type ReadAnswer, type ReadBytes } from './core.js'
+import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
 import { type FileReader, OpenFile } from './file-reader.js'
 import { localOf, rangeOf } from './inodes.js'
 import { FileSequence } from './read-ahead.js'
+import { entriesAfter, type RootListing } from './root-listing.js'
 import { Extents } from './incoming/extents.js'
 import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
@@ -30,6 +31,7 @@ export interface ArchiveFilesContext {
   readonly client: EngineClient
   readonly reader: FileReader
   readonly view: MountView
+  readonly answers?: TreeAnswers | undefined
   /** Called when a tree has come, so that the owner of all archives can bound what they take together. */
   treeLoaded(files: ArchiveFiles): void
   /** The tree's root says other than what the kernel was told. */
@@ -40,12 +42,13 @@ export class ArchiveFiles implements Subtree {
   readonly range: number
   readonly root: Ino
   #info: ArchiveInfo
-  /** Counts entries, for choosing what to drop. */
-  lastUse = 0
+  readonly #lastUse = oneNumber()
   readonly #context: ArchiveFilesContext
-  readonly #parentIno: Ino
+  readonly above: Ino
   readonly #sequence = new FileSequence()
   readonly #open = new Map<number, OpenFile>()
+  /** Rows that are open -> how often. */
+  readonly #openCounts = new Map<number, number>()
   #nextHandle = 1
   #tree: ArchiveTree | undefined
   #head: ArchiveHead | undefined
@@ -58,7 +61,7 @@ export class ArchiveFiles implements Subtree {
     this.#info = info
     this.root = root
     this.range = rangeOf(root)
-    this.#parentIno = parentIno
+    this.above = parentIno
     this.#context = context
   }
 
@@ -82,8 +85,14 @@ export class ArchiveFiles implements Subtree {
     return this.#tree?.byteLength ?? 0
   }
 
+  /** Orders the uses of all archives, for choosing what to drop. */
+  get lastUse(): number {
+    return this.#lastUse[0]!
+  }
+
   /** Forgets the tree; open files keep theirs. */
   dropTree(): void {
+    if (this.#tree) this.#context.answers?.hide(this.#tree)
     this.#tree = undefined
   }
 
@@ -135,7 +144,13 @@ export class ArchiveFiles implements Subtree {
     return this.#withTree(call, (tree) => tree.has(row) && tree.isSymlink(row) ? tree.linkTarget(row) : Errno.EINVAL)
   }
 
-  opendir(_ino: Ino, call: Call<Opened>): Answer<Opened> {
+  opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
+    if (!this.#tree && this.#row(ino) === 0 && this.#head?.listing) {
+      this.#used()
+      // Whatever comes next will need it. A listing without attributes is nothing for the kernel to keep.
+      this.#whenTree(() => {})
+      return { fh: 0, keepCache: true }
+    }
     return this.#withTree(call, () => ({ fh: 0, keepCache: true, cacheDir: true }))
   }
 
@@ -143,11 +158,14 @@ export class ArchiveFiles implements Subtree {
 
   readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void> {
     const directory = this.#row(ino)
+    const listing = directory === 0 && !this.#tree ? this.#head?.listing : undefined
+    if (listing) return this.#listEarly(listing, cookie, sink)
     return this.#withTree(call, (tree) => tree.has(directory) && tree.isDirectory(directory)
       ? this.#list(tree, directory, cookie, sink) : Errno.ENOTDIR)
   }
 
-  open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
+  /** `shown`: the inode of another place under which the kernel knows the file. */
+  open(ino: Ino, flags: number, call: Call<Opened>, shown = ino): Answer<Opened> {
     if ((flags & (accessMode | truncate)) !== 0) return Errno.EROFS
     const row = this.#row(ino)
     return this.#withChunks(call, (tree) => {
@@ -158,7 +176,11 @@ export class ArchiveFiles implements Subtree {
         return Errno.EIO
       }
       const fh = this.#nextHandle++
-      this.#open.set(fh, new OpenFile(tree, row, this.#sequence, Buffer.from(this.info.name)))
+      const file = new OpenFile(tree, row, shown, this.#sequence, Buffer.from(this.info.name))
+      this.#open.set(fh, file)
+      const others = this.#openCounts.get(row) ?? 0
+      this.#openCounts.set(row, others + 1)
+      if (others === 0) this.#context.reader.opening(file)
       return { fh, keepCache: true, noFlush: true }
     })
   }
@@ -201,7 +223,7 @@ export class ArchiveFiles implements Subtree {
         extents: tree.isRegular(row) && tree.size(row) > 0 ? extentsOf(tree, row, 0, 0, 0, tree.size(row)) : undefined,
       }, own)
     }
-    this.lastUse = ++useCount
+    this.#used()
     if (this.#tree?.hasChunks) return made(this.#tree, call)
     const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
@@ -213,7 +235,12 @@ export class ArchiveFiles implements Subtree {
   }
 
   release(_ino: Ino, fh: number): void {
+    const file = this.#open.get(fh)
+    if (!file) return
     this.#open.delete(fh)
+    const others = this.#openCounts.get(file.row)! - 1
+    if (others > 0) this.#openCounts.set(file.row, others)
+    else this.#openCounts.delete(file.row)
   }
 
   /** Archives know no holes: all is data, with the hole that every file has behind its end. */
@@ -231,7 +258,7 @@ export class ArchiveFiles implements Subtree {
     const row = this.#row(ino)
     const text = name.toString('latin1')
     if (row === 0 && text.startsWith(attributePrefix)) {
-      if (text === deduplicatedSizeXattr) return this.#deduplicatedSize(call)
+      if (text === deduplicatedSizeXattr && !this.info.merged) return this.#deduplicatedSize(call)
       if (this.#head) return this.#archiveFact(text)
       const answer = call.defer()
       this.#whenHead((error) => answer(error ?? this.#archiveFact(text)))
@@ -254,7 +281,8 @@ export class ArchiveFiles implements Subtree {
 
   destroy(): void {
     this.#open.clear()
-    this.#tree = undefined
+    this.#openCounts.clear()
+    this.dropTree()
   }
 
   #row(ino: Ino): number {
@@ -263,6 +291,9 @@ export class ArchiveFiles implements Subtree {
 
   #lookup(tree: ArchiveTree, parent: number, name: Buffer): Entry | Errno {
     if (!tree.has(parent)) return Errno.ESTALE
+    // A handle may be anything: a further name has no inode.
+    if (isDot(name)) return tree.targetOf(parent) === parent ? this.#entry(tree, parent) : Errno.ESTALE
+    if (isDotDot(name)) return this.#entry(tree, tree.parentOf(parent))
     const row = tree.lookup(parent, name)
     return row < 0 ? noEntry : this.#entry(tree, row)
   }
@@ -275,7 +306,7 @@ export class ArchiveFiles implements Subtree {
     if (cookie < 1 && !sink(dot, this.#entry(tree, directory), 1)) return
     if (cookie < 2) {
       const above = directory === 0 ? undefined : tree.parentOf(directory)
-      const entry = above === undefined || above === 0 ? this.#rootDots(above === 0 ? this.root : this.#parentIno) : this.#entry(tree, above)
+      const entry = above === undefined || above === 0 ? this.#rootDots(above === 0 ? this.root : this.above) : this.#entry(tree, above)
       if (!sink(dotDot, entry, firstCookie)) return
     }
     let row: number
@@ -288,6 +319,19 @@ export class ArchiveFiles implements Subtree {
     }
     for (; row !== 0; row = tree.nextSibling(row)) {
       if (!sink(tree.nameOf(row), this.#entry(tree, tree.targetOf(row)), row + firstCookie)) return
+    }
+  }
+
+  /** The root's names while its tree is on its way; cookies as above. */
+  #listEarly(listing: RootListing, cookie: number, sink: DirSink): void {
+    if (cookie < 1 && !sink(dot, this.rootEntry(), 1)) return
+    if (cookie < 2 && !sink(dotDot, this.#rootDots(this.above), firstCookie)) return
+    const after = Math.max(0, cookie - firstCookie)
+    if (after > 0 && !listing.rows.includes(after)) return
+    const attr = this.#suppliedRoot()
+    for (const [name, row, target, mode] of entriesAfter(listing, after)) {
+      Object.assign(attr, { ino: this.root + target, mode })
+      if (!sink(name, { attr, entryTtlMs: 0, attrTtlMs: 0, nameOnly: true }, row + firstCookie)) return
     }
   }
 
@@ -314,7 +358,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   #withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    this.lastUse = ++useCount
+    this.#used()
     return this.#tree ? work(this.#tree) : this.#later(call, work)
   }
 
@@ -327,7 +371,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   #withChunks<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    this.lastUse = ++useCount
+    this.#used()
     if (this.#tree?.hasChunks) return work(this.#tree)
     const answer = call.defer()
     this.#whenChunks((error, tree) => answer(error ?? work(tree!)))
@@ -389,7 +433,7 @@ export class ArchiveFiles implements Subtree {
       const waiters = this.#treeWaiters ?? []
       this.#treeWaiters = undefined
       const before = this.#rootAttr()
-      if (!error) this.#tree = new ArchiveTree(columns, this.root)
+      if (!error) this.#show(new ArchiveTree(columns, this.root))
       const errno = error && this.#failed(error)
       for (const waiter of waiters) waiter(errno)
       if (error) return
@@ -399,6 +443,16 @@ export class ArchiveFiles implements Subtree {
       }
       this.#context.treeLoaded(this)
     })
+  }
+
+  #show(tree: ArchiveTree): void {
+    this.dropTree()
+    this.#tree = tree
+    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#lastUse, clock: useClock })
+  }
+
+  #used(): void {
+    this.#lastUse[0] = useClock[0]! += 1
   }
 
   #failed(error: WireError): Errno {
@@ -416,6 +470,7 @@ export class ArchiveFiles implements Subtree {
   /** The hidden xattrs of an archive's directory (incoming.md §5). */
   #archiveFact(name: string): Uint8Array | Errno {
     const facts = this.#head!.facts
+    if (this.info.merged) return Errno.ENODATA
     switch (name.slice(attributePrefix.length)) {
       case 'archive.id': return Buffer.from(this.info.id)
       case 'archive.comment': return facts.comment
@@ -434,8 +489,9 @@ const noEntry: Entry = {
   entryTtlMs: unchangingTtlMs, attrTtlMs: 0,
 }
 
-/** Orders the uses of all archives. */
-let useCount = 0
+const oneNumber = (): Float64Array => new Float64Array(new SharedArrayBuffer(8))
+/** Counts the uses of all archives. */
+const useClock = oneNumber()
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 /** The kernel passes no larger value. */
 const maxXattrBytes = 65536

@@ -9,7 +9,7 @@ const typeMask = 0o170000, directoryType = 0o040000, regularType = 0o100000, sym
 
 export class ArchiveTree {
   readonly base: Ino
-  readonly #columns: ArchiveTreeData
+  readonly columns: ArchiveTreeData
   readonly #names: Buffer
   readonly #blobs: Buffer
   readonly #aclXattr: AclXattr
@@ -19,7 +19,7 @@ export class ArchiveTree {
   /** `base` is the inode number of the archive's root. `aclXattr` gives a stored ACL the form of its xattr, where it can be read. */
   constructor(columns: ArchiveTreeData, base: Ino, aclXattr: AclXattr = text => aclBinary(text, columns.numericIds)) {
     this.base = base
-    this.#columns = columns
+    this.columns = columns
     this.#names = Buffer.from(columns.names.buffer, columns.names.byteOffset, columns.names.length)
     this.#blobs = Buffer.from(columns.blobs.buffer, columns.blobs.byteOffset, columns.blobs.length)
     this.#aclXattr = aclXattr
@@ -33,7 +33,7 @@ export class ArchiveTree {
 
   /** Of all chunk rows. */
   get chunkBytes(): number {
-    return this.#columns.chunkCount * chunkRowBytes
+    return this.columns.chunkCount * chunkRowBytes
   }
 
   setChunks(chunks: Uint8Array): void {
@@ -43,23 +43,23 @@ export class ArchiveTree {
   }
 
   get rowCount(): number {
-    return this.#columns.rowCount
+    return this.columns.rowCount
   }
 
   /** Memory of the columns. */
   get byteLength(): number {
-    return columnBytes(this.#columns) + (this.#columns.chunks ? 0 : this.#chunks.length)
+    return columnBytes(this.columns) + (this.columns.chunks ? 0 : this.#chunks.length)
   }
 
   /** True if there is such a row. */
   has(row: number): boolean {
-    return row >= 0 && row < this.#columns.rowCount
+    return row >= 0 && row < this.columns.rowCount
   }
 
   /** The row that answers for the child's inode, or -1. */
   lookup(parent: number, name: Uint8Array): number {
-    const slot = findSlot(this.#columns, parent, name, 0, name.length)
-    const found = this.#columns.slots[slot]!
+    const slot = findSlot(this.columns, parent, name, 0, name.length)
+    const found = this.columns.slots[slot]!
     return found === 0 ? -1 : this.targetOf(found - 1)
   }
 
@@ -76,19 +76,19 @@ export class ArchiveTree {
   }
 
   isDamaged(row: number): boolean {
-    return (this.#columns.flags[row]! & rowDamaged) !== 0
+    return (this.columns.flags[row]! & rowDamaged) !== 0
   }
 
   mode(row: number): number {
-    return this.#columns.modes[this.#columns.access[row]!]!
+    return this.columns.modes[this.columns.access[row]!]!
   }
 
   size(row: number): number {
-    return this.#columns.size[row]!
+    return this.columns.size[row]!
   }
 
   attr(row: number): Attr {
-    const columns = this.#columns
+    const columns = this.columns
     const size = columns.size[row]!
     const flags = columns.flags[row]!
     const access = columns.access[row]!
@@ -114,51 +114,51 @@ export class ArchiveTree {
 
   /** The directory that holds the row; the root's is itself. */
   parentOf(row: number): number {
-    return this.#columns.parent[row]!
+    return this.columns.parent[row]!
   }
 
   /** First child in archive order, noRow (0) if none. Replaced items are passed over. */
   firstChild(row: number): number {
-    return this.#shown(this.isDirectory(row) ? this.#columns.first[row]! : noRow)
+    return this.#shown(this.isDirectory(row) ? this.columns.first[row]! : noRow)
   }
 
   nextSibling(row: number): number {
-    return this.#shown(this.#columns.nextSibling[row]!)
+    return this.#shown(this.columns.nextSibling[row]!)
   }
 
   /** The name row's bytes: memory of the tree. */
   nameOf(row: number): Buffer {
-    const { nameStart } = this.#columns
+    const { nameStart } = this.columns
     return this.#names.subarray(nameStart[row]!, nameStart[row + 1]!)
   }
 
   /** Attributes of a name row belong to its target. */
   targetOf(row: number): number {
-    return (this.#columns.flags[row]! & rowLink) === 0 ? row : this.#columns.first[row]!
+    return (this.columns.flags[row]! & rowLink) === 0 ? row : this.columns.first[row]!
   }
 
   /** Path from the archive's root, bytes; empty for the root. */
   pathOf(row: number): Buffer {
     const parts: Buffer[] = []
-    for (let at = row; at !== 0; at = this.#columns.parent[at]!) {
+    for (let at = row; at !== 0; at = this.columns.parent[at]!) {
       parts.unshift(this.nameOf(at))
-      if (this.#columns.parent[at] !== 0) parts.unshift(slash)
+      if (this.columns.parent[at] !== 0) parts.unshift(slash)
     }
     return Buffer.concat(parts)
   }
 
   linkTarget(row: number): Buffer {
-    const start = this.#columns.first[row]!
-    return this.#blobs.subarray(start, start + this.#columns.count[row]!)
+    const start = this.columns.first[row]!
+    return this.#blobs.subarray(start, start + this.columns.count[row]!)
   }
 
   chunkCount(row: number): number {
-    return this.isRegular(row) ? this.#columns.count[row]! : 0
+    return this.isRegular(row) ? this.columns.count[row]! : 0
   }
 
   /** Index of the file's first chunk in the tree's chunk rows. */
   chunkStart(row: number): number {
-    return this.#columns.first[row]!
+    return this.columns.first[row]!
   }
 
   /** Id of a chunk row: memory of the tree. */
@@ -177,10 +177,10 @@ export class ArchiveTree {
 
   /** Extended attributes with their values: memory of the tree, but for ACLs, whose names are looked up here and now. */
   *xattrs(row: number): Generator<[name: Buffer, value: Buffer]> {
-    const index = indexOf(this.#columns.xattrRow, row)
+    const index = indexOf(this.columns.xattrRow, row)
     if (index < 0) return
-    let at = this.#columns.xattrStart[index]!
-    const end = this.#columns.xattrEnd[index]!
+    let at = this.columns.xattrStart[index]!
+    const end = this.columns.xattrEnd[index]!
     while (at < end) {
       const kind = this.#blobs.readUInt16LE(at)
       const isAcl = kind === aclAccessKind || kind === aclDefaultKind
@@ -197,13 +197,29 @@ export class ArchiveTree {
     }
   }
 
+  /** No file has an ACL or a security label. False also where telling would take long. */
+  get isBare(): boolean {
+    const { xattrRow, xattrStart, xattrEnd } = this.columns
+    if (xattrRow.length > maxRowsLookedAt) return false
+    for (let index = 0; index < xattrRow.length; index++) {
+      for (let at = xattrStart[index]!; at < xattrEnd[index]!;) {
+        const kind = this.#blobs.readUInt16LE(at)
+        if (kind === aclAccessKind || kind === aclDefaultKind) return false
+        const valueAt = at + 2 + kind
+        if (marks.has(this.#blobs.toString('latin1', at + 2, valueAt))) return false
+        at = valueAt + 4 + this.#blobs.readUInt32LE(valueAt)
+      }
+    }
+    return true
+  }
+
   xattr(row: number, name: Uint8Array): Buffer | undefined {
     for (const [found, value] of this.xattrs(row)) if (found.equals(name)) return value
     return undefined
   }
 
   #shown(row: number): number {
-    while (row !== noRow && (this.#columns.flags[row]! & rowReplaced) !== 0) row = this.#columns.nextSibling[row]!
+    while (row !== noRow && (this.columns.flags[row]! & rowReplaced) !== 0) row = this.columns.nextSibling[row]!
     return row
   }
 }
@@ -212,6 +228,9 @@ type AclXattr = (text: Buffer) => Buffer | undefined
 
 const slash = Buffer.from('/')
 const noChunks = new Uint8Array(0)
+const maxRowsLookedAt = 10_000
+/** What `ls -l` shows beside the mode. */
+const marks = new Set([accessAclName, defaultAclName, 'security.selinux'])
 const aclAccessName = Buffer.from(accessAclName), aclDefaultName = Buffer.from(defaultAclName)
 
 /** Where the row stands among ascending ones, -1 if it does not. */

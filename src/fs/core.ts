@@ -7,7 +7,8 @@
  * bug; the transport answers EIO and logs it). Buffers handed in (names, data) are borrowed until the operation returns:
  * copy what you keep. An operation a core does not have is absent, and the transport answers ENOSYS.
  */
-import type { Attr, AttrChange, Entry, Errno, Ino, Opened, StatFs } from './types.js'
+import type { ArchiveTree } from './archive-tree.js'
+import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from './types.js'
 
 export const LATER: unique symbol = Symbol('later')
 export type Answer<T> = T | Errno | typeof LATER
@@ -25,6 +26,32 @@ export interface Call<T> {
   /** With `appliesUmask`, of what makes something: the permissions that it does not get, unless a default ACL says what it gets. */
   readonly umask?: number
   defer(): (answer: T | Errno) => void
+}
+
+/** The call with its value changed on the way, where that comes late. */
+export function mapped<T>(call: Call<T>, change: (value: T) => T): Call<T> {
+  return {
+    uid: call.uid, gid: call.gid, pid: call.pid, umask: call.umask ?? 0,
+    defer() {
+      const answer = call.defer()
+      return (value) => answer(value instanceof Errno ? value : change(value))
+    },
+  }
+}
+
+/** The value changed, whether it is there or comes late; refusals are passed on. */
+export function changed<T>(call: Call<T>, change: (value: T) => T, ask: (call: Call<T>) => Answer<T>): Answer<T> {
+  const answer = ask(mapped(call, change))
+  return answer === LATER || answer instanceof Errno ? answer : change(answer)
+}
+
+/** Names that only lookups for handles have. */
+export function isDot(name: Uint8Array): boolean {
+  return name.length === 1 && name[0] === 0x2e
+}
+
+export function isDotDot(name: Uint8Array): boolean {
+  return name.length === 2 && name[0] === 0x2e && name[1] === 0x2e
 }
 
 /** Receives directory entries; false when the reply is full (the entry was not taken). */
@@ -59,7 +86,11 @@ export interface FsCore {
   readonly killsPrivileges?: boolean
   /** The core itself takes `call.umask` off the modes of new files. Else the kernel does, where a default ACL should have its place too. */
   readonly appliesUmask?: boolean
-  /** An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for entryTtlMs. */
+  /**
+   * An export by NFS looks up what its handles name: `.` is the inode `parent` itself, which need be no directory, and `..` the directory above
+   * it. ESTALE if there is no such inode (any more). An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for
+   * entryTtlMs.
+   */
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** The kernel dropped `count` references it got by entries. Never answered. */
   forget(ino: Ino, count: number): void
@@ -128,4 +159,29 @@ export interface KernelNotices {
   invalidateEntry(parent: Ino, name: Uint8Array): void
   /** Puts bytes into the page cache of an immutable file. */
   store(ino: Ino, offset: number, data: Uint8Array): void
+  /**
+   * The same at once, from within an operation, for the whole content of a file. The caller owes that nobody has the file open whose open was
+   * answered: pages are locked while they are read, and the thread that should answer that read would wait for the lock here.
+   * Absent where the transport cannot.
+   */
+  storeNow?(ino: Ino, pieces: readonly Uint8Array[], length: number): void
+}
+
+/** A tree whose names and attributes the transport may answer for, as ArchiveFiles would. */
+export interface ShownTree {
+  readonly tree: ArchiveTree
+  /** The directory above its root. */
+  readonly above: Ino
+  /** How long the kernel keeps all of it: whole seconds. */
+  readonly ttlMs: number
+  /** One number each: at every answer `clock` is counted up, and `lastUse` gets it. */
+  readonly lastUse: Float64Array
+  readonly clock: Float64Array
+}
+
+/** Absent where the transport cannot. */
+export interface TreeAnswers {
+  show(shown: ShownTree): void
+  /** Its memory may go. Nothing happens if it is not shown. */
+  hide(tree: ArchiveTree): void
 }

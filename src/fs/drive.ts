@@ -1,5 +1,5 @@
 /** What a mount shows beside its archives, put together for whichever transport serves it. */
-import type { KernelNotices } from './core.js'
+import type { KernelNotices, TreeAnswers } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { MountView } from './engine-port.js'
 import { Incoming, type IncomingOptions } from './incoming/incoming.js'
@@ -22,7 +22,7 @@ export interface DriveParts {
 }
 
 /** The filesystem, and its answer to the end: `client.onFinish` commits what is staged. */
-export function makeDrive(view: MountView, { incoming: options, live: liveOptions, changes, report: facts }: DriveParts, client: EngineClient, notices: KernelNotices): VirtualFs {
+export function makeDrive(view: MountView, { incoming: options, live: liveOptions, changes, report: facts }: DriveParts, client: EngineClient, notices: KernelNotices, answers?: TreeAnswers): VirtualFs {
   const parts = new Map<string, Subtree>()
   const events = new Events()
   const listener: TreeListener = { state: (tree, text) => events.add(`${shownPath(tree)}: ${text}`) }
@@ -38,7 +38,7 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
       { name: 'status', content: () => report.text() }, { name: 'status.json', content: () => report.json() }, { name: eventsName, content: () => events.content },
     ]))
   }
-  const fs = new VirtualFs({ view, client, notices, parts, changes, tick: () => tidyStash(places, live !== undefined, client) })
+  const fs = new VirtualFs({ view, client, notices, answers, parts, changes, tick: () => tidyStash(places, live !== undefined, client) })
   client.onFinish = () => commitAll(trees, [], failures => client.finished(failures))
   return fs
 }

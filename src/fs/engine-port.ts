@@ -8,14 +8,17 @@ import type { LogLevel } from '../engine/log.js'
 import type { FilePiece } from '../engine/store/jobs.js'
 import type { FileSeal } from '../engine/store/sealed-file.js'
 import type { ArchiveTreeData } from './tree-columns.js'
+import type { RootListing } from './root-listing.js'
 import type { StatFs } from './types.js'
 
-/** One archive as the root shows it. */
+/** One archive as the root shows it, or all in one (`merged`). */
 export interface ArchiveInfo {
   /** Bytes of the name in the manifest. */
   readonly name: Uint8Array
-  /** 64 hex digits: two lists with the same id mean the same archive. */
+  /** 64 hex digits: two lists with the same id mean the same archive. Of `merged` see versions.ts. */
   readonly id: string
+  /** No archive, but all archives as one tree of their versions (mount.md §5). */
+  readonly merged?: boolean
   /** Start of the archive. */
   readonly timeNs: bigint
 }
@@ -49,6 +52,8 @@ export interface ArchiveHead {
   readonly facts: ArchiveFacts
   /** Attributes of the item `.` if the archive begins with it: they are those of the archive's directory. */
   readonly root: RootAttributes | undefined
+  /** The names in it, where they are known before its tree is there. */
+  readonly listing?: RootListing | undefined
 }
 export interface RootAttributes {
   readonly mode: number
@@ -59,23 +64,21 @@ export interface RootAttributes {
   readonly ctimeNs: bigint
 }
 
-/**
- * Chunks wanted: `ids` holds 32 bytes each, `sizes` the plaintext lengths. A chunk longer than `pageBytes` (chunk-cache.ts)
- * goes into pages of the slab: `pages` lists ceil(size / pageBytes) page numbers for each such chunk, one chunk after
- * the other; `noPage` in place of the first says
- * that there was no room and the chunk comes in the reply's data.
- */
+/** Chunks wanted: `ids` holds 32 bytes each, `sizes` the plaintext lengths. */
 export interface ChunksRequest {
   readonly kind: 'chunks'
   readonly ids: Uint8Array
   readonly sizes: Uint32Array
+  /** Numbers of the slab's pages (chunk-cache.ts) that they go to; none if they are to come in the reply's data. */
   readonly pages: Uint32Array
+  /** Where each begins in the pages, in bytes, as if they lay side by side. */
+  readonly starts: Uint32Array
   /** Somebody waits; false for what is only expected to be wanted. */
   readonly urgent: boolean
 }
 
 export interface ChunksReply {
-  /** Chunks that went to no pages, back to back in the order asked; a failed one takes no bytes. */
+  /** If there were no pages: chunks back to back in the order asked; a failed one takes no bytes. */
   readonly data: Uint8Array
   readonly failures: readonly ChunkFailure[]
 }

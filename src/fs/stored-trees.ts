@@ -6,7 +6,7 @@
  *   sealed blocks | sealed head | salt 32 | length of the sealed head u32le | magic 8
  *
  * The blocks are the columns one after the other, each in blocks of at most 1 MiB, and the chunk rows last, which are read only when a
- * file is opened. The head (block 0) is JSON: what the tree was made from, the image's layout, the length of each block.
+ * file is opened. The head (block 0) is JSON: what the tree was made from, the image's layout, the length of each block, the names in the root.
  */
 import { randomBytes } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readdirSync, statSync } from 'node:fs'
@@ -16,10 +16,11 @@ import { errnoOf, messageOf } from '../engine/errors.js'
 import type { Log } from '../engine/log.js'
 import { files } from '../engine/platform/files.js'
 import type { MemoryBlock } from '../engine/store/jobs.js'
-import { blocksOf, readInto, seal, sealBlock, unseal, unsealBlock } from '../engine/store/seal-job.js'
+import { blocksOf, readInto, roomToSeal, seal, sealBlock, unseal, unsealBlock } from '../engine/store/seal-job.js'
 import type { Workers } from '../engine/store/workers.js'
+import { type RootListing, rootListingOf } from './root-listing.js'
 import { chunkRowBytes } from './tree-columns.js'
-import { columnPlace, type ImageColumn, imageColumns, layoutWords, type TreeImage } from './tree-image.js'
+import { columnPlace, columnsOf, type ImageColumn, imageColumns, layoutWords, type TreeImage } from './tree-image.js'
 
 export interface StoredTreesOptions {
   readonly folder: string
@@ -34,7 +35,7 @@ export interface StoredTreesOptions {
   readonly inlineBytes?: number
 }
 
-const magic = Buffer.from('BFSTREE1')
+const magic = Buffer.from('BFSTREE2')
 const saltBytes = 32, tailBytes = saltBytes + 4 + magic.length
 const purpose = 'stored tree'
 const standardMinRows = 1000
@@ -48,6 +49,7 @@ interface Head {
   readonly source: string
   readonly layout: readonly number[]
   readonly lengths: readonly number[]
+  readonly root?: RootListing | undefined
 }
 
 export class StoredTrees {
@@ -73,6 +75,11 @@ export class StoredTrees {
       await this.#unseal(fd, file, columnBlocks(file.layout, image), 0)
       return { layout: file.layout, image, chunks: undefined }
     })
+  }
+
+  /** The names in the root of the same tree, which are there much sooner; undefined also where there are too many. */
+  rootListing(archive: string, source: string): Promise<RootListing | undefined> {
+    return this.#read(archive, source, (_fd, { root }) => Promise.resolve(root))
   }
 
   /** The chunk rows of the same tree. */
@@ -155,7 +162,7 @@ export class StoredTrees {
     const positions = new Float64Array(lengths.length + 1)
     for (const [index, length] of lengths.entries()) positions[index + 1] = positions[index]! + length
     if (positions[lengths.length] !== blocksEnd) throw new Error('it has another length')
-    return { source: head.source, salt, layout, lengths, positions }
+    return { source: head.source, salt, layout, lengths, positions, root: head.root }
   }
 
   /** Blocks `first` and following of the file, numbered from 1 as the head is block 0. */
@@ -188,15 +195,19 @@ export class StoredTrees {
       let total = 0
       try {
         // One job at a time: nobody waits for this, but others may for the workers.
+        const fileKey = key.purposeKey(salt, purpose)
+        const output = new SharedArrayBuffer(Math.max(0, ...Array.from(parts(blocks), ({ part }) => roomToSeal(fileKey, part))))
+        fileKey.wipe()
         for (const { start, part } of parts(blocks)) {
-          const job = { salt, purpose, first: 1 + start, blocks: part }
+          const job = { salt, purpose, first: 1 + start, blocks: part, output }
           const sealed = inline ? seal(key, job) : await workers.seal(job)
           lengths.push(...sealed.lengths)
-          total += sealed.data.length
+          const bytes = sealed.lengths.reduce((sum, length) => sum + length, 0)
+          total += bytes
           if (total > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`)
-          files.writeAll(fd, sealed.data)
+          files.writeAll(fd, new Uint8Array(output, 0, bytes))
         }
-        const head = sealBlock(key.purposeKey(salt, purpose), 0, Buffer.from(JSON.stringify({ source, layout: [...layout], lengths } satisfies Head)))
+        const head = sealBlock(key.purposeKey(salt, purpose), 0, Buffer.from(JSON.stringify({ source, layout: [...layout], lengths, root: rootListingOf(columnsOf(tree)) } satisfies Head)))
         const headBytes = Buffer.alloc(4)
         headBytes.writeUInt32LE(head.length)
         files.writeAllOf(fd, [head, salt, headBytes, magic])
@@ -248,6 +259,7 @@ interface OpenFile {
   readonly lengths: Uint32Array
   /** Of each block, and the end. */
   readonly positions: Float64Array
+  readonly root: RootListing | undefined
 }
 
 const noMemory = new SharedArrayBuffer(0)

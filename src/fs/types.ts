@@ -26,6 +26,8 @@ export interface Entry {
   attr: Attr
   entryTtlMs: number
   attrTtlMs: number
+  /** In a listing: only number and type are known, and the kernel gets no reference. */
+  nameOnly?: boolean
 }
 
 export interface Opened {

@@ -10,6 +10,7 @@ import { keyTypeOfMode } from '../../src/engine/crypto/key-types.js'
 import { keyFromSecrets, plaintextKey, usePlainCrypto } from '../../src/engine/crypto/keys.js'
 import { newSecrets } from '../../src/engine/crypto/secrets.js'
 import { Workers } from '../../src/engine/store/workers.js'
+import { rootListingOf } from '../../src/fs/root-listing.js'
 import { StoredTrees } from '../../src/fs/stored-trees.js'
 import { buildTree, columnsOf, type TreeImage } from '../../src/fs/tree-image.js'
 import { anyItem, packed, pieces } from '../helpers/any-items.js'
@@ -54,6 +55,9 @@ test('what is opened is what was kept, whatever the items', async (t) => {
     const again = await opened(trees)
     t.deepEqual(plain(again!), plain(tree))
     t.deepEqual(columnsOf(again!), columnsOf(tree))
+    t.deepEqual(await trees.rootListing(archive, 'source'), rootListingOf(columnsOf(tree)))
+    t.is(await trees.rootListing(archive, 'another source'), undefined)
+    log.lines.length = 0
   }), { numRuns: 60 })
   t.deepEqual(log.lines, [])
 })

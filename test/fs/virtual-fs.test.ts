@@ -1,88 +1,12 @@
 import test, { type ExecutionContext } from 'ava'
-import type { Item } from '../../src/engine/archive/item.js'
 import { pageBytes } from '../../src/fs/chunk-cache.js'
 import { type Call, copyBytes, LATER, type ReadBytes } from '../../src/fs/core.js'
-import type { ArchiveInfo, MountView } from '../../src/fs/engine-port.js'
 import { inodeRange, inoOf, rangeOf, rootIno } from '../../src/fs/inodes.js'
 import type { Subtree } from '../../src/fs/subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../../src/fs/types.js'
-import { VirtualFs } from '../../src/fs/virtual-fs.js'
-import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, item, linkMode, mountView, treeOptions } from '../helpers/mount-fixtures.js'
-
-interface Made {
-  fs: VirtualFs
-  engine: FakeEngine
-  contents: Contents
-  notices: string[]
-  stored: { ino: Ino; offset: number; data: Buffer }[]
-  /** The value now or after the engine answered; an Errno as it is. */
-  now<T>(operation: (asked: Call<T>) => unknown): T
-  walk(path: string): Entry
-  open(path: string): { ino: Ino; fh: number }
-  read(path: string, offset: number, length: number): Buffer | Errno
-  list(ino: Ino, cookie?: number, room?: number): [string, number][]
-}
-
-function make(archives: Record<string, (contents: Contents) => Item[]>, options: { view?: Partial<MountView>; parts?: Map<string, Subtree> } = {}): Made {
-  const contents = new Contents()
-  const engine = new FakeEngine(contents)
-  const infos: ArchiveInfo[] = []
-  for (const [name, items] of Object.entries(archives)) {
-    infos.push(archiveInfo(name))
-    engine.trees.set(name, build(items(contents), treeOptions({ rootTimeNs: 77n })))
-  }
-  const notices: string[] = []
-  const stored: Made['stored'] = []
-  const fs = new VirtualFs({
-    view: mountView(infos, options.view), client: engine.client, ...(options.parts && { parts: options.parts }),
-    notices: {
-      invalidateInode: (ino) => notices.push(`inode ${ino}`),
-      invalidateEntry: (parent, name) => notices.push(`entry ${parent} ${Buffer.from(name).toString()}`),
-      store: (ino, offset, data) => stored.push({ ino, offset, data: Buffer.from(data) }),
-    },
-  })
-  engine.answer()
-  const now = <T>(operation: (asked: Call<T>) => unknown): T => {
-    const asked = call<T>()
-    const answer = operation(asked)
-    if (answer !== LATER) return answer as T
-    // A read may ask again for what a small cache has lost meanwhile.
-    for (let round = 0; round < 3 && asked.later() === undefined; round++) engine.answer()
-    return asked.later() as T
-  }
-  const walk = (path: string): Entry => {
-    let entry = { attr: { ino: rootIno } } as Entry
-    for (const part of path.split('/')) entry = now<Entry>((asked) => fs.lookup(entry.attr.ino, Buffer.from(part), asked))
-    return entry
-  }
-  const open = (path: string) => {
-    const { attr: { ino } } = walk(path)
-    return { ino, fh: now<Opened>((asked) => fs.open(ino, 0, asked)).fh }
-  }
-  const readOpen = (ino: Ino, fh: number, offset: number, length: number): Buffer | Errno => {
-    const into = Buffer.alloc(length)
-    const answer = now<number | ReadBytes | Errno>((asked) => fs.read(ino, fh, offset, into, asked as Call<ReadBytes>))
-    return answer instanceof Errno ? answer : typeof answer === 'number' ? into.subarray(0, answer) : into.subarray(0, copyBytes(answer, into))
-  }
-  return {
-    fs, engine, contents, notices, stored, now, walk, open,
-    read(path, offset, length) {
-      const { ino, fh } = open(path)
-      const bytes = readOpen(ino, fh, offset, length)
-      fs.release(ino, fh)
-      return bytes
-    },
-    list(ino, cookie = 0, room = Infinity) {
-      const found: [string, number][] = []
-      now<void>((asked) => fs.readdir(ino, 0, cookie, (name, _entry, next) => {
-        if (found.length >= room) return false
-        found.push([Buffer.from(name).toString(), next])
-        return true
-      }, asked))
-      return found
-    },
-  }
-}
+import { rootListingOf } from '../../src/fs/root-listing.js'
+import { archiveInfo, build, call, Contents, directoryMode, item, linkMode } from '../helpers/mount-fixtures.js'
+import { virtualDrive as make, type VirtualDrive } from '../helpers/virtual-drive.js'
 
 function seeded(length: number, seed: number): Buffer {
   const bytes = Buffer.alloc(length)
@@ -97,6 +21,34 @@ function seeded(length: number, seed: number): Buffer {
 function is(t: ExecutionContext, actual: unknown, expected: Errno): void {
   t.is(actual instanceof Errno ? actual.code : actual, expected.code)
 }
+
+test('the names in the root of an archive that are known are listed before its tree is there, as they are listed from it', (t) => {
+  const items = [item('d/inner'), item('b', { size: 3 }), item('gone'), item('gone', { mode: linkMode, source: Buffer.from('b') }), item('\xff', { mode: 0o010600 }), item('hard', { source: Buffer.from('b') })]
+  const made = make({ a: () => items })
+  made.engine.heads.set('a', { facts: { comment: Buffer.alloc(0), hostname: Buffer.alloc(0), username: Buffer.alloc(0) }, root: undefined, listing: rootListingOf(build(items)) })
+  const { ino } = made.walk('a').attr
+  const read = (cookie: number, room: number) => {
+    const found: [string, number, number, number, boolean][] = []
+    const answer = made.fs.readdir(ino, 0, cookie, (name, { attr, nameOnly = false }, next) => {
+      if (found.length >= room) return false
+      found.push([Buffer.from(name).toString('latin1'), attr.ino, attr.mode >>> 12, next, nameOnly])
+      return true
+    }, call())
+    t.is(answer, undefined)
+    return found
+  }
+  t.deepEqual(made.fs.opendir(ino, call()), { fh: 0, keepCache: true })
+  t.deepEqual(made.engine.asked.map(({ kind }) => kind).slice(-2), ['head', 'tree'], 'on its way all the same')
+  // Nobody was ever given the last ones.
+  const cookies = [0, ...read(0, 99).map(([, , , next]) => next), 3, 2 ** 40]
+  const early = cookies.map(cookie => read(cookie, cookie === 0 ? 99 : 2))
+  t.deepEqual(early[0]!.map(([name]) => name), ['.', '..', 'd', 'b', 'gone', 'Ã¿', 'hard'])
+  t.true(early[0]!.slice(2).every(([, , , , nameOnly]) => nameOnly))
+  made.engine.answer()
+  const late = cookies.map(cookie => read(cookie, cookie === 0 ? 99 : 2))
+  t.deepEqual(early.map(rows => rows.map(row => row.slice(0, 4))), late.map(rows => rows.map(row => row.slice(0, 4))))
+  t.false(late.flat().some(([, , , , nameOnly]) => nameOnly))
+})
 
 test('the root lists archives in the order of the manifest, and a tree is loaded on first entry only', (t) => {
   const made = make({ two: () => [item('b')], one: () => [item('a')] })
@@ -232,6 +184,66 @@ test('reading files in archive order loads the coming ones in batches', (t) => {
   t.true(asked.length < count / 100, `${asked.length} requests`)
 })
 
+/** As a kernel with a page cache that is empty at first. Returns how many files had to be asked for. */
+function readInOrder(made: VirtualDrive, names: readonly string[], cached: Map<Ino, Buffer>, check: (name: string, bytes: Buffer) => void): number {
+  let asked = 0
+  for (const name of names) {
+    const { ino, fh } = made.open(name)
+    for (const [of, data] of made.given) cached.set(of, data)
+    let bytes = cached.get(ino)
+    if (!bytes) {
+      asked++
+      const into = Buffer.alloc(200_000)
+      const answer = made.now<number | ReadBytes>((call) => made.fs.read(ino, fh, 0, into, call as Call<ReadBytes>))
+      bytes = into.subarray(0, typeof answer === 'number' ? answer : copyBytes(answer, into))
+      cached.set(ino, bytes)
+    }
+    check(name, bytes)
+    made.fs.release(ino, fh)
+  }
+  return asked
+}
+
+test('files read in archive order are given to the kernel when they are opened', (t) => {
+  const count = 1000
+  // Of all kinds: nothing, a few bytes, several chunks, one that is too long to be given.
+  const sizes = (index: number) => (index % 50 === 0 ? [] : index % 7 === 0 ? [3000, 70_000, 1] : index === 501 ? [150_000] : [500 + index])
+  const bytesOf = (index: number) => sizes(index).map((size, at) => seeded(size, index * 3 + at + 1))
+  const made = make({ a: (contents) => Array.from({ length: count }, (_, index) => item(`f${index}`, { chunks: contents.list(...bytesOf(index)) })) }, { gives: true, view: { cacheBytes: 4 << 20 } })
+  const names = Array.from({ length: count }, (_, index) => `a/f${index}`)
+  const cached = new Map<Ino, Buffer>()
+  const check = (name: string, bytes: Buffer) => t.true(bytes.equals(Buffer.concat(bytesOf(Number(name.slice(3))))), name)
+  const asked = readInOrder(made, names, cached, check)
+  t.true(asked < count / 10, `${asked} files were asked for`)
+  t.true(made.given.size > count * 0.8)
+  t.false(made.given.has(made.walk('a/f501').attr.ino))
+  // Once more: the kernel asks for nothing, so nothing is loaded and given for long.
+  made.given.clear()
+  const requests = made.engine.asked.length
+  t.is(readInOrder(made, names, cached, check), 0)
+  t.true(made.given.size <= 128, `${made.given.size} files were given again`)
+  t.true(made.engine.asked.length - requests < 10)
+})
+
+test('a file that somebody has open is not given to the kernel: its pages may be locked by a read', (t) => {
+  const made = make({ a: (contents) => Array.from({ length: 20 }, (_, index) => item(`f${index}`, { chunks: contents.list(seeded(500, index + 1)) })) }, { gives: true })
+  const open = made.open('a/f10')
+  const names = Array.from({ length: 20 }, (_, index) => `a/f${index}`)
+  readInOrder(made, names, new Map(), () => undefined)
+  t.true(made.given.has(made.walk('a/f9').attr.ino))
+  t.false(made.given.has(open.ino))
+  made.fs.release(open.ino, open.fh)
+  made.given.clear()
+  readInOrder(made, names, new Map(), () => undefined)
+  t.true(made.given.has(open.ino))
+})
+
+test('files that are not read in order are not given to the kernel', (t) => {
+  const made = make({ a: (contents) => Array.from({ length: 200 }, (_, index) => item(`f${index}`, { chunks: contents.list(seeded(500, index + 1)) })) }, { gives: true })
+  readInOrder(made, Array.from({ length: 200 }, (_, index) => `a/f${(index * 77) % 200}`), new Map(), () => undefined)
+  t.is(made.given.size, 0)
+})
+
 test('sequential reading of a long file loads ahead, jumping about does not', (t) => {
   const pieces = Array.from({ length: 20 }, (_, index) => seeded(pageBytes * 4, index + 1))
   const made = make({ a: (contents) => [item('f', { chunks: contents.list(...pieces) })] }, { view: { cacheBytes: 8 * 1024 * 1024 } })
@@ -327,7 +339,7 @@ test('nothing in an archive can be written', (t) => {
   is(t, made.fs.create(dir, name, 0o644, 0, any), Errno.EROFS)
   is(t, made.fs.mkdir(dir, name, 0o755, any), Errno.EROFS)
   is(t, made.fs.mkdir(rootIno, name, 0o755, any), Errno.EROFS)
-  is(t, made.fs.mkdir(rootIno, Buffer.from('.Trash-0'), 0o755, any), Errno.EPERM)
+  for (const left of ['.Trash-0', '.Trash', '.DS_Store', '$RECYCLE.BIN']) is(t, made.fs.mkdir(rootIno, Buffer.from(left), 0o755, any), Errno.EPERM)
   is(t, made.fs.unlink(dir, Buffer.from('f'), any), Errno.EROFS)
   is(t, made.fs.rename(dir, Buffer.from('f'), dir, name, 0, any), Errno.EROFS)
   is(t, made.fs.link(file, dir, name, any), Errno.EROFS)
@@ -377,7 +389,8 @@ test('other parts of the root get their operations, and archives of their names 
   is(t, made.fs.rename(attr.ino, Buffer.from('x'), rootIno, Buffer.from('other'), 0, any), Errno.EEXIST)
   t.is(made.fs.rename(attr.ino, Buffer.from('x'), rootIno, Buffer.from('fresh'), 0, any), undefined)
   t.deepEqual(seen, ['x -> fresh'])
-  is(t, made.fs.rename(attr.ino, Buffer.from('x'), made.walk('other').attr.ino, Buffer.from('y'), 0, any), Errno.EXDEV)
+  is(t, made.fs.rename(attr.ino, Buffer.from('x'), made.walk('other').attr.ino, Buffer.from('y'), 0, any), Errno.EROFS)
+  is(t, made.fs.rename(made.walk('other').attr.ino, Buffer.from('f'), attr.ino, Buffer.from('y'), 0, any), Errno.EROFS)
   is(t, made.fs.unlink(attr.ino, Buffer.from('x'), any), Errno.EROFS)
 })
 

@@ -30,6 +30,17 @@ test('--version is answered by the name it was called by, through links of links
   t.regex(refused.stderr, /^borg/)
 })
 
+test('a file of further certificates is not read for borgfs, and is there for what it starts', t => {
+  const sandbox = prepared(t)
+  // Node warns of a file that it cannot read.
+  const env = { PATH: path, NODE_EXTRA_CA_CERTS: sandbox.path('no such file') }
+  const print = 'echo "$NODE_EXTRA_CA_CERTS"; env | grep -c BORGFS_'
+  const ran = sandbox.run(launcher, ['with-lock', 'repo', 'sh', '-c', print], { env, ok: 'any' })
+  t.is(ran.stdout, `${env.NODE_EXTRA_CA_CERTS}\n0\n`)
+  t.is(ran.stderr, '')
+  t.is(sandbox.run(launcher, ['with-lock', 'repo', 'sh', '-c', print], { env: { PATH: path }, ok: 'any' }).stdout, '\n0\n')
+})
+
 test('mount goes to the background once the drive answers, and keeps words with spaces and no words apart', t => {
   const sandbox = prepared(t)
   sandbox.mkdir('a place')

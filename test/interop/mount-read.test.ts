@@ -45,6 +45,41 @@ for (const repo of golden) {
   })
 }
 
+run('ls is told once where nothing has an ACL, and still marks what has one; no program copies less, and no user may more or less', t => {
+  const sandbox = new Sandbox('mount-marks')
+  try {
+    sandbox.borg(['init', '-e', 'repokey', 'repo'])
+    sandbox.sh(`mkdir -p bare/d marked/d; for n in $(seq 100); do echo $n > bare/d/f$n; done; cp -r bare/d marked; chmod 640 bare/d/f5; chown 1000 bare/d/f6; setfacl -m u:daemon:r marked/d/f7 marked/d/f90
+      (cd bare; borg create ../repo::bare .); (cd marked; borg create ../repo::marked .); (cd bare; borg create ../repo::more .)`)
+    const mountpoint = sandbox.mount('repo', { args: ['--numeric-ids', '-o', 'allow_other'] })
+    const marked = (command: string): string => sandbox.sh(`${command} | grep -o '^-[-rwx]*+.*' | sed 's/.* //' | tr '\\n' ' '`, { ok: 'any' }).stdout.trim()
+    t.is(marked('ls -l mnt/marked/d'), 'f7 f90')
+    t.is(marked('ls -lR mnt'), 'f7 f90')
+    t.is(marked('ls -l mnt/bare/d/f7 mnt/marked/d/f7 mnt/more/d/f7'), 'mnt/marked/d/f7')
+    t.is(sandbox.sh('ls -lR --time-style=full-iso mnt/bare/d | tail -n +3').stdout, sandbox.sh('ls -lR --time-style=full-iso bare/d | tail -n +3').stdout)
+    // Of ACLs the kernel remembers what it was told.
+    const asked = `python3 -c "
+import errno, os
+for n in list(range(1, 101)):
+    try: os.getxattr(f'mnt/more/d/f{n}', 'security.selinux')
+    except OSError as e: print(errno.errorcode[e.errno])
+" | sort | uniq -c`
+    t.deepEqual(sandbox.sh(asked).stdout.trim().split(/\s+/), ['63', 'ENODATA', '37', 'ENOTSUP'])
+    sandbox.sh('cp -a mnt/bare copied; mkdir synced unpacked; rsync -aAX mnt/bare/ synced; tar --acls --xattrs --selinux -C mnt/bare -cf - . | tar --acls --xattrs -C unpacked -xf -')
+    for (const made of ['copied', 'synced', 'unpacked', 'mnt/bare']) {
+      t.is(differences(sandbox, sandbox.path('bare'), sandbox.path(made)), '', made)
+      t.is(sandbox.sh('getfacl -p --numeric -R . | sort', { cwd: sandbox.path(made) }).stdout, sandbox.sh('getfacl -p --numeric -R . | sort', { cwd: sandbox.path('bare') }).stdout, made)
+    }
+    // The kernel asks for ACLs to know who may.
+    sandbox.sh(`chmod 755 .`)
+    t.is(sandbox.sh('setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "cat mnt/bare/d/f* mnt/bare/d/f* | wc -l; cat mnt/bare/d/f5" 2>&1', { ok: 'any' }).stdout.replace(/^cat: .*f5: Permission denied\n/gm, ''), '198\n')
+    t.is(sandbox.sh('setpriv --reuid=1 --regid=1 --clear-groups cat mnt/marked/d/f7').stdout, '7\n')
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
+
 run('rsync finds no difference between a tree with every kind of file and its archive in the mount', t => {
   const sandbox = new Sandbox('mount-kinds')
   try {

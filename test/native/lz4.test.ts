@@ -1,6 +1,6 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { lz4 } from '../../src/engine/codec/lz4.js'
+import { decompressLz4, lz4 } from '../../src/engine/codec/lz4.js'
 import { native } from '../../src/engine/native.js'
 
 /** Repetitive enough to be compressed, with runs, far matches, long literals. */
@@ -41,4 +41,23 @@ test('an empty block is nothing; a length that never ends, a match before the st
   const target = Buffer.alloc(64)
   t.is(native().lz4Decode(Buffer.alloc(0), target), 0)
   for (const bad of [[0xf0, 255, 255], [0x10], [0x10, 65, 0], [0x10, 65, 0, 0], [0x10, 65, 2, 0], [0x1f, 65, 1, 0, 255]]) t.is(native().lz4Decode(Buffer.from(bad), target), -1, String(bad))
+})
+
+test('what is encoded here is decoded here and by lz4-napi, and never takes more room than it was given', (t) => {
+  const random = fc.uint8Array({ maxLength: 700 }).map(bytes => Buffer.from(bytes))
+  const far = fc.tuple(fc.uint8Array({ minLength: 20, maxLength: 40 }), fc.integer({ min: 65_480, max: 65_560 })).map(([bytes, gap]) => Buffer.concat([bytes, Buffer.alloc(gap), bytes, Buffer.alloc(20, 1)]))
+  fc.assert(fc.property(fc.oneof(data, random, far), fc.nat(1000), (plain, short) => {
+    const memory = Buffer.alloc(plain.length + Math.ceil(plain.length / 255) + 16 + 64, 0xa5)
+    const length = native().lz4Encode(plain, memory.subarray(32, memory.length - 32))
+    t.true(length > 0 && memory.subarray(0, 32).equals(Buffer.alloc(32, 0xa5)) && memory.subarray(-32).equals(Buffer.alloc(32, 0xa5)))
+    const packed = memory.subarray(32, 32 + length), target = Buffer.alloc(plain.length)
+    t.is(native().lz4Decode(packed, target), plain.length)
+    t.true(target.equals(plain))
+    t.true(decompressLz4(Buffer.concat([Buffer.from([1, 0]), packed]), { size: plain.length }).equals(plain))
+    const less = Buffer.alloc(Math.max(0, length - 1 - short % length), 0)
+    t.is(native().lz4Encode(plain, less), -1)
+  }), { numRuns: 1000 })
+  const rows = Buffer.from(Uint32Array.from({ length: 200_000 }, (_, index) => index >> 4).buffer)
+  t.true(native().lz4Encode(rows, Buffer.alloc(rows.length)) < rows.length / 3)
+  t.is(native().lz4Encode(Buffer.alloc(1 << 20), Buffer.alloc(5000)) > 4000, true)
 })

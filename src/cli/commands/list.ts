@@ -2,7 +2,7 @@
 import { type ArchiveMetadata, decodeMetadata } from '../../engine/archive/archive-metadata.js'
 import { ArchiveReader } from '../../engine/archive/archive-reader.js'
 import type { Item } from '../../engine/archive/item.js'
-import type { ArchiveInfo } from '../../engine/archive/manifest.js'
+import { type ArchiveInfo, hexOf } from '../../engine/archive/manifest.js'
 import { parseTimestamp } from '../../engine/archive/timestamps.js'
 import { BorgError } from '../../engine/errors.js'
 import type { ChunkIndex } from '../../engine/cache/chunk-index.js'
@@ -47,34 +47,40 @@ async function listArchives(context: CommandContext, opened: OpenedRepository<Lo
   const rows: Record<string, unknown>[] = []
   const found = visible(context, await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: false }))
   const json = context.flag('json')
+  const text = json ? undefined : format.rows(archiveValue)
   const tell = (info: ArchiveInfo, metadata?: ArchiveMetadata): void => {
+    if (text) return print(text({ info, metadata }))
     const name = shownByteString(info.name)
-    const value = (key: string): FormatValue => {
-      switch (key) {
-        case 'id': return info.id.toString('hex')
-        case 'start': case 'time': return wholeSecond(info.time)
-        case 'end': return wholeSecond(metadata!.timeEnd)
-        case 'command_line': return metadata!.cmdline.map(word => shellQuoted(shownText(word))).join(' ')
-        case 'hostname': return shownText(metadata!.hostname)
-        case 'username': return shownText(metadata!.username)
-        case 'comment': case 'bcomment': return shownText(metadata!.comment)
-        case 'tam': return metadata!.tam === 'valid' ? 'verified' : 'none'
-      }
-      return name
+    const row: Record<string, unknown> = { archive: name, barchive: name, id: hexOf(info), name, start: wholeSeconds(info.time), time: wholeSeconds(info.time) }
+    for (const key of format.keys) {
+      if (!metadataKeys.has(key)) continue
+      row[key] = key === 'end' ? wholeSeconds(metadata!.timeEnd) : key === 'command_line' ? metadata!.cmdline.map(shownText) : archiveValue(key)({ info, metadata })
     }
-    if (!json) print(format.fill(value))
-    else {
-      const row: Record<string, unknown> = { archive: name, barchive: name, id: info.id.toString('hex'), name, start: wholeSeconds(info.time), time: wholeSeconds(info.time) }
-      for (const key of format.keys) {
-        if (!metadataKeys.has(key)) continue
-        row[key] = key === 'end' ? wholeSeconds(metadata!.timeEnd) : key === 'command_line' ? metadata!.cmdline.map(shownText) : value(key)
-      }
-      rows.push(row)
-    }
+    rows.push(row)
   }
   if (needsMetadata) for await (const [info, metadata] of withMetadata(context, found, opened, format.keys.has('tam'))) tell(info, metadata)
   else for (const info of found) tell(info)
   if (json) printJson({ archives: rows, ...repositoryJson(opened) })
+}
+
+interface ArchiveRow {
+  readonly info: ArchiveInfo
+  /** There if one of metadataKeys is asked for. */
+  readonly metadata: ArchiveMetadata | undefined
+}
+
+function archiveValue(key: string): (row: ArchiveRow) => FormatValue {
+  switch (key) {
+    case 'id': return ({ info }) => hexOf(info)
+    case 'start': case 'time': return ({ info }) => wholeSecond(info.time)
+    case 'end': return ({ metadata }) => wholeSecond(metadata!.timeEnd)
+    case 'command_line': return ({ metadata }) => metadata!.cmdline.map(word => shellQuoted(shownText(word))).join(' ')
+    case 'hostname': return ({ metadata }) => shownText(metadata!.hostname)
+    case 'username': return ({ metadata }) => shownText(metadata!.username)
+    case 'comment': case 'bcomment': return ({ metadata }) => shownText(metadata!.comment)
+    case 'tam': return ({ metadata }) => (metadata!.tam === 'valid' ? 'verified' : 'none')
+  }
+  return ({ info }) => shownByteString(info.name)
 }
 
 /** Borg's formats have no fractions of archive times. */

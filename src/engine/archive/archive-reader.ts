@@ -1,5 +1,5 @@
 /** Metadata and items of one archive. */
-import type { ChunkReader } from '../store/chunk-reader.js'
+import type { ChunkReader, ReadManyOptions } from '../store/chunk-reader.js'
 import type { RepoObjects } from '../store/repo-objects.js'
 import type { Repository } from '../repository/repository.js'
 import { type ArchiveMetadata, decodeMetadata } from './archive-metadata.js'
@@ -41,7 +41,7 @@ export class ArchiveReader {
   }
 
   /** The item stream as it is stored, chunk by chunk. With `borrowed` each is only valid until the next one is asked for. */
-  stream(reader?: ChunkReader, options: { borrowed?: boolean } = {}): AsyncGenerator<Buffer> {
+  stream(reader?: ChunkReader, options: ReadManyOptions = {}): AsyncGenerator<Buffer> {
     return reader ? reader.getMany(this.metadata.items.map(id => ({ id, size: undefined })), options) : this.#chunks()
   }
 

@@ -4,7 +4,7 @@ import { TamInvalid, TamRequired, TamUnsupportedSuite } from '../crypto/errors.j
 import { packWithTam, unpackWithTam } from '../crypto/tam.js'
 import { idBytes } from '../constants.js'
 import { IntegrityError } from '../errors.js'
-import { type ChunkId, chunkId, manifestId } from '../ids.js'
+import { type ChunkId, chunkId, idHex, manifestId } from '../ids.js'
 import { KnownKeys, MsgpackError, type MsgReader, type MsgValue } from '../msgpack.js'
 import type { Repository, Transaction } from '../repository/repository.js'
 import { ObjectNotFound } from '../repository/errors.js'
@@ -124,7 +124,7 @@ export class Manifest {
 
   /** By time, equal times by name. */
   sorted(): ArchiveInfo[] {
-    return [...this.archives.values()].sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : a.name < b.name ? -1 : 1))
+    return [...this.archives.values()].sort(byTime)
   }
 
   /** Stores it in a transaction; the commit is the caller's. Its timestamp is later than any before. */
@@ -143,6 +143,11 @@ export class Manifest {
     this.timestamp = timestamp
     this.id = key.idHash(packed)
   }
+}
+
+/** The usual order: by time, equal times by name. */
+export function byTime(a: ArchiveInfo, b: ArchiveInfo): number {
+  return a.time < b.time ? -1 : a.time > b.time ? 1 : a.name < b.name ? -1 : 1
 }
 
 /** As it lies in the manifest: there may be hundreds of thousands, of which most commands look at the name and the time only. */
@@ -164,38 +169,51 @@ class ListedArchive implements ArchiveInfo {
   get id(): ChunkId {
     return (this.#id ??= chunkId(this.#bytes.subarray(this.#idAt, this.#idAt + idBytes)))
   }
+
+  /** The id in hex, without a view of it. */
+  get hex(): string {
+    return this.#bytes.toString('hex', this.#idAt, this.#idAt + idBytes)
+  }
+}
+
+/** The archive's id in hex, for lists of thousands. */
+export function hexOf(info: ArchiveInfo): string {
+  return info instanceof ListedArchive ? info.hex : idHex(info.id)
 }
 
 const entryKeys = new KnownKeys(['id', 'time'])
 /** What stands before the id and before the time in an entry as everybody writes it: a map of two, `id`, raw of 32; `time`, raw of 26. */
-const beforeId = Buffer.from('82a26964da0020', 'hex'), beforeTime = Buffer.from('a474696d65ba', 'hex')
+const beforeId = '\x82\xa2id\xda\0 ', beforeTime = '\xa4time\xba'
 const timeBytes = 26
 const usualEntryBytes = beforeId.length + idBytes + beforeTime.length + timeBytes
 
 /** The entries of the map at the reader's position. */
 function readArchives(reader: MsgReader): Map<string, ArchiveInfo> {
   const archives = new Map<string, ArchiveInfo>()
-  const { bytes } = reader
+  const { bytes, end } = reader
   const count = reader.mapHeader()
-  // One text of which names and times are parts: a call for each of them would take longer than all the rest. Entries take a byte at least.
+  // One text of which names and times are parts, and in which the usual is found: a call for each of them would take longer than all the rest.
   const start = reader.position
-  const text = bytes.toString('latin1', start, reader.end)
+  const text = bytes.toString('latin1', start, end)
   for (let left = count; left > 0; left--) {
-    const nameAt = reader.anyRaw()
-    const at = reader.position
-    const name = text.substring(nameAt - start, at - start)
+    const from = reader.position, lead = reader.peek()
+    // Most names are short.
+    const short = lead >= 0xa0 && lead <= 0xbf
+    const nameAt = short ? from + 1 : reader.anyRaw()
+    const at = short ? nameAt + (lead & 0x1f) : reader.position
     const timeAt = at + usualEntryBytes - timeBytes
-    if (at + usualEntryBytes <= reader.end && liesAt(bytes, at, beforeId) && liesAt(bytes, timeAt - beforeTime.length, beforeTime)) {
-      reader.position = at + usualEntryBytes
+    if (timeAt + timeBytes <= end && text.startsWith(beforeId, at - start) && text.startsWith(beforeTime, timeAt - beforeTime.length - start)) {
+      reader.position = timeAt + timeBytes
+      const name = text.substring(nameAt - start, at - start)
       archives.set(name, new ListedArchive(name, text.substring(timeAt - start, timeAt - start + timeBytes), bytes, at + beforeId.length))
-    } else archives.set(name, readEntry(reader, name))
+      continue
+    }
+    reader.position = from
+    const oddNameAt = reader.anyRaw()
+    const name = text.substring(oddNameAt - start, reader.position - start)
+    archives.set(name, readEntry(reader, name))
   }
   return archives
-}
-
-function liesAt(bytes: Buffer, at: number, wanted: Buffer): boolean {
-  for (let index = 0; index < wanted.length; index++) if (bytes[at + index] !== wanted[index]) return false
-  return true
 }
 
 function readEntry(reader: MsgReader, name: string): ArchiveInfo {

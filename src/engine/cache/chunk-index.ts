@@ -37,7 +37,9 @@ export interface ReleasedReferences {
   readonly unknown: number | undefined
 }
 
-const refcountWord = 0, sizeWord = 1, csizeWord = 2
+const refcountWord = 0, sizeWord = 1
+/** Words of an entry, and the one that holds the stored bytes. */
+export const chunkWords = 3, csizeWord = 2
 
 export class ChunkIndex {
   /** The table as it lies in the file. */
@@ -161,6 +163,11 @@ export class ChunkIndex {
   /** Forgets a chunk; false if it was not known. */
   remove(id: Uint8Array): boolean {
     return this.table.delete(id)
+  }
+
+  /** remove for chunks that are known, whose ids lie one behind the other: refcount, size and csize of each. */
+  takeOut(ids: Uint8Array): Uint32Array {
+    return this.table.takeOut(ids)
   }
 
   /** Adds all counts of another index, whose sizes count as the newer ones. */

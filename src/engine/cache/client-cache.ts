@@ -266,7 +266,8 @@ export class ClientCache {
       config.setDigests('chunks', undefined)
     }
     if (files) config.setDigests(files.name, undefined)
-    config.save()
+    // For who is killed here. After a power failure the digest tells of a chunks index that is not the one that the config knows.
+    config.save(files ? 'content' : 'no')
     if (files) config.setDigests(files.name, files.write())
     if (index) config.setDigests('chunks', writeTable(join(this.folder, 'chunks'), 'chunks', index.table))
     syncDirectory(this.folder)

@@ -12,10 +12,10 @@ export function readTable(path: string, name: string, valueWords: number, expect
   return openTable({ path, name, valueWords, expected }, { trusting: false }).table
 }
 
-/** Replaces the file and returns the text of its digests. A table on file goes on in the new one. */
+/** Replaces the file and returns the text of its digests. Its name is not durable before its folder is synced. A table on file goes on in the new one. */
 export function writeTable(path: string, name: string, table: HashTable): string {
   const digest = new FileDigest(name)
-  replaceFile(path, fd => writePieces(fd, tableBytes(table, digest)), { mode: 0o600 })
+  replaceFile(path, fd => writePieces(fd, tableBytes(table, digest)), { mode: 0o600, durable: 'content' })
   table.movedTo(path)
   return digest.json()
 }

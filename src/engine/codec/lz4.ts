@@ -3,6 +3,7 @@
  * blocks lack; when decoding, a length that is too large only costs memory.
  */
 import { createRequire } from 'node:module'
+import { native } from '../native.js'
 import { type Codec, type DecodeLimits, defaultMaxPlaintext } from './codec.js'
 import { DecompressionError } from './errors.js'
 
@@ -40,11 +41,32 @@ export const lz4: Codec = {
   maxPayload: size => size + 2,
 }
 
+/** So much is decoded by our own addon while lz4-napi is not there, which is faster but takes longer to load than short commands decode. */
+const largestHere = 1 << 20
+let bytesHere = 4 << 20
+/** Most pieces fit: none of them keeps more memory than it has bytes. */
+const scratchBytes = 512 << 10
+let scratch: Buffer | undefined
+
+/** Undefined for what does not fit into `size` bytes or is damaged, and for what is lz4-napi's. */
+function decodeHere(payload: Uint8Array, size: number): Buffer | undefined {
+  if (loaded !== undefined || payload.length > largestHere || payload.length > bytesHere) return undefined
+  bytesHere -= payload.length
+  const usual = size <= scratchBytes
+  const target = usual ? (scratch ??= Buffer.allocUnsafeSlow(scratchBytes)) : Buffer.allocUnsafeSlow(size)
+  const length = native().lz4Decode(payload.subarray(2), target.subarray(0, size))
+  if (length < 0) return undefined
+  const plain = target.subarray(0, length)
+  return usual ? Buffer.from(plain) : plain
+}
+
 /** The plaintext of a payload with header 01 00. */
 export function decompressLz4(payload: Uint8Array, limits: DecodeLimits): Buffer {
   const maxSize = limits.maxSize ?? defaultMaxPlaintext
   // Without a known size: a first guess that nearly always fits, then larger ones up to the limit (compression.md §5).
   let guess = limits.size ?? Math.min(maxSize, Math.max(64 * 1024, 6 * payload.length))
+  const here = decodeHere(payload, guess)
+  if (here) return here
   const input = Buffer.allocUnsafe(payload.length - 2 + prefixBytes)
   input.set(payload.subarray(2), prefixBytes)
   for (;;) {

@@ -3,6 +3,7 @@
  * thread, and may be begun as soon as the blob and a passphrase are at hand, while the repository is still being opened.
  */
 import { pbkdf2 } from 'node:crypto'
+import { native } from '../native.js'
 import { wipe } from './blake2b.js'
 
 export interface DerivationInput {
@@ -11,8 +12,18 @@ export interface DerivationInput {
   readonly iterations: number
 }
 
+/** Longer inputs, which are rare, are Node's. */
+const maxNativeBytes = 64
+
 /** 32 bytes; whoever asked wipes them. */
-export function deriveKey({ passphrase, salt, iterations }: DerivationInput): Promise<Buffer> {
+export function deriveKey(input: DerivationInput): Promise<Buffer> {
+  const { passphrase, salt, iterations } = input
+  const { pbkdf2: fast } = native()
+  return fast && passphrase.length <= maxNativeBytes && salt.length <= maxNativeBytes ? fast(passphrase, salt, iterations) : deriveKeyByNode(input)
+}
+
+/** The same by Node, which the addon is held against. */
+export function deriveKeyByNode({ passphrase, salt, iterations }: DerivationInput): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     pbkdf2(passphrase, salt, iterations, 32, 'sha256', (error, key) => (error ? reject(error) : resolve(key)))
   })

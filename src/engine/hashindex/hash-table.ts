@@ -13,6 +13,8 @@ import { idBytes } from '../constants.js'
 export { headerBytes } from './bucket-file.js'
 
 export const maxValue = 0xfffffbff
+/** In the place of a first value: there is no such entry. */
+export const absent = emptyMark
 const maxLoad = 0.75, minLoad = 0.25, minEmpty = 0.07
 /** A table on file whose changes take more than this part of it is read into memory. */
 const maxChangedPart = 1 / 8
@@ -381,6 +383,50 @@ export class HashTable {
     this.#entries--
     if (this.#entries < minLoad * this.#buckets && this.#buckets > bucketCounts[0]!) this.#resize(previousCount(this.#buckets))
     return true
+  }
+
+  /**
+   * Deletes the entries of ids that lie one behind the other. Their values, valueWords for each id; `absent` as the first one of an id that
+   * has no entry, or had it deleted by an earlier one of these.
+   */
+  takeOut(ids: Uint8Array): Uint32Array {
+    const words = new Uint32Array(ids.length / idBytes * this.valueWords)
+    if (this.#file) this.#plainTakeOut(ids, words)
+    else this.#entries -= native().takeOutBuckets(new Uint8Array(this.#buffer), this.valueWords, ids, words)
+    let buckets = this.#buckets
+    for (let smaller = buckets; this.#entries < minLoad * buckets && buckets > bucketCounts[0]!; buckets = smaller) smaller = previousCount(buckets)
+    if (buckets !== this.#buckets) this.#resize(buckets)
+    return words
+  }
+
+  #plainTakeOut(ids: Uint8Array, words: Uint32Array): void {
+    for (let number = 0; number * idBytes < ids.length; number++) {
+      const bucket = this.findAt(ids, number * idBytes), to = number * this.valueWords
+      if (bucket < 0) {
+        words[to] = absent
+        continue
+      }
+      for (let word = 0; word < this.valueWords; word++) words[to + word] = this.value(bucket, word)
+      if (this.#file) this.#deletedOnFile = true
+      this.setValue(bucket, 0, deletedMark)
+      this.#entries--
+    }
+  }
+
+  /**
+   * Enters ids that lie one behind the other into a table of one value: values[0], values[stride] … Those that are there already stay as
+   * they are: their numbers.
+   */
+  enterMany(ids: Uint8Array, values: Uint32Array, stride: number): Uint32Array {
+    const count = ids.length / idBytes
+    this.#toMemory()
+    if (this.#entries + count > maxLoad * this.#buckets) this.#resize(bucketsFor(this.#entries + count))
+    else if (this.#empty - count < 1 + minEmpty * this.#buckets) this.#resize(this.#buckets)
+    const known = new Uint32Array(count)
+    const [emptied, alreadyThere] = native().enterBuckets(new Uint8Array(this.#buffer), ids, values, stride, known)
+    this.#empty -= emptied
+    this.#entries += count - alreadyThere
+    return known.subarray(0, alreadyThere)
   }
 
   #resize(buckets: number): void {

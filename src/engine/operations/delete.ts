@@ -7,12 +7,12 @@
 import type { ArchiveOutline } from '../archive/archive-metadata.js'
 import { ArchiveDoesNotExist, damagedArchive } from '../archive/errors.js'
 import type { ArchiveInfo } from '../archive/manifest.js'
-import type { ChunkIndex } from '../cache/chunk-index.js'
+import { type ChunkIndex, chunkWords, csizeWord } from '../cache/chunk-index.js'
 import type { ClientCache } from '../cache/client-cache.js'
 import { referenceRow, ReferenceStream } from '../cache/item-references.js'
 import { idBytes } from '../constants.js'
 import { BorgError } from '../errors.js'
-import { type ChunkId, chunkId, idKey } from '../ids.js'
+import { type ChunkId, idKey } from '../ids.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
 import type { Workers } from '../store/workers.js'
@@ -181,13 +181,19 @@ export class ArchiveDeletion {
     const { size, csize, last, unknown } = this.#index.releaseMany(bytes, references, considerParts)
     this.#sums.size += size
     this.#sums.csize += csize
-    const idOf = (row: number): ChunkId => chunkId(Buffer.from(bytes.subarray(references[row]!, references[row]! + idBytes)))
-    for (const row of last) {
-      const id = idOf(row)
-      if (considerParts || references[row + referenceRow.part] === 0) this.#sums.uniqueCsize += this.#index.get(id)!.csize
-      this.#references.drop(id)
+    if (last.length > 0) {
+      const ids = Buffer.allocUnsafe(last.length * idBytes)
+      let to = 0
+      for (const row of last) to += bytes.copy(ids, to, references[row]!, references[row]! + idBytes)
+      const taken = this.#index.takeOut(ids)
+      let at = csizeWord
+      for (const row of last) {
+        if (considerParts || references[row + referenceRow.part] === 0) this.#sums.uniqueCsize += taken[at]!
+        at += chunkWords
+      }
+      this.#references.dropMany(ids)
     }
-    if (unknown !== undefined) throw new ChunksIndexError(idOf(unknown))
+    if (unknown !== undefined) throw new ChunksIndexError(bytes.subarray(references[unknown]!, references[unknown]! + idBytes))
   }
 
   #release(id: ChunkId): void {

@@ -61,13 +61,13 @@ export async function openRepository<R extends Repository>(repository: R, option
   return { repository, key, keyfile, manifest, objects, nonces, security }
 }
 
-/** What opening the manifest will take, loaded while the key is still being derived. */
-function readyAddons(): void {
+/** What the key, and a new manifest, will take, loaded while the key is still being derived. */
+function readyAddons(operation: OperationClass | undefined): void {
   readySodium()
-  readyLz4()
+  if (operation === 'write' || operation === 'delete') readyLz4()
 }
 
-export type LoadKeyOptions = Pick<OpenRepositoryOptions, 'places' | 'passphrases' | 'unlocked' | 'derivation'>
+export type LoadKeyOptions = Pick<OpenRepositoryOptions, 'places' | 'passphrases' | 'unlocked' | 'derivation'> & { readonly operation?: OperationClass | undefined }
 
 /**
  * Begins to derive the key of a repository of which no more than the config is known, if a passphrase is at hand: to be called as
@@ -112,7 +112,7 @@ async function loadKey(repository: Repository, manifestObject: Buffer, options: 
   const derivation = options.derivation ?? new Derivation()
   const { value, empty } = await options.passphrases.unlock(keyfile ?? repository.location, async passphrase => {
     const opening = openKeyBlobAsync(blob, passphrase, security.tamRequired, derivation)
-    readyAddons()
+    readyAddons(options.operation)
     const secrets = await opening
     if (secrets) options.unlocked?.(secrets, passphrase)
     return secrets

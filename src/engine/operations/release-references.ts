@@ -3,6 +3,7 @@
  * deleted from the repository. For delete and prune, recreate, and archives that others replace.
  */
 import type { ChunkIndex } from '../cache/chunk-index.js'
+import { idBytes } from '../constants.js'
 import { BorgError } from '../errors.js'
 import { type ChunkId, chunkId, idHex } from '../ids.js'
 import { ObjectNotFound } from '../repository/errors.js'
@@ -63,6 +64,16 @@ export class ReferenceRelease {
     this.#index.remove(id)
     if (this.#repository.has(id)) this.delete(id)
     else if (this.#options.missing === 'refuse') throw new ReleaseError(id, this.#repository.location)
+  }
+
+  /** drop for chunks whose ids lie one behind the other. */
+  dropMany(ids: Uint8Array): void {
+    const deleted = this.#tx.deleteMany(ids).then(missing => {
+      if (missing.length > 0 && this.#options.missing === 'refuse') throw new ReleaseError(ids.subarray(missing[0]! * idBytes, (missing[0]! + 1) * idBytes), this.#repository.location)
+    })
+    // Awaited by settled(); until then its failure is not unhandled.
+    deleted.catch(() => undefined)
+    this.#deleting.push(deleted)
   }
 
   /** Deletes an object that nothing counted. */

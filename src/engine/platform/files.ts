@@ -5,7 +5,7 @@
  * here; replaceFiles is for tests within one process). Synchronous: the order of calls is the order on disk.
  */
 import {
-  closeSync, fdatasync, fdatasyncSync, fsyncSync, ftruncateSync, futimesSync, linkSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, realpathSync, renameSync,
+  closeSync, fdatasync, fsync, fdatasyncSync, fsyncSync, ftruncateSync, futimesSync, linkSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, realpathSync, renameSync,
   rmdirSync, truncateSync, unlinkSync, writeSync, writevSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -123,6 +123,16 @@ const realFiles = {
     const fd = this.open(path, 'r')
     try {
       this.sync(fd)
+    } catch (error) {
+      if (errnoOf(error) !== 'EINVAL' && errnoOf(error) !== 'ENOTSUP') throw error
+    } finally {
+      this.close(fd)
+    }
+  },
+  async syncDirectoryLater(path: string): Promise<void> {
+    const fd = this.open(path, 'r')
+    try {
+      await new Promise<void>((resolve, reject) => fsync(fd, error => (error ? reject(error) : resolve())))
     } catch (error) {
       if (errnoOf(error) !== 'EINVAL' && errnoOf(error) !== 'ENOTSUP') throw error
     } finally {

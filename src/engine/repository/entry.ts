@@ -6,6 +6,7 @@
 import { idBytes, maxEntryBytes, putHeaderBytes } from '../constants.js'
 import { type ChunkId, chunkId } from '../ids.js'
 import { crc32 } from '../crc32.js'
+import { native } from '../native.js'
 import { SegmentError } from './errors.js'
 
 export const magic = Buffer.from('BORG_SEG')
@@ -40,6 +41,13 @@ export function frameDelete(id: Uint8Array): Buffer {
   entry.set(id, headerBytes)
   entry.writeUInt32LE(crc32(entry.subarray(4)), 0)
   return entry
+}
+
+/** DELETE entries of ids that lie one behind the other. */
+export function frameDeletes(ids: Uint8Array): Buffer {
+  const entries = Buffer.allocUnsafeSlow(ids.length / idBytes * deleteBytes)
+  native().frameDeletes(ids, entries)
+  return entries
 }
 
 /** Value of a PUT entry, a view of it. SegmentError if size, tag, key or CRC are not what they should be. */

@@ -1,6 +1,4 @@
 /** hints.T: what compaction and the quota need to know (repository.md §5). Map keys are integers and raw ids. */
-import { idBytes } from '../constants.js'
-import { chunkId } from '../ids.js'
 import { MsgReader, MsgWriter, MsgpackError } from '../msgpack.js'
 import { ShadowIndex } from './shadow-index.js'
 
@@ -34,12 +32,7 @@ export class Hints {
     writer.raw('storage_quota_use')
     writer.int(this.quotaUse)
     writer.raw('shadow_index')
-    writer.mapHeader(this.shadow.size)
-    for (const { id, segments } of this.shadow.entries()) {
-      writer.raw(id)
-      writer.arrayHeader(segments.length)
-      for (const segment of segments) writer.int(segment)
-    }
+    this.shadow.pack(writer)
     return writer.finish()
   }
 
@@ -54,17 +47,7 @@ export class Hints {
         case 'segments': readIntegerMap(reader, hints.segments); break
         case 'compact': readIntegerMap(reader, hints.compact); break
         case 'storage_quota_use': hints.quotaUse = reader.number(); break
-        case 'shadow_index':
-          for (let entries = reader.mapHeader(), first = true; entries > 0; entries--, first = false) {
-            // No more than the bytes that are left can hold: the count is not to be trusted.
-            if (first) hints.shadow = new ShadowIndex(Math.min(entries, bytes.length / idBytes))
-            const key = reader.raw()
-            if (key.length !== idBytes) throw new MsgpackError(`hints with an id of ${key.length} bytes`)
-            const segments: number[] = []
-            for (let length = reader.arrayHeader(); length > 0; length--) segments.push(reader.number())
-            hints.shadow.set(chunkId(key), segments)
-          }
-          break
+        case 'shadow_index': hints.shadow = ShadowIndex.unpack(reader); break
         default: reader.skip()
       }
     }

@@ -2,17 +2,17 @@
 import { readdirSync, readFileSync, statfsSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
-import { putHeaderBytes, maxEntryBytes, maxObjectBytes } from '../constants.js'
+import { idBytes, putHeaderBytes, maxEntryBytes, maxObjectBytes } from '../constants.js'
 import { BorgError, errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { formatNonce, parseNonce } from '../crypto/nonces.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import type { Log } from '../log.js'
-import type { HashTable, MemoryTable, SharedTable } from '../hashindex/hash-table.js'
+import { absent, type HashTable, type MemoryTable, type SharedTable } from '../hashindex/hash-table.js'
 import { files, removeTree } from '../platform/files.js'
 import { saveFile, syncDirectory } from '../platform/save-file.js'
 import { formatSize } from '../size-text.js'
 import { configDefaults, RepositoryConfig } from './config.js'
-import { deleteBytes, frameDelete, framePut, headerBytes, magic, valueOf } from './entry.js'
+import { deleteBytes, frameDelete, frameDeletes, framePut, headerBytes, magic, valueOf } from './entry.js'
 import {
   AlreadyExists, AppendOnly, AtticRepository, ChangedMeanwhile, CommitLost, InsufficientFreeSpace, ObjectNotFound, ParentPathDoesNotExist, PathAlreadyExists, PathPermissionDenied,
   SegmentError, StorageQuotaExceeded,
@@ -52,6 +52,8 @@ export interface EntryLocation {
   /** Bytes of the whole entry. */
   readonly length: number
 }
+
+const readme = 'This is a Borg Backup repository.\nSee https://borgbackup.readthedocs.io/\n'
 
 export class LocalRepository implements Repository {
   readonly path: string
@@ -95,26 +97,43 @@ export class LocalRepository implements Repository {
     this.#loaded = state
   }
 
-  /** Makes an empty repository; the path may be an empty directory. */
-  static create(path: string, options: CreateOptions = {}): void {
+  /**
+   * Makes an empty repository; the path may be an empty directory, or hold what an init left that was killed early. Leaves nothing when it
+   * fails. Returns what removes it again, for when what makes it useful fails.
+   */
+  static create(path: string, options: CreateOptions = {}): () => void {
     const folder = resolve(path)
     refuseExisting(folder)
+    let made = false
+    const undo = (): void => {
+      if (made) files.removeTree(folder)
+      // It was the person's own, and may be a mountpoint.
+      else for (const name of readdirSync(folder)) files.removeTree(join(folder, name))
+    }
     try {
       if (options.makeParentDirs) files.ensureDirectory(dirname(folder))
       files.makeDirectory(folder)
+      made = true
       syncDirectory(dirname(folder))
     } catch (error) {
+      if (made) tryAll(undo)
       if (errnoOf(error) === 'ENOENT') throw new ParentPathDoesNotExist(folder)
       if (errnoOf(error) === 'EACCES') throw new PathPermissionDenied(folder)
       if (errnoOf(error) !== 'EEXIST') throw error
     }
-    saveFile(join(folder, 'README'), Buffer.from('This is a Borg Backup repository.\nSee https://borgbackup.readthedocs.io/\n'))
-    files.makeDirectory(join(folder, 'data'))
-    const values = new Map(configDefaults)
-    if (options.appendOnly) values.set('append_only', '1')
-    if (options.storageQuota) values.set('storage_quota', String(options.storageQuota))
-    values.set('id', randomBytes(32).toString('hex'))
-    new RepositoryConfig(join(folder, 'config'), folder, values).save()
+    try {
+      saveFile(join(folder, 'README'), Buffer.from(readme))
+      files.ensureDirectory(join(folder, 'data'))
+      const values = new Map(configDefaults)
+      if (options.appendOnly) values.set('append_only', '1')
+      if (options.storageQuota) values.set('storage_quota', String(options.storageQuota))
+      values.set('id', randomBytes(32).toString('hex'))
+      new RepositoryConfig(join(folder, 'config'), folder, values).save()
+    } catch (error) {
+      tryAll(undo)
+      throw error
+    }
+    return undo
   }
 
   static async open(path: string, options: OpenOptions): Promise<LocalRepository> {
@@ -339,6 +358,18 @@ export class LocalRepository implements Repository {
     this.#lock.requireExclusive()
   }
 
+  /**
+   * Right after a COMMIT, before its state is saved and anything is removed because of it: if the lock was broken between the last
+   * look at it and the COMMIT, another client may have removed what it commits (then it is taken back: LockLost), or may have built on it:
+   * then it stands, but nothing further may be done. True if the lock is held.
+   */
+  confirmCommit(transaction: number): boolean {
+    const held = this.#lock.stillHeld()
+    if (!held && !this.#segments.standsOrWithdrawn(transaction)) this.assertLocked()
+    this.#segments.confirm()
+    return held
+  }
+
   /** Runs `work` as a transaction of its own kind, which commits by itself: what it did not commit is rolled back when it throws. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
     const run = this.#queue.then(() => this.#exclusively(work))
@@ -374,9 +405,12 @@ export class LocalRepository implements Repository {
     this.assertLocked()
     const { index, hints } = this.#state
     const transaction = this.#segments.commit()
+    const held = this.confirmCommit(transaction)
     hints.segments.set(transaction, 0)
     hints.addFreeable(transaction, headerBytes)
-    this.committed({ index, hints, transaction })
+    // The state files are by now those of whoever has the lock.
+    if (held) this.committed({ index, hints, transaction })
+    else this.#state = { index, hints, transaction }
     tx.changed = false
   }
 
@@ -484,6 +518,8 @@ export class LocalRepository implements Repository {
     this.assertLocked()
     if ((await this.freeNonce()) !== expected) throw new BorgError('Error', `The nonce reservation of ${this.location} changed while it was locked. Run the command again.`)
     saveFile(join(this.path, 'nonce'), Buffer.from(formatNonce(next)))
+    // Another client that broke the lock meanwhile may have reserved the same.
+    this.assertLocked()
   }
 
   // --- for check and compaction, in this room ---
@@ -608,6 +644,40 @@ class LocalTransaction implements Transaction {
     return Promise.resolve()
   }
 
+  deleteMany(ids: Uint8Array): Promise<readonly number[]> {
+    return new Promise(resolve => resolve(this.#deleteMany(ids)))
+  }
+
+  /** What delete does for each, without a step of its own for each. */
+  #deleteMany(ids: Uint8Array): readonly number[] {
+    const { index, hints } = this.#state
+    this.changed = true
+    const taken = index.takeOut(ids)
+    const missing: number[] = []
+    for (let at = 0; at < taken.length; at += 2) if (taken[at] === absent) missing.push(at / 2)
+    const there = missing.length === 0 ? ids : without(ids, missing, idBytes)
+    const places = missing.length === 0 ? taken : without(taken, missing, 2)
+    const lengths = this.#segments.entryLengths(places)
+    for (let first = 0, end = 0; first < lengths.length; first = end) {
+      const segment = places[2 * first]!
+      let bytes = 0
+      for (; end < lengths.length && places[2 * end] === segment; end++) bytes += lengths[end]!
+      hints.addLive(segment, first - end)
+      hints.addFreeable(segment, bytes)
+    }
+    hints.shadow.addMany(there, places, 2)
+    const entries = frameDeletes(there)
+    for (let at = 0; at < entries.length; ) {
+      const { segment } = this.#segments.position()
+      const end = Math.min(entries.length, at + this.#segments.roomFor(deleteBytes) * deleteBytes)
+      this.#segments.append(entries.subarray(at, end), { copy: false })
+      hints.addFreeable(segment, end - at)
+      if (!hints.segments.has(segment)) hints.segments.set(segment, 0)
+      at = end
+    }
+    return missing
+  }
+
   /** Returns the segment of the PUT that is over. What it takes counts against the quota until compaction frees it. */
   #delete(id: ChunkId, newSegment: boolean): number {
     const { index, hints } = this.#state
@@ -629,6 +699,17 @@ class LocalTransaction implements Transaction {
     this.#commit()
     return Promise.resolve()
   }
+}
+
+/** Rows of `width` elements, but those of these numbers, which ascend. */
+function without<A extends Uint8Array | Uint32Array>(rows: A, numbers: readonly number[], width: number): A {
+  const left = rows.slice() as A
+  let to = 0
+  for (let row = 0, next = 0; row * width < rows.length; row++) {
+    if (row === numbers[next]) next++
+    else left.set(rows.subarray(row * width, (row + 1) * width), width * to++)
+  }
+  return left.subarray(0, to * width) as A
 }
 
 function positionIn(index: HashTable, id: ChunkId): { segment: number; offset: number } | undefined {
@@ -654,15 +735,41 @@ function isManifest(id: ChunkId): boolean {
 
 /** A repository here or in a directory above is refused, and so is anything but an empty directory. */
 function refuseExisting(folder: string): void {
-  for (let parent = folder; ; parent = dirname(parent)) {
+  const begun = isBegun(folder)
+  for (let parent = begun ? dirname(folder) : folder; ; parent = dirname(parent)) {
     if (looksLikeRepository(parent)) throw new AlreadyExists(parent)
     if (parent === dirname(parent)) break
   }
+  if (begun) return
   try {
     if (readdirSync(folder).length > 0) throw new PathAlreadyExists(folder)
   } catch (error) {
     if (errnoOf(error) === 'ENOTDIR') throw new PathAlreadyExists(folder)
     if (errnoOf(error) !== 'ENOENT') throw error
+  }
+}
+
+/** What an init leaves that was killed before the config was there: nothing else is in it, so that nothing is lost by going on. */
+function isBegun(folder: string): boolean {
+  try {
+    const names = readdirSync(folder)
+    return names.length > 0 && names.every(name => {
+      const path = join(folder, name)
+      if (name === 'data') return readdirSync(path).length === 0
+      if (name === 'README') return readme.startsWith(readFileSync(path, 'latin1'))
+      return /^(?:README|config)-[0-9a-f]{8}\.tmp$/.test(name)
+    })
+  } catch {
+    return false
+  }
+}
+
+/** What fails is left; the error that led here is the news. */
+function tryAll(undo: () => void): void {
+  try {
+    undo()
+  } catch {
+    // As said.
   }
 }
 

@@ -50,6 +50,8 @@ export interface Transaction {
    */
   putEntries(bytes: Uint8Array, ids: readonly ChunkId[], lengths: ArrayLike<number>): Promise<void>
   delete(id: ChunkId): Promise<void>
+  /** Deletes objects whose ids lie one behind the other. The numbers of those that were not there. */
+  deleteMany(ids: Uint8Array): Promise<readonly number[]>
   /** Commits what is written so far and goes on. */
   checkpoint(): Promise<void>
 }

@@ -1,5 +1,5 @@
 /** The log of numbered segment files (repository.md §3): appending under Borg's rules, reading by position. */
-import { readdirSync, readSync, statSync } from 'node:fs'
+import { type BigIntStats, fstatSync, readdirSync, readSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { errnoOf } from '../errors.js'
 import { files } from '../platform/files.js'
@@ -41,7 +41,11 @@ export class Segments {
   readonly #window = { segment: -1, start: 0, length: 0, bytes: Buffer.allocUnsafeSlow(windowBytes) }
   readonly #pending: Uint8Array[] = []
   #pendingBytes = 0
+  /** Short files that are complete, but not durable yet. */
+  readonly #left: WriteEnd[] = []
   readonly #durableFolders = new Set<string>()
+  /** Files written since the last COMMIT that was confirmed, as they were when they were finished. */
+  readonly #finished = new Map<number, string>()
   /** Folders with removals that a power failure may undo. */
   readonly #removedFrom = new Set<string>()
   /** Number of the next segment file to begin. */
@@ -158,6 +162,26 @@ export class Segments {
     return window.bytes.readUInt32LE(at + 4)
   }
 
+  /** The same of many: places[2 * n] is the segment and places[2 * n + 1] the offset of entry n. */
+  entryLengths(places: Uint32Array): Uint32Array {
+    this.flush()
+    const count = places.length / 2
+    const lengths = new Uint32Array(count)
+    for (let first = 0, end = 1; first < count; first = end++) {
+      const segment = places[2 * first]!
+      while (end < count && places[2 * end] === segment) end++
+      let read: number
+      try {
+        read = native().entryLengths(this.#descriptor(segment), places, 2 * first + 1, 2, end - first, lengths.subarray(first, end))
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+        throw new SegmentError('Segment is missing', segment, places[2 * first + 1]!)
+      }
+      if (read < end - first) throw new SegmentError('Segment entry header short read', segment, places[2 * (first + read) + 1]!)
+    }
+    return lengths
+  }
+
   /** Whether a PUT of this id stands there; false as well if the file is missing or ends before. */
   holds(segment: number, offset: number, id: Uint8Array): boolean {
     try {
@@ -228,9 +252,15 @@ export class Segments {
 
   /** Where the next entry will stand. Begins a new file where the rules want one. */
   position(options: { newSegment?: boolean } = {}): { segment: number; offset: number } {
-    if (this.#end && (this.#end.offset > this.#maxSize || (options.newSegment && this.#end.offset > magic.length))) this.closeEnd()
+    if (this.#end && this.#end.offset > this.#maxSize) this.#closeEnd()
+    else if (this.#end && options.newSegment && this.#end.offset > magic.length) this.#leaveEnd()
     this.#end ??= this.#begin()
     return { segment: this.#end.segment, offset: this.#end.offset }
+  }
+
+  /** How many entries of so many bytes may be appended after position() before it must be asked again. */
+  roomFor(entryBytes: number): number {
+    return Math.floor((this.#maxSize - this.#end!.offset) / entryBytes) + 1
   }
 
   /** Whether position() would begin a new file because the one in hand is full. */
@@ -276,30 +306,52 @@ export class Segments {
       syncDirectory(this.#folder)
       this.#durableFolders.add(folder)
     }
-    const fd = files.open(path, 'ax')
+    const fd = this.#openNew(path)
     files.writeAll(fd, magic)
     return { segment, fd, path, offset: magic.length, startedWriteback: 0 }
   }
 
-  /** Makes the file in hand durable, with its name. */
-  closeEnd(): void {
-    if (!this.#end) return
-    const end = this.#end
+  #openNew(path: string): number {
+    try {
+      return files.open(path, 'ax')
+    } catch (error) {
+      // Another client took the number since the guard was asked: it will say more.
+      if (errnoOf(error) === 'EEXIST') this.guard()
+      throw error
+    }
+  }
+
+  /** The file in hand is complete. One that is short waits, so that the disk is asked once for all that the COMMIT needs. */
+  #leaveEnd(): void {
+    if (this.#end!.offset > bufferBytes) return this.#closeEnd()
+    this.flush()
+    this.#left.push(this.#end!)
+    this.#end = undefined
+  }
+
+  /** Makes the file in hand and those left before it durable, with their names. */
+  #closeEnd(): void {
+    const ends = [...this.#left.splice(0), ...(this.#end ? [this.#end] : [])]
     try {
       this.flush()
-      files.datasync(end.fd)
-      // A backup is rarely read soon: its pages need not push others out (Borg does the same).
-      if (end.offset > bufferBytes) native().dropCache(end.fd, 0, end.offset)
+      // All are on their way to the disk before the first is waited for.
+      if (ends.length > 1) for (const { fd, offset } of ends) native().startWriteback(fd, 0, offset)
+      for (const { segment, fd, offset } of ends) {
+        files.datasync(fd)
+        this.#finished.set(segment, identity(fstatSync(fd, { bigint: true })))
+        // A backup is rarely read soon: its pages need not push others out (Borg does the same).
+        if (offset > bufferBytes) native().dropCache(fd, 0, offset)
+      }
     } finally {
       this.#end = undefined
-      files.close(end.fd)
+      for (const { fd } of ends) files.close(fd)
     }
-    syncDirectory(dirname(end.path))
+    for (const folder of new Set(ends.map(({ path }) => dirname(path)))) syncDirectory(folder)
   }
 
   /** The final COMMIT, in a segment of its own, after everything else is durable. Returns its number, the transaction id. */
   commit(): number {
-    this.closeEnd()
+    this.#closeEnd()
     // The guard is asked here, as late as can be: between this and the COMMIT nothing takes long.
     const { segment } = this.position()
     this.#appendCommit(segment)
@@ -311,6 +363,7 @@ export class Segments {
    * the file's number, the transaction id.
    */
   commitHere(): number {
+    if (this.#left.length > 0) throw new Error('a file without COMMIT is left that this one would be about')
     const { segment, fd } = this.#end!
     this.flush()
     files.datasync(fd)
@@ -326,7 +379,7 @@ export class Segments {
   #appendCommit(segment: number): void {
     try {
       this.append(commitEntry, { copy: false })
-      this.closeEnd()
+      this.#closeEnd()
     } catch (error) {
       try {
         this.#unmake(segment)
@@ -337,14 +390,36 @@ export class Segments {
     }
   }
 
+  /** What the last COMMIT commits is there: the writer's lock was held all the time. */
+  confirm(): void {
+    this.#finished.clear()
+  }
+
+  /**
+   * For a COMMIT, by the number that commit() gave, that was written when the lock was held no more: what it commits may have been removed
+   * by another client. True if that has seen it, built on it and left it whole: it stands. Else it is taken back.
+   */
+  standsOrWithdrawn(transaction: number): boolean {
+    const ours = (segment: number): boolean => {
+      const found = statSync(this.path(segment), { bigint: true, throwIfNoEntry: false })
+      return found !== undefined && identity(found) === this.#finished.get(segment)
+    }
+    if (this.committedAbove(transaction) !== undefined) return [...this.#finished.keys()].every(ours)
+    // Under its name there may be the other client's file.
+    if (!ours(transaction)) return false
+    this.#unmake(transaction)
+    this.remove(transaction)
+    this.syncRemovals()
+    return false
+  }
+
   /** Drops what was not written yet; what was written lies above the last transaction and counts for nothing. */
   abandonEnd(): void {
     this.#pending.length = 0
     this.#pendingBytes = 0
-    if (!this.#end) return
-    const fd = this.#end.fd
+    const ends = [...this.#left.splice(0), ...(this.#end ? [this.#end] : [])]
     this.#end = undefined
-    files.close(fd)
+    for (const { fd } of ends) files.close(fd)
   }
 
   /** Deletes a file; where even that takes space that is not there, as on copy-on-write file systems, it is emptied first. */
@@ -369,6 +444,7 @@ export class Segments {
       if (segment <= transaction) break
       this.remove(segment)
     }
+    this.#finished.clear()
     this.next = transaction + 1
   }
 
@@ -433,6 +509,11 @@ export class Segments {
     this.abandonEnd()
     this.closeReaders()
   }
+}
+
+/** Not the number of the inode alone: it is given to the next file as soon as one is gone. */
+function identity({ ino, size, mtimeNs }: BigIntStats): string {
+  return `${ino} ${size} ${mtimeNs}`
 }
 
 /** In the order of their numbers. */

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { HashTable, headerBytes } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
+import { native } from '../native.js'
 import { files } from '../platform/files.js'
 import { syncDirectory, writePieces } from '../platform/save-file.js'
 import { CheckNeeded } from './errors.js'
@@ -172,19 +173,23 @@ export function saveState(folder: string, state: RepositoryState): void {
   hintsDigest.part('final')
   const indexDigest = new FileDigest(`index.${transaction}`)
 
-  const write = (name: string, parts: Iterable<Uint8Array>): void => {
-    const fd = files.open(join(folder, `${name}.tmp`), 'w')
-    try {
-      writePieces(fd, parts)
-      files.sync(fd)
-    } finally {
-      files.close(fd)
+  const open: number[] = []
+  try {
+    const write = (name: string, parts: Iterable<Uint8Array>): void => {
+      const fd = files.open(join(folder, `${name}.tmp`), 'w')
+      open.push(fd)
+      const bytes = writePieces(fd, parts)
+      // All are on their way to the disk before the first is waited for.
+      native().startWriteback(fd, 0, bytes)
     }
+    write(`hints.${transaction}`, [hints])
+    write(`index.${transaction}`, tableBytes(state.index, indexDigest))
+    write(`integrity.${transaction}`, [packIntegrity(hintsDigest.json(), indexDigest.json())])
+    for (const fd of open) files.sync(fd)
+  } finally {
+    for (const fd of open) files.close(fd)
   }
   const rename = (name: string): void => files.rename(join(folder, `${name}.tmp`), join(folder, name))
-  write(`hints.${transaction}`, [hints])
-  write(`index.${transaction}`, tableBytes(state.index, indexDigest))
-  write(`integrity.${transaction}`, [packIntegrity(hintsDigest.json(), indexDigest.json())])
   // Integrity first: an index without it would count as unverified, one with it is safe from its first moment on.
   rename(`integrity.${transaction}`)
   syncDirectory(folder)

@@ -21,7 +21,7 @@ async function work(message: ToWorker): Promise<void> {
   if (message.kind === 'setup') return setUp(state, message)
   try {
     const result = await run(message)
-    const data = result.kind === 'opened' || result.kind === 'sealed' ? result.data : undefined
+    const data = result.kind === 'opened' ? result.data : undefined
     const transfer = data?.buffer instanceof ArrayBuffer && data.byteLength > 1 << 16 ? [data.buffer] : []
     port.postMessage(result, transfer)
   } catch (error) {

@@ -13,6 +13,11 @@ export interface WantedChunk {
   readonly size: number | undefined
 }
 
+export interface ReadManyOptions {
+  readonly borrowed?: boolean
+  readonly jobBytes?: number
+}
+
 const batchBytes = 2 << 20
 /** Where the worker itself hands plaintexts on: two or more chunks of the longest kind, so that it has two to hash side by side. */
 const writeBatchBytes = 4 << 20
@@ -37,19 +42,19 @@ export class ChunkReader {
 
   /**
    * The plaintexts in the order asked. The first that cannot be read throws, after all before it were given. With `borrowed` a
-   * plaintext is only valid until the next one is asked for.
+   * plaintext is only valid until the next one is asked for. `jobBytes`: what a worker is given at a time.
    */
-  async *getMany(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, options: { borrowed?: boolean } = {}): AsyncGenerator<Buffer> {
+  async *getMany(wanted: Iterable<WantedChunk> | AsyncIterable<WantedChunk>, { borrowed = false, jobBytes = batchBytes }: ReadManyOptions = {}): AsyncGenerator<Buffer> {
     const batches: Promise<Batch>[] = []
     const limit = this.#workers.count * batchesPerWorker
-    const groups = grouped(wanted, batchBytes)
+    const groups = grouped(wanted, jobBytes)
     try {
       let ended = false
       for (;;) {
         while (!ended && batches.length < limit) {
           const { value, done } = await groups.next()
           if (done) ended = true
-          else batches.push(this.#read(value, options.borrowed ?? false))
+          else batches.push(this.#read(value, borrowed ? jobBytes : undefined))
         }
         const next = batches.shift()
         if (!next) return
@@ -151,11 +156,11 @@ export class ChunkReader {
     return { located, error: undefined }
   }
 
-  #read(wanted: readonly WantedChunk[], borrowed: boolean): Promise<Batch> {
+  #read(wanted: readonly WantedChunk[], borrowedBytes: number | undefined): Promise<Batch> {
     return this.#repository.leased(async lease => {
       const { located, error } = this.#locate(wanted, lease)
       if (located.length === 0) return { lengths: new Uint32Array(0), data: new Uint8Array(0), failures: new Map(), error, output: undefined }
-      const output = borrowed ? this.#takeOutput(located) : undefined
+      const output = borrowedBytes === undefined ? undefined : this.#takeOutput(located, borrowedBytes)
       const result = await this.#workers.open({ ...openJob(located), ...(output && { output }) })
       return {
         lengths: result.lengths, data: output && result.data.length === 0 ? new Uint8Array(output) : result.data, error, output,
@@ -165,7 +170,7 @@ export class ChunkReader {
   }
 
   /** Memory that was used before costs no page faults. None where sizes claim too much; where they are unknown, what should do. */
-  #takeOutput(located: readonly Located[]): SharedArrayBuffer | undefined {
+  #takeOutput(located: readonly Located[], jobBytes: number): SharedArrayBuffer | undefined {
     let bytes = 0
     for (const { chunk } of located) bytes += chunk.size ?? usualBytes
     if (bytes > maxOutputBytes) return undefined
@@ -173,7 +178,7 @@ export class ChunkReader {
     if (found >= 0) return this.#outputs.splice(found, 1)[0]!
     // A smaller one would never be used again.
     this.#outputs.length = 0
-    return new SharedArrayBuffer(Math.max(bytes, 2 * batchBytes))
+    return new SharedArrayBuffer(Math.max(bytes, 2 * jobBytes))
   }
 }
 

@@ -75,7 +75,7 @@ export interface OpenJob {
   readonly ids: Uint8Array
   /** Plaintext lengths; 0xffffffff where unknown. */
   readonly sizes: Uint32Array
-  /** Where the plaintexts go, if given: for each entry a run of `pages` (see pageBytes). */
+  /** Where the plaintexts go, if given: for each entry the byte of `numbers`' pages, taken side by side, at which it starts. */
   readonly pages?: { readonly memory: SharedArrayBuffer; readonly numbers: Uint32Array; readonly starts: Uint32Array; readonly pageBytes: number }
   /** Plaintexts go here, back to back, if given; all of them come back in `data` instead if they do not fit. */
   readonly output?: SharedArrayBuffer
@@ -149,17 +149,17 @@ export interface SealJob {
   readonly purpose: string
   readonly first: number
   readonly blocks: readonly MemoryBlock[]
+  /** Gets the sealed blocks, back to back: roomToSeal says how much is enough. */
+  readonly output: SharedArrayBuffer
 }
 export interface SealResult {
   readonly kind: 'sealed'
   readonly job: number
-  /** Back to back. */
-  readonly data: Uint8Array
   readonly lengths: Uint32Array
 }
 
 /** The same blocks read from a file, where they lie one after the other from `position` on. The job fails if they are not what was sealed. */
-export interface UnsealJob extends Omit<SealJob, 'kind'> {
+export interface UnsealJob extends Omit<SealJob, 'kind' | 'output'> {
   readonly kind: 'unseal'
   readonly fd: number
   readonly position: number

@@ -16,7 +16,7 @@ import type { MemoryBlock, SealJob, SealResult, UnsealJob, UnsealResult } from '
 
 /** What was read, and what was in it: used again and again. */
 let sealedScratch = Buffer.alloc(0), payloadScratch = Buffer.alloc(0)
-const noId = Buffer.alloc(idBytes), noHead = Buffer.alloc(0)
+const noId = Buffer.alloc(idBytes), lz4Header = Buffer.from([1, 0])
 
 export type Sealing = Omit<SealJob, 'job' | 'kind'>
 export type Unsealing = Omit<UnsealJob, 'job' | 'kind'>
@@ -34,8 +34,10 @@ function fileKeyOf(key: Key, { salt, purpose }: Sealing | SealJob | UnsealJob | 
 
 /** A block for a file with this key, into `target`, which has room for maxSealedBytes; its length. */
 function sealInto(fileKey: Key, number: number, plain: Uint8Array, target: Buffer, offset: number): number {
-  const compressed = lz4.compress(plain) as Uint8Array
-  return fileKey.sealInto(compressed, nonceOf(number), target, offset, compressed === plain ? plainHeader : noHead)
+  if (payloadScratch.length < plain.length) payloadScratch = Buffer.allocUnsafeSlow(plain.length)
+  // No longer than it was, or it is not worth it.
+  const length = native().lz4Encode(plain, payloadScratch.subarray(0, plain.length))
+  return length < 0 ? fileKey.sealInto(plain, nonceOf(number), target, offset, plainHeader) : fileKey.sealInto(payloadScratch.subarray(0, length), nonceOf(number), target, offset, lz4Header)
 }
 
 /** A block by itself, not compressed. */
@@ -72,19 +74,22 @@ function unsealInto(fileKey: Key, number: number, sealed: Buffer, target: Uint8A
   }
 }
 
+/** Bytes that blocks may take when they are sealed under a file's key. */
+export function roomToSeal(fileKey: Key, blocks: readonly { readonly length: number }[]): number {
+  return blocks.reduce((sum, { length }) => sum + maxSealedBytes(fileKey, length), 0)
+}
+
+/** Into the job's output. */
 export function seal(key: Key, job: SealJob | Sealing): Omit<SealResult, 'job' | 'kind'> {
   const fileKey = fileKeyOf(key, job)
   const lengths = new Uint32Array(job.blocks.length)
-  const room = job.blocks.reduce((sum, { length }) => sum + maxSealedBytes(fileKey, length), 0)
-  if (sealedScratch.length < room) sealedScratch = Buffer.allocUnsafeSlow(room)
+  const output = Buffer.from(job.output)
   let at = 0
   for (const [index, { memory, offset, length, delta }] of job.blocks.entries()) {
     const plain = Buffer.from(memory, offset, length)
-    at += lengths[index] = sealInto(fileKey, job.first + index, delta ? differences(plain) : plain, sealedScratch, at)
+    at += lengths[index] = sealInto(fileKey, job.first + index, delta ? differences(plain) : plain, output, at)
   }
-  const data = new Uint8Array(new ArrayBuffer(at))
-  data.set(sealedScratch.subarray(0, at))
-  return { data, lengths }
+  return { lengths }
 }
 
 /** Fills the memory of the blocks; throws, and may have filled some, if they are not what was sealed. */

@@ -11,7 +11,7 @@ import { fileKeyBytes } from '../../engine/crypto/file-cipher.js'
 import type { Key, KeyMaterial } from '../../engine/crypto/key.js'
 import { keyTypeOfMode } from '../../engine/crypto/key-types.js'
 import { BorgError } from '../../engine/errors.js'
-import { saveFile } from '../../engine/platform/save-file.js'
+import { saveFile, saveFileLater } from '../../engine/platform/save-file.js'
 
 /** Clonable between threads. */
 export interface StagingKeys {
@@ -45,9 +45,23 @@ interface Facts {
  * anything is sealed by them. BorgError if the folder belongs to another repository.
  */
 export function openStagingKeys(folder: string, key: Key): StagingKeys | undefined {
+  const made = nextKeys(folder, key)
+  if (made) saveFile(join(folder, fileName), made.file, { mode: 0o600 })
+  return made?.keys
+}
+
+/** The keys of several folders, made durable side by side: waiting for the disk is most of what each takes. */
+export async function openStagingKeysOf(folders: readonly string[], key: Key): Promise<(StagingKeys | undefined)[]> {
+  return Promise.all(folders.map(async folder => {
+    const made = nextKeys(folder, key)
+    if (made) await saveFileLater(join(folder, fileName), made.file, { mode: 0o600 })
+    return made?.keys
+  }))
+}
+
+function nextKeys(folder: string, key: Key): { readonly keys: StagingKeys; readonly file: Buffer } | undefined {
   if (!key.encrypted) return undefined
-  const path = join(folder, fileName)
-  const known = read(path)
+  const known = read(join(folder, fileName))
   const salt = known?.salt ?? randomBytes(saltBytes)
   const derive = (purpose: string, length: number): KeyObject => key.derive(salt, `staging-${purpose}`, length)!
   const check = derive('check', checkBytes).export()
@@ -57,15 +71,15 @@ export function openStagingKeys(folder: string, key: Key): StagingKeys | undefin
   Buffer.concat([magic, salt, check]).copy(copy)
   copy.writeUInt32LE(generation, generationAt)
   copy.writeUInt32LE(crc32(copy.subarray(0, crcAt)), crcAt)
-  saveFile(path, Buffer.concat([copy, copy]), { mode: 0o600 })
   const { type, mode } = keyTypeOfMode('repokey')
-  return {
+  const keys: StagingKeys = {
     contents: derive('contents', fileKeyBytes), marks: derive('marks', 32), firstNonce: BigInt(generation) << nonceBitsOfOneStart,
     records: {
       type, mode, chunkSeed: 0, tamRequired: true, logicallyUnencrypted: false,
       encKey: derive('records', 32), encHmacKey: derive('records-mac', 32), idKey: derive('records-id', 32),
     },
   }
+  return { keys, file: Buffer.concat([copy, copy]) }
 }
 
 function read(path: string): Facts | undefined {

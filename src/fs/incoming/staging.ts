@@ -2,7 +2,7 @@
  * The staging folder of one repository: nodes, their journal and their spooled contents, recovered at start. In the thread that
  * answers the kernel; nothing here waits for a disk to be durable.
  */
-import { statfsSync } from 'node:fs'
+import { fstatSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { FileCipher } from '../../engine/crypto/file-cipher.js'
 import { keyFromMaterial } from '../../engine/crypto/keys.js'
@@ -68,12 +68,14 @@ export class Staging {
     this.stashBytes = options.stashBytes ?? 0
     const path = join(options.folder, 'journal')
     const recordKey = this.keys && keyFromMaterial(this.keys.records)
+    const known = statSync(path, { throwIfNoEntry: false })
     this.lostRecords = replay(path, this.nodes, this.made, recordKey)
     this.#adoptSizes(options.chunks ?? [])
     this.journal = Journal.open(path, recordKey && { key: recordKey, firstNonce: this.keys!.firstNonce })
     if (options.place === 'live') this.#dropOutdated(options)
     else this.#dropArchived(options)
-    this.journal.rewrite(this.nodes, this.made)
+    // An empty one that was there before says nothing already, and is as durable.
+    if (known?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.journal.rewrite(this.nodes, this.made)
     this.forgetMark()
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
     this.bundles.removeOrphans()

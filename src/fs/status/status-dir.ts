@@ -1,14 +1,15 @@
 /**
- * MNT/.borgfs: `status`, `status.json`, `events`, and the archives as links in `latest/` and `by-date/`. Everything is made when
- * it is looked at; the kernel keeps none of it. A link whose target changes is another inode, because targets are kept.
+ * MNT/.borgfs: `status`, `status.json`, `events`, the archives as links in `latest/` and `by-date/`, as snapshots in `snapshots/` and as one
+ * tree in `versions/`. Everything is made when it is looked at; the kernel keeps none of it, except what is in archives. A link whose target
+ * changes is another inode, because targets are kept.
  */
 import { byteString, bytesOf } from '../../engine/text.js'
-import type { ShownArchive } from '../archives-dir.js'
-import type { Answer, AttrReply, DirSink, ReadAnswer } from '../core.js'
+import type { ShownArchives } from '../archives-dir.js'
+import { type Answer, type AttrReply, type Call, changed, type DirSink, isDot, isDotDot, type ReadAnswer } from '../core.js'
 import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
 import type { Subtree } from '../subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../types.js'
-import { dateView, latestView, type View } from './archive-views.js'
+import { type ArchivePlace, dateView, latestView, type Shown, snapshotView, type View } from './archive-views.js'
 
 export interface StatusFile {
   readonly name: string
@@ -18,9 +19,18 @@ export interface StatusFile {
 interface Node {
   readonly ino: Ino
   readonly parent: Ino
+  readonly name: string
+  /** Identifies it over changes of the list of archives. */
+  readonly path: string
+  /** The list of archives that it was made for. */
+  readonly build: number
   readonly file?: StatusFile
   readonly target?: Buffer
-  readonly children?: Map<string, Node>
+  /** It stands for that directory, whose inode is another. */
+  readonly place?: ArchivePlace
+  readonly view?: () => View
+  /** Of a directory that somebody looked into. */
+  children?: Map<string, Node>
 }
 
 /** Rendered once for stat and the read that follows. */
@@ -36,7 +46,8 @@ export class StatusDir implements Subtree {
   readonly #numbers = new Map<string, number>()
   #nodes = new Map<Ino, Node>()
   #top: Node
-  #archives: readonly ShownArchive[] = []
+  #archives: ShownArchives | undefined
+  #build = 0
   #stale = false
   #changedNs: bigint
   readonly #contents = new Map<StatusFile, { bytes: Buffer; untilMs: number }>()
@@ -47,11 +58,11 @@ export class StatusDir implements Subtree {
     this.#owner = owner
     this.#files = files
     this.#changedNs = owner.timeNs
-    this.#top = this.#build()
+    this.#top = this.#makeTop()
   }
 
-  archivesChanged(archives: Iterable<ShownArchive>): void {
-    this.#archives = [...archives]
+  archivesChanged(archives: ShownArchives): void {
+    this.#archives = archives
     this.#changedNs = BigInt(Date.now()) * 1_000_000n
     // Built when somebody looks.
     this.#stale = true
@@ -61,13 +72,14 @@ export class StatusDir implements Subtree {
     return this.#entry(this.#fresh())
   }
 
-  lookup(parent: Ino, name: Buffer): Answer<Entry> {
-    this.#fresh()
-    const directory = this.#nodes.get(parent)
+  lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
+    const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
-    if (!directory.children) return Errno.ENOTDIR
-    const child = directory.children.get(byteString(name))
-    return child ? this.#entry(child) : Errno.ENOENT
+    if (isDot(name)) return this.#entry(directory)
+    if (isDotDot(name)) return this.#entry(this.#node(directory.parent) ?? directory)
+    const child = this.#children(directory)?.get(byteString(name))
+    if (!child) return isDirectory(directory) ? Errno.ENOENT : Errno.ENOTDIR
+    return child.place ? changed(call, untilAsked, later => child.place!.at(parent).resolveRoot(later)) : this.#entry(child)
   }
 
   getattr(ino: Ino): Answer<AttrReply> {
@@ -81,20 +93,21 @@ export class StatusDir implements Subtree {
 
   opendir(ino: Ino): Answer<Opened> {
     const node = this.#node(ino)
-    return !node ? Errno.ESTALE : node.children ? { fh: 0 } : Errno.ENOTDIR
+    return !node ? Errno.ESTALE : isDirectory(node) ? { fh: 0 } : Errno.ENOTDIR
   }
 
   releasedir(): void {}
 
   readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink): Answer<void> {
     const node = this.#node(ino)
-    if (!node?.children) return Errno.ESTALE
+    const children = node && this.#children(node)
+    if (!children) return Errno.ESTALE
     const above = this.#nodes.get(node.parent)
     if (cookie < 1 && !sink(dot, this.#entry(node), 1)) return undefined
     if (cookie < 2 && !sink(dotDot, above ? this.#entry(above) : { ...this.#entry(node), attr: { ...this.#attr(node), ino: rootIno } }, 2)) return undefined
     let position = 3
-    for (const [name, child] of node.children) {
-      if (position > cookie && !sink(bytesOf(name), this.#entry(child), position)) return undefined
+    for (const [name, child] of children) {
+      if (position > cookie && !sink(bytesOf(name), child.place ? untilAsked(child.place.at(ino).rootEntry()) : this.#entry(child), position)) return undefined
       position++
     }
     return undefined
@@ -103,7 +116,7 @@ export class StatusDir implements Subtree {
   open(ino: Ino, flags: number): Answer<Opened> {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
-    if (!node.file) return node.children ? Errno.EISDIR : Errno.ELOOP
+    if (!node.file) return isDirectory(node) ? Errno.EISDIR : Errno.ELOOP
     if ((flags & accessMode) !== 0) return Errno.EROFS
     const fh = this.#nextHandle++
     // A reader sees one state from its start to its end; who follows the events reads what comes.
@@ -132,43 +145,66 @@ export class StatusDir implements Subtree {
     return bytes
   }
 
+  /** As the list of archives has it now. What is gone stays as it was: the kernel may still ask for what it has open. */
   #node(ino: Ino): Node | undefined {
-    return this.#nodes.get(ino)
+    this.#fresh()
+    const node = this.#nodes.get(ino)
+    return node && this.#renewed(node)
+  }
+
+  #renewed(node: Node): Node {
+    if (node.build === this.#build) return node
+    const above = this.#nodes.get(node.parent)
+    const now = above && this.#children(this.#renewed(above))?.get(node.name)
+    return now?.ino === node.ino ? now : node
   }
 
   #fresh(): Node {
     if (this.#stale) {
       this.#stale = false
-      // Nodes that are gone are kept: the kernel may still ask for what it has open.
-      this.#top = this.#build()
+      this.#build++
+      this.#top = this.#makeTop()
     }
     return this.#top
   }
 
-  #build(): Node {
-    const top: Node = { ino: this.root, parent: rootIno, children: new Map() }
+  #makeTop(): Node {
+    const top: Node = { ino: this.root, parent: rootIno, name: '', path: '', build: this.#build, children: new Map() }
     this.#nodes.set(top.ino, top)
     for (const file of this.#files) this.#add(top, file.name, file.name, { file })
-    this.#addView(top, 'latest', 'latest', latestView(this.#archives))
-    this.#addView(top, 'by-date', 'by-date', dateView(this.#archives))
+    const archives = this.#archives
+    if (!archives) return top
+    const views: [string, Shown][] = [
+      ['latest', () => latestView(archives)], ['by-date', () => dateView(archives)], ['snapshots', () => snapshotView(archives)], ['versions', { at: parent => archives.merged(parent) }],
+    ]
+    for (const [name, shown] of views) this.#addShown(top, name, shown)
     return top
   }
 
-  #addView(parent: Node, name: string, path: string, view: View): void {
-    const node = this.#add(parent, name, path, { children: new Map() })
-    for (const [child, value] of view) {
-      if (value instanceof Map) this.#addView(node, child, `${path}/${child}`, value)
-      else this.#add(node, child, `${path}/${child}\0${byteString(value)}`, { target: value })
+  /** Undefined for what is no directory. */
+  #children(node: Node): Map<string, Node> | undefined {
+    if (!node.children && node.view) {
+      node.children = new Map()
+      for (const [name, shown] of node.view()) this.#addShown(node, name, shown)
     }
+    return node.children
   }
 
-  #add(parent: Node, name: string, key: string, content: Pick<Node, 'file' | 'target' | 'children'>): Node {
+  #addShown(parent: Node, name: string, shown: Shown): void {
+    const path = parent.path === '' ? name : `${parent.path}/${name}`
+    if (Buffer.isBuffer(shown)) this.#add(parent, name, path, { target: shown })
+    else if (shown instanceof Map) this.#add(parent, name, path, { view: () => shown })
+    else if (typeof shown === 'function') this.#add(parent, name, path, { view: shown })
+    else this.#add(parent, name, path, { place: shown })
+  }
+
+  #add(parent: Node, name: string, path: string, content: Pick<Node, 'file' | 'target' | 'place' | 'view'>): void {
+    const key = content.target ? `${path}\0${byteString(content.target)}` : path
     let number = this.#numbers.get(key)
     if (number === undefined) this.#numbers.set(key, number = localOf(this.root) + 1 + this.#numbers.size)
-    const node: Node = { ino: inoOf(this.range, number), parent: parent.ino, ...content }
+    const node: Node = { ino: inoOf(this.range, number), parent: parent.ino, name, path, build: this.#build, ...content }
     this.#nodes.set(node.ino, node)
     parent.children!.set(name, node)
-    return node
   }
 
   #entry(node: Node): Entry {
@@ -180,10 +216,19 @@ export class StatusDir implements Subtree {
     const timeNs = node.file ? BigInt(Date.now()) * 1_000_000n : this.#changedNs
     const size = node.file ? this.#content(node.file).length : node.target?.length ?? 0
     return {
-      ino: node.ino, size, blocks: 0, mode: node.children ? 0o040555 : node.target ? 0o120777 : 0o100444, nlink: 1, uid, gid, rdev: 0,
+      ino: node.ino, size, blocks: 0, mode: isDirectory(node) ? 0o040555 : node.target ? 0o120777 : 0o100444, nlink: 1, uid, gid, rdev: 0,
       atimeNs: timeNs, mtimeNs: timeNs, ctimeNs: timeNs, blksize: 4096,
     }
   }
+}
+
+function isDirectory({ view, children }: Node): boolean {
+  return view !== undefined || children !== undefined
+}
+
+/** Which archive a name means may change at any time. */
+function untilAsked(entry: Entry): Entry {
+  return { ...entry, entryTtlMs: 0 }
 }
 
 /** The one file that grows while it is read. */

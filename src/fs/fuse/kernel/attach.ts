@@ -1,5 +1,5 @@
 /**
- * Gets the device attached to a mountpoint: as root by mount(8) with an inherited descriptor, as anybody else by fusermount3,
+ * Gets the device attached to a mountpoint: as root by mount(2), or by mount(8) with an inherited descriptor, as anybody else by fusermount3,
  * which is set-uid root, opens the device itself and sends the descriptor back through a socket. And gets it off again.
  * The kernel asks nothing before the descriptor is read, but whoever touches the mountpoint from now on waits for that.
  */
@@ -10,7 +10,7 @@ import { BorgError, errnoOf } from '../../../engine/errors.js'
 import { type Log, silentLog } from '../../../engine/log.js'
 import { native } from '../../../engine/native.js'
 import { type MountOptions, unusableMountpoint } from '../transport.js'
-import { mountAt } from './mount-table.js'
+import { isBorgMount, mountAt } from './mount-table.js'
 import { maxTransfer } from './protocol.js'
 
 export interface Attachment {
@@ -38,11 +38,11 @@ const readAheadKib = 1024
 export async function prepareMountpoint(mountpoint: string, log: Log = silentLog): Promise<string> {
   const absolute = resolve(mountpoint)
   // Looked up before it is touched: a mount that hangs would hang us.
-  if (mountAt(absolute)?.source === 'borgfs') await removeDead(absolute, mountpoint, log)
+  if (hasBorgMount(absolute)) await removeDead(absolute, mountpoint, log)
   let path: string
   try {
     path = realpathSync(absolute)
-    if (path !== absolute && mountAt(path)?.source === 'borgfs') await removeDead(path, mountpoint, log)
+    if (path !== absolute && hasBorgMount(path)) await removeDead(path, mountpoint, log)
     if (!statSync(path).isDirectory()) throw unusableMountpoint(mountpoint)
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK)
   } catch (error) {
@@ -53,6 +53,11 @@ export async function prepareMountpoint(mountpoint: string, log: Log = silentLog
     throw unusableMountpoint(mountpoint)
   }
   return path
+}
+
+function hasBorgMount(path: string): boolean {
+  const found = mountAt(path)
+  return found !== undefined && isBorgMount(found)
 }
 
 /** Takes a dead mount of ours off; a living one is refused. */
@@ -103,29 +108,60 @@ export async function detach(path: string, { lazy = false }: { lazy?: boolean } 
 
 /** What to try, in this order, as far as installed. For root, umount: it also knows mounts that others made. */
 export function unmountCommands(path: string, lazy: boolean): [program: string, args: string[]][] {
-  const umount: [string, string[]] = ['umount', [...(lazy ? ['-l'] : []), '--', path]]
+  const umount: [string, string[]] = ['umount', [...withoutHelper(path), ...(lazy ? ['-l'] : []), '--', path]]
   if (process.geteuid?.() === 0) return [umount]
   const args = ['-u', ...(lazy ? ['-z'] : []), '--', path]
   return [['fusermount3', args], ['fusermount', args], umount]
 }
 
-/** The kernel's option string; `extra` is what only one of both ways needs. */
+/** For umount(8): the helper that it would find for a type of its own is ours. */
+export function withoutHelper(path: string): string[] {
+  return mountAt(path)?.type.includes('.') ? ['-i'] : []
+}
+
+/** The option string of both programs; `extra` is what only one of them needs. */
 export function mountOptionString(options: MountOptions, extra: readonly string[]): string {
+  return [...extra, options.readOnly ? 'ro' : 'rw', ...options.flags, ...ownOptions(options)].join(',')
+}
+
+/** What the kernel's FUSE itself knows. */
+function ownOptions(options: MountOptions): string[] {
   return [
-    ...extra,
-    options.readOnly ? 'ro' : 'rw',
-    ...options.flags,
     ...(options.defaultPermissions ? ['default_permissions'] : []),
     ...(options.access === 'owner' ? [] : ['allow_other']),
     `max_read=${maxTransfer}`,
-  ].join(',')
+  ]
+}
+
+/** Flags of mount(2) by the words of mount(8); 0: what is so anyway. */
+const flagBits: Readonly<Record<string, number>> = {
+  nosuid: 2, nodev: 4, noexec: 8, sync: 16, dirsync: 128, noatime: 1024, nodiratime: 2048, relatime: 1 << 21, strictatime: 1 << 24,
+  suid: 0, dev: 0, exec: 0, async: 0, atime: 0, diratime: 0,
+}
+
+/** Without a program, whose start takes longer than all else here. False: whatever was wrong, mount(8) shall try, and say it in its words. */
+function mountHere(options: MountOptions, type: string, data: readonly string[]): boolean {
+  let flags = options.readOnly ? 1 : 0
+  for (const word of options.flags) {
+    const bits = flagBits[word]
+    if (bits === undefined) return false
+    flags |= bits
+  }
+  try {
+    native().mountAt(Buffer.from(options.fsname), Buffer.from(options.mountpoint), Buffer.from(type), flags, Buffer.from(data.join(',')))
+    return true
+  } catch {
+    return false
+  }
 }
 
 async function attachAsRoot(options: MountOptions): Promise<number> {
   const fd = openDevice()
   try {
-    const own = ['fd=3', 'rootmode=40000', `user_id=${process.getuid!()}`, `group_id=${process.getgid!()}`]
+    const rest = ['rootmode=40000', `user_id=${process.getuid!()}`, `group_id=${process.getgid!()}`]
     const type = options.subtype ? `fuse.${options.subtype}` : 'fuse'
+    if (mountHere(options, type, [`fd=${fd}`, ...rest, ...ownOptions(options)])) return fd
+    const own = ['fd=3', ...rest]
     // -i: no helper program, which would be ours again for fuse.borgfs. -n is not needed, there is no mtab to write.
     const args = ['-i', '-t', type, '-o', mountOptionString(options, own), '--', options.fsname, options.mountpoint]
     const ran = await run('mount', args, fd)

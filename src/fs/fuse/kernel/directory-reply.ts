@@ -3,7 +3,7 @@
  *
  *   READDIRPLUS only: fuse_entry_out (128) | ino u64 | next cookie u64 | name length u32 | type u32 | name
  *
- * An entry of READDIRPLUS gives the kernel a reference as a LOOKUP does, except `.` and `..`, which get node 0.
+ * An entry of READDIRPLUS gives the kernel a reference as a LOOKUP does, except `.`, `..` and names alone, which get node 0.
  */
 import type { DirSink, FsCore } from '../../core.js'
 import type { Entry } from '../../types.js'
@@ -60,9 +60,9 @@ export class DirectoryReply {
     const { ino, mode } = entry.attr
     let at = start
     if (this.#plus) {
-      const dots = name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))
-      at += putEntry(slot, at, entry, dots ? 0 : ino)
-      if (!dots) this.#core.remember?.(ino)
+      const bare = entry.nameOnly || (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e)))
+      at += putEntry(slot, at, entry, bare ? 0 : ino)
+      if (!bare) this.#core.remember?.(ino)
     }
     slot.setU64(at, ino)
     slot.setU64(at + 8, nextCookie)

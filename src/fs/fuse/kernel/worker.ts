@@ -4,6 +4,7 @@ import { type DriveParts, makeDrive } from '../../drive.js'
 import { EngineClient } from '../../engine-client.js'
 import type { MountView, ToEngine, ToFuse } from '../../engine-port.js'
 import { KernelLoop } from './loop.js'
+import { NativeTreeAnswers } from './tree-answers.js'
 
 export interface FuseThreadData {
   readonly fd: number
@@ -26,7 +27,8 @@ const loop = new KernelLoop({
   onMessage: message => receive(message as ToFuse),
   tick: nowMs => fs.tick(nowMs),
 })
-const fs = makeDrive(view, parts, client, loop.notices)
+// Whom the kernel lets ask and we do not is only known to the dispatcher.
+const fs = makeDrive(view, parts, client, loop.notices, onlyUid === undefined ? new NativeTreeAnswers() : undefined)
 
 function receive(message: ToFuse): void {
   client.deliver(message)
