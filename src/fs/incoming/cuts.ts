@@ -20,7 +20,8 @@ import type { Staging } from './staging.js'
 const batchCount = 256, batchBytes = 2 << 20
 /** A growing file is cut when so much of it waits. */
 const rangeBytes = 32 << 20
-const maxRangeBytes = 128 << 20
+/** At a time: a commit waits for the answer. */
+const maxRangeBytes = 48 << 20
 const maxBatches = 3
 /** After an answer that nothing can be cut now: another client has the lock, or the disk is full. */
 const pauseMs = 3000
