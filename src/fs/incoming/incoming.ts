@@ -64,6 +64,8 @@ export class Incoming implements Subtree {
   readonly #handles = new Map<number, Handle>()
   /** By tree: files of archives that were linked into it, and what they became. */
   readonly #links = new WeakMap<StagedTree, Map<Ino, { readonly id: number; readonly ctimeNs: bigint }>>()
+  /** Trees that are about to become archives by a rename: the kernel must not keep the names that it has of them. */
+  readonly #passing = new Set<number>()
   /** Listings as they were when the reader began. */
   readonly #listings = new Map<number, { names: [string, number][] }>()
   #nextHandle = 1
@@ -348,7 +350,14 @@ export class Incoming implements Subtree {
     return undefined
   }
 
-  /** `mv MNT/incoming/NAME MNT/ARCHIVE`: commits at once under exactly that name (incoming.md §3). */
+  /**
+   * `mv MNT/incoming/NAME MNT/ARCHIVE`: commits at once under exactly that name (incoming.md §3).
+   *
+   * The kernel moves the name that it has of the tree to its new place and would believe it for as long as it was told to, so that the new
+   * directory would be one that is no more; a notice that says otherwise cannot come before the rename returns, whose locks it needs. So the
+   * name must be one that the kernel asks for each time before it is moved. That is told by answering ESTALE at first: the kernel
+   * then tries again by itself and looks all names up anew.
+   */
   renameToRoot(parent: Ino, name: Buffer, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
     if (flags & exchange) return Errno.EINVAL
     const key = byteString(name)
@@ -356,16 +365,23 @@ export class Incoming implements Subtree {
     if (!node) return parent === this.root ? Errno.ENOENT : Errno.EXDEV
     if (!node.children) return Errno.EXDEV
     if (trashName.test(byteString(newName))) return Errno.EPERM
+    const { id } = node
+    if (!this.#passing.has(id)) {
+      this.#passing.add(id)
+      return Errno.ESTALE
+    }
     const tree = this.trees.of(key)
     const exactName = Buffer.from(newName)
     return this.#whenThawed(tree, call, later => {
       const refusal = this.trees.refusal(tree)
       if (refusal !== undefined) {
+        this.#passing.delete(id)
         this.trees.refused(tree, refusal)
         return Errno.EBUSY
       }
       const answer = later.defer()
       this.trees.commit(tree, { exactName, patient: true }, error => {
+        this.#passing.delete(id)
         if (error) {
           tree.state = { kind: 'writing' }
           tree.changedAtMs = performance.now()
@@ -708,7 +724,7 @@ export class Incoming implements Subtree {
   }
 
   #entry(node: StagedNode): Entry {
-    return { attr: this.#attr(node), entryTtlMs: ttlMs, attrTtlMs: ttlMs }
+    return { attr: this.#attr(node), entryTtlMs: this.#passing.has(node.id) ? 0 : ttlMs, attrTtlMs: ttlMs }
   }
 
   #attr(node: StagedNode): Attr {
@@ -769,6 +785,7 @@ export class Incoming implements Subtree {
   /** A node that lost a name or a handle: gone when it has neither. */
   #letGo(node: StagedNode): void {
     if (node.opens > 0 || (node.children ? node.nlink > 0 : node.nlink > 0)) return
+    this.#passing.delete(node.id)
     this.#staging.forget(node)
   }
 

@@ -442,14 +442,14 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
   return false
 }
 
-/** Forgets a name with all below it. Returns the files whose last name that was. */
+/** Forgets a name with all below it. Returns the files whose last name that was; such as are open stay nodes until they are closed. */
 export function dropTree(nodes: Nodes, parent: StagedNode, name: string): StagedNode[] {
   const gone: StagedNode[] = []
   const node = nodes.unlink(parent, name)
   if (!node) return gone
   for (const child of [...(node.children?.keys() ?? [])]) gone.push(...dropTree(nodes, node, child))
   if (node.children || node.nlink === 0) {
-    nodes.forget(node.id)
+    if (node.opens === 0) nodes.forget(node.id)
     if (!node.children) gone.push(node)
   }
   return gone

@@ -111,14 +111,17 @@ export class Staging {
     }
   }
 
-  /** Takes a committed tree out: its names, its spool files. Returns the names that left incoming/ itself. */
+  /**
+   * Takes a committed tree out: its names, its spool files. Returns the names that left incoming/ itself. Whoever has a file of it open for
+   * reading goes on reading it; `forget` is for when it is closed.
+   */
   drop(name: string | undefined): string[] {
     const root = this.nodes.get(rootId)!
     const names = name !== undefined ? [name] : [...root.children!].filter(([, id]) => !this.nodes.get(id)?.children).map(([loose]) => loose)
     for (const gone of names) {
       if (!this.nodes.child(root, gone)) continue
       this.journal.dropped(rootId, gone)
-      for (const node of dropTree(this.nodes, root, gone)) this.#removeContents(node)
+      for (const node of dropTree(this.nodes, root, gone)) if (node.opens === 0) this.#removeContents(node)
     }
     this.journal.forgotten(name)
     this.made.delete(name)
