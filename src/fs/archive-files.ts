@@ -6,7 +6,7 @@
 import { byteString, shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
 import { ArchiveTree } from './archive-tree.js'
-import { type Answer, type AttrReply, type Call, type DirSink, LATER, type ReadAnswer, type ReadBytes } from './core.js'
+import { type Answer, type AttrReply, type Call, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -24,6 +24,9 @@ const accessMode = 3, truncate = 0o1000
 /** Cookies of readdir: 1 after `.`, 2 after `..`, then the row + 2 of the entry that was given last. */
 const firstCookie = 2
 const attributePrefix = 'user.borgfs.'
+const firstAskPauseMs = 500, lastAskPauseMs = 3_600_000
+/** Of a retired archive; few have more in their topmost directory. */
+const maxTopNames = 1000
 const deduplicatedSizeXattr = 'user.borgfs.archive.deduplicated_size'
 
 export interface ArchiveFilesContext {
@@ -34,6 +37,8 @@ export interface ArchiveFilesContext {
   treeLoaded(files: ArchiveFiles): void
   /** The tree's root says other than what the kernel was told. */
   rootChanged(ino: Ino): void
+  /** Nobody refers to anything of it any more: neither the kernel nor an open file. Called for retired ones only. */
+  unused(files: ArchiveFiles): void
 }
 
 export class ArchiveFiles implements Subtree {
@@ -52,6 +57,9 @@ export class ArchiveFiles implements Subtree {
   #treeWaiters: ((error: Errno | undefined) => void)[] | undefined
   #chunkWaiters: { readonly tree: ArchiveTree; readonly waiters: ((error: Errno | undefined, tree: ArchiveTree | undefined) => void)[] } | undefined
   #headWaiters: ((error: Errno | undefined) => void)[] | undefined
+  /** Entries that the kernel was given and did not give back, of all its inodes. */
+  #references = 0
+  #retired = false
 
   /** `parentIno` is the directory above the archive's root: the mount's root, or the archive's root itself. */
   constructor(info: ArchiveInfo, root: Ino, parentIno: Ino, context: ArchiveFilesContext) {
@@ -75,6 +83,38 @@ export class ArchiveFiles implements Subtree {
   /** Runs `work` with the whole tree, chunk rows included, now or when it is loaded. */
   withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
     return this.#withChunks(call, work)
+  }
+
+  /** It is not shown any more. Who still has something of it goes on. */
+  retire(): void {
+    const tree = this.#tree
+    if (tree) for (let row = tree.firstChild(0); row !== 0 && this.#topNames.length < maxTopNames; row = tree.nextSibling(row)) this.#topNames.push(Buffer.from(tree.nameOf(row)))
+    this.dropTree()
+    this.#retired = true
+    this.#tellIfUnused()
+  }
+
+  /**
+   * Of a retired archive: asks the kernel to let go of what nobody uses. When the archive's name was taken from it, it kept what somebody had
+   * open or stood in, and goes on keeping that when it is not in use any more. Asked in vain it is asked less and less often.
+   */
+  askToForget(notices: KernelNotices, nowMs: number): void {
+    if (this.#open.size > 0 || nowMs < this.#askAtMs) return
+    this.#askPauseMs = Math.min(2 * this.#askPauseMs, lastAskPauseMs)
+    this.#askAtMs = nowMs + this.#askPauseMs
+    for (const name of this.#topNames) notices.invalidateEntry(this.root, name)
+  }
+  readonly #topNames: Buffer[] = []
+  #askAtMs = 0
+  #askPauseMs = firstAskPauseMs
+
+  /** Open files. */
+  get openCount(): number {
+    return this.#open.size
+  }
+
+  #tellIfUnused(): void {
+    if (this.#retired && this.#references <= 0 && this.#open.size === 0 && !this.#treeWaiters && !this.#headWaiters && !this.#chunkWaiters) this.#context.unused(this)
   }
 
   /** Memory of the tree, 0 while there is none. */
@@ -116,7 +156,15 @@ export class ArchiveFiles implements Subtree {
     return this.#lookup(tree, this.#row(parent), name)
   }
 
-  forget(): void {}
+  forget(_ino: Ino, count: number): void {
+    this.#references -= count
+    this.#tellIfUnused()
+  }
+
+  /** The kernel was given an entry of it by a listing, or that of its root. */
+  remember(): void {
+    this.#references++
+  }
 
   getattr(ino: Ino, _fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply> {
     const row = this.#row(ino)
@@ -214,6 +262,7 @@ export class ArchiveFiles implements Subtree {
 
   release(_ino: Ino, fh: number): void {
     this.#open.delete(fh)
+    this.#tellIfUnused()
   }
 
   /** Archives know no holes: all is data, with the hole that every file has behind its end. */
@@ -264,7 +313,9 @@ export class ArchiveFiles implements Subtree {
   #lookup(tree: ArchiveTree, parent: number, name: Buffer): Entry | Errno {
     if (!tree.has(parent)) return Errno.ESTALE
     const row = tree.lookup(parent, name)
-    return row < 0 ? noEntry : this.#entry(tree, row)
+    if (row < 0) return noEntry
+    this.#references++
+    return this.#entry(tree, row)
   }
 
   #entry(tree: ArchiveTree, row: number): Entry {

@@ -1,9 +1,10 @@
 /**
  * The archives of a mounted repository as directories of the root. Names come from the manifest; the list is replaced whole
- * when it changes. An archive keeps its inode range as long as the mount lives, also after it is gone, so that files
- * that are still open go on working.
+ * when it changes. An archive that is gone keeps its inode range, which is never another's, until the kernel has forgotten all of it,
+ * so that files that are still open go on working.
  */
 import type { Log } from '../engine/log.js'
+import type { KernelNotices } from './core.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { ArchiveFiles, type ArchiveFilesContext } from './archive-files.js'
 import type { ArchiveInfo } from './engine-port.js'
@@ -26,10 +27,12 @@ export class ArchivesDir {
   /** Shown name as a byte string -> archive, in the order of first sight. */
   #shown = new Map<string, ShownArchive>()
   readonly #byRange = new Map<number, ArchiveFiles>()
+  /** Gone, but of use to somebody. */
+  readonly #retired = new Set<ArchiveFiles>()
   #nextRange: number = inodeRange.firstArchive
 
-  constructor(context: Omit<ArchiveFilesContext, 'treeLoaded'>, reserved: ReadonlySet<string>, log: Log) {
-    this.#context = { ...context, treeLoaded: (files) => this.#bound(files) }
+  constructor(context: Omit<ArchiveFilesContext, 'treeLoaded' | 'unused'>, reserved: ReadonlySet<string>, log: Log) {
+    this.#context = { ...context, treeLoaded: (files) => this.#bound(files), unused: files => this.#forget(files) }
     this.#reserved = reserved
     this.#log = log
   }
@@ -37,6 +40,13 @@ export class ArchivesDir {
   /** Archives in listing order, which is that of their ranges. */
   get archives(): Iterable<ShownArchive> {
     return this.#shown.values()
+  }
+
+  /** Archives that are shown or still in use, and their open files. */
+  get counts(): { readonly archives: number; readonly openFiles: number } {
+    let openFiles = 0
+    for (const files of this.#byRange.values()) openFiles += files.openCount
+    return { archives: this.#byRange.size, openFiles }
   }
 
   byName(name: Uint8Array): ArchiveFiles | undefined {
@@ -69,10 +79,21 @@ export class ArchivesDir {
     for (const [key, { name, files }] of before) {
       if (after.get(key)?.files === files) continue
       changed.push(name)
-      if (!kept.includes(files)) files.dropTree()
+      if (kept.includes(files)) continue
+      this.#retired.add(files)
+      files.retire()
     }
     for (const [key, { name }] of after) if (!before.has(key)) changed.push(name)
     return changed
+  }
+
+  #forget(files: ArchiveFiles): void {
+    this.#byRange.delete(files.range)
+    this.#retired.delete(files)
+  }
+
+  tick(notices: KernelNotices, nowMs: number): void {
+    for (const files of this.#retired) files.askToForget(notices, nowMs)
   }
 
   /** The archive's name, with `~` where something else has it. */

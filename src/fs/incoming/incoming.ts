@@ -95,6 +95,11 @@ export class Incoming implements Subtree {
     }, options.open ?? [])
   }
 
+  /** Files and directories, with those that are only open; open files. */
+  get counts(): { readonly nodes: number; readonly openFiles: number } {
+    return { nodes: this.#nodes.count, openFiles: this.#handles.size }
+  }
+
   rootEntry(): Entry {
     return this.#entry(this.#nodes.get(rootId)!)
   }

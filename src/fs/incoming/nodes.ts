@@ -67,6 +67,10 @@ export class Nodes {
     return this.#nextId
   }
 
+  get count(): number {
+    return this.#nodes.size
+  }
+
   get(id: number): StagedNode | undefined {
     return this.#nodes.get(id)
   }

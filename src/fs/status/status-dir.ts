@@ -4,7 +4,7 @@
  */
 import { byteString, bytesOf } from '../../engine/text.js'
 import type { ShownArchive } from '../archives-dir.js'
-import type { Answer, AttrReply, DirSink, ReadAnswer } from '../core.js'
+import type { Answer, AttrReply, DirSink, KernelNotices, ReadAnswer } from '../core.js'
 import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
 import type { Subtree } from '../subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../types.js'
@@ -18,6 +18,9 @@ export interface StatusFile {
 interface Node {
   readonly ino: Ino
   readonly parent: Ino
+  readonly name: string
+  /** See #numbers. */
+  readonly key: string
   readonly file?: StatusFile
   readonly target?: Buffer
   readonly children?: Map<string, Node>
@@ -32,9 +35,14 @@ export class StatusDir implements Subtree {
   readonly root = inoOf(inodeRange.status, 1)
   readonly #owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }
   readonly #files: readonly StatusFile[]
-  /** Numbers stay with what they were given to: path, and target of links. */
+  readonly #notices: KernelNotices
+  /** Numbers stay with what they were given to: path, and target of links. None is given twice. */
   readonly #numbers = new Map<string, number>()
+  #nextNumber = localOf(inoOf(inodeRange.status, 1))
+  /** Those that are shown, and those that are gone but known to the kernel, which may still ask for what it has open. */
   #nodes = new Map<Ino, Node>()
+  /** Entries that the kernel was given and did not give back. */
+  readonly #references = new Map<Ino, number>()
   #top: Node
   #archives: readonly ShownArchive[] = []
   #stale = false
@@ -43,11 +51,16 @@ export class StatusDir implements Subtree {
   readonly #handles = new Map<number, Buffer>()
   #nextHandle = 1
 
-  constructor(owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }, files: readonly StatusFile[]) {
+  constructor(owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }, files: readonly StatusFile[], notices: KernelNotices) {
+    this.#notices = notices
     this.#owner = owner
     this.#files = files
     this.#changedNs = owner.timeNs
     this.#top = this.#build()
+  }
+
+  get nodeCount(): number {
+    return this.#nodes.size
   }
 
   archivesChanged(archives: Iterable<ShownArchive>): void {
@@ -67,7 +80,29 @@ export class StatusDir implements Subtree {
     if (!directory) return Errno.ESTALE
     if (!directory.children) return Errno.ENOTDIR
     const child = directory.children.get(byteString(name))
-    return child ? this.#entry(child) : Errno.ENOENT
+    if (!child) return Errno.ENOENT
+    this.remember(child.ino)
+    return this.#entry(child)
+  }
+
+  remember(ino: Ino): void {
+    if (ino !== this.root) this.#references.set(ino, (this.#references.get(ino) ?? 0) + 1)
+  }
+
+  forget(ino: Ino, count: number): void {
+    const left = (this.#references.get(ino) ?? 0) - count
+    if (left > 0) {
+      this.#references.set(ino, left)
+      return
+    }
+    this.#references.delete(ino)
+    const node = this.#nodes.get(ino)
+    if (node && !this.#shown.has(ino)) this.#drop(node)
+  }
+
+  #drop({ ino, key }: Node): void {
+    this.#nodes.delete(ino)
+    this.#numbers.delete(key)
   }
 
   getattr(ino: Ino): Answer<AttrReply> {
@@ -139,20 +174,29 @@ export class StatusDir implements Subtree {
   #fresh(): Node {
     if (this.#stale) {
       this.#stale = false
-      // Nodes that are gone are kept: the kernel may still ask for what it has open.
       this.#top = this.#build()
     }
     return this.#top
   }
 
   #build(): Node {
-    const top: Node = { ino: this.root, parent: rootIno, children: new Map() }
+    const before = this.#shown
+    this.#shown = new Set()
+    const top: Node = { ino: this.root, parent: rootIno, name: '', key: '', children: new Map() }
     this.#nodes.set(top.ino, top)
+    this.#shown.add(top.ino)
     for (const file of this.#files) this.#add(top, file.name, file.name, { file })
     this.#addView(top, 'latest', 'latest', latestView(this.#archives))
     this.#addView(top, 'by-date', 'by-date', dateView(this.#archives))
+    for (const ino of before) {
+      const node = this.#shown.has(ino) ? undefined : this.#nodes.get(ino)
+      if (!node) continue
+      if (this.#references.has(ino)) this.#notices.invalidateEntry(node.parent, bytesOf(node.name))
+      else this.#drop(node)
+    }
     return top
   }
+  #shown = new Set<Ino>()
 
   #addView(parent: Node, name: string, path: string, view: View): void {
     const node = this.#add(parent, name, path, { children: new Map() })
@@ -164,9 +208,10 @@ export class StatusDir implements Subtree {
 
   #add(parent: Node, name: string, key: string, content: Pick<Node, 'file' | 'target' | 'children'>): Node {
     let number = this.#numbers.get(key)
-    if (number === undefined) this.#numbers.set(key, number = localOf(this.root) + 1 + this.#numbers.size)
-    const node: Node = { ino: inoOf(this.range, number), parent: parent.ino, ...content }
+    if (number === undefined) this.#numbers.set(key, number = ++this.#nextNumber)
+    const node: Node = { ino: inoOf(this.range, number), parent: parent.ino, name, key, ...content }
     this.#nodes.set(node.ino, node)
+    this.#shown.add(node.ino)
     parent.children!.set(name, node)
     return node
   }
