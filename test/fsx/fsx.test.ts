@@ -41,8 +41,8 @@ for (const place of ['incoming', 'live'] as const) {
       t.regex(archive, /^tree-/)
       const out = sandbox.mkdir('out')
       sandbox.borg(['extract', '--numeric-ids', `../repo::${archive}`], { cwd: out })
-      t.is(rsyncDifferences(sandbox, trusted, out).split('\n').filter(line => !/ \.\/$/.test(line)).join('\n'), '')
       // A symlink with several names: Borg extracts one for each.
+      t.is(rsyncDifferences(sandbox, trusted, out).split('\n').filter(line => !/ \.\/$|^hL/.test(line)).join('\n'), '')
       const plain = (folder: string): string => listing(sandbox, folder).replaceAll(/^l .*$/gm, '').replaceAll(/\n+/g, '\n')
       t.is(plain(out), plain(trusted))
       t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)

@@ -4,6 +4,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
 
+/** BORGFS_KILL_MOMENTS as in kill.test.ts. */
+const rounds = Number(process.env.BORGFS_KILL_MOMENTS ?? 5)
 const run = haveBorg && isRoot ? test.serial : test.serial.skip
 if (!haveBorg || !isRoot) console.error('SKIPPED aloud: test/interop/drive-kill compares with the real borg as root')
 
@@ -39,7 +41,7 @@ run('a drive that is killed while it saves incoming/ and live/ over and over sho
     sandbox.sh('mkdir source; echo x > source/x; borg create repo::set-2026-01-01 source')
     const mountpoint = sandbox.mkdir('mnt')
     let last = 0
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < rounds; round++) {
       sandbox.mount('repo', { args: ['-o', 'settle=0,linger=60,live=set'] })
       sandbox.sh(round === 0 ? 'mkdir mnt/incoming/box; echo 0 > last' : 'mkdir -p mnt/incoming/box')
       // Settle 0 saves whenever nothing is open for writing at a tick.

@@ -19,13 +19,13 @@ import { accessAclName, defaultAclName } from '../../engine/platform/acl.js'
 import { typeBlockDevice, typeCharDevice, typeFile, typeMask, typeSocket } from '../../engine/platform/attributes.js'
 import { groupNameOf, userNameOf } from '../../engine/platform/owner.js'
 import { files } from '../../engine/platform/files.js'
-import { saveFile } from '../../engine/platform/save-file.js'
+import { saveFile, syncContent } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf, escapedBytes, escapedText, shownText } from '../../engine/text.js'
 import type { CommitNumbers, CommitRequest } from '../engine-port.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import type { FileSeal } from '../../engine/store/sealed-file.js'
 import { clonedContent } from './cloned-content.js'
-import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, looseName, markName } from './frozen.js'
+import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
 
 export interface CommitOptions {
@@ -63,6 +63,8 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
   const markPath = join(tree.stagingFolder, markName)
   const markBytes = Buffer.from(JSON.stringify(mark))
+  // What the mark before this one said, the journal says now, and there it must be on disk.
+  syncContent(join(tree.stagingFolder, journalName))
   saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 })
   try {
     const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }

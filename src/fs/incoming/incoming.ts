@@ -39,6 +39,8 @@ const stateXattr = 'user.borgfs.state', problemXattr = 'user.borgfs.problem', co
 const onlyLoose = 'loose'
 /** After the first change since the last time. What the disk needs comes on top. */
 const syncAfterMs = 3000
+/** More is not kept for so long that it is of no use. */
+const maxNeedlessBytes = 64 << 20
 const maxNameBytes = 255, maxXattrBytes = 65536
 /** File managers would gather what is deleted on other disks here. */
 export const trashName = /^\.Trash(-|$)/
@@ -112,16 +114,29 @@ export class Incoming implements Subtree {
 
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
   #syncNow(nowMs: number): void {
-    if (!this.#unsynced || this.#syncing || nowMs - this.#unsynced.sinceMs < syncAfterMs) return
-    this.#unsynced = undefined
+    if (this.#syncing || !(this.#unsynced || this.#staging.hasNeedless)) return
+    const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
+    if (!isDue) return
     this.#syncing = true
-    this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
+    const synced = this.#staging.beforeSync()
+    const done = (error: WireError | undefined): void => {
       this.#syncing = false
+      if (!error) this.#removeNeedless(synced)
       if (!error || this.#syncTold) return
       this.#syncTold = true
       this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
-    })
+    }
+    // Otherwise all is on disk but what the journal says of trees that left.
+    if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
+    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, done)
+    this.#unsynced = undefined
   }
+
+  #removeNeedless(synced: () => void): void {
+    const failed = hostErrno(synced)
+    if (failed) this.#client.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
+  }
+
   #unsynced: { readonly sinceMs: number } | undefined
   #syncing = false
   #syncTold = false
@@ -622,19 +637,34 @@ export class Incoming implements Subtree {
     return this.#sync([], call)
   }
 
+  /** All that is staged, also what was closed. */
   syncfs(call: Call<void>): Answer<void> {
-    const fds: number[] = []
-    for (const { node } of this.#handles.values()) {
-      this.#recordTimes(node)
-      fds.push(...this.#contents.descriptors(node))
-    }
-    return this.#sync(fds, call)
+    for (const { node } of this.#handles.values()) this.#recordTimes(node)
+    const answer = call.defer()
+    const synced = this.#staging.beforeSync()
+    this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
+      if (!error) this.#removeNeedless(synced)
+      answer(error ? errnoByCode(error.code) : undefined)
+    })
+    return LATER
   }
 
-  /** The disk may take its time: the engine thread waits for it. */
+  /** The disk may take its time: the engine thread waits for it. The journal comes last: what it speaks of is there. */
   #sync(fds: readonly number[], call: Call<void>): Answer<void> {
+    let names: ReturnType<Staging['spool']['unsyncedNames']>
+    const failed = hostErrno(() => {
+      names = this.#staging.spool.unsyncedNames()
+    })
+    if (failed) return failed
     const answer = call.defer()
-    this.#client.request({ kind: 'sync', fds: [...fds, this.#staging.journal.fd] }, error => answer(error ? errnoByCode(error.code) : undefined))
+    const synced = this.#staging.beforeSync()
+    this.#client.request({ kind: 'sync', fds: [...fds, ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
+      if (!error) {
+        names?.synced()
+        this.#removeNeedless(synced)
+      }
+      answer(error ? errnoByCode(error.code) : undefined)
+    })
     return LATER
   }
 

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { FileCipher } from '../../engine/crypto/file-cipher.js'
 import { keyFromMaterial } from '../../engine/crypto/keys.js'
 import { files } from '../../engine/platform/files.js'
-import { type FinishedTree, markName } from './frozen.js'
+import { type FinishedTree, journalName, markName } from './frozen.js'
 import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
@@ -44,6 +44,11 @@ export class Staging {
   readonly lostRecords: number
   readonly #maxBytes: number
   #bytes = 0
+  /** Spool files of nobody, with their sizes: they go when the journal that says so is on disk. Before, a crash might bring their names back. */
+  #needless: { readonly id: number; readonly bytes: number }[] = []
+  /** The mark is needless as well, since so many of them were. */
+  #needlessMark: number | undefined
+  #marks = 0
 
   constructor(options: StagingOptions) {
     this.folder = options.folder
@@ -52,7 +57,7 @@ export class Staging {
     this.nodes = new Nodes(options.rootFacts)
     this.keys = options.keys
     this.spool = new Spool(options.folder, this.keys && new FileCipher(this.keys.contents))
-    const path = join(options.folder, 'journal')
+    const path = join(options.folder, journalName)
     const recordKey = this.keys && keyFromMaterial(this.keys.records)
     this.lostRecords = replay(path, this.nodes, this.made, recordKey)
     this.#adoptSizes()
@@ -60,7 +65,7 @@ export class Staging {
     if (options.place === 'live') this.#dropOutdated(options)
     else this.#dropArchived(options)
     this.journal.rewrite(this.nodes, this.made)
-    this.forgetMark()
+    files.removeIfThere(join(this.folder, markName))
     this.spool.removeOrphans(id => isFile(this.nodes.get(id) ?? nobody))
   }
 
@@ -92,9 +97,38 @@ export class Staging {
     }
   }
 
-  /** The journal has what the mark said. */
+  /** The journal has what the mark said: it goes as spool files do. */
   forgetMark(): void {
-    files.removeIfThere(join(this.folder, markName))
+    this.#needlessMark = ++this.#marks
+  }
+
+  /** There is going to be a new mark. */
+  keepMark(): void {
+    this.#needlessMark = undefined
+  }
+
+  get hasNeedless(): boolean {
+    return this.#needless.length > 0 || this.#needlessMark !== undefined
+  }
+
+  /** Bytes that wait for the journal to be synced. */
+  get needlessBytes(): number {
+    return this.#needless.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
+  /** To be called before the journal is synced; what it gives is to be called when it is durable as it was now. */
+  beforeSync(): () => void {
+    const [count, mark] = [this.#needless.length, this.#needlessMark]
+    const last = this.#needless[count - 1]
+    return () => {
+      // Another sync may have been faster.
+      const known = last ? this.#needless.indexOf(last) : -1
+      const gone = this.#needless.splice(0, known + 1)
+      for (const { id } of gone) this.spool.remove(id)
+      if (mark === undefined || this.#needlessMark !== mark) return
+      this.#needlessMark = undefined
+      files.removeIfThere(join(this.folder, markName))
+    }
   }
 
   /** The spool knows best how much was written, and when, if the process ended before the journal heard of it. */
@@ -103,9 +137,12 @@ export class Staging {
       if (!isFile(node)) continue
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
       node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
-      // Beyond the spool's size nothing was ever promised.
-      node.extents?.remove(node.size, Infinity)
-      if (node.extents?.count === 0) node.extents = undefined
+      if (!node.bare && node.extents && node.extents.end > node.size) {
+        // It was made beneath the extents, and a crash took its length: they are what was promised.
+        node.size = node.extents.end
+        this.spool.truncate(node.id, node.size)
+        this.spool.close(node.id)
+      }
       const { size } = node
       this.#bytes += size - (node.extents?.bytes ?? 0)
     }
@@ -148,7 +185,9 @@ export class Staging {
   #removeContents(node: StagedNode): void {
     if (!isFile(node)) return
     this.#bytes -= node.size - (node.extents?.bytes ?? 0)
-    if (!node.bare) this.spool.remove(node.id)
+    if (node.bare) return
+    this.spool.close(node.id)
+    this.#needless.push({ id: node.id, bytes: node.size })
   }
 
   statfs(): { blocks: number; bfree: number; bavail: number; files: number; ffree: number; bsize: number } {
@@ -158,6 +197,11 @@ export class Staging {
   }
 
   close(): void {
+    if (this.hasNeedless) {
+      const synced = this.beforeSync()
+      files.datasync(this.journal.fd)
+      synced()
+    }
     this.spool.closeAll()
     this.journal.close()
   }

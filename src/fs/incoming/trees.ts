@@ -265,6 +265,7 @@ export class Trees {
       }
       this.#tell(tree)
     }
+    this.#staging.keepMark()
     this.#client.request({
       kind: 'commit', staged: frozen, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
       ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
