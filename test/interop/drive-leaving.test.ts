@@ -94,6 +94,9 @@ run('a file that is open for reading when its tree leaves incoming/ is read to i
         closeSync(fd)
       }
     }
+    // One that is saved at the end.
+    mkdirSync(staged('last'))
+    writeFileSync(join(staged('last'), 'file'), content)
     t.is(sandbox.unmount(mountpoint).rc, 0)
     t.is(sandbox.sh('find home -path "*spool/*"').stdout, '', 'nothing stays staged')
   } finally {

@@ -146,6 +146,11 @@ export class Incoming implements Subtree {
   }
 
   destroy(): void {
+    // What is an archive need not linger for anybody.
+    const failed = hostErrno(() => {
+      for (const tree of [...this.trees.all()]) if (!this.#live && tree.state.kind === 'committed') this.#dropTree(tree)
+    })
+    if (failed) this.#client.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
     this.#staging.close()
   }
 
