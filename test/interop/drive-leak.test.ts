@@ -20,12 +20,15 @@ const kept = 4
 interface Sample {
   readonly second: number
   readonly rss: number
+  /** Decoded chunks, which are part of it and bounded on their own. */
+  readonly cache: number
   readonly descriptors: number
   readonly threads: number
 }
 
 interface Status {
   readonly pid: number
+  readonly cache: { readonly bytes: number }
   readonly counts: { readonly archives: number; readonly staged: number; readonly views: number; readonly open_files: number }
 }
 
@@ -42,7 +45,7 @@ run('a mount left alone with other clients shows what there is, and holds nothin
     const sample = (): Sample => {
       const facts = readFileSync(`/proc/${pid}/status`, 'latin1')
       const number = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(facts)![1])
-      return { second: Math.round((Date.now() - began) / 1000), rss: number('VmRSS') * 1024, descriptors: readdirSync(`/proc/${pid}/fd`).length, threads: number('Threads') }
+      return { second: Math.round((Date.now() - began) / 1000), rss: number('VmRSS') * 1024, cache: status().cache.bytes, descriptors: readdirSync(`/proc/${pid}/fd`).length, threads: number('Threads') }
     }
     const samples: Sample[] = []
     let atMs = began
