@@ -5,8 +5,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -44,8 +42,11 @@ thread_local int unblockedFd = -1;
  * Requests come in bursts: the next one is mostly a few microseconds behind the answer, while a processor that went to sleep takes
  * far longer to wake. So after a request the device is asked again for a moment before this thread waits.
  */
-const long spinNanoseconds = 50000;
+const long spinNanoseconds = 100000;
+/* Not after a READ of more than this: what it waits for is decoded, and whoever decodes needs the processor. */
+const uint32_t maxReadBeforeSpin = 128 * 1024;
 thread_local bool afterRequest = false;
+thread_local long spinUntil = 0;
 
 long nanosecondsNow() {
   struct timespec now;
@@ -53,77 +54,14 @@ long nanosecondsNow() {
   return now.tv_sec * 1000000000L + now.tv_nsec;
 }
 
-/*
- * One program that asks one small thing after the other (ls -l, find, tar) is answered soonest by a thread on its own processor: each
- * of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a request.
- * Large reads and several programs at once gain more from two processors.
- */
-class Companion {
- public:
-  bool beside() const { return joined; }
-
-  void note(const uint8_t *request, ssize_t length) {
-    struct { uint32_t length, opcode; uint64_t unique, node; uint32_t uid, gid, pid, padding; } header;
-    if (length < static_cast<ssize_t>(sizeof header)) return;
-    memcpy(&header, request, sizeof header);
-    if (header.pid == 0) return; /* sent by the kernel itself */
-    if (header.pid != pid || isLarge(header.opcode, request + sizeof header, length - sizeof header)) {
-      pid = header.pid;
-      streak = 0;
-      leave();
-    } else if (++streak == requestsBeforeJoining || (joined && streak % requestsBetweenLooks == 0)) join();
-  }
-
-  void leave() {
-    if (!joined) return;
-    joined = false;
-    sched_setaffinity(0, sizeof everywhere, &everywhere);
-  }
-
- private:
-  static const unsigned requestsBeforeJoining = 64, requestsBetweenLooks = 2048;
-
-  /* WRITE, or READ of more than a few pages. */
-  static bool isLarge(uint32_t opcode, const uint8_t *body, size_t length) {
-    uint32_t size = 0;
-    if (opcode == 16) return true;
-    if (opcode != 15 || length < 20) return false;
-    memcpy(&size, body + 16, sizeof size);
-    return size > 128 * 1024;
-  }
-
-  void join() {
-    int cpu = processorOf(pid);
-    cpu_set_t one;
-    if (cpu < 0 || cpu >= CPU_SETSIZE || (!joined && sched_getaffinity(0, sizeof everywhere, &everywhere) < 0)) return;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    joined = sched_setaffinity(0, sizeof one, &one) == 0;
-  }
-
-  /* Where the thread ran last, -1 if that cannot be told. */
-  static int processorOf(uint32_t pid) {
-    char path[40], text[1024];
-    snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    ssize_t length = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (length <= 0) return -1;
-    text[length] = 0;
-    /* The name may hold anything; behind its bracket stand fields 3, 4 ... and 39 is the processor. */
-    char *at = strrchr(text, ')');
-    for (int field = 2; at && field < 39; field++) at = strchr(at + 1, ' ');
-    return at ? atoi(at + 1) : -1;
-  }
-
-  uint32_t pid = 0;
-  unsigned streak = 0;
-  bool joined = false;
-  cpu_set_t everywhere;
-};
-thread_local Companion companion;
-const int companionPauseMs = 3;
+bool isLongRead(const uint8_t *request, ssize_t length) {
+  /* struct fuse_in_header, and the beginning of struct fuse_read_in. */
+  struct { uint32_t length, opcode; uint64_t unique, node; uint32_t uid, gid, pid, padding; uint64_t handle, offset; uint32_t size; } read;
+  const uint32_t opcodeRead = 15;
+  if (length < static_cast<ssize_t>(sizeof read)) return false;
+  memcpy(&read, request, sizeof read);
+  return read.opcode == opcodeRead && read.size > maxReadBeforeSpin;
+}
 
 napi_value receiveRequest(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
@@ -140,29 +78,28 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     sinceWakeCheck = 0;
     if (drain(wakeFd)) return makeNumber(env, 0);
   }
-  long spinUntil = afterRequest && !companion.beside() ? nanosecondsNow() + spinNanoseconds : 0;
+  if (afterRequest) spinUntil = nanosecondsNow() + spinNanoseconds;
   afterRequest = false;
   for (;;) {
     ssize_t length = read(fuseFd, into.data, into.length);
     if (length > 0) {
-      afterRequest = true;
-      companion.note(into.data, length);
+      afterRequest = !isLongRead(into.data, length);
+      spinUntil = 0;
       return makeNumber(env, static_cast<double>(length));
     }
     if (length < 0 && errno == ENODEV) return makeNumber(env, -1);
     if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
     if (length < 0 && errno != EAGAIN) return throwErrno(env, errno, "read");
     if (spinUntil != 0) {
-      if (nanosecondsNow() < spinUntil) continue;
-      spinUntil = 0;
-    }
-    struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
-    int ready = poll(fds, 2, companion.beside() ? companionPauseMs : timeoutMs);
-    if (ready < 0 && errno == EINTR) continue;
-    if (ready == 0 && companion.beside()) {
-      companion.leave();
+      /* Who was just answered is often woken on this processor, and would wait for the end of the spin while another idles. */
+      sched_yield();
+      if (drain(wakeFd)) return makeNumber(env, 0);
+      if (nanosecondsNow() >= spinUntil) spinUntil = 0;
       continue;
     }
+    struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
+    int ready = poll(fds, 2, timeoutMs);
+    if (ready < 0 && errno == EINTR) continue;
     if (ready < 0) return throwErrno(env, errno, "poll");
     if (ready == 0) return makeNumber(env, 0);
     if (fds[1].revents && drain(wakeFd)) {

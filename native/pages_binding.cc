@@ -47,14 +47,14 @@ napi_value outOfRange(napi_env env) {
   return nullptr;
 }
 
-/* (slab, numbers, pageBytes, first, plain) */
+/* (slab, numbers, pageBytes, start, plain) */
 napi_value scatterPages(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   Pages pages(a, 0);
-  int64_t first = a.integer(3);
+  int64_t start = a.integer(3);
   Bytes plain = a.bytes(4);
   if (a.failed) return nullptr;
-  if (first < 0 || !pages.pageBytes || !copy(pages, static_cast<size_t>(first) * pages.pageBytes, plain.data, plain.length, true)) return outOfRange(env);
+  if (start < 0 || !pages.pageBytes || !copy(pages, static_cast<size_t>(start), plain.data, plain.length, true)) return outOfRange(env);
   return makeUndefined(env);
 }
 

@@ -28,7 +28,7 @@ const anywhere = new Set(['lru-cache'])
 const changing = /^(?:write|writev|writeFile|appendFile|truncate|ftruncate|rename|link|symlink|unlink|rm|rmdir|mkdir|mkdtemp|copyFile|cp|fsync|fdatasync|createWriteStream|promises|chmod|fchmod|utimes|futimes)(?:Sync)?$/
 const mayChange = [
   'engine/platform/files.ts', 'engine/operations/extract.ts', 'engine/store/open-job.ts', 'fs/fuse/kernel/notices-thread.ts', 'fs/fuse/kernel/attach.ts',
-  'fs/fuse/kernel/replies.ts', 'cli/background.ts', 'cli/output/stdout.ts', 'cli/output/answer-file.ts', 'cli/commands/debug/archive.ts', 'cli/commands/debug/repository.ts',
+  'fs/fuse/kernel/notices.ts', 'fs/fuse/kernel/replies.ts', 'cli/background.ts', 'cli/output/stdout.ts', 'cli/output/answer-file.ts', 'cli/commands/debug/archive.ts', 'cli/commands/debug/repository.ts',
 ]
 
 const floorOf = room => floors.findIndex(floor => floor.includes(room))

@@ -169,8 +169,8 @@ export interface Native {
   canonicalHostName(): string
 
   // --- pages_binding.cc: between one piece of memory and pages of a shared slab, which nobody else may be using ---
-  /** `plain` to the pages numbers[first], numbers[first + 1] … */
-  scatterPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, first: number, plain: Uint8Array): void
+  /** `plain` to the pages, from their byte `start` on. */
+  scatterPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, start: number, plain: Uint8Array): void
   /** Bytes [from, to) of the pages to `into` at `at`. */
   gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
 

@@ -51,6 +51,8 @@ export class ArchiveFiles implements Subtree {
   readonly #parentIno: Ino
   readonly #sequence = new FileSequence()
   readonly #open = new Map<number, OpenFile>()
+  /** Rows that are open -> how often. */
+  readonly #openCounts = new Map<number, number>()
   #nextHandle = 1
   #tree: ArchiveTree | undefined
   #head: ArchiveHead | undefined
@@ -206,7 +208,11 @@ export class ArchiveFiles implements Subtree {
         return Errno.EIO
       }
       const fh = this.#nextHandle++
-      this.#open.set(fh, new OpenFile(tree, row, this.#sequence, Buffer.from(this.info.name)))
+      const file = new OpenFile(tree, row, this.#sequence, Buffer.from(this.info.name))
+      this.#open.set(fh, file)
+      const others = this.#openCounts.get(row) ?? 0
+      this.#openCounts.set(row, others + 1)
+      if (others === 0) this.#context.reader.opening(file)
       return { fh, keepCache: true, noFlush: true }
     })
   }
@@ -261,7 +267,12 @@ export class ArchiveFiles implements Subtree {
   }
 
   release(_ino: Ino, fh: number): void {
+    const file = this.#open.get(fh)
+    if (!file) return
     this.#open.delete(fh)
+    const others = this.#openCounts.get(file.row)! - 1
+    if (others > 0) this.#openCounts.set(file.row, others)
+    else this.#openCounts.delete(file.row)
     this.#tellIfUnused()
   }
 
@@ -303,6 +314,7 @@ export class ArchiveFiles implements Subtree {
 
   destroy(): void {
     this.#open.clear()
+    this.#openCounts.clear()
     this.#tree = undefined
   }
 

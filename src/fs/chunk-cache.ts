@@ -1,7 +1,8 @@
 /**
  * Decoded chunks, least recently used first out, bounded in bytes. It lives in the FUSE thread; workers of the engine decode.
- * Chunks longer than a page lie in a slab of 64 KiB pages in shared memory: this side allots the pages of a load
- * beforehand, a worker fills them, and nobody copies. Shorter ones come by message and are buffers of their own.
+ * They lie in a slab of 64 KiB pages in shared memory: this side allots the pages of a load beforehand, a worker fills them, and nobody
+ * copies. Short chunks that are loaded together lie side by side, and their pages are free when the last of them is gone. A
+ * short one that is loaded alone comes by message and is a buffer of its own: it would waste most of a page.
  */
 import { LRUCache } from 'lru-cache'
 import { idKey } from '../engine/ids.js'
@@ -9,9 +10,9 @@ import { native } from '../engine/native.js'
 import type { ChunksReply, ChunksRequest, WireError } from './engine-port.js'
 
 export const pageBytes = 64 * 1024
-/** In ChunksRequest.pages: the slab had no room, the chunk comes in the reply's data. */
-export const noPage = 0xffffffff
-/** One request carries at most so much of small chunks. */
+/** Short chunks that are less together come by message. */
+const minPackedBytes = 32 * 1024
+/** One request carries at most so much of short chunks. */
 const maxBatchBytes = 1024 * 1024
 /**
  * A long chunk that somebody waits for is a request of its own, so that it is answered as soon as it is there. Of those that are only
@@ -24,8 +25,9 @@ const entryOverhead = 256
 
 export interface CachedChunk {
   readonly size: number
-  /** Either the pages of the slab, or bytes. */
+  /** Either the pages of the slab, and where in the first of them it begins, or bytes. */
   readonly pages: Uint32Array | undefined
+  readonly start: number
   readonly bytes: Uint8Array | undefined
 }
 
@@ -40,6 +42,7 @@ interface Load {
   readonly size: number
   readonly waiters: ChunkWaiter[]
   pages: Uint32Array | undefined
+  start: number
 }
 
 export class ChunkCache {
@@ -50,7 +53,10 @@ export class ChunkCache {
   readonly #loading = new Map<string, Load>()
   readonly #freePages: Uint32Array
   #freeCount: number
+  /** Of each page: chunks, loaded or on their way, that lie in it. */
+  readonly #users: Uint16Array
   #batch: Load[] = []
+  #longLoading = 0
   readonly #longs: Load[] = []
   /** What `view` gave out, and what of it the cache dropped since. */
   readonly #held = new Set<CachedChunk>()
@@ -68,9 +74,10 @@ export class ChunkCache {
     // Handed out from the end: low pages first, and the page freed last is used next, while it is still in the CPU's cache.
     this.#freePages = Uint32Array.from({ length: pages }, (_, index) => pages - 1 - index)
     this.#freeCount = pages
+    this.#users = new Uint16Array(pages)
     this.#cached = new LRUCache<string, CachedChunk>({
       maxSize: Math.max(maxBytes, pageBytes),
-      sizeCalculation: (chunk) => entryOverhead + (chunk.pages ? chunk.pages.length * pageBytes : chunk.size),
+      sizeCalculation: (chunk) => entryOverhead + (chunk.size > pageBytes ? Math.ceil(chunk.size / pageBytes) * pageBytes : chunk.size),
       dispose: (chunk) => {
         if (chunk !== this.#arriving) this.#gone(chunk)
       },
@@ -86,9 +93,9 @@ export class ChunkCache {
     return this.#cached.calculatedSize
   }
 
-  /** Loads under way. */
-  get loadingCount(): number {
-    return this.#loading.size
+  /** Loads under way, of chunks up to a page and of longer ones. */
+  get loadingCounts(): { readonly short: number; readonly long: number } {
+    return { short: this.#loading.size - this.#longLoading, long: this.#longLoading }
   }
 
   /** The chunk if it is here. Valid until the next call of `request`, `flush` or the return to the loop. */
@@ -112,9 +119,10 @@ export class ChunkCache {
     if (load) {
       if (waiter) load.waiters.push(waiter)
     } else {
-      load = { key, id, size, waiters: waiter ? [waiter] : [], pages: undefined }
+      load = { key, id, size, waiters: waiter ? [waiter] : [], pages: undefined, start: 0 }
       this.#loading.set(key, load)
       if (size > pageBytes) {
+        this.#longLoading++
         if (waiter) this.#send([load])
         else if (this.#longs.push(load) === longTogether) this.#send(this.#longs.splice(0))
       } else {
@@ -150,6 +158,8 @@ export class ChunkCache {
       return
     }
     this.#held.add(chunk)
+    from += chunk.start
+    to += chunk.start
     while (from < to) {
       let page = Math.floor(from / pageBytes)
       const start = pages[page]! * pageBytes + (from % pageBytes)
@@ -168,10 +178,10 @@ export class ChunkCache {
       else into.set(bytes!.subarray(from, to), at)
       return
     }
-    native().gatherPages(this.#bytes, pages, pageBytes, from, to, into, at)
+    native().gatherPages(this.#bytes, pages, pageBytes, chunk.start + from, chunk.start + to, into, at)
   }
 
-  /** A reader that goes through a file has passed this chunk: its pages are wanted for what comes, and are still in the CPU's cache. */
+  /** Who goes through files has passed this chunk, or the kernel has it: its pages are wanted for what comes, and are still in the CPU's cache. */
   passed(id: Uint8Array): void {
     const key = idKey(id)
     if (this.#cached.peek(key)?.pages) this.#cached.delete(key)
@@ -184,13 +194,14 @@ export class ChunkCache {
       ids.set(load.id, index * 32)
       sizes[index] = load.size
     })
-    const pages = this.#pagesFor(loads)
+    const starts = new Uint32Array(loads.length)
+    const pages = this.#pagesFor(loads, starts)
     if (!pages) {
       for (const load of loads) this.#send([load])
       return
     }
     const urgent = loads.some((load) => load.waiters.length > 0)
-    this.#load({ kind: 'chunks', ids, sizes, pages, urgent }, (error, reply) => this.#arrived(loads, error, reply))
+    this.#load({ kind: 'chunks', ids, sizes, pages, starts, urgent }, (error, reply) => this.#arrived(loads, error, reply))
   }
 
   #arrived(loads: readonly Load[], error: WireError | undefined, reply: ChunksReply | undefined): void {
@@ -198,6 +209,7 @@ export class ChunkCache {
     let at = 0
     loads.forEach((load, index) => {
       this.#loading.delete(load.key)
+      if (load.size > pageBytes) this.#longLoading--
       const failure = failures.get(index)
       if (error || failure || !reply) {
         if (load.pages) this.#release(load.pages)
@@ -206,10 +218,10 @@ export class ChunkCache {
         return
       }
       let chunk: CachedChunk
-      if (load.pages) chunk = { size: load.size, pages: load.pages, bytes: undefined }
+      if (load.pages) chunk = { size: load.size, pages: load.pages, start: load.start, bytes: undefined }
       else {
         // A copy of its own: a view would keep the whole reply alive as long as one chunk of it is in use.
-        chunk = { size: load.size, pages: undefined, bytes: reply.data.slice(at, at + load.size) }
+        chunk = { size: load.size, pages: undefined, start: 0, bytes: reply.data.slice(at, at + load.size) }
         at += load.size
       }
       this.#arriving = chunk
@@ -224,15 +236,26 @@ export class ChunkCache {
     })
   }
 
-  /** Pages for long loads, which they remember; none for short ones. undefined if all together find no room, but one might. */
-  #pagesFor(loads: readonly Load[]): Uint32Array | undefined {
-    if (loads[0]!.size <= pageBytes) return noPages
-    const counts = loads.map(({ size }) => Math.ceil(size / pageBytes))
-    const total = counts.reduce((sum, count) => sum + count, 0)
-    const pages = this.#allot(total)
-    if (!pages) return loads.length > 1 ? undefined : noRoom
-    let at = 0
-    for (const [index, load] of loads.entries()) load.pages = pages.slice(at, (at += counts[index]!))
+  /**
+   * Pages for loads, which remember where in them they lie: long ones begin with a page, short ones follow each other. None if they come
+   * by message. undefined if all together find no room, but one might.
+   */
+  #pagesFor(loads: readonly Load[], starts: Uint32Array): Uint32Array | undefined {
+    const long = loads[0]!.size > pageBytes
+    let end = 0
+    for (const [index, { size }] of loads.entries()) {
+      starts[index] = end
+      end += long ? Math.ceil(size / pageBytes) * pageBytes : size
+    }
+    if (!long && end < minPackedBytes) return noPages
+    const pages = this.#allot(Math.ceil(end / pageBytes))
+    if (!pages) return long && loads.length > 1 ? undefined : noPages
+    for (const [index, load] of loads.entries()) {
+      const first = Math.floor(starts[index]! / pageBytes)
+      load.start = starts[index]! % pageBytes
+      load.pages = pages.slice(first, Math.max(first + 1, Math.ceil((starts[index]! + load.size) / pageBytes)))
+      for (const page of load.pages) this.#users[page]!++
+    }
     return pages
   }
 
@@ -251,9 +274,11 @@ export class ChunkCache {
   }
 
   #release(pages: Uint32Array): void {
-    for (let index = pages.length - 1; index >= 0; index--) this.#freePages[this.#freeCount++] = pages[index]!
+    for (let index = pages.length - 1; index >= 0; index--) {
+      const page = pages[index]!
+      if (--this.#users[page]! === 0) this.#freePages[this.#freeCount++] = page
+    }
   }
 }
 
 const noPages = new Uint32Array(0)
-const noRoom = Uint32Array.of(noPage)

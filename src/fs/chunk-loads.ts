@@ -5,7 +5,7 @@ import type { LocalRepository } from '../engine/repository/local-repository.js'
 import type { SegmentLease } from '../engine/repository/segment-descriptors.js'
 import { openJob } from '../engine/store/chunk-reader.js'
 import type { Workers } from '../engine/store/workers.js'
-import { noPage, pageBytes } from './chunk-cache.js'
+import { pageBytes } from './chunk-cache.js'
 import type { ChunkFailure, ChunksReply, ChunksRequest } from './engine-port.js'
 
 export class ChunkLoads {
@@ -35,29 +35,25 @@ export class ChunkLoads {
 
   async #open(request: ChunksRequest, slab: SharedArrayBuffer, lease: SegmentLease): Promise<ChunksReply> {
     const { ids, sizes, pages, urgent } = request
-    const paged = pages.length > 0 && pages[0] !== noPage
     const failures: ChunkFailure[] = []
     const located = []
-    /** Of each located entry: its position in the request and its first page. */
-    const positions: number[] = [], starts: number[] = []
-    let page = 0
+    /** Of each located entry: its position in the request. */
+    const positions: number[] = []
     for (let index = 0; index < sizes.length; index++) {
       const id = chunkId(Buffer.from(ids.buffer, ids.byteOffset + index * 32, 32))
       try {
         const place = this.#repository.locate(id)
         located.push({ ...place, fd: lease.fd(place.segment), chunk: { id, size: sizes[index]! } })
         positions.push(index)
-        starts.push(page)
       } catch (error) {
         failures.push(failureOf(index, messageOf(error)))
       }
-      page += Math.ceil(sizes[index]! / pageBytes)
     }
     if (located.length === 0) return { data: new Uint8Array(0), failures }
     // The workers hold each plaintext against the size that the file says, which is what the cache allotted by.
     const result = await this.#workers.open({
-      ...openJob(located), ...(paged && { pages: { memory: slab, numbers: pages, starts: Uint32Array.from(starts), pageBytes } }),
-    }, { urgent })
+      ...openJob(located), ...(pages.length > 0 && { pages: { memory: slab, numbers: pages, starts: Uint32Array.from(positions, position => request.starts[position]!), pageBytes } }),
+    }, { urgent, alone: urgent })
     for (const { index, message } of result.failures) failures.push(failureOf(positions[index]!, message))
     return { data: result.data, failures }
   }

@@ -128,4 +128,10 @@ export interface KernelNotices {
   invalidateEntry(parent: Ino, name: Uint8Array): void
   /** Puts bytes into the page cache of an immutable file. */
   store(ino: Ino, offset: number, data: Uint8Array): void
+  /**
+   * The same at once, from within an operation, for the whole content of a file. The caller owes that nobody has the file open whose open was
+   * answered: pages are locked while they are read, and the thread that should answer that read would wait for the lock here.
+   * Absent where the transport cannot.
+   */
+  storeNow?(ino: Ino, pieces: readonly Uint8Array[], length: number): void
 }

@@ -57,23 +57,21 @@ export interface RootAttributes {
   readonly ctimeNs: bigint
 }
 
-/**
- * Chunks wanted: `ids` holds 32 bytes each, `sizes` the plaintext lengths. A chunk longer than `pageBytes` (chunk-cache.ts)
- * goes into pages of the slab: `pages` lists ceil(size / pageBytes) page numbers for each such chunk, one chunk after
- * the other; `noPage` in place of the first says
- * that there was no room and the chunk comes in the reply's data.
- */
+/** Chunks wanted: `ids` holds 32 bytes each, `sizes` the plaintext lengths. */
 export interface ChunksRequest {
   readonly kind: 'chunks'
   readonly ids: Uint8Array
   readonly sizes: Uint32Array
+  /** Numbers of the slab's pages (chunk-cache.ts) that they go to; none if they are to come in the reply's data. */
   readonly pages: Uint32Array
+  /** Where each begins in the pages, in bytes, as if they lay side by side. */
+  readonly starts: Uint32Array
   /** Somebody waits; false for what is only expected to be wanted. */
   readonly urgent: boolean
 }
 
 export interface ChunksReply {
-  /** Chunks that went to no pages, back to back in the order asked; a failed one takes no bytes. */
+  /** If there were no pages: chunks back to back in the order asked; a failed one takes no bytes. */
   readonly data: Uint8Array
   readonly failures: readonly ChunkFailure[]
 }

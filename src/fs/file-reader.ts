@@ -14,10 +14,12 @@ import { errnoByCode } from './errno.js'
 import { type FileSequence, maxWindow, reorderBytes, SequentialRead } from './read-ahead.js'
 import type { Errno } from './types.js'
 
-/** Prefetches stop while so many loads are under way: they must not stand before what somebody waits for. */
-const maxLoadsForPrefetch = 8
+/** Prefetches stop while so many loads of that length are under way: they must not stand before what somebody waits for. */
+const maxLongPrefetches = 8, maxShortPrefetches = 512
 /** Below this a copy into the reply costs less than a reply of two pieces. */
 const minViewBytes = 16 * 1024
+/** Longer files are not given as they are opened: who opens may want a part of them. The kernel reads ahead as much when the first byte is asked for. */
+const maxFillBytes = 128 * 1024
 /** Buffers kept for answers that are given later. */
 const spareBuffers = 4
 const spareBytes = 1024 * 1024
@@ -56,25 +58,50 @@ export class OpenFile {
   }
 }
 
-/** Puts a decoded chunk into the kernel's page cache. See `offerToKernel`. */
-export type PageStore = (file: OpenFile, offset: number, data: Buffer) => void
+/** The kernel's page cache. */
+export interface PageCache {
+  /** Offers a chunk of a file that is being read. See `VirtualFs`. */
+  offer(file: OpenFile, offset: number, data: Buffer): void
+  /** Gives the whole content of a file which nobody has open yet. See KernelNotices.storeNow. */
+  fill?: ((file: OpenFile, pieces: readonly Uint8Array[], length: number) => void) | undefined
+}
 
 export class FileReader {
   readonly #cache: ChunkCache
   readonly #log: Log
   readonly #spare: Buffer[] = []
   readonly #told = new Set<string>()
-  readonly #store: PageStore | undefined
+  readonly #pages: PageCache | undefined
 
-  constructor(cache: ChunkCache, log: Log, store?: PageStore) {
+  constructor(cache: ChunkCache, log: Log, pages?: PageCache) {
     this.#cache = cache
     this.#log = log
-    this.#store = store
+    this.#pages = pages
+  }
+
+  /** To be called for a file that is being opened and that nobody else has open: gives its content to the kernel if it is wanted next and is here. */
+  opening(file: OpenFile): void {
+    const { tree, row, files } = file
+    const size = tree.size(row)
+    if (!this.#pages?.fill || size === 0 || size > maxFillBytes || !files.handsOut(row)) return
+    const { sums } = file
+    const range: Range = { file, offset: 0, end: size, first: 0, last: sums.length - 2 }
+    if (sums[range.last + 1]! !== size || this.#missing(range, -1).length > 0) return
+    const pieces: Uint8Array[] = []
+    this.#cache.letGo()
+    this.#pieces(range, (chunk, from, to) => this.#cache.view(chunk, from, to, pieces), -1, undefined)
+    this.#pages.fill(file, pieces, size)
+    // The kernel has it now.
+    const start = tree.chunkStart(row)
+    for (let index = 0; index <= range.last; index++) this.#cache.passed(tree.chunkId(start + index))
+    this.#readAhead(file, 0, size, range.last)
+    this.#cache.flush()
   }
 
   /** As FsCore.read. */
   read(file: OpenFile, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
-    const { sums, tree, row } = file
+    const { sums, tree, row, files } = file
+    if (offset === 0) files.asked()
     const end = Math.min(offset + into.length, tree.size(row), sums[sums.length - 1]!)
     if (offset >= end) return 0
     const first = file.chunkAt(offset)
@@ -167,10 +194,10 @@ export class FileReader {
 
   /** After a small read that needed a whole chunk: where reads jump about, the rest of it may be wanted later. */
   #offer(file: OpenFile, index: number, chunk: CachedChunk): void {
-    if (!this.#store || !file.sequence.jumpsAbout) return
+    if (!this.#pages || !file.sequence.jumpsAbout) return
     const data = Buffer.allocUnsafeSlow(chunk.size)
     this.#cache.copy(chunk, 0, chunk.size, data, 0)
-    this.#store(file, file.sums[index]!, data)
+    this.#pages.offer(file, file.sums[index]!, data)
   }
 
   #readAhead(file: OpenFile, offset: number, length: number, last: number): void {
@@ -178,7 +205,8 @@ export class FileReader {
     const window = file.sequence.note(offset, length, last)
     const want = (chunk: number) => {
       const id = tree.chunkId(chunk)
-      if (this.#cache.loadingCount < maxLoadsForPrefetch + (tree.chunkSize(chunk) > pageBytes ? 0 : 512) && !this.#cache.knows(id)) {
+      const { short, long } = this.#cache.loadingCounts
+      if ((tree.chunkSize(chunk) > pageBytes ? long < maxLongPrefetches : short < maxShortPrefetches) && !this.#cache.knows(id)) {
         this.#cache.request(id, tree.chunkSize(chunk))
       }
     }

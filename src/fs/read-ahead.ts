@@ -2,7 +2,8 @@
  * What to load before it is asked for. Within a file: once two reads follow each other (the kernel's own read-ahead may swap
  * them, so within 1 MiB) the next chunk is wanted, and twice as many each time the reader enters a new one, up to six. Across
  * files: once files are read one after the other in archive order, as cp, tar and rsync do, the coming files'
- * chunks are wanted in batches of up to 1 MiB.
+ * chunks are wanted in batches of up to 1 MiB, and short files that are here are given to the kernel when they are opened: it then asks neither for the
+ * content nor, because a read changes the time of access, for the attributes again.
  */
 import type { ArchiveTree } from './archive-tree.js'
 
@@ -16,6 +17,8 @@ const filesInARow = 2
 const maxRowGap = 64
 const batchBytes = 1024 * 1024
 const maxBatchChunks = 256
+/** After so many files that the kernel was given with their opening it is left to ask for one, which shows whether it still has to. */
+const handOutsPerAsking = 128
 
 /** Per open file. */
 export class SequentialRead {
@@ -55,6 +58,8 @@ export class FileSequence {
   #aheadRow = 0
   /** Reading beyond this row asks for the next batch. */
   #refillRow = 0
+  /** Files that may be handed to the kernel before one must have been asked for. */
+  #handOuts = 0
 
   /**
    * Notes that the file of `row` is read from its start. Calls `want` with chunk rows of coming files; the caller drops those
@@ -70,6 +75,18 @@ export class FileSequence {
     const start = Math.max(row + 1, this.#aheadRow)
     this.#refillRow = this.#aheadRow > row ? this.#aheadRow : start
     this.#aheadRow = this.#batch(tree, start, want)
+  }
+
+  /** The kernel asked for the content of a file: it has not got these files from an earlier reading. */
+  asked(): void {
+    this.#handOuts = handOutsPerAsking
+  }
+
+  /** True if the file of `row` will be read next, as far as can be told, and the kernel has not got it. */
+  handsOut(row: number): boolean {
+    if (this.#run < filesInARow || row <= this.#lastRow || row - this.#lastRow > maxRowGap || this.#handOuts === 0) return false
+    this.#handOuts--
+    return true
   }
 
   /** Wants a batch of chunks of the rows from `start` and returns the row after the last. */

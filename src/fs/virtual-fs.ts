@@ -65,7 +65,10 @@ export class VirtualFs implements FsCore {
     this.#rootTimeNs = view.mountTimeNs
     for (const part of this.#parts.values()) this.#partByRange.set(part.range, part)
     this.cache = new ChunkCache(view.cacheBytes, (request, done) => client.request(request, done))
-    const reader = new FileReader(this.cache, client, (file, offset, data) => this.#offerToKernel(file, offset, data))
+    const reader = new FileReader(this.cache, client, {
+      offer: (file, offset, data) => this.#offerToKernel(file, offset, data),
+      ...(notices.storeNow && { fill: (file: OpenFile, pieces: readonly Uint8Array[], length: number) => notices.storeNow!(file.tree.base + file.row, pieces, length) }),
+    })
     const context = { client, reader, view, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
     this.#archives = new ArchivesDir(context, new Set(this.#parts.keys()), client)
     if (view.kind === 'archive') {

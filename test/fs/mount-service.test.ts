@@ -60,7 +60,7 @@ test('answers carry values, chunks go to the slab that was handed over', async (
   const { ask, service, state } = make()
   const slab = new SharedArrayBuffer(8)
   await ask({ kind: 'start', slab })
-  const { value } = await ask({ kind: 'chunks', ids: new Uint8Array(32), sizes: Uint32Array.of(9), pages: new Uint32Array(0), urgent: true })
+  const { value } = await ask({ kind: 'chunks', ids: new Uint8Array(32), sizes: Uint32Array.of(9), pages: new Uint32Array(0), starts: Uint32Array.of(0), urgent: true })
   t.deepEqual([...value.data], [1, 2])
   t.is(new Uint8Array(slab)[0], 9)
   await service.close()

@@ -15,6 +15,8 @@ interface Made {
   contents: Contents
   notices: string[]
   stored: { ino: Ino; offset: number; data: Buffer }[]
+  /** Whole files that were given to the kernel, where the transport can. */
+  given: Map<Ino, Buffer>
   /** The value now or after the engine answered; an Errno as it is. */
   now<T>(operation: (asked: Call<T>) => unknown): T
   walk(path: string): Entry
@@ -23,7 +25,7 @@ interface Made {
   list(ino: Ino, cookie?: number, room?: number): [string, number][]
 }
 
-function make(archives: Record<string, (contents: Contents) => Item[]>, options: { view?: Partial<MountView>; parts?: Map<string, Subtree> } = {}): Made {
+function make(archives: Record<string, (contents: Contents) => Item[]>, options: { view?: Partial<MountView>; parts?: Map<string, Subtree>; gives?: boolean } = {}): Made {
   const contents = new Contents()
   const engine = new FakeEngine(contents)
   const infos: ArchiveInfo[] = []
@@ -33,12 +35,19 @@ function make(archives: Record<string, (contents: Contents) => Item[]>, options:
   }
   const notices: string[] = []
   const stored: Made['stored'] = []
+  const given: Made['given'] = new Map()
   const fs = new VirtualFs({
     view: mountView(infos, options.view), client: engine.client, ...(options.parts && { parts: options.parts }),
     notices: {
       invalidateInode: (ino) => notices.push(`inode ${ino}`),
       invalidateEntry: (parent, name) => notices.push(`entry ${parent} ${Buffer.from(name).toString()}`),
       store: (ino, offset, data) => stored.push({ ino, offset, data: Buffer.from(data) }),
+      ...(options.gives && {
+        storeNow(ino: Ino, pieces: readonly Uint8Array[], length: number) {
+          given.set(ino, Buffer.concat(pieces))
+          if (given.get(ino)!.length !== length) throw new Error('a wrong length was told')
+        },
+      }),
     },
   })
   engine.answer()
@@ -65,7 +74,7 @@ function make(archives: Record<string, (contents: Contents) => Item[]>, options:
     return answer instanceof Errno ? answer : typeof answer === 'number' ? into.subarray(0, answer) : into.subarray(0, copyBytes(answer, into))
   }
   return {
-    fs, engine, contents, notices, stored, now, walk, open,
+    fs, engine, contents, notices, stored, given, now, walk, open,
     read(path, offset, length) {
       const { ino, fh } = open(path)
       const bytes = readOpen(ino, fh, offset, length)
@@ -230,6 +239,66 @@ test('reading files in archive order loads the coming ones in batches', (t) => {
   for (let index = 0; index < count; index++) t.true((made.read(`a/f${index}`, 0, 4096) as Buffer).equals(seeded(500, index + 1)))
   const asked = made.engine.asked.filter((request) => request.kind === 'chunks')
   t.true(asked.length < count / 100, `${asked.length} requests`)
+})
+
+/** As a kernel with a page cache that is empty at first. Returns how many files had to be asked for. */
+function readInOrder(made: Made, names: readonly string[], cached: Map<Ino, Buffer>, check: (name: string, bytes: Buffer) => void): number {
+  let asked = 0
+  for (const name of names) {
+    const { ino, fh } = made.open(name)
+    for (const [of, data] of made.given) cached.set(of, data)
+    let bytes = cached.get(ino)
+    if (!bytes) {
+      asked++
+      const into = Buffer.alloc(200_000)
+      const answer = made.now<number | ReadBytes>((call) => made.fs.read(ino, fh, 0, into, call as Call<ReadBytes>))
+      bytes = into.subarray(0, typeof answer === 'number' ? answer : copyBytes(answer, into))
+      cached.set(ino, bytes)
+    }
+    check(name, bytes)
+    made.fs.release(ino, fh)
+  }
+  return asked
+}
+
+test('files read in archive order are given to the kernel when they are opened', (t) => {
+  const count = 1000
+  // Of all kinds: nothing, a few bytes, several chunks, one that is too long to be given.
+  const sizes = (index: number) => (index % 50 === 0 ? [] : index % 7 === 0 ? [3000, 70_000, 1] : index === 501 ? [150_000] : [500 + index])
+  const bytesOf = (index: number) => sizes(index).map((size, at) => seeded(size, index * 3 + at + 1))
+  const made = make({ a: (contents) => Array.from({ length: count }, (_, index) => item(`f${index}`, { chunks: contents.list(...bytesOf(index)) })) }, { gives: true, view: { cacheBytes: 4 << 20 } })
+  const names = Array.from({ length: count }, (_, index) => `a/f${index}`)
+  const cached = new Map<Ino, Buffer>()
+  const check = (name: string, bytes: Buffer) => t.true(bytes.equals(Buffer.concat(bytesOf(Number(name.slice(3))))), name)
+  const asked = readInOrder(made, names, cached, check)
+  t.true(asked < count / 10, `${asked} files were asked for`)
+  t.true(made.given.size > count * 0.8)
+  t.false(made.given.has(made.walk('a/f501').attr.ino))
+  // Once more: the kernel asks for nothing, so nothing is loaded and given for long.
+  made.given.clear()
+  const requests = made.engine.asked.length
+  t.is(readInOrder(made, names, cached, check), 0)
+  t.true(made.given.size <= 128, `${made.given.size} files were given again`)
+  t.true(made.engine.asked.length - requests < 10)
+})
+
+test('a file that somebody has open is not given to the kernel: its pages may be locked by a read', (t) => {
+  const made = make({ a: (contents) => Array.from({ length: 20 }, (_, index) => item(`f${index}`, { chunks: contents.list(seeded(500, index + 1)) })) }, { gives: true })
+  const open = made.open('a/f10')
+  const names = Array.from({ length: 20 }, (_, index) => `a/f${index}`)
+  readInOrder(made, names, new Map(), () => undefined)
+  t.true(made.given.has(made.walk('a/f9').attr.ino))
+  t.false(made.given.has(open.ino))
+  made.fs.release(open.ino, open.fh)
+  made.given.clear()
+  readInOrder(made, names, new Map(), () => undefined)
+  t.true(made.given.has(open.ino))
+})
+
+test('files that are not read in order are not given to the kernel', (t) => {
+  const made = make({ a: (contents) => Array.from({ length: 200 }, (_, index) => item(`f${index}`, { chunks: contents.list(seeded(500, index + 1)) })) }, { gives: true })
+  readInOrder(made, Array.from({ length: 200 }, (_, index) => `a/f${(index * 77) % 200}`), new Map(), () => undefined)
+  t.is(made.given.size, 0)
 })
 
 test('sequential reading of a long file loads ahead, jumping about does not', (t) => {

@@ -6,7 +6,7 @@ import type { Answer, Call } from '../../src/fs/core.js'
 import { LATER } from '../../src/fs/core.js'
 import { EngineClient } from '../../src/fs/engine-client.js'
 import type { ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, EngineRequest, MountView, ToEngine } from '../../src/fs/engine-port.js'
-import { noPage, pageBytes } from '../../src/fs/chunk-cache.js'
+import { pageBytes } from '../../src/fs/chunk-cache.js'
 import { TreeBuilder } from '../../src/fs/tree-builder.js'
 import type { ShapeOptions, ViewOptions } from '../../src/fs/tree-options.js'
 import { shownTree } from '../../src/fs/tree-view.js'
@@ -133,23 +133,18 @@ export class FakeEngine {
     }
   }
 
-  #chunks({ ids, sizes, pages }: ChunksRequest): ChunksReply {
+  #chunks({ ids, sizes, pages, starts }: ChunksRequest): ChunksReply {
     const data: Buffer[] = [], failures = []
-    let page = 0
     for (let index = 0; index < sizes.length; index++) {
       const hex = Buffer.from(ids.subarray(index * 32, index * 32 + 32)).toString('hex')
       const bytes = this.contents.byId.get(hex)
-      const paged = sizes[index]! > pageBytes && pages[page] !== noPage
-      const count = sizes[index]! > pageBytes ? (paged ? Math.ceil(sizes[index]! / pageBytes) : 1) : 0
-      const own = pages.subarray(page, page + count)
-      page += count
       if (!bytes || this.broken.has(hex)) {
         failures.push({ index, code: 'EIO', message: 'Data integrity error: id does not match' })
         continue
       }
       if (bytes.length !== sizes[index]) throw new Error('wrong size asked')
-      if (!paged) data.push(bytes)
-      else own.forEach((number, at) => bytes.copy(this.#slab, number * pageBytes, at * pageBytes, (at + 1) * pageBytes))
+      if (pages.length === 0) data.push(bytes)
+      else for (const [at, byte] of bytes.entries()) this.#slab[pages[Math.floor((starts[index]! + at) / pageBytes)]! * pageBytes + ((starts[index]! + at) % pageBytes)] = byte
     }
     return { data: Buffer.concat(data), failures }
   }

@@ -73,7 +73,7 @@ export interface OpenJob {
   readonly ids: Uint8Array
   /** Plaintext lengths; 0xffffffff where unknown. */
   readonly sizes: Uint32Array
-  /** Where the plaintexts go, if given: for each entry a run of `pages` (see pageBytes). */
+  /** Where the plaintexts go, if given: for each entry the byte of `numbers`' pages, taken side by side, at which it starts. */
   readonly pages?: { readonly memory: SharedArrayBuffer; readonly numbers: Uint32Array; readonly starts: Uint32Array; readonly pageBytes: number }
   /** Plaintexts go here, back to back, if given; all of them come back in `data` instead if they do not fit. */
   readonly output?: SharedArrayBuffer

@@ -28,6 +28,8 @@ interface Queued {
   readonly transfer: ArrayBuffer[]
 }
 
+/** A chunk that is opened in less time than it takes to wake a thread and be woken by it. */
+const quickBytes = 64 << 10
 /** Jobs given to a worker at a time: one to work on, one to go on with at once. */
 const jobsPerWorker = 2
 
@@ -82,16 +84,25 @@ export class Workers {
     return this.#run({ kind: 'pack', ...job }, false) as Promise<PackResult>
   }
 
-  open(job: Omit<OpenJob, 'job' | 'kind'>, options: { urgent?: boolean } = {}): Promise<OpenResult> {
-    if (this.#members.length === 0 && !this.#closed && this.#isSmall(job)) return this.#openHere({ kind: 'open', job: 0, ...job })
+  /** `urgent`: before what is not. `alone`: somebody waits for this and for nothing else, so that a quick one need not go to another thread and back. */
+  open(job: Omit<OpenJob, 'job' | 'kind'>, options: { urgent?: boolean; alone?: boolean } = {}): Promise<OpenResult> {
+    if (!this.#closed && (this.#members.length === 0 ? this.#isSmall(job) : options.alone && this.#isQuick(job))) return this.#openHere({ kind: 'open', job: 0, ...job })
     return this.#run({ kind: 'open', ...job }, options.urgent ?? true) as Promise<OpenResult>
   }
 
   /** One after the other, as in a thread of their own: they share their memory. */
   #openHere(job: OpenJob): Promise<OpenResult> {
-    const opened = this.#lastHere.then(() => open(this.#here, job))
+    this.#jobsHere++
+    const opened = this.#lastHere.then(() => open(this.#here, job)).finally(() => this.#jobsHere--)
     this.#lastHere = opened.catch(() => undefined)
     return opened
+  }
+  #jobsHere = 0
+
+  /** A job that this thread does sooner than another one wakes, if it is the only one. */
+  #isQuick({ entryLengths, sizes }: Omit<OpenJob, 'job' | 'kind'>): boolean {
+    if (this.#jobsHere > 0 || entryLengths.length > 1) return false
+    return entryLengths[0]! <= quickBytes && sizes[0]! <= quickBytes
   }
 
   /** Whoever reads a file or two is done before a thread would have started. */

@@ -62,7 +62,7 @@ export class ExtentReader {
 
   #readAhead(cache: ChunkCache, extents: Extents, sequence: SequentialRead, offset: number, length: number, last: number): void {
     const window = sequence.note(offset, length, last)
-    for (let index = last + 1; index < Math.min(extents.count, last + 1 + window) && cache.loadingCount < maxLoads; index++) {
+    for (let index = last + 1; index < Math.min(extents.count, last + 1 + window) && cache.loadingCounts.long < maxLoads; index++) {
       const { id, size } = extents.get(index)
       if (!cache.knows(id)) cache.request(Buffer.from(id), size)
     }

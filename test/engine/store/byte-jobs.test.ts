@@ -10,6 +10,7 @@ import { type OpenJob, unknownSize } from '../../../src/engine/store/jobs.js'
 import { open } from '../../../src/engine/store/open-job.js'
 import { pack } from '../../../src/engine/store/pack-job.js'
 import { JobMemory, type WorkerState } from '../../../src/engine/store/worker-state.js'
+import { Workers } from '../../../src/engine/store/workers.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 
 // One after the other: a worker does one job at a time, and so does its memory.
@@ -88,13 +89,14 @@ for (const { name, key: makeKey } of kinds) {
       t.deepEqual((await open(state, { ...job, file: { fd: fileFd, positions, sparse: false } })).failures, [])
       t.true(wanted.equals(readFileSync(filePath)))
       const pageBytes = 65536
-      const pages = job.sizes.reduce((sum, size) => sum + Math.ceil(size / pageBytes), 0)
+      const total = job.sizes.reduce((sum, size) => sum + size, 0)
+      const pages = Math.ceil(total / pageBytes)
       const memory = new SharedArrayBuffer(pages * pageBytes)
-      let page = 0
-      const starts = Uint32Array.from(job.sizes, size => (page += Math.ceil(size / pageBytes)) - Math.ceil(size / pageBytes))
-      t.deepEqual((await open(state, { ...job, pages: { memory, numbers: Uint32Array.from({ length: pages }, (_, index) => pages - 1 - index), starts, pageBytes } })).failures, [])
-      const last = job.sizes.length - 1
-      t.true(Buffer.from(memory, 0, job.sizes[last]!).equals(wanted.subarray(wanted.length - job.sizes[last]!)))
+      let start = 0
+      const starts = Uint32Array.from(job.sizes, size => (start += size) - size)
+      t.deepEqual((await open(state, { ...job, pages: { memory, numbers: Uint32Array.from({ length: pages }, (_, index) => (index + 1) % pages), starts, pageBytes } })).failures, [])
+      // Page 1, 2 … 0.
+      t.true(Buffer.concat([Buffer.from(memory, pageBytes), Buffer.from(memory, 0, pageBytes)]).subarray(0, wanted.length).equals(wanted))
     } finally {
       closeSync(fd)
       closeSync(fileFd)
@@ -133,3 +135,34 @@ for (const { name, key: makeKey } of kinds) {
     }
   })
 }
+
+test.serial('chunks that are asked for alone, many at once, come right from whichever thread opens them', async t => {
+  const sandbox = new Sandbox('byte-jobs')
+  const key = kinds[1]!.key()
+  const plains = somePlaintexts()
+  const { result, bytes } = await packed({ key, codec: lz4, index: undefined, memory: new JobMemory() }, plains)
+  const path = sandbox.path('segment')
+  writeFileSync(path, bytes)
+  const fd = openSync(path, 'r')
+  const workers = new Workers({ key, codec: lz4, count: 2 })
+  try {
+    workers.start()
+    const { fds, offsets, entryLengths, ids, sizes } = jobOf(fd, result)
+    const wanted = new Map(plains.map((plain, index) => [Buffer.from(result.ids.subarray(index * 32, index * 32 + 32)).toString('hex'), plain]))
+    // The last is asked for under the id of the first.
+    const idOf = (index: number): Uint8Array => ids.slice(index * 32, index * 32 + 32)
+    const opened = await Promise.all(Array.from(fds, (_, index) => workers.open({
+      fds: fds.slice(index, index + 1), offsets: offsets.slice(index, index + 1), entryLengths: entryLengths.slice(index, index + 1), sizes: sizes.slice(index, index + 1),
+      ids: idOf(index === fds.length - 1 ? 0 : index), checkCrc: true,
+    }, { urgent: true, alone: true })))
+    t.is(opened.at(-1)!.failures.length, 1)
+    for (const [index, { data, failures }] of opened.slice(0, -1).entries()) {
+      t.deepEqual(failures, [])
+      t.true(wanted.get(Buffer.from(idOf(index)).toString('hex'))!.equals(data))
+    }
+  } finally {
+    await workers.close()
+    closeSync(fd)
+    sandbox.close()
+  }
+})

@@ -3,11 +3,14 @@
  * waiting for an answer of the FUSE thread, or for a chunk from the engine thread. So a third thread writes them, one that
  * nobody waits for. It starts with the first notice.
  */
+import { writevSync } from 'node:fs'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import type { KernelNotices } from '../../core.js'
 import type { Ino } from '../../types.js'
-import { notice, replyHeaderSize } from './protocol.js'
+import { notice, replyHeaderSize, Slot } from './protocol.js'
 
+/** fuse_out_header and fuse_notify_store_out. */
+const storeHeadSize = 40
 /** Stores are only offers: with so many bytes waiting, further ones are dropped. */
 const maxQueuedBytes = 8 << 20
 
@@ -20,12 +23,15 @@ export interface NoticesThreadData {
 
 export class Notices implements KernelNotices {
   readonly #fd: number
+  readonly #storeHead = new Slot(storeHeadSize)
   readonly #queued = new Int32Array(new SharedArrayBuffer(4))
   #port: MessagePort | undefined
   #closed = false
 
   constructor(fd: number) {
     this.#fd = fd
+    // Also the number of the request, which a notice has none of, and the offset.
+    this.#storeHead.bytes.fill(0)
   }
 
   invalidateInode(ino: Ino): void {
@@ -38,6 +44,19 @@ export class Notices implements KernelNotices {
 
   store(ino: Ino, offset: number, data: Uint8Array): void {
     if (Atomics.load(this.#queued, 0) + data.length <= maxQueuedBytes) this.#post(storeNotice(ino, offset, data))
+  }
+
+  storeNow(ino: Ino, pieces: readonly Uint8Array[], length: number): void {
+    const head = this.#storeHead
+    head.setU32(0, storeHeadSize + length)
+    head.setU32(4, notice.store)
+    head.setU64(16, ino)
+    head.setU32(32, length)
+    try {
+      writevSync(this.#fd, [head.bytes, ...pieces])
+    } catch {
+      // As in the thread: what the kernel did not take, it will ask for.
+    }
   }
 
   /** Nothing more is sent. The thread ends by itself after what was posted. */
