@@ -130,16 +130,18 @@ const blockBytes = 16
 /**
  * Whether a file can be what is found: one of the versions; or one that was being changed in place, the same outside of what was changed,
  * where each byte is one of those that some version has there, or zero. `torn`: writes ended anywhere, which leaves blocks of nonsense there, and
- * a length that is told wrongly within a block. No disk tears a sector.
+ * a length that is told wrongly within a block. No disk tears a sector, and no kernel counts half
+ * a page as written.
  */
 function canBe(found: Buffer | undefined, versions: readonly Version[], torn: boolean): boolean {
   if (found === undefined) return versions.some(({ content }) => content === undefined)
+  const slack = torn ? blockBytes : 0
   let group: Buffer[] = [], changed: (readonly [number, number])[] = []
   const fits = (): boolean => {
     const lengths = group.map(({ length }) => length)
-    if (group.length === 0 || found.length < Math.min(...lengths) || found.length > Math.max(...lengths) + (torn ? blockBytes : 0)) return false
+    if (group.length === 0 || found.length < Math.min(...lengths) - slack || found.length > Math.max(...lengths) + slack) return false
     return found.every((byte, at) => {
-      const isChanged = changed.some(([start, end]) => at >= start - (start % blockBytes) && at < Math.ceil(end / blockBytes) * blockBytes + (torn ? blockBytes : 0))
+      const isChanged = changed.some(([start, end]) => at >= start - (start % blockBytes) - slack && at < Math.ceil(end / blockBytes) * blockBytes + slack)
       return isChanged ? torn || byte === 0 || group.some(content => content[at] === byte) : byte === group[0]![at]
     })
   }
