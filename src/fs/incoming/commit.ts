@@ -50,6 +50,10 @@ export const defaultNameTemplate = '{name}-{now:%Y-%m-%dT%H:%M:%S}'
 /** Makes the archive and returns its entry. The exclusive lock is held. On any throw nothing is saved and the tree stays staged. */
 export async function commitStaged(context: StoreContext, request: CommitRequest, options: CommitOptions): Promise<Committed> {
   const tree = request.staged as FrozenTree
+  const markPath = join(tree.stagingFolder, markName)
+  // What the mark of an earlier commit said, the journal says now, and there it must be on disk first.
+  syncContent(join(tree.stagingFolder, journalName))
+  files.removeIfThere(markPath)
   const { manifest } = context.opened
   const { exactName, replaces } = request
   // By its id: somebody may have renamed or deleted it since.
@@ -61,10 +65,7 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   const cache = former && await options.openCache()
   const mark: CommitMark = { tree: tree.name === undefined ? null : Buffer.from(tree.name, 'latin1').toString('hex'), archive: Buffer.from(name, 'latin1').toString('hex'), time: facts.time }
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
-  const markPath = join(tree.stagingFolder, markName)
   const markBytes = Buffer.from(JSON.stringify(mark))
-  // What the mark before this one said, the journal says now, and there it must be on disk.
-  syncContent(join(tree.stagingFolder, journalName))
   saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 })
   try {
     const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }

@@ -256,7 +256,7 @@ const zeroHeader = Buffer.alloc(headerBytes)
  * records could not be used. `archives` receives which trees are archives already. `key`: of sealed records; plain ones, which an older
  * version wrote, come before them.
  */
-export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map(), key?: Key): number {
+export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map(), key?: Key, known: Set<string> = new Set()): number {
   if (!existsSync(path)) return 0
   const bytes = readFileSync(path)
   let lost = 0, sealed = false
@@ -276,7 +276,7 @@ export function replay(path: string, nodes: Nodes, archives: MadeArchives = new 
       // Whoever may write to the folder but has no key must not add anything.
       if (sealed && !isSealed) throw new IntegrityError('a plain record among sealed ones')
       sealed ||= isSealed
-      if (!apply(unpack(isSealed ? key.open(payload, noId) : Buffer.from(payload)), nodes, archives)) lost++
+      if (!apply(unpack(isSealed ? key.open(payload, noId) : Buffer.from(payload)), nodes, archives, known)) lost++
     } catch {
       lost++
     }
@@ -302,7 +302,7 @@ function nextRecord(bytes: Buffer, from: number): number {
 }
 
 /** False if the record speaks of something that is not there, because the record that made it was lost. */
-function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean {
+function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Set<string>): boolean {
   if (!Array.isArray(record)) return false
   const number = (index: number): number => {
     const value = record[index]
@@ -425,6 +425,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
       return true
     }
     case kindCommitted:
+      known.add(bytes(3).toString('hex'))
       archives.set(optionalName(1), { made: { name: name(2), id: bytes(3).toString('hex'), tree: optionalName(4) }, changed: false })
       return true
     case kindChanged: {

@@ -6,6 +6,7 @@ import { statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { FileCipher } from '../../engine/crypto/file-cipher.js'
 import { keyFromMaterial } from '../../engine/crypto/keys.js'
+import { errnoOf } from '../../engine/errors.js'
 import { files } from '../../engine/platform/files.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
@@ -59,22 +60,24 @@ export class Staging {
     this.spool = new Spool(options.folder, this.keys && new FileCipher(this.keys.contents))
     const path = join(options.folder, journalName)
     const recordKey = this.keys && keyFromMaterial(this.keys.records)
-    this.lostRecords = replay(path, this.nodes, this.made, recordKey)
+    const known = new Set<string>()
+    this.lostRecords = replay(path, this.nodes, this.made, recordKey, known)
+    const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
     this.#adoptSizes()
     this.journal = Journal.open(path, recordKey && { key: recordKey, firstNonce: this.keys!.firstNonce })
-    if (options.place === 'live') this.#dropOutdated(options)
-    else this.#dropArchived(options)
+    if (options.place === 'live') this.#dropOutdated(options, finished)
+    else this.#dropArchived(options, finished)
     this.journal.rewrite(this.nodes, this.made)
     files.removeIfThere(join(this.folder, markName))
     this.spool.removeOrphans(id => isFile(this.nodes.get(id) ?? nobody))
   }
 
   /**
-   * Trees that an archive holds as they are. The mark of a commit under way counts only if the journal does not know of that
-   * archive: what happened to the tree after it did is in the journal.
+   * Trees that an archive holds as they are. The mark of a commit under way (`finished`) counts only if the journal never knew of that
+   * archive: what happened to the tree after it did is in the journal, and a new one may have its name by now.
    */
-  #dropArchived({ finished, archiveIds }: StagingOptions): void {
-    if (finished && this.made.get(finished.tree)?.made.id !== finished.archive) this.drop(finished.tree)
+  #dropArchived({ archiveIds }: StagingOptions, finished: FinishedTree | undefined): void {
+    if (finished) this.drop(finished.tree)
     for (const [tree, { made, changed }] of [...this.made]) {
       if (!archiveIds.has(made.id)) this.made.delete(tree)
       else if (!changed) this.drop(tree)
@@ -82,8 +85,8 @@ export class Staging {
   }
 
   /** Series that did not change and of which there is a newer archive, or that were being opened: they begin anew. */
-  #dropOutdated({ finished, newest }: StagingOptions): void {
-    if (finished?.tree !== undefined && this.made.get(finished.tree)?.made.id !== finished.archive) {
+  #dropOutdated({ newest }: StagingOptions, finished: FinishedTree | undefined): void {
+    if (finished?.tree !== undefined) {
       this.made.set(finished.tree, { made: { name: finished.archiveName, id: finished.archive, tree: finished.tree }, changed: false })
     }
     for (const [series, { made, changed, opening }] of [...this.made]) {
@@ -163,7 +166,7 @@ export class Staging {
     this.journal.forgotten(name)
     this.made.delete(name)
     // The journal of an empty box says nothing, at whatever length.
-    if (root.children!.size === 0 && this.journal.length > maxEmptyJournalBytes) this.journal.empty()
+    if (root.children!.size === 0 && this.#needlessMark === undefined && this.journal.length > maxEmptyJournalBytes) this.journal.empty()
     return names
   }
 
@@ -199,8 +202,13 @@ export class Staging {
   close(): void {
     if (this.hasNeedless) {
       const synced = this.beforeSync()
-      files.datasync(this.journal.fd)
-      synced()
+      try {
+        files.datasync(this.journal.fd)
+        synced()
+      } catch (error) {
+        // The next mount tidies up.
+        if (errnoOf(error) === undefined) throw error
+      }
     }
     this.spool.closeAll()
     this.journal.close()

@@ -315,6 +315,8 @@ export class Trees {
     const nowMs = performance.now()
     tree.problem = error.message
     if (error.msgid === 'LockTimeout') {
+      // It was not begun: the mark of the one before is still there.
+      this.#staging.forgetMark()
       tree.state = waitingState(holder, nowMs)
       tree.problem = describe(tree, nowMs, this.#options)
       return
