@@ -118,10 +118,10 @@ export class Incoming implements Subtree {
     const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
     if (!isDue) return
     this.#syncing = true
-    const synced = this.#staging.beforeSync()
+    const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
     const done = (error: WireError | undefined): void => {
       this.#syncing = false
-      if (!error) this.#removeNeedless(synced)
+      if (!error) this.#afterSync(synced)
       if (!error || this.#syncTold) return
       this.#syncTold = true
       this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
@@ -132,7 +132,16 @@ export class Incoming implements Subtree {
     this.#unsynced = undefined
   }
 
-  #removeNeedless(synced: () => void): void {
+  /** Before all that is staged is made durable; what it gives is for afterwards. */
+  #beforeSync(): () => void {
+    const [remove, settle] = [this.#staging.beforeSync(), this.#contents.beforeSync()]
+    return () => {
+      remove()
+      settle()
+    }
+  }
+
+  #afterSync(synced: () => void): void {
     const failed = hostErrno(synced)
     if (failed) this.#client.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
   }
@@ -635,7 +644,7 @@ export class Incoming implements Subtree {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
     this.#recordTimes(handle.node)
-    return this.#sync(this.#contents.descriptors(handle.node), call)
+    return this.#sync(this.#contents.descriptors(handle.node), call, this.#contents.beforeSync(handle.node))
   }
 
   fsyncdir(_ino: Ino, _fh: number, call: Call<void>): Answer<void> {
@@ -646,16 +655,16 @@ export class Incoming implements Subtree {
   syncfs(call: Call<void>): Answer<void> {
     for (const { node } of this.#handles.values()) this.#recordTimes(node)
     const answer = call.defer()
-    const synced = this.#staging.beforeSync()
+    const synced = this.#beforeSync()
     this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
-      if (!error) this.#removeNeedless(synced)
+      if (!error) this.#afterSync(synced)
       answer(error ? errnoByCode(error.code) : undefined)
     })
     return LATER
   }
 
   /** The disk may take its time: the engine thread waits for it. The journal comes last: what it speaks of is there. */
-  #sync(fds: readonly number[], call: Call<void>): Answer<void> {
+  #sync(fds: readonly number[], call: Call<void>, settle?: () => void): Answer<void> {
     let names: ReturnType<Staging['spool']['unsyncedNames']>
     const failed = hostErrno(() => {
       names = this.#staging.spool.unsyncedNames()
@@ -666,7 +675,10 @@ export class Incoming implements Subtree {
     this.#client.request({ kind: 'sync', fds: [...fds, ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
       if (!error) {
         names?.synced()
-        this.#removeNeedless(synced)
+        this.#afterSync(() => {
+          synced()
+          settle?.()
+        })
       }
       answer(error ? errnoByCode(error.code) : undefined)
     })

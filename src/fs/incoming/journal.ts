@@ -24,7 +24,7 @@ const maxGatheredBytes = 4 << 20
 const maxRecordBytes = 16 << 20
 
 /** Kinds of records. */
-const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14
+const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14, kindSettled = 15
 /** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
 const maxRowsPerRecord = 1000
 
@@ -92,6 +92,11 @@ export class Journal {
   /** Parts of a file are chunks of the repository: over what was there. */
   cloned(id: number, extents: Extents): void {
     for (const rows of recordsOf(extents)) this.#append([kindExtents, id, rows])
+  }
+
+  /** The spool file beneath a file's extents is durable. Counts until more are laid over it. */
+  settled(id: number): void {
+    this.#append([kindSettled, id])
   }
 
   /** A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. */
@@ -186,6 +191,7 @@ export class Journal {
         add([kindNew, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null])
         for (const [attribute, value] of node.xattrs ?? []) add([kindXattr, id, bytesOf(attribute), value])
         if (node.extents) for (const rows of recordsOf(node.extents)) add([kindExtents, id, rows])
+        if (node.extents && node.settled) add([kindSettled, id])
         if (node.children) visit(node)
         // What happened in a directory changed its times.
         if (node.children) add([kindAttributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs])
@@ -408,7 +414,13 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       const extents = new Extents(bytes(2))
       if (!node || node.children || !extents.isSound) return false
       ;(node.extents ??= new Extents()).put(extents)
+      node.settled = false
       return true
+    }
+    case kindSettled: {
+      const node = nodes.get(number(1))
+      if (node) node.settled = true
+      return node !== undefined
     }
     case kindCut: {
       const node = nodes.get(number(1))

@@ -140,6 +140,8 @@ export class Staging {
       if (!isFile(node)) continue
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
       node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
+      if (node.settled) node.extents?.remove(node.size, Infinity)
+      if (node.extents?.count === 0) node.extents = undefined
       if (!node.bare && node.extents && node.extents.end > node.size) {
         // It was made beneath the extents, and a crash took its length: they are what was promised.
         node.size = node.extents.end
