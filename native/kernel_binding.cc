@@ -54,6 +54,22 @@ long nanosecondsNow() {
   return now.tv_sec * 1000000000L + now.tv_nsec;
 }
 
+/*
+ * Who was answered is often woken on this very processor, and so is who works for what was put off: they should not wait for the end of
+ * the spin. On a loaded machine, though, a yield gives away whole time slices, and who yields for each request starves: after one that took
+ * long there is none for many times as long.
+ */
+const long longYieldNanoseconds = 500000, yieldPauseFactor = 200;
+thread_local long yieldAgainAt = 0;
+
+void letOthersRun() {
+  long before = nanosecondsNow();
+  if (before < yieldAgainAt) return;
+  sched_yield();
+  long after = nanosecondsNow();
+  if (after - before > longYieldNanoseconds) yieldAgainAt = after + yieldPauseFactor * (after - before);
+}
+
 bool isLongRead(const uint8_t *request, ssize_t length) {
   /* struct fuse_in_header, and the beginning of struct fuse_read_in. */
   struct { uint32_t length, opcode; uint64_t unique, node; uint32_t uid, gid, pid, padding; uint64_t handle, offset; uint32_t size; } read;
@@ -91,9 +107,8 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
     if (length < 0 && errno != EAGAIN) return throwErrno(env, errno, "read");
     if (spinUntil != 0) {
-      /* Who was just answered is often woken on this processor, and would wait for the end of the spin while another idles. */
-      sched_yield();
       if (drain(wakeFd)) return makeNumber(env, 0);
+      letOthersRun();
       if (nanosecondsNow() >= spinUntil) spinUntil = 0;
       continue;
     }
