@@ -5,6 +5,7 @@
  */
 import { byteString, shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
+import { letGoShared } from '../engine/shared-garbage.js'
 import { ArchiveTree } from './archive-tree.js'
 import { type Answer, type AttrReply, type Call, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from './core.js'
 import type { EngineClient } from './engine-client.js'
@@ -126,7 +127,9 @@ export class ArchiveFiles implements Subtree {
 
   /** Forgets the tree; open files keep theirs. */
   dropTree(): void {
+    const bytes = this.treeBytes
     this.#tree = undefined
+    letGoShared(bytes)
   }
 
   /** The archive's own directory without asking anyone; undefined until its head was loaded once. */
