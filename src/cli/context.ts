@@ -155,8 +155,17 @@ export class CommandContext {
     this.#closing.push(step)
   }
 
+  /** All of them, also when one fails; then the first error is thrown. */
   async close(): Promise<void> {
-    while (this.#closing.length > 0) await this.#closing.pop()!()
+    const errors: unknown[] = []
+    for (let step; (step = this.#closing.pop()); ) {
+      try {
+        await step()
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length > 0) throw errors[0]
   }
 }
 

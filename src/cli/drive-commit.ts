@@ -1,9 +1,10 @@
 /** Asking a mounted drive to save what is staged in it, by the xattrs that incoming/ has for this (incoming.md §3, §5). */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf, messageOf } from '../engine/errors.js'
 import { native } from '../engine/native.js'
 import { byteString, shownText } from '../engine/text.js'
+import { isBorgMount, mountAt } from '../fs/fuse/kernel/mount-table.js'
 
 const atWorkingDirectory = -100
 const loose = Buffer.from('loose')
@@ -24,8 +25,8 @@ export const places = ['incoming', 'live'] as const
 
 /** True for a mountpoint that borg or borgfs serves. */
 export function isOurs(mountpoint: string): boolean {
-  const escaped = mountpoint.replace(/[ \t\n\\]/g, character => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`)
-  return readFileSync('/proc/self/mounts', 'utf8').split('\n').some(line => line.startsWith(`borgfs ${escaped} fuse`))
+  const found = mountAt(mountpoint)
+  return found !== undefined && isBorgMount(found)
 }
 
 /** The serving process tells its number as an xattr of the root. Undefined for a mount of Borg's. */

@@ -80,12 +80,10 @@ async function run(program: string, words: string[], log: StderrLog): Promise<nu
     const load = commands[args.command]
     if (!load) throw new BorgError('Error', `borgfs cannot do '${args.command}' yet. Use borg for it: both work on the same repositories.`)
     const command = await load()
-    try {
+    await ran(context, async () => {
       await command(context)
       flushOutput()
-    } finally {
-      await context.close()
-    }
+    })
     code = context.exit.code
   } catch (error) {
     code = tell(error, context, signals.first)
@@ -94,6 +92,17 @@ async function run(program: string, words: string[], log: StderrLog): Promise<nu
   }
   if (context.flag('show-rc')) showRc(log, code)
   return code
+}
+
+/** What fails when it ends is not worth more than what made it end. */
+async function ran(context: CommandContext, work: () => Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    await context.close().catch(() => undefined)
+    throw error
+  }
+  await context.close()
 }
 
 function isCommand(word: string): boolean {

@@ -7,7 +7,7 @@ import { byteString, shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
 import { letGoShared } from '../engine/shared-garbage.js'
 import { ArchiveTree } from './archive-tree.js'
-import { type Answer, type AttrReply, type Call, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from './core.js'
+import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -49,7 +49,7 @@ export class ArchiveFiles implements Subtree {
   /** Counts entries, for choosing what to drop. */
   lastUse = 0
   readonly #context: ArchiveFilesContext
-  readonly #parentIno: Ino
+  readonly above: Ino
   readonly #sequence = new FileSequence()
   readonly #open = new Map<number, OpenFile>()
   /** Rows that are open -> how often. */
@@ -69,7 +69,7 @@ export class ArchiveFiles implements Subtree {
     this.#info = info
     this.root = root
     this.range = rangeOf(root)
-    this.#parentIno = parentIno
+    this.above = parentIno
     this.#context = context
   }
 
@@ -200,7 +200,8 @@ export class ArchiveFiles implements Subtree {
       ? this.#list(tree, directory, cookie, sink) : Errno.ENOTDIR)
   }
 
-  open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
+  /** `shown`: the inode of another place under which the kernel knows the file. */
+  open(ino: Ino, flags: number, call: Call<Opened>, shown = ino): Answer<Opened> {
     if ((flags & (accessMode | truncate)) !== 0) return Errno.EROFS
     const row = this.#row(ino)
     return this.#withChunks(call, (tree) => {
@@ -211,7 +212,7 @@ export class ArchiveFiles implements Subtree {
         return Errno.EIO
       }
       const fh = this.#nextHandle++
-      const file = new OpenFile(tree, row, this.#sequence, Buffer.from(this.info.name))
+      const file = new OpenFile(tree, row, shown, this.#sequence, Buffer.from(this.info.name))
       this.#open.set(fh, file)
       const others = this.#openCounts.get(row) ?? 0
       this.#openCounts.set(row, others + 1)
@@ -294,7 +295,7 @@ export class ArchiveFiles implements Subtree {
     const row = this.#row(ino)
     const text = name.toString('latin1')
     if (row === 0 && text.startsWith(attributePrefix)) {
-      if (text === deduplicatedSizeXattr) return this.#deduplicatedSize(call)
+      if (text === deduplicatedSizeXattr && !this.info.merged) return this.#deduplicatedSize(call)
       if (this.#head) return this.#archiveFact(text)
       const answer = call.defer()
       this.#whenHead((error) => answer(error ?? this.#archiveFact(text)))
@@ -327,7 +328,9 @@ export class ArchiveFiles implements Subtree {
 
   #lookup(tree: ArchiveTree, parent: number, name: Buffer): Entry | Errno {
     if (!tree.has(parent)) return Errno.ESTALE
-    const row = tree.lookup(parent, name)
+    // A handle may be anything: a further name has no inode.
+    if (isDot(name) && tree.targetOf(parent) !== parent) return Errno.ESTALE
+    const row = isDot(name) ? parent : isDotDot(name) ? tree.parentOf(parent) : tree.lookup(parent, name)
     if (row < 0) return noEntry
     this.#references++
     return this.#entry(tree, row)
@@ -341,7 +344,7 @@ export class ArchiveFiles implements Subtree {
     if (cookie < 1 && !sink(dot, this.#entry(tree, directory), 1)) return
     if (cookie < 2) {
       const above = directory === 0 ? undefined : tree.parentOf(directory)
-      const entry = above === undefined || above === 0 ? this.#rootDots(above === 0 ? this.root : this.#parentIno) : this.#entry(tree, above)
+      const entry = above === undefined || above === 0 ? this.#rootDots(above === 0 ? this.root : this.above) : this.#entry(tree, above)
       if (!sink(dotDot, entry, firstCookie)) return
     }
     let row: number
@@ -482,6 +485,7 @@ export class ArchiveFiles implements Subtree {
   /** The hidden xattrs of an archive's directory (incoming.md §5). */
   #archiveFact(name: string): Uint8Array | Errno {
     const facts = this.#head!.facts
+    if (this.info.merged) return Errno.ENODATA
     switch (name.slice(attributePrefix.length)) {
       case 'archive.id': return Buffer.from(this.info.id)
       case 'archive.comment': return facts.comment

@@ -6,10 +6,12 @@
 import type { Log } from '../engine/log.js'
 import type { KernelNotices } from './core.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
+import { ArchiveAlias } from './archive-alias.js'
 import { ArchiveFiles, type ArchiveFilesContext } from './archive-files.js'
 import type { ArchiveInfo } from './engine-port.js'
 import { inodeRange, inoOf, rootIno } from './inodes.js'
 import type { Ino } from './types.js'
+import { mergedId } from './versions.js'
 
 /** Trees that are not in use are dropped past this, the least recently entered first. */
 const maxTreeBytes = 768 * 1024 * 1024
@@ -19,16 +21,30 @@ export interface ShownArchive {
   readonly files: ArchiveFiles
 }
 
-export class ArchivesDir {
+/** The archives that the root shows, in its order, and what other parts of the mount show of them. */
+export interface ShownArchives extends Iterable<ShownArchive> {
+  /** An archive at a further place, below the directory `parent`; asked again for the same place it is the same. */
+  again(archive: ShownArchive, parent: Ino): ArchiveAlias
+  /** All of them as one tree of versions, below `parent`. Another one when the list has changed. */
+  merged(parent: Ino): ArchiveFiles
+}
+
+export class ArchivesDir implements ShownArchives {
   readonly #context: ArchiveFilesContext
   readonly #log: Log
   /** Byte strings that other parts of the root use. */
   readonly #reserved: ReadonlySet<string>
   /** Shown name as a byte string -> archive, in the order of first sight. */
   #shown = new Map<string, ShownArchive>()
+  /** Ids as the manifest lists them. */
+  #ids: readonly string[] = []
   readonly #byRange = new Map<number, ArchiveFiles>()
   /** Gone, but of use to somebody. */
   readonly #retired = new Set<ArchiveFiles>()
+  readonly #aliases = new Map<number, ArchiveAlias>()
+  readonly #places = new WeakMap<ArchiveFiles, Map<Ino, ArchiveAlias>>()
+  #merged: ArchiveFiles | undefined
+  #mergedBefore: ArchiveFiles | undefined
   #nextRange: number = inodeRange.firstArchive
 
   constructor(context: Omit<ArchiveFilesContext, 'treeLoaded' | 'unused'>, reserved: ReadonlySet<string>, log: Log) {
@@ -49,6 +65,10 @@ export class ArchivesDir {
     return { archives: this.#byRange.size, openFiles }
   }
 
+  [Symbol.iterator](): Iterator<ShownArchive> {
+    return this.#shown.values()
+  }
+
   byName(name: Uint8Array): ArchiveFiles | undefined {
     return this.#shown.get(byteString(name))?.files
   }
@@ -57,8 +77,40 @@ export class ArchivesDir {
     return this.#byRange.get(range)
   }
 
+  aliasByRange(range: number): ArchiveAlias | undefined {
+    return this.#aliases.get(range)
+  }
+
+  again({ files }: ShownArchive, parent: Ino): ArchiveAlias {
+    let places = this.#places.get(files)
+    if (!places) this.#places.set(files, places = new Map())
+    let alias = places.get(parent)
+    if (!alias) {
+      alias = new ArchiveAlias(files, inoOf(this.#nextRange++, 0), parent)
+      places.set(parent, alias)
+      this.#aliases.set(alias.range, alias)
+    }
+    return alias
+  }
+
+  merged(parent: Ino): ArchiveFiles {
+    const id = mergedId(this.#ids)
+    if (this.#merged?.info.id === id) return this.#merged
+    // Who is still in the one before goes on there; nobody keeps more.
+    this.#mergedBefore?.dropTree()
+    this.#mergedBefore = this.#merged
+    return this.#merged = this.#newFiles({ name: mergedName, id, timeNs: this.#newestNs, merged: true }, parent)
+  }
+
+  get #newestNs(): bigint {
+    let newest = 0n
+    for (const { files: { info: { timeNs } } } of this) if (timeNs > newest) newest = timeNs
+    return newest
+  }
+
   /** Takes the complete new list. Returns the names that changed hands: gone, come, or of another archive now. */
   replace(archives: readonly ArchiveInfo[]): Buffer[] {
+    this.#ids = archives.map(({ id }) => id)
     const known = new Map<string, ArchiveFiles>()
     for (const { files } of this.#shown.values()) known.set(identity(files.info), files)
     const kept: ArchiveFiles[] = [], fresh: ArchiveFiles[] = []
@@ -90,6 +142,7 @@ export class ArchivesDir {
   #forget(files: ArchiveFiles): void {
     this.#byRange.delete(files.range)
     this.#retired.delete(files)
+    for (const alias of this.#places.get(files)?.values() ?? []) this.#aliases.delete(alias.range)
   }
 
   tick(notices: KernelNotices, nowMs: number): void {
@@ -109,9 +162,9 @@ export class ArchivesDir {
   }
   readonly #warned = new Set<string>()
 
-  #newFiles(info: ArchiveInfo): ArchiveFiles {
+  #newFiles(info: ArchiveInfo, parent: Ino = rootIno): ArchiveFiles {
     const range = this.#nextRange++
-    const files = new ArchiveFiles(info, inoOf(range, 0) as Ino, rootIno, this.#context)
+    const files = new ArchiveFiles(info, inoOf(range, 0), parent, this.#context)
     this.#byRange.set(range, files)
     return files
   }
@@ -128,6 +181,8 @@ export class ArchivesDir {
     }
   }
 }
+
+const mergedName = Buffer.from('.borgfs/versions')
 
 /** The same archive under the same name. */
 function identity(info: ArchiveInfo): string {

@@ -7,7 +7,7 @@
  * bug; the transport answers EIO and logs it). Buffers handed in (names, data) are borrowed until the operation returns:
  * copy what you keep. An operation a core does not have is absent, and the transport answers ENOSYS.
  */
-import type { Attr, AttrChange, Entry, Errno, Ino, Opened, StatFs } from './types.js'
+import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from './types.js'
 
 export const LATER: unique symbol = Symbol('later')
 export type Answer<T> = T | Errno | typeof LATER
@@ -25,6 +25,32 @@ export interface Call<T> {
   /** With `appliesUmask`, of what makes something: the permissions that it does not get, unless a default ACL says what it gets. */
   readonly umask?: number
   defer(): (answer: T | Errno) => void
+}
+
+/** The call with its value changed on the way, where that comes late. */
+export function mapped<T>(call: Call<T>, change: (value: T) => T): Call<T> {
+  return {
+    uid: call.uid, gid: call.gid, pid: call.pid, umask: call.umask ?? 0,
+    defer() {
+      const answer = call.defer()
+      return (value) => answer(value instanceof Errno ? value : change(value))
+    },
+  }
+}
+
+/** The value changed, whether it is there or comes late; refusals are passed on. */
+export function changed<T>(call: Call<T>, change: (value: T) => T, ask: (call: Call<T>) => Answer<T>): Answer<T> {
+  const answer = ask(mapped(call, change))
+  return answer === LATER || answer instanceof Errno ? answer : change(answer)
+}
+
+/** Names that only lookups for handles have. */
+export function isDot(name: Uint8Array): boolean {
+  return name.length === 1 && name[0] === 0x2e
+}
+
+export function isDotDot(name: Uint8Array): boolean {
+  return name.length === 2 && name[0] === 0x2e && name[1] === 0x2e
 }
 
 /** Receives directory entries; false when the reply is full (the entry was not taken). */
@@ -59,7 +85,11 @@ export interface FsCore {
   readonly killsPrivileges?: boolean
   /** The core itself takes `call.umask` off the modes of new files. Else the kernel does, where a default ACL should have its place too. */
   readonly appliesUmask?: boolean
-  /** An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for entryTtlMs. */
+  /**
+   * An export by NFS looks up what its handles name: `.` is the inode `parent` itself, which need be no directory, and `..` the directory above
+   * it. ESTALE if there is no such inode (any more). An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for
+   * entryTtlMs.
+   */
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** The kernel dropped `count` references it got by entries. Never answered. */
   forget(ino: Ino, count: number): void

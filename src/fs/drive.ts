@@ -36,13 +36,12 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
       const { archives, openFiles } = fs.counts
       const staged = [incoming, live].flatMap(part => part?.counts ?? [])
       return {
-        archives, staged: staged.reduce((sum, { nodes }) => sum + nodes, 0), views: status.nodeCount, open_files: staged.reduce((sum, counts) => sum + counts.openFiles, openFiles),
+        archives, staged: staged.reduce((sum, { nodes }) => sum + nodes, 0), open_files: staged.reduce((sum, counts) => sum + counts.openFiles, openFiles),
       }
     })
-    const status = new StatusDir({ uid: view.uid, gid: view.gid, timeNs: view.mountTimeNs }, [
+    parts.set('.borgfs', new StatusDir({ uid: view.uid, gid: view.gid, timeNs: view.mountTimeNs }, [
       { name: 'status', content: () => report.text() }, { name: 'status.json', content: () => report.json() }, { name: eventsName, content: () => events.content },
-    ], notices)
-    parts.set('.borgfs', status)
+    ]))
   }
   const fs = new VirtualFs({ view, client, notices, parts, changes })
   client.onFinish = () => commitAll(trees, [], failures => client.finished(failures))

@@ -8,12 +8,14 @@ import type { LogLevel } from '../engine/log.js'
 import type { ArchiveTreeData } from './tree-columns.js'
 import type { StatFs } from './types.js'
 
-/** One archive as the root shows it. */
+/** One archive as the root shows it, or all in one (`merged`). */
 export interface ArchiveInfo {
   /** Bytes of the name in the manifest. */
   readonly name: Uint8Array
-  /** 64 hex digits: two lists with the same id mean the same archive. */
+  /** 64 hex digits: two lists with the same id mean the same archive. Of `merged` see versions.ts. */
   readonly id: string
+  /** No archive, but all archives as one tree of their versions (mount.md §5). */
+  readonly merged?: boolean
   /** Start of the archive. */
   readonly timeNs: bigint
 }

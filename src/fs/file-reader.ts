@@ -12,7 +12,7 @@ import { type Answer, type Call, LATER, type ReadAnswer, type ReadBytes } from '
 import type { WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
 import { type FileSequence, maxWindow, reorderBytes, SequentialRead } from './read-ahead.js'
-import type { Errno } from './types.js'
+import type { Errno, Ino } from './types.js'
 
 /** Prefetches stop while so many loads of that length are under way: they must not stand before what somebody waits for. */
 const maxLongPrefetches = 8, maxShortPrefetches = 512
@@ -33,7 +33,8 @@ export class OpenFile {
   passedChunks = 0
   #sums: Float64Array | undefined
 
-  constructor(readonly tree: ArchiveTree, readonly row: number, readonly files: FileSequence, readonly archiveName: Buffer) {}
+  /** `ino`: what the kernel has opened. */
+  constructor(readonly tree: ArchiveTree, readonly row: number, readonly ino: Ino, readonly files: FileSequence, readonly archiveName: Buffer) {}
 
   /** Offset at which each chunk starts; one value more than chunks. */
   get sums(): Float64Array {

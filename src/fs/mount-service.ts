@@ -16,6 +16,9 @@ import { type LockableRepository, RepositoryLease } from './repository-lease.js'
 import type { ArchiveTreeData } from './tree-columns.js'
 import type { StatFs } from './types.js'
 
+/** Runs work with the lock that could be had (RepositoryLease.reading). */
+export type Reading = <T>(work: () => Promise<T>) => Promise<T>
+
 /** Where answers come from: repository-source.ts, or a fake in tests. Called with the lock that the lease could get. */
 export interface MountSource {
   /** Of the manifest as last loaded, in listing order. */
@@ -23,7 +26,8 @@ export interface MountSource {
   /** Loads the manifest again: the repository changed. */
   reload(): Promise<void>
   head(archive: string): Promise<ArchiveHead>
-  tree(archive: string): Promise<ArchiveTreeData>
+  /** Takes the lock itself, because it may have to read much. */
+  tree(archive: string, reading: Reading): Promise<ArchiveTreeData>
   treeChunks(archive: string): Promise<Uint8Array>
   deduplicatedSize(archive: string): Promise<number>
   /** Never rejects for single chunks: those are failures in the reply. */
@@ -134,7 +138,7 @@ export class MountService {
         this.#slab = request.slab
         return undefined
       case 'head': return this.lease.reading(() => source.head(request.archive))
-      case 'tree': return this.lease.reading(() => source.tree(request.archive))
+      case 'tree': return source.tree(request.archive, work => this.lease.reading(work))
       case 'tree-chunks': return this.lease.reading(() => source.treeChunks(request.archive))
       case 'deduplicated-size': return this.lease.reading(() => source.deduplicatedSize(request.archive))
       case 'chunks': {

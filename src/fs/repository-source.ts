@@ -3,7 +3,7 @@
  * last loaded; a change by another client makes a new one (`reload`), which whoever commits must use (`opened`).
  */
 import { createHash } from 'node:crypto'
-import { setTimeout as pause } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises'
 import { statfs } from 'node:fs/promises'
 import type { Item } from '../engine/archive/item.js'
 import { ArchiveReader } from '../engine/archive/archive-reader.js'
@@ -25,7 +25,7 @@ import { ChunkLoads } from './chunk-loads.js'
 import type { ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest } from './engine-port.js'
 import { Errno, type StatFs } from './types.js'
 import { FsError } from './errno.js'
-import type { MountSource } from './mount-service.js'
+import type { MountSource, Reading } from './mount-service.js'
 import { ArchiveTree } from './archive-tree.js'
 import type { StoredTrees } from './stored-trees.js'
 import { TreeBuilder } from './tree-builder.js'
@@ -33,7 +33,7 @@ import type { ArchiveTreeData } from './tree-columns.js'
 import { buildTree, columnsOf, type TreeImage } from './tree-image.js'
 import type { ShapeOptions, ViewOptions } from './tree-options.js'
 import { shownTree } from './tree-view.js'
-import { VersionNames } from './versions.js'
+import { isMergedId, mergedId, VersionNames } from './versions.js'
 
 /** Options of the mount that decide what trees look like; the rest follows from the archive. */
 export interface SourceOptions extends Omit<ViewOptions, 'rootTimeNs' | 'owners'> {
@@ -49,14 +49,13 @@ export interface SourceOptions extends Omit<ViewOptions, 'rootTimeNs' | 'owners'
   readonly versions?: boolean
 }
 
-/** What stands for the versions view where an archive's id is asked for. */
-const versionsId = 'versions'
-
 /** Opens the client's cache of a repository; whoever asks closes it. */
 export type CacheOpener = (opened: OpenedRepository<LocalRepository>) => Promise<ClientCache>
 
 /** Shorter item streams are decoded sooner here than worker threads are asked. */
 const chunksWorthWorkers = 256
+/** So long at most this thread is busy with items without looking around. */
+const sliceMs = 5
 /** Archives whose metadata is kept, so that head and tree read it once. */
 const maxReaders = 8
 
@@ -69,6 +68,7 @@ export class RepositorySource implements MountSource {
   readonly #loads: ChunkLoads
   #archives: ArchiveInfo[] = []
   #byId = new Map<string, ManifestEntry>()
+  #mergedId = ''
   /** By archive id; the one used last is last. */
   readonly #readers = new Map<string, ArchiveReader>()
 
@@ -109,7 +109,7 @@ export class RepositorySource implements MountSource {
   }
 
   async head(archive: string): Promise<ArchiveHead> {
-    if (archive === versionsId) return { facts: { comment: noBytes, hostname: noBytes, username: noBytes }, root: undefined }
+    if (isMergedId(archive)) return { facts: { comment: noBytes, hostname: noBytes, username: noBytes }, root: undefined }
     const reader = await this.#open(archive)
     const { metadata } = reader
     let root: Item | undefined
@@ -130,8 +130,11 @@ export class RepositorySource implements MountSource {
   }
 
   /** Its chunk rows may be missing, where they are kept: see treeChunks. */
-  async tree(archive: string): Promise<ArchiveTreeData> {
-    if (archive === versionsId) return this.#versionsTree()
+  tree(archive: string, reading: Reading): Promise<ArchiveTreeData> {
+    return isMergedId(archive) ? this.#mergedTree(archive, reading) : reading(() => this.#archiveTree(archive))
+  }
+
+  async #archiveTree(archive: string): Promise<ArchiveTreeData> {
     const reader = await this.#open(archive)
     const view = this.#view(reader.metadata)
     const shape = this.#shape()
@@ -196,23 +199,40 @@ export class RepositorySource implements MountSource {
   }
   readonly #saving = new Set<Promise<void>>()
 
-  /** Archives in the order in which they were chosen, by which versions are numbered. */
-  async #versionsTree(): Promise<ArchiveTreeData> {
+  /**
+   * Archives in the order in which they were chosen, by which versions are numbered. Nobody is kept waiting for the lock, or for this thread,
+   * until all of them are read. ESTALE if the list is not the one that was asked about.
+   */
+  async #mergedTree(id: string, reading: Reading): Promise<ArchiveTreeData> {
     const { selection, showParts, log, timeNs } = this.#options
+    const ids = [...this.#byId.keys()]
+    const stale = () => new FsError(Errno.ESTALE, 'the list of archives has changed')
+    if (this.#mergedId !== id) throw stale()
     const names = new VersionNames()
     let current: Required<Pick<ShapeOptions, 'select' | 'sourcePath'>> | undefined
     const builder = new TreeBuilder({ showParts, log, select: item => current!.select!(item), sourcePath: source => current!.sourcePath!(source) })
-    for (const id of this.#byId.keys()) {
+    for (const archive of ids) {
       // Patterns may count, so each archive has its own.
       current = names.over(selection?.()) as typeof current
-      await this.#addItems(builder, await this.#open(id))
+      await reading(async () => {
+        if (!this.#byId.has(archive)) throw stale()
+        await this.#addItems(builder, await this.#open(archive))
+      })
+      await nextTurn()
     }
     return shownTree(builder.finish(), this.#viewAt(timeNs))
   }
 
   async #addItems(builder: TreeBuilder, reader: ArchiveReader): Promise<void> {
     const ahead = this.#readAhead(reader)
-    for await (const item of reader.items({ parts: this.#options.showParts, ...(ahead && { reader: ahead }) })) builder.add(item)
+    let sinceMs = performance.now()
+    for await (const item of reader.items({ parts: this.#options.showParts, ...(ahead && { reader: ahead }) })) {
+      builder.add(item)
+      // Whoever asks this thread for something else is not kept waiting until all is read.
+      if (performance.now() - sinceMs < sliceMs) continue
+      await nextTurn()
+      sinceMs = performance.now()
+    }
   }
 
   #readAhead(reader: ArchiveReader): ChunkReader | undefined {
@@ -284,7 +304,8 @@ export class RepositorySource implements MountSource {
     const sorted = this.#opened.manifest.sorted()
     const chosen = this.#options.choose ? this.#options.choose(sorted) : sorted
     this.#byId = new Map(chosen.map((info) => [idHex(info.id), info]))
-    this.#archives = this.#options.versions ? [{ name: Buffer.from(versionsId), id: versionsId, timeNs: this.#options.timeNs }] : chosen.map((info) => ({ name: bytesOf(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
+    this.#mergedId = mergedId(chosen.map(({ id }) => idHex(id)))
+    this.#archives = this.#options.versions ? [{ name: Buffer.from('versions'), id: this.#mergedId, timeNs: this.#options.timeNs, merged: true }] : chosen.map((info) => ({ name: bytesOf(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
   }
 }
 

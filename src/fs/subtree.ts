@@ -6,7 +6,7 @@
  * `link`, `rename` and `copyFileRange` are called only when both ends lie in this subtree; across subtrees VirtualFs
  * answers EXDEV, with one exception: a rename into the root is offered to `renameToRoot`.
  */
-import type { ShownArchive } from './archives-dir.js'
+import type { ShownArchives } from './archives-dir.js'
 import type { Answer, AttrReply, Call, DirSink, FsCore } from './core.js'
 import type { Extents } from './incoming/extents.js'
 import type { Attr, Entry, Errno, Ino } from './types.js'
@@ -34,6 +34,8 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   readonly range: number
   /** The directory that appears in the root. */
   readonly root: Ino
+  /** Where that is not the mount's root: the directory above. Whoever looks up `..` of `root` gets it without asking the subtree. */
+  readonly above?: Ino
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   getattr(ino: Ino, fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply>
   readdir(ino: Ino, fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void>
@@ -52,6 +54,6 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   /** Called by the loop now and then (at least every second) and after every request from the engine. */
   tick?(nowMs: number): void
   /** The root shows these now, in this order. */
-  archivesChanged?(archives: Iterable<ShownArchive>): void
+  archivesChanged?(archives: ShownArchives): void
   destroy?(): void
 }

@@ -10,6 +10,18 @@ import type { ShapeOptions } from './tree-options.js'
 const typeMask = 0o170000, typeDirectory = 0o040000, typeSymlink = 0o120000
 const slash = Buffer.from('/'), dot = 0x2e
 
+/** What stands for all of these archives in one tree where an archive's id is asked for. */
+export function mergedId(ids: Iterable<string>): string {
+  const hash = createHash('sha256')
+  for (const id of ids) hash.update(id)
+  return `${mergedIdStart}${hash.digest('hex')}`
+}
+
+export function isMergedId(id: string): boolean {
+  return id.startsWith(mergedIdStart)
+}
+const mergedIdStart = 'versions-'
+
 interface Version {
   readonly number: number
   /** Of the ids of its chunks. */

@@ -7,9 +7,10 @@ import { ArchiveFiles } from './archive-files.js'
 import { ArchivesDir } from './archives-dir.js'
 import { ChunkCache } from './chunk-cache.js'
 import {
-  type Answer, type AttrReply, type Call, type Created, type DirSink, type FsCore, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
+  type Answer, type AttrReply, type Call, changed, type Created, type DirSink, type FsCore, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes,
 } from './core.js'
 import { shownText } from '../engine/text.js'
+import { isLeftBehind } from './desktop-names.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveChange, ArchiveInfo, MountView } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -35,8 +36,6 @@ export interface ArchiveChanges {
 /** Names in the root can come and go; the kernel asks again after so long. */
 const rootEntryTtlMs = 1000
 const statfsKeepMs = 1000
-/** Names that file managers make a trash of (incoming.md §6). */
-const trashName = /^\.Trash(-|$)/
 const pageSize = 4096
 /** Cookies of the root: 1 `.`, 2 `..`, then parts, then archives by range. Parts are fewer than inodeRange.firstArchive - 3. */
 const firstPartCookie = 3
@@ -67,7 +66,7 @@ export class VirtualFs implements FsCore {
     this.cache = new ChunkCache(view.cacheBytes, (request, done) => client.request(request, done))
     const reader = new FileReader(this.cache, client, {
       offer: (file, offset, data) => this.#offerToKernel(file, offset, data),
-      ...(notices.storeNow && { fill: (file: OpenFile, pieces: readonly Uint8Array[], length: number) => notices.storeNow!(file.tree.base + file.row, pieces, length) }),
+      ...(notices.storeNow && { fill: (file: OpenFile, pieces: readonly Uint8Array[], length: number) => notices.storeNow!(file.ino, pieces, length) }),
     })
     const context = { client, reader, view, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
     this.#archives = new ArchivesDir(context, new Set(this.#parts.keys()), client)
@@ -102,8 +101,12 @@ export class VirtualFs implements FsCore {
 
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
     const owner = this.#owner(parent)
-    if (owner) return owner.lookup(parent, name, call)
+    if (owner) {
+      if (parent === owner.root && parent !== rootIno && isDotDot(name)) return this.lookup(owner.above ?? rootIno, dot, call)
+      return owner.lookup(parent, name, call)
+    }
     if (parent !== rootIno) return Errno.ESTALE
+    if (isDot(name) || isDotDot(name)) return { attr: this.#rootAttr(), entryTtlMs: 0, attrTtlMs: rootEntryTtlMs }
     const part = this.#parts.get(name.toString('latin1'))
     if (part) return part.rootEntry()
     const archive = this.#archives.byName(name)
@@ -112,8 +115,7 @@ export class VirtualFs implements FsCore {
       archive.remember()
       return forAWhile(entry)
     }
-    const answer = archive.resolveRoot(mapped(call, given))
-    return answer === LATER || answer instanceof Errno ? answer : given(answer)
+    return changed(call, given, later => archive.resolveRoot(later))
   }
 
   forget(ino: Ino, count: number): void {
@@ -148,7 +150,7 @@ export class VirtualFs implements FsCore {
   mkdir(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
     const owner = this.#owner(parent)
     if (owner?.mkdir) return owner.mkdir(parent, name, mode, call)
-    return this.#isRoot(parent) && trashName.test(name.toString('latin1')) ? Errno.EPERM : Errno.EROFS
+    return this.#isRoot(parent) && isLeftBehind(name.toString('latin1')) ? Errno.EPERM : Errno.EROFS
   }
 
   symlink(parent: Ino, name: Buffer, target: Buffer, call: Call<Entry>): Answer<Entry> {
@@ -190,8 +192,8 @@ export class VirtualFs implements FsCore {
       if (this.#parts.has(newName.toString('latin1')) || this.#archives.byName(newName)) return Errno.EEXIST
       return owner.renameToRoot(parent, name, newName, flags, call)
     }
-    if (!owner?.rename && !newOwner?.rename) return Errno.EROFS
-    return Errno.EXDEV
+    // At once, where one end cannot change: EXDEV makes programs copy everything first, and then fail to remove it.
+    return owner?.rename && newOwner?.rename ? Errno.EXDEV : Errno.EROFS
   }
 
   open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
@@ -332,7 +334,7 @@ export class VirtualFs implements FsCore {
   #owner(ino: Ino): Subtree | undefined {
     const range = rangeOf(ino)
     if (range === 0) return this.#single
-    return this.#partByRange.get(range) ?? this.#archives.byRange(range)
+    return this.#partByRange.get(range) ?? this.#archives.byRange(range) ?? this.#archives.aliasByRange(range)
   }
 
   #isRoot(ino: Ino): boolean {
@@ -363,12 +365,12 @@ export class VirtualFs implements FsCore {
   }
 
   #replaceArchives(archives: readonly ArchiveInfo[]): void {
-    const changed = this.#archives.replace(archives)
-    if (changed.length === 0) return
+    const names = this.#archives.replace(archives)
+    if (names.length === 0) return
     this.#tellParts()
     this.#rootTimeNs = BigInt(Date.now()) * 1_000_000n
     // Also for new names: a rename to the root left the kernel with the staged directory under that name.
-    for (const name of changed) this.#notices.invalidateEntry(rootIno, name)
+    for (const name of names) this.#notices.invalidateEntry(rootIno, name)
     this.#notices.invalidateInode(rootIno)
   }
 
@@ -381,13 +383,14 @@ export class VirtualFs implements FsCore {
     if (flags & renameExchange) return Errno.EINVAL
     if (name.equals(newName)) return undefined
     if (this.#parts.has(newName.toString('latin1')) || this.#archives.byName(newName)) return Errno.EEXIST
-    if (trashName.test(newName.toString('latin1'))) return Errno.EPERM
+    if (isLeftBehind(newName.toString('latin1'))) return Errno.EPERM
     return this.#change(archive, { kind: 'rename', name: Buffer.from(newName) }, call)
   }
 
   #setComment(ino: Ino, comment: Buffer, call: Call<void>): Answer<void> {
     const archive = this.#single ?? this.#archives.byRange(rangeOf(ino))
     if (!archive || archive.root !== ino) return archive ? Errno.EROFS : Errno.EPERM
+    if (archive.info.merged) return Errno.EROFS
     return this.#changes ? this.#change(archive, { kind: 'comment', comment }, call) : Errno.EROFS
   }
 
@@ -407,7 +410,7 @@ export class VirtualFs implements FsCore {
   }
 
   #tellParts(): void {
-    for (const part of this.#parts.values()) part.archivesChanged?.(this.#archives.archives)
+    for (const part of this.#parts.values()) part.archivesChanged?.(this.#archives)
   }
 
   /**
@@ -420,7 +423,7 @@ export class VirtualFs implements FsCore {
     const skip = (pageSize - (offset % pageSize)) % pageSize
     const atEnd = offset + data.length >= file.tree.size(file.row)
     const end = atEnd ? data.length : data.length - ((offset + data.length) % pageSize)
-    if (end > skip) this.#notices.store(file.tree.base + file.row, offset + skip, data.subarray(skip, end))
+    if (end > skip) this.#notices.store(file.ino, offset + skip, data.subarray(skip, end))
   }
 
   /** Bytes that could be had without swapping; 0 where the system does not say. */
@@ -447,15 +450,4 @@ const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 /** The archive's attributes stay, its name in the root may not. */
 function forAWhile(entry: Entry): Entry {
   return { ...entry, entryTtlMs: Math.min(entry.entryTtlMs || rootEntryTtlMs, rootEntryTtlMs) }
-}
-
-/** The call with its late value changed on the way. */
-function mapped<T>(call: Call<T>, change: (value: T) => T): Call<T> {
-  return {
-    uid: call.uid, gid: call.gid, pid: call.pid, umask: call.umask ?? 0,
-    defer() {
-      const answer = call.defer()
-      return (value) => answer(value instanceof Errno ? value : change(value))
-    },
-  }
 }

@@ -3,8 +3,8 @@ import test from 'ava'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { commands } from '../../src/cli/commands/all.js'
-import { crash, fail, type Operation, type World } from '../helpers/faults.js'
-import { haveBorg, Sandbox } from '../helpers/sandbox.js'
+import { type Operation, tryOperation, type World } from '../helpers/faults.js'
+import { haveBorg } from '../helpers/sandbox.js'
 
 /** Three archives with chunks of their own and in common, the segments small, so that there is something to compact. */
 function threeArchives(world: World, mode: string): void {
@@ -47,6 +47,11 @@ function damaged(world: World): void {
 const operations: Operation[] = [
   { name: 'delete', repeatable: false, args: ['delete', 'world/repo::tuesday'], setUp: world => threeArchives(world, 'repokey') },
   { name: 'delete of two archives', repeatable: false, args: ['delete', 'world/repo', 'monday', 'tuesday'], setUp: world => threeArchives(world, 'none') },
+  // A COMMIT after each.
+  {
+    name: 'delete of two archives with checkpoints', repeatable: false, steps: true, args: ['delete', '-c', '1', 'world/repo', 'monday', 'tuesday'], options: { env: { FAULTS_CLOCK: '2000' } },
+    again: ['delete', 'world/repo', 'monday', 'tuesday'], setUp: world => threeArchives(world, 'none'),
+  },
   { name: 'prune', repeatable: true, args: ['prune', '--keep-last', '1', 'world/repo'], setUp: world => threeArchives(world, 'none') },
   { name: 'rename', repeatable: false, args: ['rename', 'world/repo::tuesday', 'mardi'], setUp: world => threeArchives(world, 'repokey') },
   { name: 'compact', repeatable: true, args: ['compact', '--threshold', '0', 'world/repo'], setUp: world => sparse(world, 'repokey') },
@@ -60,21 +65,6 @@ for (const operation of operations) {
   const command = operation.args[0] === 'key' ? operation.args.slice(0, 2).join(' ') : operation.args[0]!
   const run = command in commands ? test : test.skip
   if (run !== test) console.error(`SKIPPED aloud: test/crash/maintenance has no command ${command}`)
-  run(`after any crash of ${operation.name} the repository is as before or as after, and it can be repeated`, async t => {
-    const sandbox = new Sandbox('crash-maintenance')
-    try {
-      t.log(JSON.stringify(await crash(t, sandbox, operation, { states: 40, repeats: operation.repairs ? 10 : 3, checks: 2, kills: 2 })))
-    } finally {
-      sandbox.close()
-    }
-  })
-
-  run(`whichever call of ${operation.name} fails, nothing is lost and it can be repeated`, async t => {
-    const sandbox = new Sandbox('fail-maintenance')
-    try {
-      t.log(`${await fail(t, sandbox, operation, { points: 6 })} calls failed`)
-    } finally {
-      sandbox.close()
-    }
-  })
+  run(`after any crash of ${operation.name}, and whichever call of it fails, the repository is as before or as after, and it can be repeated`, t =>
+    tryOperation(t, operation, { states: 40, repeats: operation.repairs ? 10 : 3, checks: 2, kills: 2, points: 6 }))
 }

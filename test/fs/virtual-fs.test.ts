@@ -1,97 +1,11 @@
 import test, { type ExecutionContext } from 'ava'
-import type { Item } from '../../src/engine/archive/item.js'
 import { pageBytes } from '../../src/fs/chunk-cache.js'
 import { type AttrReply, type Call, copyBytes, LATER, type ReadBytes } from '../../src/fs/core.js'
-import type { ArchiveInfo, MountView } from '../../src/fs/engine-port.js'
 import { inodeRange, inoOf, rangeOf, rootIno } from '../../src/fs/inodes.js'
 import type { Subtree } from '../../src/fs/subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../../src/fs/types.js'
-import { VirtualFs } from '../../src/fs/virtual-fs.js'
-import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, item, linkMode, mountView, treeOptions } from '../helpers/mount-fixtures.js'
-
-interface Made {
-  fs: VirtualFs
-  engine: FakeEngine
-  contents: Contents
-  notices: string[]
-  stored: { ino: Ino; offset: number; data: Buffer }[]
-  /** Whole files that were given to the kernel, where the transport can. */
-  given: Map<Ino, Buffer>
-  /** The value now or after the engine answered; an Errno as it is. */
-  now<T>(operation: (asked: Call<T>) => unknown): T
-  walk(path: string): Entry
-  open(path: string): { ino: Ino; fh: number }
-  read(path: string, offset: number, length: number): Buffer | Errno
-  list(ino: Ino, cookie?: number, room?: number): [string, number][]
-}
-
-function make(archives: Record<string, (contents: Contents) => Item[]>, options: { view?: Partial<MountView>; parts?: Map<string, Subtree>; gives?: boolean } = {}): Made {
-  const contents = new Contents()
-  const engine = new FakeEngine(contents)
-  const infos: ArchiveInfo[] = []
-  for (const [name, items] of Object.entries(archives)) {
-    infos.push(archiveInfo(name))
-    engine.trees.set(name, build(items(contents), treeOptions({ rootTimeNs: 77n })))
-  }
-  const notices: string[] = []
-  const stored: Made['stored'] = []
-  const given: Made['given'] = new Map()
-  const fs = new VirtualFs({
-    view: mountView(infos, options.view), client: engine.client, ...(options.parts && { parts: options.parts }),
-    notices: {
-      invalidateInode: (ino) => notices.push(`inode ${ino}`),
-      invalidateEntry: (parent, name) => notices.push(`entry ${parent} ${Buffer.from(name).toString()}`),
-      store: (ino, offset, data) => stored.push({ ino, offset, data: Buffer.from(data) }),
-      ...(options.gives && {
-        storeNow(ino: Ino, pieces: readonly Uint8Array[], length: number) {
-          given.set(ino, Buffer.concat(pieces))
-          if (given.get(ino)!.length !== length) throw new Error('a wrong length was told')
-        },
-      }),
-    },
-  })
-  engine.answer()
-  const now = <T>(operation: (asked: Call<T>) => unknown): T => {
-    const asked = call<T>()
-    const answer = operation(asked)
-    if (answer !== LATER) return answer as T
-    // A read may ask again for what a small cache has lost meanwhile.
-    for (let round = 0; round < 3 && asked.later() === undefined; round++) engine.answer()
-    return asked.later() as T
-  }
-  const walk = (path: string): Entry => {
-    let entry = { attr: { ino: rootIno } } as Entry
-    for (const part of path.split('/')) entry = now<Entry>((asked) => fs.lookup(entry.attr.ino, Buffer.from(part), asked))
-    return entry
-  }
-  const open = (path: string) => {
-    const { attr: { ino } } = walk(path)
-    return { ino, fh: now<Opened>((asked) => fs.open(ino, 0, asked)).fh }
-  }
-  const readOpen = (ino: Ino, fh: number, offset: number, length: number): Buffer | Errno => {
-    const into = Buffer.alloc(length)
-    const answer = now<number | ReadBytes | Errno>((asked) => fs.read(ino, fh, offset, into, asked as Call<ReadBytes>))
-    return answer instanceof Errno ? answer : typeof answer === 'number' ? into.subarray(0, answer) : into.subarray(0, copyBytes(answer, into))
-  }
-  return {
-    fs, engine, contents, notices, stored, given, now, walk, open,
-    read(path, offset, length) {
-      const { ino, fh } = open(path)
-      const bytes = readOpen(ino, fh, offset, length)
-      fs.release(ino, fh)
-      return bytes
-    },
-    list(ino, cookie = 0, room = Infinity) {
-      const found: [string, number][] = []
-      now<void>((asked) => fs.readdir(ino, 0, cookie, (name, _entry, next) => {
-        if (found.length >= room) return false
-        found.push([Buffer.from(name).toString(), next])
-        return true
-      }, asked))
-      return found
-    },
-  }
-}
+import { archiveInfo, build, call, Contents, directoryMode, item, linkMode } from '../helpers/mount-fixtures.js'
+import { virtualDrive as make, type VirtualDrive } from '../helpers/virtual-drive.js'
 
 function seeded(length: number, seed: number): Buffer {
   const bytes = Buffer.alloc(length)
@@ -242,7 +156,7 @@ test('reading files in archive order loads the coming ones in batches', (t) => {
 })
 
 /** As a kernel with a page cache that is empty at first. Returns how many files had to be asked for. */
-function readInOrder(made: Made, names: readonly string[], cached: Map<Ino, Buffer>, check: (name: string, bytes: Buffer) => void): number {
+function readInOrder(made: VirtualDrive, names: readonly string[], cached: Map<Ino, Buffer>, check: (name: string, bytes: Buffer) => void): number {
   let asked = 0
   for (const name of names) {
     const { ino, fh } = made.open(name)
@@ -424,7 +338,7 @@ test('nothing in an archive can be written', (t) => {
   is(t, made.fs.create(dir, name, 0o644, 0, any), Errno.EROFS)
   is(t, made.fs.mkdir(dir, name, 0o755, any), Errno.EROFS)
   is(t, made.fs.mkdir(rootIno, name, 0o755, any), Errno.EROFS)
-  is(t, made.fs.mkdir(rootIno, Buffer.from('.Trash-0'), 0o755, any), Errno.EPERM)
+  for (const left of ['.Trash-0', '.Trash', '.DS_Store', '$RECYCLE.BIN']) is(t, made.fs.mkdir(rootIno, Buffer.from(left), 0o755, any), Errno.EPERM)
   is(t, made.fs.unlink(dir, Buffer.from('f'), any), Errno.EROFS)
   is(t, made.fs.rename(dir, Buffer.from('f'), dir, name, 0, any), Errno.EROFS)
   is(t, made.fs.link(file, dir, name, any), Errno.EROFS)
@@ -474,7 +388,8 @@ test('other parts of the root get their operations, and archives of their names 
   is(t, made.fs.rename(attr.ino, Buffer.from('x'), rootIno, Buffer.from('other'), 0, any), Errno.EEXIST)
   t.is(made.fs.rename(attr.ino, Buffer.from('x'), rootIno, Buffer.from('fresh'), 0, any), undefined)
   t.deepEqual(seen, ['x -> fresh'])
-  is(t, made.fs.rename(attr.ino, Buffer.from('x'), made.walk('other').attr.ino, Buffer.from('y'), 0, any), Errno.EXDEV)
+  is(t, made.fs.rename(attr.ino, Buffer.from('x'), made.walk('other').attr.ino, Buffer.from('y'), 0, any), Errno.EROFS)
+  is(t, made.fs.rename(made.walk('other').attr.ino, Buffer.from('f'), attr.ino, Buffer.from('y'), 0, any), Errno.EROFS)
   is(t, made.fs.unlink(attr.ino, Buffer.from('x'), any), Errno.EROFS)
 })
 

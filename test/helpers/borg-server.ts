@@ -172,7 +172,8 @@ export class BorgServer {
       else reject(new Error(answer.error))
     })
     this.#child.stderr.on('data', (data: Buffer) => (this.#errors += data.toString()))
-    this.#child.once('exit', () => {
+    // All that it answered was read by then.
+    this.#child.once('close', () => {
       for (const { reject } of this.#waiting.splice(0)) reject(new Error(`borg's process ended: ${this.#errors.slice(-2000)}`))
     })
   }

@@ -6,9 +6,10 @@
  *   FAULTS_ROOT    the folder; a call that changes it without being a single system call is an error
  *   FAULTS_LOG     file for one JSON line per call (LoggedCall)
  *   FAULTS_AT      number of the call, from 1, among those of FAULTS_THREAD
- *   FAULTS_ACTION  kill (before the call), an errno's name, or short (a write does half)
+ *   FAULTS_ACTION  kill (before the call), an errno's name, short (a write does half), or pause (before the call, until FAULTS_LOG.go is there)
  *   FAULTS_STICKY  from that call on; ENOSPC and EDQUOT then spare what needs no space
  *   FAULTS_THREAD  main (default) or worker
+ *   FAULTS_CLOCK   milliseconds that every look at the clock is later than the one before: time passes without being waited for
  */
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
@@ -28,8 +29,14 @@ export type LoggedCall = { readonly main: boolean } & (
 )
 type Call = LoggedCall extends infer T ? (T extends LoggedCall ? Omit<T, 'main'> : never) : never
 
-const { FAULTS_ROOT, FAULTS_LOG, FAULTS_AT, FAULTS_ACTION = '', FAULTS_STICKY, FAULTS_THREAD = 'main' } = process.env
+const { FAULTS_ROOT, FAULTS_LOG, FAULTS_AT, FAULTS_ACTION = '', FAULTS_STICKY, FAULTS_THREAD = 'main', FAULTS_CLOCK } = process.env
 const real = { ...fs }
+
+if (FAULTS_CLOCK) {
+  const now = performance.now.bind(performance)
+  let ahead = 0
+  performance.now = () => now() + (ahead += Number(FAULTS_CLOCK))
+}
 
 if (FAULTS_ROOT) {
   install(FAULTS_ROOT)
@@ -68,6 +75,12 @@ function install(root: string): void {
     if (FAULTS_STICKY ? count < at : count !== at) return false
     if (FAULTS_ACTION === 'kill') process.kill(process.pid, 'SIGKILL')
     if (FAULTS_ACTION === 'short') return true
+    if (FAULTS_ACTION === 'pause') {
+      real.writeFileSync(`${FAULTS_LOG!}.paused`, '')
+      // All of this thread stands still, as under a debugger.
+      while (!real.existsSync(`${FAULTS_LOG!}.go`)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+      return false
+    }
     if (FAULTS_STICKY && (FAULTS_ACTION === 'ENOSPC' || FAULTS_ACTION === 'EDQUOT') && ['unlink', 'rmdir', 'ftruncate', 'truncate', 'rename'].includes(syscall)) return false
     throw failure(FAULTS_ACTION, syscall, path)
   }

@@ -3,10 +3,11 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { ExecutionContext } from 'ava'
-import { type Audit, audit } from './audit.js'
+import { ArchiveReader } from '../../src/engine/archive/archive-reader.js'
+import { type Audit, audit, openForAudit } from './audit.js'
 import { digestOf, DiskModel, layOut, type Loss, randomOf, type Tree, treeOf } from './disk-model.js'
 import type { LoggedCall } from './fault-preload.js'
-import { borgfsProgram, haveBorg, type Ran, type RunOptions, type Sandbox } from './sandbox.js'
+import { borgfsProgram, eventually, haveBorg, type Ran, type RunOptions, Sandbox } from './sandbox.js'
 
 const preload = pathToFileURL(join(dirname(fileURLToPath(import.meta.url)), 'fault-preload.js')).href
 
@@ -15,7 +16,7 @@ export const everything = process.env.BORGFS_CRASH === 'full'
 
 export interface Fault {
   readonly at: number
-  readonly action: 'kill' | 'short' | 'ENOSPC' | 'EIO' | 'EDQUOT'
+  readonly action: 'kill' | 'short' | 'pause' | 'ENOSPC' | 'EIO' | 'EDQUOT'
   readonly sticky?: boolean
   readonly thread?: 'main' | 'worker'
 }
@@ -52,7 +53,7 @@ export class World {
   /** Environment of a program that is watched. */
   watched(fault?: Fault): { env: Record<string, string>; log: string } {
     const log = this.sandbox.path('calls')
-    rmSync(log, { force: true })
+    for (const mark of ['', '.paused', '.go']) rmSync(`${log}${mark}`, { force: true })
     writeFileSync(log, '')
     return {
       log,
@@ -70,6 +71,31 @@ export class World {
     return { ...ran, calls: readCalls(log) }
   }
 
+  /**
+   * Starts borgfs, which stands still before a call of its (or ends without having come so far). `goOn` lets it run to its end.
+   * One at a time.
+   */
+  async paused(args: readonly string[], at: number, options: RunOptions = {}): Promise<{ readonly reached: boolean; goOn(): Promise<Ran> }> {
+    const { env, log } = this.watched({ at, action: 'pause' })
+    const child = this.sandbox.start(process.execPath, [borgfsProgram, ...args], { ...options, env: { ...env, ...options.env } })
+    let stdout = '', stderr = ''
+    child.stdout!.on('data', (bytes: Buffer) => (stdout += bytes.toString()))
+    child.stderr!.on('data', (bytes: Buffer) => (stderr += bytes.toString()))
+    let over = false
+    const ended = new Promise<Ran>(resolve => child.once('close', (code, signal) => {
+      over = true
+      resolve({ rc: code ?? 128, stdout, stderr: signal ? `${stderr}${signal}` : stderr })
+    }))
+    await eventually('the program has stopped', () => existsSync(`${log}.paused`) || over, 120_000)
+    return {
+      reached: existsSync(`${log}.paused`),
+      goOn() {
+        writeFileSync(`${log}.go`, '')
+        return ended
+      },
+    }
+  }
+
   snapshot(): Tree {
     return treeOf(this.root)
   }
@@ -83,8 +109,37 @@ export class World {
     layOut(this.root, new Map([...tree].filter(([path]) => !beside.test(path))))
   }
 
-  audit(): Promise<Audit> {
-    return audit(this.repository, this.sandbox.env(this.env), this.sandbox.path('replayed'))
+  audit(extra: RunOptions['env'] = {}): Promise<Audit> {
+    return audit(this.repository, this.sandbox.env({ ...this.env, ...extra }), this.sandbox.path('replayed'))
+  }
+
+  /** What is wrong with checkpoints of an archive of `source`: whole files are as they are there, parts in a row are the beginning of one. */
+  async checkpointProblems(names: readonly string[]): Promise<string[]> {
+    const problems: string[] = []
+    const { repository, manifest, objects, key } = await openForAudit(this.repository, this.sandbox.env(this.env))
+    for (const name of names) {
+      const parts = new Map<string, Buffer[]>()
+      const reader = await ArchiveReader.open(manifest.archives.get(name)!, repository, objects)
+      for await (const item of reader.items({ parts: true })) {
+        if (!item.chunks) continue
+        const path = item.path.toString()
+        const bytes: Buffer[] = []
+        for (let index = 0; index < item.chunks.length; index++) bytes.push(await objects.parse(item.chunks.id(index), await repository.get(item.chunks.id(index))))
+        if (item.part === undefined) {
+          if (!Buffer.concat(bytes).equals(readFileSync(this.sandbox.path(path)))) problems.push(`${name}: ${path} is not what it was made of`)
+        } else {
+          const whole = path.replace(/\.borg_part_\d+$/, '')
+          parts.set(whole, [...(parts.get(whole) ?? []), ...bytes])
+        }
+      }
+      for (const [path, bytes] of parts) {
+        const begun = Buffer.concat(bytes)
+        if (begun.length === 0 || !readFileSync(this.sandbox.path(path)).subarray(0, begun.length).equals(begun)) problems.push(`${name}: the parts of ${path} are not its beginning`)
+      }
+    }
+    await repository.close()
+    key.wipe()
+    return problems
   }
 
   /** Real Borg's opinion; the output if it is not clean. */
@@ -144,6 +199,11 @@ export interface Operation {
   readonly again?: readonly string[]
   /** May run again after its work was done, with success. */
   readonly repeatable: boolean
+  /**
+   * It commits several times. What it leaves after one of the first COMMITs is found by walking through its calls. Checkpoints of an
+   * archive may also be there beside all that, and may stay.
+   */
+  readonly steps?: boolean
   /** It repairs: what was there before is no repository that could be judged, and may stay so until the operation ran to its end. */
   readonly repairs?: boolean
 }
@@ -153,6 +213,8 @@ export interface Prepared {
   readonly calls: readonly LoggedCall[]
   readonly auditBefore: Audit
   readonly auditAfter: Audit
+  /** After each COMMIT on the way, if there are any. */
+  readonly between: readonly Audit[]
   readonly model: DiskModel
 }
 
@@ -168,17 +230,34 @@ export async function prepare(t: ExecutionContext, world: World, operation: Oper
   const told = new DiskModel(world.root)
   const ran = world.faulty(operation.args, undefined, operation.options)
   t.is(ran.rc, 0, ran.stderr)
-  for (const call of ran.calls) told.apply(call)
+  const after = world.snapshot()
+  const between: Audit[] = []
+  for (const call of ran.calls) {
+    told.apply(call)
+    if (!operation.steps || call.op !== 'rename' || !/\/index\.\d+$/.test(call.to)) continue
+    world.restoreUnlocked(told.after('nothing'))
+    const step = await world.audit()
+    t.deepEqual(step.problems, [], `${operation.name}: on the way`)
+    between.push(step)
+  }
+  if (operation.steps) {
+    t.true(between.length > 1, `${operation.name}: commits several times`)
+    world.restore(after)
+  }
   t.is(digestOf(told.after('nothing'), /^$/), digestOf(world.snapshot(), /^$/), `${operation.name}: something was changed that the layer did not see`)
   const auditAfter = await world.audit()
   t.deepEqual(auditAfter.problems, [], `${operation.name}: after`)
-  return { before, calls: ran.calls, auditBefore: auditBefore ?? auditAfter, auditAfter, model }
+  return { before, calls: ran.calls, auditBefore: auditBefore ?? auditAfter, auditAfter, between, model }
 }
 
-const same = (a: Audit, b: Audit): boolean => JSON.stringify([...a.archives].sort()) === JSON.stringify([...b.archives].sort())
+/** Checkpoints are looked at by themselves. */
+const archivesOf = (audit: Audit, steps: boolean | undefined): string => JSON.stringify([...audit.archives].filter(([name]) => !(steps && checkpoint.test(name))).sort())
+const checkpoint = /\.checkpoint(?:\.\d+)?$/
 
-/** 'before' or 'after'; fails the test for anything else. */
-export async function judge(t: ExecutionContext, world: World, operation: Operation, prepared: Prepared, label: string): Promise<'before' | 'after' | 'broken'> {
+type Verdict = 'before' | 'between' | 'after' | 'broken'
+
+/** Where it stands; fails the test for anything that should not be. */
+export async function judge(t: ExecutionContext, world: World, operation: Operation, prepared: Prepared, label: string): Promise<Verdict> {
   let found: Audit
   try {
     found = await world.audit()
@@ -187,13 +266,18 @@ export async function judge(t: ExecutionContext, world: World, operation: Operat
     t.fail(`${label}: ${error instanceof Error ? error.stack : String(error)}`)
     return 'broken'
   }
-  if (operation.repairs && (found.problems.length > 0 || !same(found, prepared.auditAfter))) return 'before'
-  if (found.problems.length > 0) {
-    t.deepEqual(found.problems, [], label)
+  const like = (other: Audit): boolean => archivesOf(found, operation.steps) === archivesOf(other, operation.steps)
+  if (operation.repairs && (found.problems.length > 0 || !like(prepared.auditAfter))) return 'before'
+  const problems = [...found.problems, ...operation.steps ? await world.checkpointProblems([...found.archives.keys()].filter(name => checkpoint.test(name))) : []]
+  if (problems.length > 0) {
+    t.deepEqual(problems, [], label)
     return 'broken'
   }
-  if (same(found, prepared.auditAfter)) return 'after'
-  if (same(found, prepared.auditBefore)) return 'before'
+  if (like(prepared.auditAfter)) return 'after'
+  // With a checkpoint there is more than there was.
+  if (operation.steps && found.archives.size > prepared.auditBefore.archives.size) return 'between'
+  if (like(prepared.auditBefore)) return 'before'
+  if (prepared.between.some(like)) return 'between'
   t.fail(`${label}: neither the state before nor the one after: ${[...found.archives.keys()].join(' ')}`)
   return 'broken'
 }
@@ -201,32 +285,63 @@ export async function judge(t: ExecutionContext, world: World, operation: Operat
 /** The operation again: it must succeed, and give what it would have given. */
 export async function repeat(t: ExecutionContext, world: World, operation: Operation, prepared: Prepared, state: string, label: string): Promise<void> {
   const ran = world.borgfs(operation.again ?? operation.args, { ...operation.options, ok: 'any' })
-  if (state !== 'after' || operation.repeatable) t.is(ran.rc, 0, `${label}, again: ${ran.stderr}`)
+  // Of some that were named a part may be gone: a warning.
+  if (state === 'between') t.true(ran.rc <= 1, `${label}, again: ${ran.stderr}`)
+  else if (state !== 'after' || operation.repeatable) t.is(ran.rc, 0, `${label}, again: ${ran.stderr}`)
   t.is(await judge(t, world, operation, prepared, `${label}, again`), 'after', `${label}, again: ${ran.stderr}`)
 }
 
-export interface Counts {
-  calls: number
-  states: number
-  repeated: number
-  checked: number
-  killed: number
+export interface Limits {
+  /** Crash states that are judged, and of them: after which the operation is repeated, which Borg judges too. */
+  readonly states: number
+  readonly repeats: number
+  readonly checks: number
+  /** Calls before which the process is really killed. */
+  readonly kills: number
+  /** Calls that fail. */
+  readonly points: number
+}
+
+/** All that may go wrong with an operation, in a sandbox of its own: what crashCases and failCases say. */
+export async function tryOperation(t: ExecutionContext, operation: Operation, limits: Limits): Promise<void> {
+  const sandbox = new Sandbox('crash')
+  try {
+    const world = new World(sandbox)
+    const prepared = await prepare(t, world, operation)
+    const counts = await crashCases(t, world, operation, prepared, limits)
+    t.log(JSON.stringify({ ...counts, failed: await failCases(t, world, operation, prepared, limits.points) }))
+  } finally {
+    sandbox.close()
+  }
+}
+
+interface Counts {
+  readonly calls: number
+  readonly states: number
+  readonly repeated: number
+  readonly checked: number
+  readonly killed: number
 }
 
 /** Crash states of an operation, judged; some repeated, some judged by Borg, some made by a real kill. */
-export async function crash(t: ExecutionContext, sandbox: Sandbox, operation: Operation, limits: { states: number; repeats: number; checks: number; kills: number; randomChoices?: number }): Promise<Counts> {
-  const world = new World(sandbox)
-  const prepared = await prepare(t, world, operation)
-  const all = [...crashStates(prepared.model, prepared.calls, everything ? 8 : limits.randomChoices ?? 2)]
+async function crashCases(t: ExecutionContext, world: World, operation: Operation, prepared: Prepared, limits: Limits): Promise<Counts> {
+  const all = [...crashStates(prepared.model, prepared.calls, everything ? 8 : 2)]
   const states = sample(all, limits.states, 1)
   const [repeats, checks] = [new Set(sample(states, limits.repeats, 2)), new Set(haveBorg ? sample(states, limits.checks, 3) : [])]
   let broken = 0
+  // What is on the disk to stay may not be taken back by any later call.
+  const ranks = { before: 0, between: 1, after: 2 }
+  let durable: keyof typeof ranks = 'before'
   for (const state of states) {
     const label = `${operation.name}, ${state.calls} of ${prepared.calls.length} calls (${describe(prepared.calls[state.calls - 1])}), lost: ${state.loss}`
     world.restoreUnlocked(state.tree)
     const verdict = await judge(t, world, operation, prepared, label)
     // One wrong order of two calls shows at many moments.
     if (verdict === 'broken' && ++broken >= 3) break
+    if (verdict !== 'broken') {
+      t.true(ranks[verdict] >= ranks[durable], `${label}: ${verdict}, but the disk had got further`)
+      if (state.loss === 'everything') durable = verdict
+    }
     if (checks.has(state) && !(operation.repairs && verdict === 'before')) {
       const complaint = world.borgCheck()
       if (complaint !== undefined) t.fail(`${label}: borg check: ${complaint}`)
@@ -250,14 +365,12 @@ function describe(call: LoggedCall | undefined): string {
 }
 
 /** The n-th call fails, for a sample of calls and kinds of failure; then all is as before or after, and the command can be repeated. */
-export async function fail(t: ExecutionContext, sandbox: Sandbox, operation: Operation, limits: { points: number }): Promise<number> {
-  const world = new World(sandbox)
-  const prepared = await prepare(t, world, operation)
+async function failCases(t: ExecutionContext, world: World, operation: Operation, prepared: Prepared, wanted: number): Promise<number> {
   const count = prepared.calls.filter(({ main }) => main).length
   const kinds: Omit<Fault, 'at'>[] = [{ action: 'ENOSPC', sticky: true }, { action: 'EIO' }, { action: 'EDQUOT', sticky: true }, { action: 'short' }, { action: 'EIO', sticky: true }, { action: 'ENOSPC' }]
   const points: Fault[] = []
   for (let at = 1; at <= count; at++) for (const [index, kind] of kinds.entries()) if (everything || at % kinds.length === index) points.push({ at, ...kind })
-  const chosen = sample(points, limits.points, 5)
+  const chosen = sample(points, wanted, 5)
   for (const fault of chosen) {
     const label = `${operation.name}, ${fault.action}${fault.sticky ? ' from' : ' at'} call ${fault.at} of ${count} on (${describe(prepared.calls.filter(({ main }) => main)[fault.at - 1])})`
     world.restore(prepared.before)

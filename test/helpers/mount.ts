@@ -176,7 +176,7 @@ export class MountedMemory {
     if (!this.#nobody && isMounted(this.mountpoint)) spawnSync('umount', ['-l', this.mountpoint])
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       // In a namespace of its own the mount goes with its last process.
-      const timer = setTimeout(() => this.#child.kill('SIGKILL'), this.#nobody ? 0 : 10_000)
+      const timer = setTimeout(() => this.#child.kill('SIGKILL'), this.#nobody ? 0 : 60_000)
       await this.#exited
       clearTimeout(timer)
     }

@@ -2,7 +2,7 @@
 import test from 'ava'
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
+import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
 
 const run = haveBorg && isRoot ? test.serial : test.serial.skip
 if (!haveBorg || !isRoot) console.error('SKIPPED aloud: test/interop/drive-views needs the real borg and root')
@@ -26,6 +26,45 @@ run('-o versions shows all archives as one tree with a directory of versions for
     sandbox.unmount(mountpoint)
     const refused = sandbox.borgfs(['mount', '-o', 'versions', 'repo::one', mountpoint], { ok: [2] })
     t.regex(refused.stderr, /^Error: for versions view, do not specify a single archive, but always give the repository as location\.\n$/)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('.borgfs/versions is that tree, in a drive where archives still come; .borgfs/snapshots has them by time', async t => {
+  const sandbox = new Sandbox('versions-dir')
+  try {
+    sandbox.sh(`mkdir -p source/d; cd source; echo 1 > d/a.txt; ln d/a.txt hard; ln -s d/a.txt l; mkfifo p; mkdir only1
+      borg init -e repokey ../repo; borg create --timestamp 2026-05-01T10:00:00 ../repo::s-1 .
+      echo 22 > d/a.txt; setfattr -n user.x -v y d/a.txt; borg create --timestamp 2026-05-02T10:00:00 ../repo::s-2026-05-02 .`)
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'refresh=1'] })
+    const facts = (folder: string): string => sandbox.sh(`cd ${folder}; find . -mindepth 1 ! -type d -printf '%p %y %s %m %u %T@ %n %l\\n' | sort; find . -type f -exec cat {} + | sort; getfattr -hR -d . | sort`).stdout
+    const byOption = (): string => {
+      const plain = sandbox.mount('repo', { args: ['-o', 'versions'], name: 'plain' })
+      const shown = facts('plain')
+      sandbox.unmount(plain)
+      return shown
+    }
+    t.deepEqual(readdirSync(join(mountpoint, '.borgfs')).sort(), ['by-date', 'events', 'latest', 'snapshots', 'status', 'status.json', 'versions'])
+    t.is(facts('mnt/.borgfs/versions'), byOption())
+    t.is(sandbox.sh('cd mnt/.borgfs/versions/d/a.txt; head *').stdout, '==> a.00001.txt <==\n1\n\n==> a.00002.txt <==\n22\n')
+    t.is(statSync(join(mountpoint, '.borgfs/versions/hard/hard.00002')).ino, statSync(join(mountpoint, '.borgfs/versions/d/a.txt/a.00002.txt')).ino)
+
+    sandbox.sh('echo 333 > source/d/a.txt; cd source; borg create --timestamp 2026-05-03T10:00:00 ../repo::s-2026-05-03 .')
+    await eventually('the new archive is seen', () => readdirSync(mountpoint).includes('s-2026-05-03'))
+    t.is(facts('mnt/.borgfs/versions'), byOption())
+    t.is(sandbox.sh('cat mnt/.borgfs/versions/d/a.txt/a.00003.txt').stdout, '333\n')
+
+    t.is(sandbox.sh('cd mnt/.borgfs/snapshots; ls; ls s; cat s/@GMT-2026.05.03-10.00.00/d/a.txt @GMT-2026.05.02-10.00.00/live/s/hard').stdout,
+      '@GMT-2026.05.01-10.00.00\n@GMT-2026.05.02-10.00.00\n@GMT-2026.05.03-10.00.00\ns\ns-1\n@GMT-2026.05.02-10.00.00\n@GMT-2026.05.03-10.00.00\n333\n22\n')
+    const place = 'mnt/.borgfs/snapshots/s/@GMT-2026.05.02-10.00.00'
+    t.is(sandbox.sh(`diff -r -x p --no-dereference mnt/s-2026-05-02 ${place} && cd ${place}/d && pwd -P && cd ../../../../../s-2026-05-02/d && pwd -P`).stdout,
+      `${mountpoint}/.borgfs/snapshots/s/@GMT-2026.05.02-10.00.00/d\n${mountpoint}/s-2026-05-02/d\n`)
+    // Restored by a copy that moves no data.
+    t.is(sandbox.sh(`mkdir mnt/live/s; cp ${place}/d/a.txt mnt/live/s/d/again; cat mnt/live/s/d/again; touch mnt/.borgfs/versions/x 2>&1 || true`).stdout,
+      "22\ntouch: cannot touch 'mnt/.borgfs/versions/x': Read-only file system\n")
+    sandbox.unmount(mountpoint)
+    t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)
   } finally {
     sandbox.close()
   }

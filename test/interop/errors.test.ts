@@ -62,7 +62,7 @@ run('a locked repository times out with the sentence of Borg, and is used once t
       t.regex(refused.stderr, /Failed to create\/acquire the lock .*repo\/lock(\.exclusive)? \(timeout\)\./)
     }
     t.false(sandbox.isMounted(mountpoint))
-    sandbox.sh('pkill -f "sleep 600"')
+    sandbox.run('pkill', ['-P', String(holder.pid)])
     await eventually('the holder ends', () => holder.exitCode !== null)
     sandbox.borgfs(['list', 'repo'])
   } finally {

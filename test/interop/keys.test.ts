@@ -1,5 +1,6 @@
 import test from 'ava'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { makePassphraseMode } from '../helpers/passphrase-mode.js'
 import { haveBorg, Sandbox } from '../helpers/sandbox.js'
 
 const run = haveBorg ? test : test.skip
@@ -106,30 +107,10 @@ run('a changed passphrase opens the repository in either program, and the former
   }
 })
 
-/** A repository of the passphrase mode, which no program makes any more, by borg's own class. */
-const passphraseMode = String.raw`
-import sys
-from borg.logger import setup_logging
-setup_logging()
-from borg.repository import Repository
-from borg.helpers import Manifest, Location
-from borg.crypto.key import PassphraseKey
-repository = Repository(sys.argv[1], create=True, exclusive=True)
-repository._location = Location(sys.argv[1])
-with repository:
-    key = PassphraseKey.create(repository, None)
-    manifest = Manifest(key, repository)
-    manifest.key = key
-    manifest.write()
-    repository.commit(compact=False)
-`
-
 run('a passphrase-mode repository becomes a repokey one', t => {
   const sandbox = new Sandbox('keys-migrate')
   try {
-    const python = sandbox.sh('sed -n "1s/^#!//p" "$(command -v borg)"').stdout.trim()
-    const path = sandbox.path('old')
-    sandbox.run(python, ['-c', passphraseMode, path])
+    makePassphraseMode(sandbox, 'old')
     sandbox.sh('cp -a old theirs')
     t.is(sandbox.borgfs(['key', 'migrate-to-repokey', 'old'], { env: { BORG_PASSPHRASE: 'wrong' }, ok: [2] }).rc, 2)
     t.regex(sandbox.borgfs(['list', 'old'], { ok: [2] }).stderr, /No key entry found/)

@@ -166,7 +166,7 @@ run('with-lock keeps others out, hands the exit code on and hides the passphrase
     // Asked to end, it waits for the program to end, and only then gives the lock back.
     const child = sandbox.start(process.execPath, [join(process.cwd(), 'bin', 'borgfs.js'), 'with-lock', 'repo', 'sh', '-c', 'trap "sleep 0.3; touch ended; exit" TERM; touch started; while :; do sleep 0.05; done'], { cwd: sandbox.folder })
     await eventually('the program runs', () => existsSync(sandbox.path('started')))
-    const ended = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)))
+    const ended = new Promise<number | null>(resolve => child.once('close', code => resolve(code)))
     child.kill('SIGTERM')
     t.is(await ended, 143)
     t.true(existsSync(sandbox.path('ended')))

@@ -1,11 +1,10 @@
 /** `init` (commands.md). */
-import { resolve } from 'node:path'
+import { messageOf } from '../../engine/errors.js'
 import { canonical } from '../../engine/location.js'
 import { parseSize } from '../../engine/repository/config.js'
 import { encryptionModes } from '../../engine/crypto/key.js'
 import { Passphrases } from '../../engine/crypto/passphrase.js'
 import { initRepository, plannedKeyfile } from '../../engine/operations/init.js'
-import { files } from '../../engine/platform/files.js'
 import { LocalRepository } from '../../engine/repository/local-repository.js'
 import type { Command } from '../command.js'
 
@@ -25,11 +24,16 @@ export const init: Command = async context => {
   log.message('info', topic, `Initializing repository at "${canonical(location)}"`)
   const options = { mode, places: context.places, passphrases: new Passphrases(context.env, context.prompt), typedPath: location.path }
   plannedKeyfile(options)
-  LocalRepository.create(path, { appendOnly: context.flag('append-only'), makeParentDirs: context.flag('make-parent-dirs'), ...(storageQuota === undefined ? {} : { storageQuota }) })
+  const undo = LocalRepository.create(path, { appendOnly: context.flag('append-only'), makeParentDirs: context.flag('make-parent-dirs'), ...(storageQuota === undefined ? {} : { storageQuota }) })
   let done = false
   context.atEnd(() => {
+    if (done) return
     // A repository without a key helps nobody.
-    if (!done) files.removeTree(resolve(path))
+    try {
+      undo()
+    } catch (error) {
+      log.message('error', topic, `What was made of the repository could not be removed again (${messageOf(error)}): remove ${path} before you try again.`)
+    }
   })
   const repository = await LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: context.lockWaitMs, log })
   context.atEnd(() => repository.close())

@@ -1,6 +1,7 @@
 /** `umount`: commits what is staged in the drive, waits for it and reports, then unmounts (incoming.md §3, mount.md §3). */
 import { spawnSync } from 'node:child_process'
 import { resolve } from 'node:path'
+import { withoutHelper } from '../../fs/fuse/kernel/attach.js'
 import type { Command } from '../command.js'
 import { commitTrees, isOurs, servingProcess } from '../drive-commit.js'
 import { print } from '../output/stdout.js'
@@ -21,7 +22,7 @@ export const umount: Command = async context => {
     }
   }
   const pid = servingProcess(mountpoint)
-  const attempts = process.geteuid?.() === 0 ? [['umount', mountpoint]] : [['fusermount3', '-u', mountpoint], ['fusermount', '-u', mountpoint], ['umount', mountpoint]]
+  const attempts = process.geteuid?.() === 0 ? [['umount', ...withoutHelper(mountpoint), mountpoint]] : [['fusermount3', '-u', mountpoint], ['fusermount', '-u', mountpoint], ['umount', mountpoint]]
   for (const [program, ...args] of attempts) {
     const result = spawnSync(program!, args, { stdio: ['ignore', 'inherit', 'inherit'] })
     if (result.error) continue

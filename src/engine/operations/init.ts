@@ -11,6 +11,7 @@ import { keyFromSecrets, plaintextKey } from '../crypto/keys.js'
 import { NonceSource } from '../crypto/nonces.js'
 import type { Passphrases } from '../crypto/passphrase.js'
 import { newSecrets } from '../crypto/secrets.js'
+import { files } from '../platform/files.js'
 import type { Places } from '../platform/places.js'
 import type { Repository } from '../repository/repository.js'
 import { RepoObjects } from '../store/repo-objects.js'
@@ -31,8 +32,23 @@ export function plannedKeyfile(options: InitOptions): string | undefined {
   return newKeyfilePath({ file: options.places.keyFile, folder: options.places.keys }, options.typedPath, options.host)
 }
 
-/** Fills an empty repository, which is locked exclusively. Returns where the key went. */
+/** Fills an empty repository, which is locked exclusively. Returns where the key went; leaves no key file when it fails. */
 export async function initRepository(repository: Repository, options: InitOptions): Promise<{ key: Key; keyfile: string | undefined }> {
+  const saved: { keyfile?: string } = {}
+  try {
+    return await fill(repository, options, saved)
+  } catch (error) {
+    try {
+      // The key of nothing, which would be in the way of the next attempt if BORG_KEY_FILE names it.
+      if (saved.keyfile !== undefined) files.removeIfThere(saved.keyfile)
+    } catch {
+      // What failed first is what is told.
+    }
+    throw error
+  }
+}
+
+async function fill(repository: Repository, options: InitOptions, saved: { keyfile?: string }): Promise<{ key: Key; keyfile: string | undefined }> {
   const type = keyTypeOfMode(options.mode)
   let key = plaintextKey()
   let keyfile: string | undefined
@@ -44,6 +60,7 @@ export async function initRepository(repository: Repository, options: InitOption
     wipe(passphrase)
     if (type.kept === 'keyfile') {
       keyfile = plannedKeyfile(options)!
+      saved.keyfile = keyfile
       saveKeyfile(keyfile, repository.id, text)
     } else await repository.saveKey(text)
     key = keyFromSecrets(type, secrets, !type.encrypted || (type.kept === 'repository' && empty))

@@ -138,7 +138,9 @@ class Check {
   #addCommit(transaction: number): number {
     const { segments } = this.#repository
     segments.next = transaction + 1
-    return segments.commit()
+    const commit = segments.commit()
+    if (!this.#repository.confirmCommit(commit)) this.#repository.assertLocked()
+    return commit
   }
 
   /** The transaction to check: the committed one, or what comes nearest to one. -1: there is nothing. */

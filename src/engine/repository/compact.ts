@@ -182,6 +182,7 @@ class Compaction {
   /** A COMMIT was written: what was copied from may go. */
   #transferred(commit: number): void {
     const { hints } = this.#state
+    if (!this.#repository.confirmCommit(commit)) this.#repository.assertLocked()
     hints.addLive(commit, 0)
     hints.addFreeable(commit, headerBytes)
     this.#log('debug', `wrote commit at segment ${commit}`)

@@ -53,6 +53,8 @@ export interface EntryLocation {
   readonly length: number
 }
 
+const readme = 'This is a Borg Backup repository.\nSee https://borgbackup.readthedocs.io/\n'
+
 export class LocalRepository implements Repository {
   readonly path: string
   readonly location: string
@@ -95,26 +97,43 @@ export class LocalRepository implements Repository {
     this.#loaded = state
   }
 
-  /** Makes an empty repository; the path may be an empty directory. */
-  static create(path: string, options: CreateOptions = {}): void {
+  /**
+   * Makes an empty repository; the path may be an empty directory, or hold what an init left that was killed early. Leaves nothing when it
+   * fails. Returns what removes it again, for when what makes it useful fails.
+   */
+  static create(path: string, options: CreateOptions = {}): () => void {
     const folder = resolve(path)
     refuseExisting(folder)
+    let made = false
+    const undo = (): void => {
+      if (made) files.removeTree(folder)
+      // It was the person's own, and may be a mountpoint.
+      else for (const name of readdirSync(folder)) files.removeTree(join(folder, name))
+    }
     try {
       if (options.makeParentDirs) files.ensureDirectory(dirname(folder))
       files.makeDirectory(folder)
+      made = true
       syncDirectory(dirname(folder))
     } catch (error) {
+      if (made) tryAll(undo)
       if (errnoOf(error) === 'ENOENT') throw new ParentPathDoesNotExist(folder)
       if (errnoOf(error) === 'EACCES') throw new PathPermissionDenied(folder)
       if (errnoOf(error) !== 'EEXIST') throw error
     }
-    saveFile(join(folder, 'README'), Buffer.from('This is a Borg Backup repository.\nSee https://borgbackup.readthedocs.io/\n'))
-    files.makeDirectory(join(folder, 'data'))
-    const values = new Map(configDefaults)
-    if (options.appendOnly) values.set('append_only', '1')
-    if (options.storageQuota) values.set('storage_quota', String(options.storageQuota))
-    values.set('id', randomBytes(32).toString('hex'))
-    new RepositoryConfig(join(folder, 'config'), folder, values).save()
+    try {
+      saveFile(join(folder, 'README'), Buffer.from(readme))
+      files.ensureDirectory(join(folder, 'data'))
+      const values = new Map(configDefaults)
+      if (options.appendOnly) values.set('append_only', '1')
+      if (options.storageQuota) values.set('storage_quota', String(options.storageQuota))
+      values.set('id', randomBytes(32).toString('hex'))
+      new RepositoryConfig(join(folder, 'config'), folder, values).save()
+    } catch (error) {
+      tryAll(undo)
+      throw error
+    }
+    return undo
   }
 
   static async open(path: string, options: OpenOptions): Promise<LocalRepository> {
@@ -339,6 +358,18 @@ export class LocalRepository implements Repository {
     this.#lock.requireExclusive()
   }
 
+  /**
+   * Right after a COMMIT, before its state is saved and anything is removed because of it: if the lock was broken between the last
+   * look at it and the COMMIT, another client may have removed what it commits (then it is taken back: LockLost), or may have built on it:
+   * then it stands, but nothing further may be done. True if the lock is held.
+   */
+  confirmCommit(transaction: number): boolean {
+    const held = this.#lock.stillHeld()
+    if (!held && !this.#segments.standsOrWithdrawn(transaction)) this.assertLocked()
+    this.#segments.confirm()
+    return held
+  }
+
   /** Runs `work` as a transaction of its own kind, which commits by itself: what it did not commit is rolled back when it throws. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
     const run = this.#queue.then(() => this.#exclusively(work))
@@ -374,9 +405,12 @@ export class LocalRepository implements Repository {
     this.assertLocked()
     const { index, hints } = this.#state
     const transaction = this.#segments.commit()
+    const held = this.confirmCommit(transaction)
     hints.segments.set(transaction, 0)
     hints.addFreeable(transaction, headerBytes)
-    this.committed({ index, hints, transaction })
+    // The state files are by now those of whoever has the lock.
+    if (held) this.committed({ index, hints, transaction })
+    else this.#state = { index, hints, transaction }
     tx.changed = false
   }
 
@@ -484,6 +518,8 @@ export class LocalRepository implements Repository {
     this.assertLocked()
     if ((await this.freeNonce()) !== expected) throw new BorgError('Error', `The nonce reservation of ${this.location} changed while it was locked. Run the command again.`)
     saveFile(join(this.path, 'nonce'), Buffer.from(formatNonce(next)))
+    // Another client that broke the lock meanwhile may have reserved the same.
+    this.assertLocked()
   }
 
   // --- for check and compaction, in this room ---
@@ -654,15 +690,41 @@ function isManifest(id: ChunkId): boolean {
 
 /** A repository here or in a directory above is refused, and so is anything but an empty directory. */
 function refuseExisting(folder: string): void {
-  for (let parent = folder; ; parent = dirname(parent)) {
+  const begun = isBegun(folder)
+  for (let parent = begun ? dirname(folder) : folder; ; parent = dirname(parent)) {
     if (looksLikeRepository(parent)) throw new AlreadyExists(parent)
     if (parent === dirname(parent)) break
   }
+  if (begun) return
   try {
     if (readdirSync(folder).length > 0) throw new PathAlreadyExists(folder)
   } catch (error) {
     if (errnoOf(error) === 'ENOTDIR') throw new PathAlreadyExists(folder)
     if (errnoOf(error) !== 'ENOENT') throw error
+  }
+}
+
+/** What an init leaves that was killed before the config was there: nothing else is in it, so that nothing is lost by going on. */
+function isBegun(folder: string): boolean {
+  try {
+    const names = readdirSync(folder)
+    return names.length > 0 && names.every(name => {
+      const path = join(folder, name)
+      if (name === 'data') return readdirSync(path).length === 0
+      if (name === 'README') return readme.startsWith(readFileSync(path, 'latin1'))
+      return /^(?:README|config)-[0-9a-f]{8}\.tmp$/.test(name)
+    })
+  } catch {
+    return false
+  }
+}
+
+/** What fails is left; the error that led here is the news. */
+function tryAll(undo: () => void): void {
+  try {
+    undo()
+  } catch {
+    // As said.
   }
 }
 

@@ -1,5 +1,5 @@
 /** The log of numbered segment files (repository.md §3): appending under Borg's rules, reading by position. */
-import { readdirSync, readSync, statSync } from 'node:fs'
+import { type BigIntStats, fstatSync, readdirSync, readSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { errnoOf } from '../errors.js'
 import { files } from '../platform/files.js'
@@ -42,6 +42,8 @@ export class Segments {
   readonly #pending: Uint8Array[] = []
   #pendingBytes = 0
   readonly #durableFolders = new Set<string>()
+  /** Files written since the last COMMIT that was confirmed, as they were when they were finished. */
+  readonly #finished = new Map<number, string>()
   /** Folders with removals that a power failure may undo. */
   readonly #removedFrom = new Set<string>()
   /** Number of the next segment file to begin. */
@@ -276,9 +278,19 @@ export class Segments {
       syncDirectory(this.#folder)
       this.#durableFolders.add(folder)
     }
-    const fd = files.open(path, 'ax')
+    const fd = this.#openNew(path)
     files.writeAll(fd, magic)
     return { segment, fd, path, offset: magic.length, startedWriteback: 0 }
+  }
+
+  #openNew(path: string): number {
+    try {
+      return files.open(path, 'ax')
+    } catch (error) {
+      // Another client took the number since the guard was asked: it will say more.
+      if (errnoOf(error) === 'EEXIST') this.guard()
+      throw error
+    }
   }
 
   /** Makes the file in hand durable, with its name. */
@@ -288,6 +300,7 @@ export class Segments {
     try {
       this.flush()
       files.datasync(end.fd)
+      this.#finished.set(end.segment, identity(fstatSync(end.fd, { bigint: true })))
       // A backup is rarely read soon: its pages need not push others out (Borg does the same).
       if (end.offset > bufferBytes) native().dropCache(end.fd, 0, end.offset)
     } finally {
@@ -337,6 +350,29 @@ export class Segments {
     }
   }
 
+  /** What the last COMMIT commits is there: the writer's lock was held all the time. */
+  confirm(): void {
+    this.#finished.clear()
+  }
+
+  /**
+   * For a COMMIT, by the number that commit() gave, that was written when the lock was held no more: what it commits may have been removed
+   * by another client. True if that has seen it, built on it and left it whole: it stands. Else it is taken back.
+   */
+  standsOrWithdrawn(transaction: number): boolean {
+    const ours = (segment: number): boolean => {
+      const found = statSync(this.path(segment), { bigint: true, throwIfNoEntry: false })
+      return found !== undefined && identity(found) === this.#finished.get(segment)
+    }
+    if (this.committedAbove(transaction) !== undefined) return [...this.#finished.keys()].every(ours)
+    // Under its name there may be the other client's file.
+    if (!ours(transaction)) return false
+    this.#unmake(transaction)
+    this.remove(transaction)
+    this.syncRemovals()
+    return false
+  }
+
   /** Drops what was not written yet; what was written lies above the last transaction and counts for nothing. */
   abandonEnd(): void {
     this.#pending.length = 0
@@ -369,6 +405,7 @@ export class Segments {
       if (segment <= transaction) break
       this.remove(segment)
     }
+    this.#finished.clear()
     this.next = transaction + 1
   }
 
@@ -433,6 +470,11 @@ export class Segments {
     this.abandonEnd()
     this.closeReaders()
   }
+}
+
+/** Not the number of the inode alone: it is given to the next file as soon as one is gone. */
+function identity({ ino, size, mtimeNs }: BigIntStats): string {
+  return `${ino} ${size} ${mtimeNs}`
 }
 
 /** In the order of their numbers. */

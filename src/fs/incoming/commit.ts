@@ -67,11 +67,19 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
   const markBytes = Buffer.from(JSON.stringify(mark))
   saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 })
+  // Items are written late and many at once: what was begun says how far it is.
+  let before = 0, current = 0
+  const tell = (bytes: number): void => options.progress(tree.bytes === 0 ? 0 : Math.min(99, Math.floor((bytes / tree.bytes) * 100)))
+  const begun = ({ size }: FrozenItem): void => {
+    before += current
+    current = size
+    tell(before)
+  }
   try {
     const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }
     const store = { ...context, ...replacing }
-    const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, context.opened, options.log), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
-      progress: ({ stats: { size } }) => options.progress(tree.bytes === 0 ? 0 : Math.min(99, Math.floor((size / tree.bytes) * 100))),
+    const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, context.opened, options.log, begun), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
+      reading: (_path, done) => tell(before + done),
     })
     return { info, numbers: { fileCount: stats.nfiles, originalSize: stats.size, newBytes } }
   } catch (error) {
@@ -122,9 +130,10 @@ function freeName(manifest: Manifest, tree: string | undefined, template: string
   }
 }
 
-function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, log: Log): Generator<ArchiveEntry> {
+function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, log: Log, begun: (item: FrozenItem) => void): Generator<ArchiveEntry> {
   const firstNames = new Map<number, Buffer>()
   for (const frozen of tree.items) {
+    begun(frozen)
     const type = frozen.mode & typeMask
     const path = bytesOf(frozen.path)
     if (type === typeSocket) {

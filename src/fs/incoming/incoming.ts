@@ -3,8 +3,9 @@
  * trees.ts. While a tree is being committed, operations that would change it wait until that is over.
  */
 import { byteString, bytesOf } from '../../engine/text.js'
-import { type Answer, type AttrReply, type Call, type Created, type DirSink, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
+import { type Answer, type AttrReply, type Call, type Created, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
+import { isLeftBehind } from '../desktop-names.js'
 import type { EngineClient } from '../engine-client.js'
 import { errnoByCode } from '../errno.js'
 import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
@@ -42,8 +43,6 @@ const syncAfterMs = 3000
 /** More is not kept for so long that it is of no use. */
 const maxNeedlessBytes = 64 << 20
 const maxNameBytes = 255, maxXattrBytes = 65536
-/** File managers would gather what is deleted on other disks here. */
-export const trashName = /^\.Trash(-|$)/
 
 interface Handle {
   readonly sequence: SequentialRead
@@ -90,7 +89,7 @@ export class Incoming implements Subtree {
     this.#live = new LiveSeries(this.#staging, this.trees, client, {
       entry: node => this.#entry(node),
       makeDirectory: (name, mode, call) => this.#makeDirectory(this.root, bytesOf(name), mode, call),
-      refuses: name => name.length > maxNameBytes || trashName.test(name),
+      refuses: name => name.length > maxNameBytes || isLeftBehind(name),
       drop: tree => this.#dropTree(tree),
       touch: () => this.#touch(this.#nodes.get(rootId)!, nowNs()),
       isInUse: tree => [...this.#handles.values()].some(handle => handle.tree === tree),
@@ -168,6 +167,8 @@ export class Incoming implements Subtree {
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
     const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
+    if (isDot(name)) return this.#entry(directory)
+    if (isDotDot(name)) return this.#entry(this.#nodes.get(directory.parent) ?? directory)
     if (!directory.children) return Errno.ENOTDIR
     const key = byteString(name)
     const look = (): Answer<Entry> => {
@@ -216,7 +217,7 @@ export class Incoming implements Subtree {
     if (!directory.children) return Errno.ENOTDIR
     const key = byteString(name)
     if (name.length > maxNameBytes) return Errno.ENAMETOOLONG
-    if (parent === this.root && trashName.test(key)) return Errno.EPERM
+    if (parent === this.root && isLeftBehind(key)) return Errno.EPERM
     // Directly in live/ there are series.
     if (this.#live && parent === this.root && (facts().mode & typeMask) !== typeDirectory) return Errno.EPERM
     const { uid, gid, umask = 0 } = call
@@ -343,7 +344,7 @@ export class Incoming implements Subtree {
     const [key, newKey] = [byteString(name), byteString(newName)]
     const moving = this.#nodes.child(from, key)
     if (!moving) return Errno.ENOENT
-    if (newParent === this.root && trashName.test(newKey)) return Errno.EPERM
+    if (newParent === this.root && isLeftBehind(newKey)) return Errno.EPERM
     if (this.#live && (parent === this.root || newParent === this.root)) return Errno.EPERM
     const target = this.#treeOfName(to, newKey, isDirectory(moving))
     return this.#changing(target, call, later => this.#changing(this.#treeOfName(from, key, isDirectory(moving)), later, () => this.#rename(from, key, to, newKey, flags)))
@@ -398,7 +399,7 @@ export class Incoming implements Subtree {
     const node = parent === this.root ? this.#nodes.child(this.#nodes.get(rootId)!, key) : undefined
     if (!node) return parent === this.root ? Errno.ENOENT : Errno.EXDEV
     if (!node.children) return Errno.EXDEV
-    if (trashName.test(byteString(newName))) return Errno.EPERM
+    if (isLeftBehind(byteString(newName))) return Errno.EPERM
     const { id } = node
     if (!this.#passing.has(id)) {
       this.#passing.add(id)

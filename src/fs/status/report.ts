@@ -15,8 +15,6 @@ export interface Counts {
   readonly archives: number
   /** Files and directories in incoming/ and live/. */
   readonly staged: number
-  /** Of .borgfs itself. */
-  readonly views: number
   readonly open_files: number
 }
 

@@ -1,14 +1,15 @@
 /**
- * MNT/.borgfs: `status`, `status.json`, `events`, and the archives as links in `latest/` and `by-date/`. Everything is made when
- * it is looked at; the kernel keeps none of it. A link whose target changes is another inode, because targets are kept.
+ * MNT/.borgfs: `status`, `status.json`, `events`, the archives as links in `latest/` and `by-date/`, as snapshots in `snapshots/` and as one
+ * tree in `versions/`. Everything is made when it is looked at; the kernel keeps none of it, except what is in archives. A link whose target
+ * changes is another inode, because targets are kept.
  */
 import { byteString, bytesOf } from '../../engine/text.js'
-import type { ShownArchive } from '../archives-dir.js'
-import type { Answer, AttrReply, DirSink, KernelNotices, ReadAnswer } from '../core.js'
+import type { ShownArchives } from '../archives-dir.js'
+import { type Answer, type AttrReply, type Call, changed, type DirSink, isDot, isDotDot, type ReadAnswer } from '../core.js'
 import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
 import type { Subtree } from '../subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../types.js'
-import { dateView, latestView, type View } from './archive-views.js'
+import { type ArchivePlace, dateView, latestView, type Shown, snapshotView, type View } from './archive-views.js'
 
 export interface StatusFile {
   readonly name: string
@@ -19,11 +20,17 @@ interface Node {
   readonly ino: Ino
   readonly parent: Ino
   readonly name: string
-  /** See #numbers. */
-  readonly key: string
+  /** Identifies it over changes of the list of archives. */
+  readonly path: string
+  /** The list of archives that it was made for. */
+  readonly build: number
   readonly file?: StatusFile
   readonly target?: Buffer
-  readonly children?: Map<string, Node>
+  /** It stands for that directory, whose inode is another. */
+  readonly place?: ArchivePlace
+  readonly view?: () => View
+  /** Of a directory that somebody looked into. */
+  children?: Map<string, Node>
 }
 
 /** Rendered once for stat and the read that follows. */
@@ -35,36 +42,27 @@ export class StatusDir implements Subtree {
   readonly root = inoOf(inodeRange.status, 1)
   readonly #owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }
   readonly #files: readonly StatusFile[]
-  readonly #notices: KernelNotices
-  /** Numbers stay with what they were given to: path, and target of links. None is given twice. */
+  /** Numbers stay with what they were given to: path, and target of links. */
   readonly #numbers = new Map<string, number>()
-  #nextNumber = localOf(inoOf(inodeRange.status, 1))
-  /** Those that are shown, and those that are gone but known to the kernel, which may still ask for what it has open. */
   #nodes = new Map<Ino, Node>()
-  /** Entries that the kernel was given and did not give back. */
-  readonly #references = new Map<Ino, number>()
   #top: Node
-  #archives: readonly ShownArchive[] = []
+  #archives: ShownArchives | undefined
+  #build = 0
   #stale = false
   #changedNs: bigint
   readonly #contents = new Map<StatusFile, { bytes: Buffer; untilMs: number }>()
   readonly #handles = new Map<number, Buffer>()
   #nextHandle = 1
 
-  constructor(owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }, files: readonly StatusFile[], notices: KernelNotices) {
-    this.#notices = notices
+  constructor(owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }, files: readonly StatusFile[]) {
     this.#owner = owner
     this.#files = files
     this.#changedNs = owner.timeNs
-    this.#top = this.#build()
+    this.#top = this.#makeTop()
   }
 
-  get nodeCount(): number {
-    return this.#nodes.size
-  }
-
-  archivesChanged(archives: Iterable<ShownArchive>): void {
-    this.#archives = [...archives]
+  archivesChanged(archives: ShownArchives): void {
+    this.#archives = archives
     this.#changedNs = BigInt(Date.now()) * 1_000_000n
     // Built when somebody looks.
     this.#stale = true
@@ -74,35 +72,14 @@ export class StatusDir implements Subtree {
     return this.#entry(this.#fresh())
   }
 
-  lookup(parent: Ino, name: Buffer): Answer<Entry> {
-    this.#fresh()
-    const directory = this.#nodes.get(parent)
+  lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
+    const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
-    if (!directory.children) return Errno.ENOTDIR
-    const child = directory.children.get(byteString(name))
-    if (!child) return Errno.ENOENT
-    this.remember(child.ino)
-    return this.#entry(child)
-  }
-
-  remember(ino: Ino): void {
-    if (ino !== this.root) this.#references.set(ino, (this.#references.get(ino) ?? 0) + 1)
-  }
-
-  forget(ino: Ino, count: number): void {
-    const left = (this.#references.get(ino) ?? 0) - count
-    if (left > 0) {
-      this.#references.set(ino, left)
-      return
-    }
-    this.#references.delete(ino)
-    const node = this.#nodes.get(ino)
-    if (node && !this.#shown.has(ino)) this.#drop(node)
-  }
-
-  #drop({ ino, key }: Node): void {
-    this.#nodes.delete(ino)
-    this.#numbers.delete(key)
+    if (isDot(name)) return this.#entry(directory)
+    if (isDotDot(name)) return this.#entry(this.#node(directory.parent) ?? directory)
+    const child = this.#children(directory)?.get(byteString(name))
+    if (!child) return isDirectory(directory) ? Errno.ENOENT : Errno.ENOTDIR
+    return child.place ? changed(call, untilAsked, later => child.place!.at(parent).resolveRoot(later)) : this.#entry(child)
   }
 
   getattr(ino: Ino): Answer<AttrReply> {
@@ -116,20 +93,21 @@ export class StatusDir implements Subtree {
 
   opendir(ino: Ino): Answer<Opened> {
     const node = this.#node(ino)
-    return !node ? Errno.ESTALE : node.children ? { fh: 0 } : Errno.ENOTDIR
+    return !node ? Errno.ESTALE : isDirectory(node) ? { fh: 0 } : Errno.ENOTDIR
   }
 
   releasedir(): void {}
 
   readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink): Answer<void> {
     const node = this.#node(ino)
-    if (!node?.children) return Errno.ESTALE
+    const children = node && this.#children(node)
+    if (!children) return Errno.ESTALE
     const above = this.#nodes.get(node.parent)
     if (cookie < 1 && !sink(dot, this.#entry(node), 1)) return undefined
     if (cookie < 2 && !sink(dotDot, above ? this.#entry(above) : { ...this.#entry(node), attr: { ...this.#attr(node), ino: rootIno } }, 2)) return undefined
     let position = 3
-    for (const [name, child] of node.children) {
-      if (position > cookie && !sink(bytesOf(name), this.#entry(child), position)) return undefined
+    for (const [name, child] of children) {
+      if (position > cookie && !sink(bytesOf(name), child.place ? untilAsked(child.place.at(ino).rootEntry()) : this.#entry(child), position)) return undefined
       position++
     }
     return undefined
@@ -138,7 +116,7 @@ export class StatusDir implements Subtree {
   open(ino: Ino, flags: number): Answer<Opened> {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
-    if (!node.file) return node.children ? Errno.EISDIR : Errno.ELOOP
+    if (!node.file) return isDirectory(node) ? Errno.EISDIR : Errno.ELOOP
     if ((flags & accessMode) !== 0) return Errno.EROFS
     const fh = this.#nextHandle++
     // A reader sees one state from its start to its end; who follows the events reads what comes.
@@ -167,53 +145,66 @@ export class StatusDir implements Subtree {
     return bytes
   }
 
+  /** As the list of archives has it now. What is gone stays as it was: the kernel may still ask for what it has open. */
   #node(ino: Ino): Node | undefined {
-    return this.#nodes.get(ino)
+    this.#fresh()
+    const node = this.#nodes.get(ino)
+    return node && this.#renewed(node)
+  }
+
+  #renewed(node: Node): Node {
+    if (node.build === this.#build) return node
+    const above = this.#nodes.get(node.parent)
+    const now = above && this.#children(this.#renewed(above))?.get(node.name)
+    return now?.ino === node.ino ? now : node
   }
 
   #fresh(): Node {
     if (this.#stale) {
       this.#stale = false
-      this.#top = this.#build()
+      this.#build++
+      this.#top = this.#makeTop()
     }
     return this.#top
   }
 
-  #build(): Node {
-    const before = this.#shown
-    this.#shown = new Set()
-    const top: Node = { ino: this.root, parent: rootIno, name: '', key: '', children: new Map() }
+  #makeTop(): Node {
+    const top: Node = { ino: this.root, parent: rootIno, name: '', path: '', build: this.#build, children: new Map() }
     this.#nodes.set(top.ino, top)
-    this.#shown.add(top.ino)
     for (const file of this.#files) this.#add(top, file.name, file.name, { file })
-    this.#addView(top, 'latest', 'latest', latestView(this.#archives))
-    this.#addView(top, 'by-date', 'by-date', dateView(this.#archives))
-    for (const ino of before) {
-      const node = this.#shown.has(ino) ? undefined : this.#nodes.get(ino)
-      if (!node) continue
-      if (this.#references.has(ino)) this.#notices.invalidateEntry(node.parent, bytesOf(node.name))
-      else this.#drop(node)
-    }
+    const archives = this.#archives
+    if (!archives) return top
+    const views: [string, Shown][] = [
+      ['latest', () => latestView(archives)], ['by-date', () => dateView(archives)], ['snapshots', () => snapshotView(archives)], ['versions', { at: parent => archives.merged(parent) }],
+    ]
+    for (const [name, shown] of views) this.#addShown(top, name, shown)
     return top
   }
-  #shown = new Set<Ino>()
 
-  #addView(parent: Node, name: string, path: string, view: View): void {
-    const node = this.#add(parent, name, path, { children: new Map() })
-    for (const [child, value] of view) {
-      if (value instanceof Map) this.#addView(node, child, `${path}/${child}`, value)
-      else this.#add(node, child, `${path}/${child}\0${byteString(value)}`, { target: value })
+  /** Undefined for what is no directory. */
+  #children(node: Node): Map<string, Node> | undefined {
+    if (!node.children && node.view) {
+      node.children = new Map()
+      for (const [name, shown] of node.view()) this.#addShown(node, name, shown)
     }
+    return node.children
   }
 
-  #add(parent: Node, name: string, key: string, content: Pick<Node, 'file' | 'target' | 'children'>): Node {
+  #addShown(parent: Node, name: string, shown: Shown): void {
+    const path = parent.path === '' ? name : `${parent.path}/${name}`
+    if (Buffer.isBuffer(shown)) this.#add(parent, name, path, { target: shown })
+    else if (shown instanceof Map) this.#add(parent, name, path, { view: () => shown })
+    else if (typeof shown === 'function') this.#add(parent, name, path, { view: shown })
+    else this.#add(parent, name, path, { place: shown })
+  }
+
+  #add(parent: Node, name: string, path: string, content: Pick<Node, 'file' | 'target' | 'place' | 'view'>): void {
+    const key = content.target ? `${path}\0${byteString(content.target)}` : path
     let number = this.#numbers.get(key)
-    if (number === undefined) this.#numbers.set(key, number = ++this.#nextNumber)
-    const node: Node = { ino: inoOf(this.range, number), parent: parent.ino, name, key, ...content }
+    if (number === undefined) this.#numbers.set(key, number = localOf(this.root) + 1 + this.#numbers.size)
+    const node: Node = { ino: inoOf(this.range, number), parent: parent.ino, name, path, build: this.#build, ...content }
     this.#nodes.set(node.ino, node)
-    this.#shown.add(node.ino)
     parent.children!.set(name, node)
-    return node
   }
 
   #entry(node: Node): Entry {
@@ -225,10 +216,19 @@ export class StatusDir implements Subtree {
     const timeNs = node.file ? BigInt(Date.now()) * 1_000_000n : this.#changedNs
     const size = node.file ? this.#content(node.file).length : node.target?.length ?? 0
     return {
-      ino: node.ino, size, blocks: 0, mode: node.children ? 0o040555 : node.target ? 0o120777 : 0o100444, nlink: 1, uid, gid, rdev: 0,
+      ino: node.ino, size, blocks: 0, mode: isDirectory(node) ? 0o040555 : node.target ? 0o120777 : 0o100444, nlink: 1, uid, gid, rdev: 0,
       atimeNs: timeNs, mtimeNs: timeNs, ctimeNs: timeNs, blksize: 4096,
     }
   }
+}
+
+function isDirectory({ view, children }: Node): boolean {
+  return view !== undefined || children !== undefined
+}
+
+/** Which archive a name means may change at any time. */
+function untilAsked(entry: Entry): Entry {
+  return { ...entry, entryTtlMs: 0 }
 }
 
 /** The one file that grows while it is read. */

@@ -3,6 +3,7 @@
  * returns the bytes it took. Field order as in linux/fuse.h; 64-bit words as pairs of 32-bit ones, low first.
  */
 import type { AttrReply, Created } from '../../core.js'
+import { rootIno } from '../../inodes.js'
 import type { Attr, Entry, Opened, StatFs } from '../../types.js'
 import { openedFlag, size, type Slot } from './protocol.js'
 
@@ -72,10 +73,21 @@ function putTtls(slot: Slot, secondsAt: number, nanosecondsAt: number, ttlMs: nu
   slot.setU32(nanosecondsAt, (ttlMs - whole * 1000) * 1_000_000)
 }
 
+/**
+ * Part of the handles that an NFS server gives for inodes. Their numbers may mean something else at the next mount, so handles of this one
+ * must not be taken for handles of that: the loop chooses one at random. The root is the same each time, and the kernel wants 0 of it.
+ */
+let generation = 0
+
+/** 31 bits. Before the first answer. */
+export function useGeneration(value: number): void {
+  generation = value
+}
+
 /** struct fuse_entry_out. `nodeid` 0 says that there is no such name (LOOKUP), or no reference is given (READDIRPLUS). */
 export function putEntry(slot: Slot, offset: number, entry: Entry, nodeid: number = entry.attr.ino): number {
   slot.setU64(offset, nodeid)
-  slot.setU64(offset + 8, 0)
+  slot.setU64(offset + 8, nodeid === rootIno ? 0 : generation)
   putTtls(slot, offset + 16, offset + 32, entry.entryTtlMs)
   putTtls(slot, offset + 24, offset + 36, entry.attrTtlMs)
   putAttr(slot, offset + 40, entry.attr)

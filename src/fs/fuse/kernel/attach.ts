@@ -10,7 +10,7 @@ import { BorgError, errnoOf } from '../../../engine/errors.js'
 import { type Log, silentLog } from '../../../engine/log.js'
 import { native } from '../../../engine/native.js'
 import { type MountOptions, unusableMountpoint } from '../transport.js'
-import { mountAt } from './mount-table.js'
+import { isBorgMount, mountAt } from './mount-table.js'
 import { maxTransfer } from './protocol.js'
 
 export interface Attachment {
@@ -38,11 +38,11 @@ const readAheadKib = 1024
 export async function prepareMountpoint(mountpoint: string, log: Log = silentLog): Promise<string> {
   const absolute = resolve(mountpoint)
   // Looked up before it is touched: a mount that hangs would hang us.
-  if (mountAt(absolute)?.source === 'borgfs') await removeDead(absolute, mountpoint, log)
+  if (hasBorgMount(absolute)) await removeDead(absolute, mountpoint, log)
   let path: string
   try {
     path = realpathSync(absolute)
-    if (path !== absolute && mountAt(path)?.source === 'borgfs') await removeDead(path, mountpoint, log)
+    if (path !== absolute && hasBorgMount(path)) await removeDead(path, mountpoint, log)
     if (!statSync(path).isDirectory()) throw unusableMountpoint(mountpoint)
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK)
   } catch (error) {
@@ -53,6 +53,11 @@ export async function prepareMountpoint(mountpoint: string, log: Log = silentLog
     throw unusableMountpoint(mountpoint)
   }
   return path
+}
+
+function hasBorgMount(path: string): boolean {
+  const found = mountAt(path)
+  return found !== undefined && isBorgMount(found)
 }
 
 /** Takes a dead mount of ours off; a living one is refused. */
@@ -103,10 +108,15 @@ export async function detach(path: string, { lazy = false }: { lazy?: boolean } 
 
 /** What to try, in this order, as far as installed. For root, umount: it also knows mounts that others made. */
 export function unmountCommands(path: string, lazy: boolean): [program: string, args: string[]][] {
-  const umount: [string, string[]] = ['umount', [...(lazy ? ['-l'] : []), '--', path]]
+  const umount: [string, string[]] = ['umount', [...withoutHelper(path), ...(lazy ? ['-l'] : []), '--', path]]
   if (process.geteuid?.() === 0) return [umount]
   const args = ['-u', ...(lazy ? ['-z'] : []), '--', path]
   return [['fusermount3', args], ['fusermount', args], umount]
+}
+
+/** For umount(8): the helper that it would find for a type of its own is ours. */
+export function withoutHelper(path: string): string[] {
+  return mountAt(path)?.type.includes('.') ? ['-i'] : []
 }
 
 /** The kernel's option string; `extra` is what only one of both ways needs. */

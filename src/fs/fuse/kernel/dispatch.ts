@@ -237,7 +237,7 @@ export class Dispatcher {
     }
     // Without READDIRPLUS_AUTO: by that the kernel asks for names alone after the first 200 of a directory, and `find -size` or
     // `cp -r` of a large one then looks each up (60,000 files: 4.5 s instead of 0.4; `ls -f` 0.25 s instead of 0.75).
-    let flags = initFlag.asyncRead | initFlag.atomicTruncate | initFlag.bigWrites | initFlag.readdirplus | initFlag.asyncDirectIo
+    let flags = initFlag.asyncRead | initFlag.atomicTruncate | initFlag.exportSupport | initFlag.bigWrites | initFlag.readdirplus | initFlag.asyncDirectIo
       | initFlag.parallelDirops | initFlag.maxPages | initFlag.cacheSymlinks
     if (this.#checksAcls) flags |= initFlag.posixAcl | initFlag.setxattrExt
     if (this.#core.appliesUmask) flags |= initFlag.dontMask

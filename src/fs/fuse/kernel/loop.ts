@@ -3,10 +3,12 @@
  * file system is unmounted. So promises, timers and `on('message')` of this thread do nothing meanwhile; work comes in by
  * messages on `port`, each followed by a signal on `wakeFd`, and `tick` stands in for timers.
  */
+import { randomInt } from 'node:crypto'
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { type Log, silentLog } from '../../../engine/log.js'
 import { native } from '../../../engine/native.js'
 import type { FsCore, KernelNotices } from '../../core.js'
+import { useGeneration } from './answers.js'
 import { Dispatcher } from './dispatch.js'
 import { Notices } from './notices.js'
 import { Replies } from './replies.js'
@@ -59,6 +61,7 @@ export class KernelLoop {
   run(core: FsCore): 'unmounted' | 'stopped' {
     const { fd, wakeFd, tickMs = 1000 } = this.#options
     const { receiveRequest } = native()
+    useGeneration(randomInt(1, 2 ** 31))
     const { log, onlyUid, checksAcls = false } = this.#options
     const dispatcher = new Dispatcher(core, new Replies(fd), { ...(log && { log }), onlyUid, checksAcls })
     const into = dispatcher.slot.bytes

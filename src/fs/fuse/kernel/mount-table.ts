@@ -16,6 +16,11 @@ export function mountAt(path: string): MountEntry | undefined {
   return mounts().findLast((entry) => entry.mountpoint === path)
 }
 
+/** True for what borg and borgfs mount: by the name of the device, or by the type where that is the repository's name (bin/mount-helper.sh). */
+export function isBorgMount({ source, type }: MountEntry): boolean {
+  return type === 'fuse.borgfs' || (source === 'borgfs' && /^fuse\b/.test(type))
+}
+
 /** All mounts of this process's namespace in the order they were made. */
 export function mounts(): MountEntry[] {
   return readFileSync('/proc/self/mountinfo', 'latin1').split('\n').filter((line) => line !== '').map(parseMount)

@@ -24,7 +24,7 @@ export const notice = { invalInode: 2, invalEntry: 3, store: 4, delete: 6 } as c
 
 /** INIT flags, those that are ever asked for (bits 0 to 31). */
 export const initFlag = {
-  asyncRead: 1 << 0, atomicTruncate: 1 << 3, bigWrites: 1 << 5, dontMask: 1 << 6, readdirplus: 1 << 13, asyncDirectIo: 1 << 15,
+  asyncRead: 1 << 0, atomicTruncate: 1 << 3, exportSupport: 1 << 4, bigWrites: 1 << 5, dontMask: 1 << 6, readdirplus: 1 << 13, asyncDirectIo: 1 << 15,
   parallelDirops: 1 << 18, posixAcl: 1 << 20, maxPages: 1 << 22, cacheSymlinks: 1 << 23, handleKillprivV2: 1 << 28, setxattrExt: 1 << 29,
 } as const
 
