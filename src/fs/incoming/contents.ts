@@ -18,9 +18,33 @@ export class Contents {
   readonly #staging: Staging
   readonly #reader: ExtentReader
 
+  /** Files whose spool file came beneath extents, or extents over it, since it was durable; the number tells one time from the next. */
+  readonly #unsettled = new Map<StagedNode, number>()
+  #times = 0
+
   constructor(staging: Staging, reader: ExtentReader) {
     this.#staging = staging
     this.#reader = reader
+    for (const node of staging.nodes.all()) if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
+  }
+
+  #unsettle(node: StagedNode): void {
+    node.settled = false
+    this.#unsettled.set(node, ++this.#times)
+  }
+
+  /** To be called before spool files, those of all or of one node, are made durable; what it gives is to be called afterwards. */
+  beforeSync(only?: StagedNode): () => void {
+    const waiting = only ? [[only, this.#unsettled.get(only)] as const] : [...this.#unsettled]
+    return () => {
+      for (const [node, time] of waiting) {
+        if (time === undefined || this.#unsettled.get(node) !== time) continue
+        this.#unsettled.delete(node)
+        if (!node.extents || node.bare || this.#staging.nodes.get(node.id) !== node) continue
+        node.settled = true
+        this.#staging.journal.settled(node.id)
+      }
+    }
   }
 
   /** As FsCore.read. */
@@ -130,6 +154,7 @@ export class Contents {
     })
     if (failed) return failed
     node.bare = bare
+    if (!bare) this.#unsettle(node)
     const before = node.extents?.bytes ?? 0
     const moved = offset === 0 ? extents : extents.slice(0, length, offset)
     node.extents ??= new Extents()
@@ -178,6 +203,7 @@ export class Contents {
     if (!node.bare) return undefined
     const failed = hostErrno(() => this.#staging.spool.truncate(node.id, node.size))
     node.bare = failed !== undefined
+    if (!failed) this.#unsettle(node)
     return failed
   }
 }

@@ -32,6 +32,8 @@ export interface StagedNode {
   extents: Extents | undefined
   /** The extents hold the whole file, and there is no spool file beneath them. */
   bare: boolean
+  /** The spool file beneath extents was durable once: if it is shorter than they are, they were cut. Before, a crash may have taken its length. */
+  settled: boolean
   /** Data was written since its attributes were journalled. */
   dirty: boolean
 }
@@ -65,6 +67,10 @@ export class Nodes {
 
   get nextId(): number {
     return this.#nextId
+  }
+
+  get count(): number {
+    return this.#nodes.size
   }
 
   get(id: number): StagedNode | undefined {
@@ -163,6 +169,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, dirty: false,
+    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, dirty: false,
   }
 }

@@ -25,6 +25,11 @@ export class Spool {
   readonly #plain = new Set<number>()
   /** Open descriptors by id; closed with the last handle of the staged file. */
   readonly #open = new Map<number, number>()
+  /** Opened by the first who wants its names durable. */
+  #folderFd: number | undefined
+  /** How often a name may have come to the folder, and how many of these times are on disk. */
+  #namesMade = 0
+  #namesDurable = 0
 
   constructor(stagingFolder: string, cipher?: FileCipher) {
     this.#folder = join(stagingFolder, 'spool')
@@ -51,8 +56,20 @@ export class Spool {
       if (errnoOf(error) === 'ENOENT' && !create) return undefined
       throw error
     }
+    if (create) this.#namesMade++
     this.#open.set(id, fd)
     return fd
+  }
+
+  /**
+   * The folder, to be synced before a file in it counts as durable, and what to call when it was: the file's own sync does not say that
+   * its name stays. Undefined if no name came since.
+   */
+  unsyncedNames(): { readonly fd: number; synced(): void } | undefined {
+    const made = this.#namesMade
+    if (made === this.#namesDurable) return undefined
+    this.#folderFd ??= files.open(this.#folder, 'r')
+    return { fd: this.#folderFd, synced: () => void (this.#namesDurable = Math.max(this.#namesDurable, made)) }
   }
 
   /** `size`: of the file. Returns how many bytes it has there. */
@@ -202,6 +219,8 @@ export class Spool {
   }
 
   closeAll(): void {
+    if (this.#folderFd !== undefined) files.close(this.#folderFd)
+    this.#folderFd = undefined
     for (const id of [...this.#open.keys()]) this.close(id)
   }
 }

@@ -265,6 +265,7 @@ export class Trees {
       }
       this.#tell(tree)
     }
+    this.#staging.keepMark()
     this.#client.request({
       kind: 'commit', staged: frozen, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
       ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
@@ -314,6 +315,8 @@ export class Trees {
     const nowMs = performance.now()
     tree.problem = error.message
     if (error.msgid === 'LockTimeout') {
+      // It was not begun: the mark of the one before is still there.
+      this.#staging.forgetMark()
       tree.state = waitingState(holder, nowMs)
       tree.problem = describe(tree, nowMs, this.#options)
       return
