@@ -266,7 +266,7 @@ export class Trees {
       this.#tell(tree)
     }
     this.#staging.keepMark()
-    this.#client.request({
+    this.#whenTidy(() => this.#client.request({
       kind: 'commit', staged: frozen, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
       ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
     }, (error, reply) => {
@@ -281,8 +281,23 @@ export class Trees {
       const waiting = this.#waiting.get(tree) ?? []
       this.#waiting.delete(tree)
       for (const work of waiting) work()
-    }, heard)
+    }, heard))
     this.#tell(tree)
+  }
+
+  /** What was deleted gives its room back, on a full disk the very room that a commit needs. */
+  #whenTidy(work: () => void): void {
+    if (this.#staging.needlessBytes === 0) return work()
+    const synced = this.#staging.beforeSync()
+    this.#client.request({ kind: 'sync', fds: [this.#journal.fd] }, error => {
+      try {
+        if (!error) synced()
+      } catch (fault) {
+        if (errnoOf(fault) === undefined) throw fault
+        this.#log.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${messageOf(fault)}`)
+      }
+      work()
+    })
   }
 
   #succeeded(tree: StagedTree, { archive: { name, id }, numbers }: CommitReply): void {
