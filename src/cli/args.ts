@@ -135,12 +135,18 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
   return { command: command ?? '', spec, values: collect(canonical, options), ordered, positionals: distribute(spec, rest, program, where()) }
 }
 
+/** The first word that is neither an option nor the value of one that every command has: the command, if there is one. */
+export function firstOperand(words: readonly string[]): string | undefined {
+  const at = endOfOwnWords(words, 0, commonOptions)
+  return words[at] === '--' ? words[at + 1] : words[at]
+}
+
 /** Index of the repository of `with-lock [options] REPO COMMAND …`; what follows is not ours to parse. */
 function endOfOwnWords(words: readonly string[], from: number, options: readonly OptionSpec[]): number {
   let at = from
   while (at < words.length && words[at]!.startsWith('-') && words[at] !== '--') {
     const word = words[at++]!
-    const known = options.find(({ flags }) => flags.some(flag => (word.startsWith('--') ? flag.startsWith(word) : flag === word)))
+    const known = options.find(({ flags }) => flags.includes(word)) ?? options.find(({ flags }) => word.startsWith('--') && flags.some(flag => flag.startsWith(word)))
     if (known && known.kind !== 'flag' && known.kind !== 'count') at++
   }
   return at

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { BorgError, IntegrityError } from '../engine/errors.js'
 import { escapedText } from '../engine/text.js'
 import { native } from '../engine/native.js'
-import { parseArgs, type ParsedArgs, UsageError } from './args.js'
+import { firstOperand, parseArgs, type ParsedArgs, UsageError } from './args.js'
 import { commands, ownCommands } from './commands/all.js'
 import { CommandContext } from './context.js'
 import { SignalError } from './exit.js'
@@ -70,7 +70,7 @@ async function run(program: string, words: string[], log: StderrLog): Promise<nu
   for (const [start, line] of deprecated) if (words.some(word => word.startsWith(start))) log.line(line)
   if (words.length === 0) words = ['help']
   // Debian's borgfs is `borg mount` by another name; ours is both (commands.md §12).
-  const first = words.find(word => !word.startsWith('-'))
+  const first = firstOperand(words)
   if (program === 'borgfs' && first !== undefined && !isCommand(first)) words = ['mount', ...words]
   if ((words.includes('-h') || words.includes('--help')) && !words.includes('--')) words = ['help', ...(first !== undefined && isCommand(first) ? [first] : [])]
   let args: ParsedArgs

@@ -31,7 +31,19 @@ export class ArchiveAlias implements Subtree {
 
   /** The archive's own directory with its final attributes. */
   resolveRoot(call: Call<Entry>): Answer<Entry> {
-    return changed(call, entry => this.#entry(entry), later => this.#files.resolveRoot(later))
+    const given = (entry: Entry): Entry => {
+      this.remember()
+      return this.#entry(entry)
+    }
+    return changed(call, given, later => this.#files.resolveRoot(later))
+  }
+
+  forget(ino: Ino, count: number): void {
+    this.#files.forget(ino, count)
+  }
+
+  remember(): void {
+    this.#files.remember()
   }
 
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {

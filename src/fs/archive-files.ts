@@ -5,8 +5,9 @@
  */
 import { byteString, shownText } from '../engine/text.js'
 import { idHex } from '../engine/ids.js'
+import { letGoShared } from '../engine/shared-garbage.js'
 import { ArchiveTree } from './archive-tree.js'
-import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers } from './core.js'
+import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -25,6 +26,9 @@ const accessMode = 3, truncate = 0o1000
 /** Cookies of readdir: 1 after `.`, 2 after `..`, then the row + 2 of the entry that was given last. */
 const firstCookie = 2
 const attributePrefix = 'user.borgfs.'
+const firstAskPauseMs = 500, lastAskPauseMs = 3_600_000
+/** Of a retired archive; few have more in their topmost directory. */
+const maxTopNames = 1000
 const deduplicatedSizeXattr = 'user.borgfs.archive.deduplicated_size'
 
 export interface ArchiveFilesContext {
@@ -36,6 +40,8 @@ export interface ArchiveFilesContext {
   treeLoaded(files: ArchiveFiles): void
   /** The tree's root says other than what the kernel was told. */
   rootChanged(ino: Ino): void
+  /** Nobody refers to anything of it any more: neither the kernel nor an open file. Called for retired ones only. */
+  unused(files: ArchiveFiles): void
 }
 
 export class ArchiveFiles implements Subtree {
@@ -55,6 +61,9 @@ export class ArchiveFiles implements Subtree {
   #treeWaiters: ((error: Errno | undefined) => void)[] | undefined
   #chunkWaiters: { readonly tree: ArchiveTree; readonly waiters: ((error: Errno | undefined, tree: ArchiveTree | undefined) => void)[] } | undefined
   #headWaiters: ((error: Errno | undefined) => void)[] | undefined
+  /** Entries that the kernel was given and did not give back, of all its inodes. */
+  #references = 0
+  #retired = false
 
   /** `parentIno` is the directory above the archive's root: the mount's root, or the archive's root itself. */
   constructor(info: ArchiveInfo, root: Ino, parentIno: Ino, context: ArchiveFilesContext) {
@@ -80,6 +89,38 @@ export class ArchiveFiles implements Subtree {
     return this.#withChunks(call, work)
   }
 
+  /** It is not shown any more. Who still has something of it goes on. */
+  retire(): void {
+    const tree = this.#tree
+    if (tree) for (let row = tree.firstChild(0); row !== 0 && this.#topNames.length < maxTopNames; row = tree.nextSibling(row)) this.#topNames.push(Buffer.from(tree.nameOf(row)))
+    this.dropTree()
+    this.#retired = true
+    this.#tellIfUnused()
+  }
+
+  /**
+   * Of a retired archive: asks the kernel to let go of what nobody uses. When the archive's name was taken from it, it kept what somebody had
+   * open or stood in, and goes on keeping that when it is not in use any more. Asked in vain it is asked less and less often.
+   */
+  askToForget(notices: KernelNotices, nowMs: number): void {
+    if (this.#open.size > 0 || nowMs < this.#askAtMs) return
+    this.#askPauseMs = Math.min(2 * this.#askPauseMs, lastAskPauseMs)
+    this.#askAtMs = nowMs + this.#askPauseMs
+    for (const name of this.#topNames) notices.invalidateEntry(this.root, name)
+  }
+  readonly #topNames: Buffer[] = []
+  #askAtMs = 0
+  #askPauseMs = firstAskPauseMs
+
+  /** Open files. */
+  get openCount(): number {
+    return this.#open.size
+  }
+
+  #tellIfUnused(): void {
+    if (this.#retired && this.#references <= 0 && this.#open.size === 0 && !this.#treeWaiters && !this.#headWaiters && !this.#chunkWaiters) this.#context.unused(this)
+  }
+
   /** Memory of the tree, 0 while there is none. */
   get treeBytes(): number {
     return this.#tree?.byteLength ?? 0
@@ -93,7 +134,9 @@ export class ArchiveFiles implements Subtree {
   /** Forgets the tree; open files keep theirs. */
   dropTree(): void {
     if (this.#tree) this.#context.answers?.hide(this.#tree)
+    const bytes = this.treeBytes
     this.#tree = undefined
+    letGoShared(bytes)
   }
 
   /** The archive's own directory without asking anyone; undefined until its head was loaded once. */
@@ -125,7 +168,15 @@ export class ArchiveFiles implements Subtree {
     return this.#lookup(tree, this.#row(parent), name)
   }
 
-  forget(): void {}
+  forget(_ino: Ino, count: number): void {
+    this.#references -= count
+    this.#tellIfUnused()
+  }
+
+  /** The kernel was given an entry of it by a listing, or that of its root. */
+  remember(): void {
+    this.#references++
+  }
 
   getattr(ino: Ino, _fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply> {
     const row = this.#row(ino)
@@ -241,6 +292,7 @@ export class ArchiveFiles implements Subtree {
     const others = this.#openCounts.get(file.row)! - 1
     if (others > 0) this.#openCounts.set(file.row, others)
     else this.#openCounts.delete(file.row)
+    this.#tellIfUnused()
   }
 
   /** Archives know no holes: all is data, with the hole that every file has behind its end. */
@@ -292,10 +344,11 @@ export class ArchiveFiles implements Subtree {
   #lookup(tree: ArchiveTree, parent: number, name: Buffer): Entry | Errno {
     if (!tree.has(parent)) return Errno.ESTALE
     // A handle may be anything: a further name has no inode.
-    if (isDot(name)) return tree.targetOf(parent) === parent ? this.#entry(tree, parent) : Errno.ESTALE
-    if (isDotDot(name)) return this.#entry(tree, tree.parentOf(parent))
-    const row = tree.lookup(parent, name)
-    return row < 0 ? noEntry : this.#entry(tree, row)
+    if (isDot(name) && tree.targetOf(parent) !== parent) return Errno.ESTALE
+    const row = isDot(name) ? parent : isDotDot(name) ? tree.parentOf(parent) : tree.lookup(parent, name)
+    if (row < 0) return noEntry
+    this.#references++
+    return this.#entry(tree, row)
   }
 
   #entry(tree: ArchiveTree, row: number): Entry {

@@ -1,9 +1,10 @@
 /**
  * The archives of a mounted repository as directories of the root. Names come from the manifest; the list is replaced whole
- * when it changes. An archive keeps its inode range as long as the mount lives, also after it is gone, so that files
- * that are still open go on working.
+ * when it changes. An archive that is gone keeps its inode range, which is never another's, until the kernel has forgotten all of it,
+ * so that files that are still open go on working.
  */
 import type { Log } from '../engine/log.js'
+import type { KernelNotices } from './core.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { ArchiveAlias } from './archive-alias.js'
 import { ArchiveFiles, type ArchiveFilesContext } from './archive-files.js'
@@ -38,14 +39,16 @@ export class ArchivesDir implements ShownArchives {
   /** Ids as the manifest lists them. */
   #ids: readonly string[] = []
   readonly #byRange = new Map<number, ArchiveFiles>()
+  /** Gone, but of use to somebody. */
+  readonly #retired = new Set<ArchiveFiles>()
   readonly #aliases = new Map<number, ArchiveAlias>()
   readonly #places = new WeakMap<ArchiveFiles, Map<Ino, ArchiveAlias>>()
   #merged: ArchiveFiles | undefined
   #mergedBefore: ArchiveFiles | undefined
   #nextRange: number = inodeRange.firstArchive
 
-  constructor(context: Omit<ArchiveFilesContext, 'treeLoaded'>, reserved: ReadonlySet<string>, log: Log) {
-    this.#context = { ...context, treeLoaded: (files) => this.#bound(files) }
+  constructor(context: Omit<ArchiveFilesContext, 'treeLoaded' | 'unused'>, reserved: ReadonlySet<string>, log: Log) {
+    this.#context = { ...context, treeLoaded: (files) => this.#bound(files), unused: files => this.#forget(files) }
     this.#reserved = reserved
     this.#log = log
   }
@@ -53,6 +56,13 @@ export class ArchivesDir implements ShownArchives {
   /** Archives in listing order, which is that of their ranges. */
   get archives(): Iterable<ShownArchive> {
     return this.#shown.values()
+  }
+
+  /** Archives that are shown or still in use, and their open files. */
+  get counts(): { readonly archives: number; readonly openFiles: number } {
+    let openFiles = 0
+    for (const files of this.#byRange.values()) openFiles += files.openCount
+    return { archives: this.#byRange.size, openFiles }
   }
 
   [Symbol.iterator](): Iterator<ShownArchive> {
@@ -121,10 +131,22 @@ export class ArchivesDir implements ShownArchives {
     for (const [key, { name, files }] of before) {
       if (after.get(key)?.files === files) continue
       changed.push(name)
-      if (!kept.includes(files)) files.dropTree()
+      if (kept.includes(files)) continue
+      this.#retired.add(files)
+      files.retire()
     }
     for (const [key, { name }] of after) if (!before.has(key)) changed.push(name)
     return changed
+  }
+
+  #forget(files: ArchiveFiles): void {
+    this.#byRange.delete(files.range)
+    this.#retired.delete(files)
+    for (const alias of this.#places.get(files)?.values() ?? []) this.#aliases.delete(alias.range)
+  }
+
+  tick(notices: KernelNotices, nowMs: number): void {
+    for (const files of this.#retired) files.askToForget(notices, nowMs)
   }
 
   /** The archive's name, with `~` where something else has it. */

@@ -33,7 +33,13 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
   const places = [incoming, live].filter(part => part !== undefined)
   const trees = [incoming, live].flatMap(part => part?.trees ?? [])
   if (facts) {
-    const report = new Report(facts, trees, () => fs.cache)
+    const report = new Report(facts, trees, () => fs.cache, () => {
+      const { archives, openFiles } = fs.counts
+      const staged = [incoming, live].flatMap(part => part?.counts ?? [])
+      return {
+        archives, staged: staged.reduce((sum, { nodes }) => sum + nodes, 0), open_files: staged.reduce((sum, counts) => sum + counts.openFiles, openFiles),
+      }
+    })
     parts.set('.borgfs', new StatusDir({ uid: view.uid, gid: view.gid, timeNs: view.mountTimeNs }, [
       { name: 'status', content: () => report.text() }, { name: 'status.json', content: () => report.json() }, { name: eventsName, content: () => events.content },
     ]))

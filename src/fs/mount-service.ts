@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import type { Log } from '../engine/log.js'
 import { messageOf } from '../engine/errors.js'
 import { files } from '../engine/platform/files.js'
+import { letGoShared } from '../engine/shared-garbage.js'
 import type {
   ArchiveChangeReply, ArchiveChangeRequest, ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitProgress, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
 } from './engine-port.js'
@@ -124,6 +125,8 @@ export class MountService {
     try {
       const value = await this.#value(request, progress => this.#closed || channel.post({ type: 'progress', id, progress }))
       if (this.#closed) return
+      // It is the FUSE thread's from now on.
+      if (request.kind === 'tree') letGoShared(sharedBytes(value as ArchiveTreeData))
       const transfer = request.kind === 'chunks' ? transferable((value as ChunksReply).data) : undefined
       channel.post({ type: 'reply', id, value: request.kind === 'commit' || request.kind === 'change-archive' ? this.#withArchives(value as CommitReply | ArchiveChangeReply) : value }, transfer)
     } catch (error) {
@@ -206,6 +209,14 @@ async function syncFolder(folder: string): Promise<void> {
 
 function listKey(archives: readonly ArchiveInfo[]): string {
   return archives.map((info) => `${info.id} ${Buffer.from(info.name).toString('latin1')}`).join('\n')
+}
+
+function sharedBytes(tree: ArchiveTreeData): number {
+  const buffers = new Set<ArrayBufferLike>()
+  for (const column of Object.values(tree)) if (ArrayBuffer.isView(column)) buffers.add(column.buffer)
+  let bytes = 0
+  for (const { byteLength } of buffers) bytes += byteLength
+  return bytes
 }
 
 /** The memory of a reply if it is its own and can change hands. */

@@ -13,6 +13,9 @@ import type { MountOptions } from './fuse/transport.js'
 import type { MountView, ToEngine, ToFuse } from './engine-port.js'
 import { MountService, type MountServiceOptions } from './mount-service.js'
 
+/** A staging folder on a disk that hangs must not keep the process for ever. */
+const tidyingMs = 30_000
+
 export interface SessionOptions {
   readonly mount: MountOptions
   readonly view: MountView
@@ -112,6 +115,7 @@ export class MountSession implements RunningMount {
 
   static async #end(unserved: Promise<void>, service: MountService, port: MessagePort, worker: Worker, attachment: Attachment): Promise<string[]> {
     let kept: string[] = []
+    const exited = new Promise<void>(resolve => worker.once('exit', () => resolve()))
     try {
       await unserved
       kept = (await service.finish()) as string[]
@@ -121,6 +125,10 @@ export class MountSession implements RunningMount {
       await attachment.unmount({ lazy: true }).catch(() => undefined)
     }
     await service.close()
+    // It still tidies up the staging folder.
+    let timer: NodeJS.Timeout | undefined
+    await Promise.race([exited, new Promise(resolve => (timer = setTimeout(resolve, tidyingMs)))])
+    clearTimeout(timer)
     await worker.terminate()
     attachment.close()
     return kept

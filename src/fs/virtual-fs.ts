@@ -76,7 +76,7 @@ export class VirtualFs implements FsCore {
     const context = { client, reader, view, answers, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
     this.#archives = new ArchivesDir(context, new Set(this.#parts.keys()), client)
     if (view.kind === 'archive') {
-      this.#single = new ArchiveFiles(view.archives[0]!, rootIno, rootIno, { ...context, treeLoaded() {} })
+      this.#single = new ArchiveFiles(view.archives[0]!, rootIno, rootIno, { ...context, treeLoaded() {}, unused() {} })
     } else {
       this.#archives.replace(view.archives)
       this.#tellParts()
@@ -93,10 +93,16 @@ export class VirtualFs implements FsCore {
   /** Nothing is made outside of the parts, and they do. */
   readonly appliesUmask = true
 
+  /** See ArchivesDir. */
+  get counts(): { readonly archives: number; readonly openFiles: number } {
+    return this.#archives.counts
+  }
+
   /** For the loop: every now and then, and after messages of the engine. */
   tick(nowMs: number): void {
     for (const part of this.#parts.values()) part.tick?.(nowMs)
     this.#tick?.()
+    this.#archives.tick(this.#notices, nowMs)
   }
 
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
@@ -111,7 +117,11 @@ export class VirtualFs implements FsCore {
     if (part) return part.rootEntry()
     const archive = this.#archives.byName(name)
     if (!archive) return Errno.ENOENT
-    return changed(call, forAWhile, later => archive.resolveRoot(later))
+    const given = (entry: Entry): Entry => {
+      archive.remember()
+      return forAWhile(entry)
+    }
+    return changed(call, given, later => archive.resolveRoot(later))
   }
 
   forget(ino: Ino, count: number): void {

@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava'
 import { pageBytes } from '../../src/fs/chunk-cache.js'
-import { type Call, copyBytes, LATER, type ReadBytes } from '../../src/fs/core.js'
+import { type AttrReply, type Call, copyBytes, LATER, type ReadBytes } from '../../src/fs/core.js'
 import { inodeRange, inoOf, rangeOf, rootIno } from '../../src/fs/inodes.js'
 import type { Subtree } from '../../src/fs/subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../../src/fs/types.js'
@@ -288,6 +288,34 @@ test('archives come and go, and what is open stays', (t) => {
   t.is(Buffer.from(bytes as Uint8Array).toString(), 'kept')
   t.is(made.walk('three/new').attr.uid, 10)
   t.deepEqual(made.list(rootIno, rangeOf(made.walk('two').attr.ino)).map(([name]) => name), ['three'])
+})
+
+test('an archive that is gone is forgotten when the kernel has given back all it was given, which it is asked for', (t) => {
+  const made = make({ one: (contents) => [item('d/f', { chunks: contents.list(Buffer.from('kept')) }), item('e')], two: () => [] })
+  const [root, directory] = [made.walk('one').attr.ino, made.walk('one/d').attr.ino]
+  const { ino, fh } = made.open('one/d/f')
+  // One for each step of each walk, and one of a listing.
+  made.fs.remember(root)
+  const given = new Map([[root, 4], [directory, 2], [ino, 1]])
+  made.engine.client.deliver({ type: 'archives', archives: [archiveInfo('two')] })
+  t.is(made.fs.counts.archives, 2)
+  made.notices.length = 0
+  made.fs.tick(0)
+  t.deepEqual(made.notices, [], 'a file is open')
+  made.fs.forget(ino, given.get(ino)!)
+  made.fs.release(ino, fh)
+  for (const nowMs of [10, 500, 1500, 3100, 3600]) made.fs.tick(nowMs)
+  const asked = [`entry ${root} d`, `entry ${root} e`]
+  t.deepEqual(made.notices, [...asked, ...asked, ...asked])
+  made.fs.forget(directory, given.get(directory)!)
+  made.fs.forget(root, given.get(root)! - 1)
+  t.deepEqual(made.fs.counts, { archives: 2, openFiles: 0 })
+  made.fs.forget(root, 1)
+  t.deepEqual(made.fs.counts, { archives: 1, openFiles: 0 })
+  is(t, made.now((later) => made.fs.getattr(root, undefined, later as Call<AttrReply>)), Errno.ESTALE)
+  // What nobody ever looked at.
+  made.engine.client.deliver({ type: 'archives', archives: [] })
+  t.is(made.fs.counts.archives, 0)
 })
 
 test('a replaced archive of the same name has other inodes', (t) => {

@@ -63,16 +63,24 @@ static void xattrs_of(const char *path, char *text, size_t size) {
   }
 }
 
+static int lost_set_group(mode_t a, mode_t b) { return (a ^ b) == S_ISGID && S_ISREG(a) && !(a & (S_IXGRP | S_ISGID)); }
+
+void settle_set_group(const char *path, int slot) {
+  struct stat stats[sides];
+  if (stat(at_side(trusted, path), &stats[trusted]) == 0 && stat(at_side(tested, path), &stats[tested]) == 0 && lost_set_group(stats[trusted].st_mode, stats[tested].st_mode))
+    chmod(at_side(tested, path), stats[trusted].st_mode & 07777);
+  if (slot_fd[slot][0] >= 0 && fstat(slot_fd[slot][trusted], &stats[trusted]) == 0 && fstat(slot_fd[slot][tested], &stats[tested]) == 0
+      && lost_set_group(stats[trusted].st_mode, stats[tested].st_mode))
+    fchmod(slot_fd[slot][tested], stats[trusted].st_mode & 07777);
+}
+
 void compare_attributes(const char *path) {
   struct stat stats[sides];
   BOTH(lstat(at_side(side, path), &stats[side]));
   if (result[0] != result[1] || error[0] != error[1]) disagree("lstat %s: trusted %s, tested %s", path, strerror(error[0]), strerror(error[1]));
   if (result[0] < 0) return;
   const struct stat *a = &stats[0];
-  struct stat *b = &stats[1];
-  /* FUSE in the kernel keeps set-group-id at a write when the group may not execute, others drop it then if the writer is not in the group. */
-  if ((a->st_mode ^ b->st_mode) == S_ISGID && S_ISREG(a->st_mode) && !(a->st_mode & (S_IXGRP | S_ISGID)) && chmod(at_side(tested, path), a->st_mode & 07777) == 0)
-    b->st_mode = a->st_mode;
+  const struct stat *b = &stats[1];
   if (a->st_mode != b->st_mode || a->st_uid != b->st_uid || a->st_gid != b->st_gid || a->st_nlink != b->st_nlink || a->st_rdev != b->st_rdev
       || (!S_ISDIR(a->st_mode) && a->st_size != b->st_size))
     disagree("%s: trusted mode %o owner %u:%u links %lu size %lld, tested mode %o owner %u:%u links %lu size %lld", path, a->st_mode, a->st_uid, a->st_gid,
@@ -160,9 +168,6 @@ void compare_trees(void) {
     if (slot_fd[slot][0] < 0) continue;
     struct stat stats[sides];
     BOTH(fstat(slot_fd[slot][side], &stats[side]));
-    /* As in compare_attributes. */
-    if ((stats[0].st_mode ^ stats[1].st_mode) == S_ISGID && !(stats[0].st_mode & (S_IXGRP | S_ISGID)) && fchmod(slot_fd[slot][1], stats[0].st_mode & 07777) == 0)
-      stats[1].st_mode = stats[0].st_mode;
     if (result[0] || result[1] || stats[0].st_size != stats[1].st_size || stats[0].st_nlink != stats[1].st_nlink || stats[0].st_mode != stats[1].st_mode)
       disagree("open file %d: trusted mode %o links %lu size %lld, tested mode %o links %lu size %lld", slot, stats[0].st_mode, (unsigned long)stats[0].st_nlink,
         (long long)stats[0].st_size, stats[1].st_mode, (unsigned long)stats[1].st_nlink, (long long)stats[1].st_size);

@@ -57,6 +57,11 @@ void churn_directory(void);
 void compare_files(int fd_a, int fd_b, const char *name);
 void compare_attributes(const char *path);
 void compare_trees(void);
+/*
+ * After an operation of a plain user. FUSE in the kernel keeps set-group-id at a write when the group may not execute, others drop it then
+ * if the writer is not in the group, which is not told to the file system. That alone is forgiven, and made equal.
+ */
+void settle_set_group(const char *path, int slot);
 /* Gives everything a time that is the same on both sides, and takes sockets away, which are not archived. */
 void settle_trees(void);
 

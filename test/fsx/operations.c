@@ -265,7 +265,8 @@ void operate(void) {
   static const uint32_t users[] = { 0, 0, 0, 1001, 1002 };
   random_path(path);
   random_path(other);
-  become(users[pick(5)]);
+  uint32_t user = users[pick(5)];
+  become(user);
   int slot = (int)pick(open_slots);
   if (chance(2000)) {
     become(0);
@@ -274,5 +275,6 @@ void operate(void) {
   else if (slot_fd[slot][0] >= 0 && chance(2)) operate_on_content(slot);
   else names[pick(sizeof names / sizeof *names)]();
   become(0);
+  if (user != 0) settle_set_group(path, slot);
   if (chance(4)) compare_attributes(path);
 }

@@ -4,6 +4,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
 
+/** BORGFS_KILL_MOMENTS as in kill.test.ts. */
+const rounds = Number(process.env.BORGFS_KILL_MOMENTS ?? 5)
 const run = haveBorg && isRoot ? test.serial : test.serial.skip
 if (!haveBorg || !isRoot) console.error('SKIPPED aloud: test/interop/drive-kill compares with the real borg as root')
 
@@ -39,7 +41,7 @@ run('a drive that is killed while it saves incoming/ and live/ over and over sho
     sandbox.sh('mkdir source; echo x > source/x; borg create repo::set-2026-01-01 source')
     const mountpoint = sandbox.mkdir('mnt')
     let last = 0
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < rounds; round++) {
       sandbox.mount('repo', { args: ['-o', 'settle=0,linger=60,live=set'] })
       sandbox.sh(round === 0 ? 'mkdir mnt/incoming/box; echo 0 > last' : 'mkdir -p mnt/incoming/box')
       // Settle 0 saves whenever nothing is open for writing at a tick.
@@ -48,7 +50,7 @@ run('a drive that is killed while it saves incoming/ and live/ over and over sho
       process_.kill('SIGSTOP')
       for (const pid of sandbox.processes().filter(pid => pid !== process_.pid)) process.kill(pid, 'SIGKILL')
       process_.kill('SIGKILL')
-      await eventually('both are gone', () => sandbox.processes().length === 0)
+      await eventually('both are gone', () => sandbox.processes().length === 0, 120_000)
       sandbox.sh('umount -l mnt')
       last = Number(readFileSync(sandbox.path('last'), 'latin1'))
       sandbox.mount('repo', { args: ['-o', 'settle=1000,linger=1000,live=set'] })
@@ -69,7 +71,7 @@ run('a drive that is killed while it saves incoming/ and live/ over and over sho
       sandbox.sh('mkdir -p mnt/incoming/box; rm -f mnt/incoming/box/f* mnt/live/set/f*')
       for (const tree of ['incoming/box', 'live/set']) for (const [name, content] of expected(last)) writeFileSync(join(mountpoint, tree, name), content, 'latin1')
       for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-      await eventually('it is gone', () => sandbox.processes().length === 0)
+      await eventually('it is gone', () => sandbox.processes().length === 0, 120_000)
       sandbox.sh('umount -l mnt')
     }
     sandbox.mount('repo', { args: ['-o', 'settle=1000,linger=1000'] })

@@ -9,6 +9,8 @@ import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
 import { differencesBelow, makeSmallFiles } from '../helpers/trees.js'
 
 const moments = Number(process.env.BORGFS_KILL_MOMENTS ?? 20)
+/** Many fsyncs on a busy machine. */
+const patienceMs = 120_000
 const run = haveBorg && isRoot ? test.serial : test.serial.skip
 if (!haveBorg || !isRoot) console.error('SKIPPED aloud: test/interop/kill judges by the real borg as root')
 
@@ -56,16 +58,16 @@ for (const phase of ['staging', 'committing'] as const) {
         const noted = sandbox.path(`noted-${moment}`)
         const child = sandbox.start('python3', ['-c', writer, join(mountpoint, 'incoming', name), noted, phase === 'staging' ? '-' : join(mountpoint, name)])
         const lines = () => (existsSync(noted) ? readFileSync(noted, 'utf8').split('\n').filter(Boolean) : [])
-        if (phase === 'staging') await eventually('some files', () => lines().length > moment * 3)
+        if (phase === 'staging') await eventually('some files', () => lines().length > moment * 3, patienceMs)
         else {
-          await eventually('the commit begins', () => lines().includes('COMMITTING'))
+          await eventually('the commit begins', () => lines().includes('COMMITTING'), patienceMs)
           await new Promise(resolve => setTimeout(resolve, moment * 12))
         }
         const pids = serving(sandbox, mountpoint)
         for (const pid of pids) process.kill(pid, 'SIGKILL')
         // To borg a process that nobody has collected yet is alive, and so its lock.
-        await eventually('the killed process is collected', () => pids.every(pid => !existsSync(`/proc/${pid}`)))
-        await eventually('the writer ends', () => child.exitCode !== null || child.signalCode !== null)
+        await eventually('the killed process is collected', () => pids.every(pid => !existsSync(`/proc/${pid}`)), patienceMs)
+        await eventually('the writer ends', () => child.exitCode !== null || child.signalCode !== null, patienceMs)
         const fsynced = lines().filter(line => line.startsWith('f'))
         const committed = lines().includes('COMMITTED')
         sandbox.sh(`umount -l mnt`, { ok: 'any' })

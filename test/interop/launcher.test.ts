@@ -41,6 +41,14 @@ test('a file of further certificates is not read for borgfs, and is there for wh
   t.is(sandbox.run(launcher, ['with-lock', 'repo', 'sh', '-c', print], { env: { PATH: path }, ok: 'any' }).stdout, '\n0\n')
 })
 
+test('options that every command has may stand before it, with values of their own', t => {
+  const sandbox = prepared(t)
+  for (const options of [['--lock-wait', '5'], ['--lock-wait=5', '-v'], ['--rsh', 'ssh', '--umask', '0077']]) {
+    t.is(sandbox.run(launcher, [...options, 'list', 'repo'], { env: { PATH: path } }).stdout, '', options.join(' '))
+  }
+  t.regex(sandbox.run(launcher, ['--lock-wait', '5', 'repo'], { env: { PATH: path }, ok: [2] }).stderr, /borgfs mount: error: .*MOUNTPOINT/)
+})
+
 test('mount goes to the background once the drive answers, and keeps words with spaces and no words apart', t => {
   const sandbox = prepared(t)
   sandbox.mkdir('a place')

@@ -9,7 +9,8 @@ export interface Block {
 export class Blocks {
   /** Bytes of a block. */
   readonly size: number
-  readonly #max: number
+  /** How many are made at most; those that were made stay. */
+  max: number
   readonly #free: Block[] = []
   #made = 0
   /** In their order; each release lets one go on. */
@@ -17,7 +18,7 @@ export class Blocks {
 
   constructor(size: number, max: number) {
     this.size = size
-    this.#max = max
+    this.max = max
   }
 
   /** A block with one user. Waits while all are in use. */
@@ -28,7 +29,7 @@ export class Blocks {
         block.users = 1
         return block
       }
-      if (this.#made < this.#max) {
+      if (this.#made < this.max) {
         this.#made++
         return { bytes: Buffer.from(new SharedArrayBuffer(this.size)), users: 1 }
       }

@@ -5,6 +5,11 @@ import type { ByteSource, Chunker, ChunkerParams, CutChunk } from './chunker.js'
 import { buzhashTable } from './buzhash-table.js'
 
 const blockCount = 3
+/**
+ * A source holds one block while it waits for its next, and whoever consumes it may let it stand with two until another source is
+ * through: with a block more than usual two sources never wait for each other. Further ones begin later.
+ */
+const sourcesAtOnce = 2, extraBlocks = 1
 
 export class BuzhashChunker implements Chunker {
   readonly params: ChunkerParams
@@ -15,6 +20,8 @@ export class BuzhashChunker implements Chunker {
   readonly #mask: number
   readonly #window: number
   readonly #blocks: Blocks
+  #sources = 0
+  readonly #waiting: (() => void)[] = []
 
   /** `seed`: int32 of the key. `blockBytes` for tests. */
   constructor(params: Extract<ChunkerParams, readonly ['buzhash', ...unknown[]]>, seed: number, blockBytes?: number) {
@@ -32,6 +39,17 @@ export class BuzhashChunker implements Chunker {
   }
 
   async *split(source: ByteSource): AsyncIterable<CutChunk> {
+    while (this.#sources >= sourcesAtOnce) await new Promise<void>(resolve => this.#waiting.push(resolve))
+    this.#blocks.max = ++this.#sources > 1 ? blockCount + extraBlocks : blockCount
+    try {
+      yield* this.#split(source)
+    } finally {
+      this.#sources--
+      this.#waiting.shift()?.()
+    }
+  }
+
+  async *#split(source: ByteSource): AsyncIterable<CutChunk> {
     let { block, length } = await this.#blocks.takeFilled(source, this.#blocks.size)
     for (;;) {
       const last = length < block.bytes.length

@@ -19,7 +19,7 @@ export interface CutChunk {
 
 /**
  * Cuts one source into chunks, in order. It reads ahead only while it has free memory, so that a consumer that never releases
- * stops it. One source at a time.
+ * stops it. Several sources may be cut at once: some of them then wait for others, but none for a source whose consumer waits for it.
  */
 export interface Chunker {
   readonly params: ChunkerParams

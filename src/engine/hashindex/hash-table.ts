@@ -4,6 +4,7 @@
  * value word, which also marks empty and deleted buckets, is stored last. A large table that comes from a file stays there
  * (bucket-file.ts) until a good part of it was changed. Either way its bytes are those of the file, outside the JavaScript heap.
  */
+import { letGoShared } from '../shared-garbage.js'
 import { IntegrityError } from '../errors.js'
 import { type ChunkId, chunkId } from '../ids.js'
 import { native } from '../native.js'
@@ -131,6 +132,8 @@ export class HashTable {
     const table = new HashTable(valueWords)
     const { entries, buckets } = parseTableHeader(header, valueWords, fileBytes)
     table.#buffer = new SharedArrayBuffer(buckets * table.#stride * 4)
+    // In a process that goes on it takes the place of an older one.
+    letGoShared(table.#buffer.byteLength)
     table.#words = new Uint32Array(table.#buffer)
     table.#buckets = buckets
     fill(new Uint8Array(table.#buffer))

@@ -74,6 +74,16 @@ export function writePieces(fd: number, pieces: Iterable<Uint8Array>): number {
   return written
 }
 
+/** Makes what a file holds durable, whoever has it open. */
+export function syncContent(path: string): void {
+  const fd = files.open(path, 'r')
+  try {
+    files.datasync(fd)
+  } finally {
+    files.close(fd)
+  }
+}
+
 export function syncDirectory(path: string): void {
   files.syncDirectory(path)
 }

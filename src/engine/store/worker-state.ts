@@ -1,4 +1,5 @@
 /** What a byte worker was told once: key, codec, index. */
+import { letGoShared } from '../shared-garbage.js'
 import type { Codec } from '../codec/codec.js'
 import { parseCompression } from '../codec/spec.js'
 import type { Key } from '../crypto/key.js'
@@ -77,5 +78,6 @@ export function setUp(state: WorkerState, setup: WorkerSetup): void {
   if (setup.codec) state.codec = parseCompression(setup.codec)
   if (!setup.index) return
   state.index?.close()
+  letGoShared(setup.index.buffer?.byteLength ?? 0)
   state.index = new SharedTableReader(setup.index)
 }

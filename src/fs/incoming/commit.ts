@@ -20,7 +20,7 @@ import { accessAclName, defaultAclName } from '../../engine/platform/acl.js'
 import { typeBlockDevice, typeCharDevice, typeFile, typeMask, typeSocket } from '../../engine/platform/attributes.js'
 import { groupNameOf, userNameOf } from '../../engine/platform/owner.js'
 import { files } from '../../engine/platform/files.js'
-import { saveFile } from '../../engine/platform/save-file.js'
+import { saveFile, syncContent } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf, escapedBytes, escapedText, shownText } from '../../engine/text.js'
 import type { CommitNumbers, CommitRequest } from '../engine-port.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
@@ -29,7 +29,7 @@ import type { ChunkWriter } from '../../engine/store/chunk-writer.js'
 import type { Stash } from '../../engine/store/stash.js'
 import type { Transaction } from '../../engine/repository/repository.js'
 import { clonedContent, wholeChunks } from './cloned-content.js'
-import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, looseName, markName } from './frozen.js'
+import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
 
 export interface CommitOptions {
@@ -56,6 +56,10 @@ export const defaultNameTemplate = '{name}-{now:%Y-%m-%dT%H:%M:%S}'
 /** Makes the archive and returns its entry. The exclusive lock is held. On any throw nothing is saved and the tree stays staged. */
 export async function commitStaged(context: StoreContext, request: CommitRequest, options: CommitOptions): Promise<Committed> {
   const tree = request.staged as FrozenTree
+  const markPath = join(tree.stagingFolder, markName)
+  // What the mark of an earlier commit said, the journal says now, and there it must be on disk first.
+  syncContent(join(tree.stagingFolder, journalName))
+  files.removeIfThere(markPath)
   const { manifest } = context.opened
   const { exactName, replaces } = request
   // By its id: somebody may have renamed or deleted it since.
@@ -67,7 +71,6 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   const cache = former && await options.openCache()
   const mark: CommitMark = { tree: tree.name === undefined ? null : Buffer.from(tree.name, 'latin1').toString('hex'), archive: Buffer.from(name, 'latin1').toString('hex'), time: facts.time }
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
-  const markPath = join(tree.stagingFolder, markName)
   const markBytes = Buffer.from(JSON.stringify(mark))
   saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 })
   // Items are written late and many at once: what was begun says how far it is.

@@ -22,10 +22,34 @@ export class Contents {
   readonly #reader: ExtentReader
   readonly #cuts: Cuts
 
+  /** Files whose spool file came beneath extents, or extents over it, since it was durable; the number tells one time from the next. */
+  readonly #unsettled = new Map<StagedNode, number>()
+  #times = 0
+
   constructor(staging: Staging, reader: ExtentReader, cuts: Cuts) {
     this.#staging = staging
     this.#reader = reader
     this.#cuts = cuts
+    for (const node of staging.nodes.all()) if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
+  }
+
+  #unsettle(node: StagedNode): void {
+    node.settled = false
+    this.#unsettled.set(node, ++this.#times)
+  }
+
+  /** To be called before spool files, those of all or of one node, are made durable; what it gives is to be called afterwards. */
+  beforeSync(only?: StagedNode): () => void {
+    const waiting = only ? [[only, this.#unsettled.get(only)] as const] : [...this.#unsettled]
+    return () => {
+      for (const [node, time] of waiting) {
+        if (time === undefined || this.#unsettled.get(node) !== time) continue
+        this.#unsettled.delete(node)
+        if (!node.extents || node.bare || this.#staging.nodes.get(node.id) !== node) continue
+        node.settled = true
+        this.#staging.journal.settled(node.id)
+      }
+    }
   }
 
   /** As FsCore.read. */
@@ -218,6 +242,7 @@ export class Contents {
     })
     if (failed) return failed
     node.bare = bare
+    if (!bare) this.#unsettle(node)
     const before = node.extents?.bytes ?? 0
     const moved = offset === 0 ? extents : extents.slice(0, length, offset)
     node.extents ??= new Extents()
@@ -253,15 +278,13 @@ export class Contents {
     const spooled = place ? undefined : spool.descriptor(id, false)
     if (place) open(bundles.path(place.bundle))
     else if (spooled !== undefined) fds.push(spooled)
-    const folder = place ? bundles.folderOf(place) : spool.folderOf(id)
+    const folder = place && bundles.folderOf(place)
     if (folder !== undefined) open(folder)
     return {
       fds,
       done: well => {
         for (const fd of own) files.close(fd)
-        if (!well) return
-        if (place) bundles.named(place)
-        else spool.named(id)
+        if (well && place) bundles.named(place)
       },
     }
   }
@@ -292,6 +315,7 @@ export class Contents {
     if (!node.bare) return undefined
     const failed = hostErrno(() => this.#staging.spool.truncate(node.id, node.size))
     node.bare = failed !== undefined
+    if (!failed) this.#unsettle(node)
     return failed
   }
 }

@@ -46,6 +46,7 @@ export interface FinishedTree {
 export const looseName = 'incoming'
 /** File in the staging folder that says which archive is just being made of which tree. */
 export const markName = 'committing.json'
+export const journalName = 'journal'
 
 /** As JSON, sealed where the repository is encrypted. */
 export interface CommitMark {

@@ -42,6 +42,8 @@ const stateXattr = 'user.borgfs.state', problemXattr = 'user.borgfs.problem', co
 const onlyLoose = 'loose'
 /** After the first change since the last time. What the disk needs comes on top. */
 const syncAfterMs = 3000
+/** More is not kept for so long that it is of no use. */
+const maxNeedlessBytes = 64 << 20
 const maxNameBytes = 255, maxXattrBytes = 65536
 
 interface Handle {
@@ -66,6 +68,8 @@ export class Incoming implements Subtree {
   readonly #handles = new Map<number, Handle>()
   /** By tree: files of archives that were linked into it, and what they became. */
   readonly #links = new WeakMap<StagedTree, Map<Ino, { readonly id: number; readonly ctimeNs: bigint }>>()
+  /** Trees that are about to become archives by a rename: the kernel must not keep the names that it has of them. */
+  readonly #passing = new Set<number>()
   /** Listings as they were when the reader began. */
   readonly #listings = new Map<number, { names: [string, number][] }>()
   #nextHandle = 1
@@ -96,6 +100,11 @@ export class Incoming implements Subtree {
     }, options.open ?? [])
   }
 
+  /** Files and directories, with those that are only open; open files. */
+  get counts(): { readonly nodes: number; readonly openFiles: number } {
+    return { nodes: this.#nodes.count, openFiles: this.#handles.size }
+  }
+
   rootEntry(): Entry {
     return this.#entry(this.#nodes.get(rootId)!)
   }
@@ -124,15 +133,22 @@ export class Incoming implements Subtree {
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
   #syncNow(nowMs: number): void {
     this.#release(nowMs)
-    if (!this.#unsynced || this.#syncing || nowMs - this.#unsynced.sinceMs < syncAfterMs) return
-    this.#unsynced = undefined
+    if (this.#syncing || !(this.#unsynced || this.#staging.hasNeedless)) return
+    const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
+    if (!isDue) return
     this.#syncing = true
-    this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
+    const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
+    const done = (error: WireError | undefined): void => {
       this.#syncing = false
+      if (!error) this.#afterSync(synced)
       if (!error || this.#syncTold) return
       this.#syncTold = true
       this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
-    })
+    }
+    // Otherwise all is on disk but what the journal says of trees that left.
+    if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
+    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, done)
+    this.#unsynced = undefined
   }
 
   /** What the journal and the stash made needless goes when they are durable. */
@@ -149,6 +165,21 @@ export class Incoming implements Subtree {
     })
   }
   #releaseAtMs: number | undefined
+
+  /** Before all that is staged is made durable; what it gives is for afterwards. */
+  #beforeSync(): () => void {
+    const [remove, settle] = [this.#staging.beforeSync(), this.#contents.beforeSync()]
+    return () => {
+      remove()
+      settle()
+    }
+  }
+
+  #afterSync(synced: () => void): void {
+    const failed = hostErrno(synced)
+    if (failed) this.#client.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
+  }
+
   #unsynced: { readonly sinceMs: number } | undefined
   #syncing = false
   #syncTold = false
@@ -158,6 +189,11 @@ export class Incoming implements Subtree {
   }
 
   destroy(): void {
+    // What is an archive need not linger for anybody.
+    const failed = hostErrno(() => {
+      for (const tree of [...this.trees.all()]) if (!this.#live && tree.state.kind === 'committed') this.#dropTree(tree)
+    })
+    if (failed) this.#client.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
     this.#staging.close()
   }
 
@@ -384,7 +420,14 @@ export class Incoming implements Subtree {
     return undefined
   }
 
-  /** `mv MNT/incoming/NAME MNT/ARCHIVE`: commits at once under exactly that name (incoming.md §3). */
+  /**
+   * `mv MNT/incoming/NAME MNT/ARCHIVE`: commits at once under exactly that name (incoming.md §3).
+   *
+   * The kernel moves the name that it has of the tree to its new place and would believe it for as long as it was told to, so that the new
+   * directory would be one that is no more; a notice that says otherwise cannot come before the rename returns, whose locks it needs. So the
+   * name must be one that the kernel asks for each time before it is moved. That is told by answering ESTALE at first: the kernel
+   * then tries again by itself and looks all names up anew.
+   */
   renameToRoot(parent: Ino, name: Buffer, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
     if (flags & exchange) return Errno.EINVAL
     const key = byteString(name)
@@ -392,16 +435,23 @@ export class Incoming implements Subtree {
     if (!node) return parent === this.root ? Errno.ENOENT : Errno.EXDEV
     if (!node.children) return Errno.EXDEV
     if (isLeftBehind(byteString(newName))) return Errno.EPERM
+    const { id } = node
+    if (!this.#passing.has(id)) {
+      this.#passing.add(id)
+      return Errno.ESTALE
+    }
     const tree = this.trees.of(key)
     const exactName = Buffer.from(newName)
     return this.#whenThawed(tree, call, later => {
       const refusal = this.trees.refusal(tree)
       if (refusal !== undefined) {
+        this.#passing.delete(id)
         this.trees.refused(tree, refusal)
         return Errno.EBUSY
       }
       const answer = later.defer()
       this.trees.commit(tree, { exactName, patient: true }, error => {
+        this.#passing.delete(id)
         if (error) {
           tree.state = { kind: 'writing' }
           tree.changedAtMs = performance.now()
@@ -633,40 +683,46 @@ export class Incoming implements Subtree {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
     this.#recordTimes(handle.node)
-    return this.#syncNodes([handle.node], call)
+    return this.#syncNode(handle.node, call)
   }
 
   fsyncdir(_ino: Ino, _fh: number, call: Call<void>): Answer<void> {
-    return this.#syncNodes([], call)
+    return this.#syncNode(undefined, call)
   }
 
+  /** All that is staged, also what was closed. */
   syncfs(call: Call<void>): Answer<void> {
-    const nodes = new Set<StagedNode>()
-    for (const { node } of this.#handles.values()) {
-      this.#recordTimes(node)
-      nodes.add(node)
-    }
-    return this.#syncNodes(nodes, call)
+    for (const { node } of this.#handles.values()) this.#recordTimes(node)
+    const answer = call.defer()
+    const synced = this.#beforeSync()
+    this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
+      if (!error) this.#afterSync(synced)
+      answer(error ? errnoByCode(error.code) : undefined)
+    })
+    return LATER
   }
 
-  /** The disk may take its time: the engine thread waits for it. */
-  #syncNodes(nodes: Iterable<StagedNode>, call: Call<void>): Answer<void> {
-    const fds: number[] = []
-    const done: ((well: boolean) => void)[] = []
+  /** The disk may take its time: the engine thread waits for it. The journal comes last: what it speaks of is there. */
+  #syncNode(node: StagedNode | undefined, call: Call<void>): Answer<void> {
+    let names: ReturnType<Staging['spool']['unsyncedNames']>
+    let descriptors: ReturnType<Contents['descriptors']> | undefined
     const failed = hostErrno(() => {
-      for (const node of nodes) {
-        const descriptors = this.#contents.descriptors(node)
-        fds.push(...descriptors.fds)
-        done.push(descriptors.done)
-      }
+      names = this.#staging.spool.unsyncedNames()
+      descriptors = node && this.#contents.descriptors(node)
     })
-    if (failed) {
-      for (const end of done) end(false)
-      return failed
-    }
+    if (failed) return failed
+    const settle = node && this.#contents.beforeSync(node)
     const answer = call.defer()
-    this.#client.request({ kind: 'sync', fds: [...fds, this.#staging.journal.fd] }, error => {
-      for (const end of done) end(error === undefined)
+    const synced = this.#staging.beforeSync()
+    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
+      descriptors?.done(error === undefined)
+      if (!error) {
+        names?.synced()
+        this.#afterSync(() => {
+          synced()
+          settle?.()
+        })
+      }
       answer(error ? errnoByCode(error.code) : undefined)
     })
     return LATER
@@ -764,7 +820,7 @@ export class Incoming implements Subtree {
   }
 
   #entry(node: StagedNode): Entry {
-    return { attr: this.#attr(node), entryTtlMs: ttlMs, attrTtlMs: ttlMs }
+    return { attr: this.#attr(node), entryTtlMs: this.#passing.has(node.id) ? 0 : ttlMs, attrTtlMs: ttlMs }
   }
 
   #attr(node: StagedNode): Attr {
@@ -825,6 +881,7 @@ export class Incoming implements Subtree {
   /** A node that lost a name or a handle: gone when it has neither. */
   #letGo(node: StagedNode): void {
     if (node.opens > 0 || (node.children ? node.nlink > 0 : node.nlink > 0)) return
+    this.#passing.delete(node.id)
     this.#staging.forget(node)
   }
 

@@ -25,7 +25,7 @@ const maxGatheredBytes = 4 << 20
 const maxRecordBytes = 16 << 20
 
 /** Kinds of records. */
-const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14, kindPlaced = 15, kindStashed = 16
+const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14, kindSettled = 15, kindPlaced = 16, kindStashed = 17
 /** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
 const maxRowsPerRecord = 1000
 
@@ -103,6 +103,11 @@ export class Journal {
   /** A small file has `size` bytes, which lie in a bundle; or nothing lies there any more. */
   placed(id: number, place: BundlePlace | undefined, size: number): void {
     this.#append(place ? [kindPlaced, id, place.bundle, place.start, size] : [kindPlaced, id])
+  }
+
+  /** The spool file beneath a file's extents is durable. Counts until more are laid over it. */
+  settled(id: number): void {
+    this.#append([kindSettled, id])
   }
 
   /** A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. */
@@ -198,6 +203,7 @@ export class Journal {
         for (const [attribute, value] of node.xattrs ?? []) add([kindXattr, id, bytesOf(attribute), value])
         if (node.place) add([kindPlaced, id, node.place.bundle, node.place.start, node.size])
         if (node.extents) for (const rows of recordsOf(node.extents)) add([node.stashed ? kindStashed : kindExtents, id, rows])
+        if (node.extents && node.settled) add([kindSettled, id])
         if (node.children) visit(node)
         // What happened in a directory changed its times.
         if (node.children) add([kindAttributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs])
@@ -268,7 +274,7 @@ const zeroHeader = Buffer.alloc(headerBytes)
  * records could not be used. `archives` receives which trees are archives already. `key`: of sealed records; plain ones, which an older
  * version wrote, come before them.
  */
-export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map(), key?: Key): number {
+export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map(), key?: Key, known: Set<string> = new Set()): number {
   if (!existsSync(path)) return 0
   const bytes = readFileSync(path)
   let lost = 0, sealed = false
@@ -288,7 +294,7 @@ export function replay(path: string, nodes: Nodes, archives: MadeArchives = new 
       // Whoever may write to the folder but has no key must not add anything.
       if (sealed && !isSealed) throw new IntegrityError('a plain record among sealed ones')
       sealed ||= isSealed
-      if (!apply(unpack(isSealed ? key.open(payload, noId) : Buffer.from(payload)), nodes, archives)) lost++
+      if (!apply(unpack(isSealed ? key.open(payload, noId) : Buffer.from(payload)), nodes, archives, known)) lost++
     } catch {
       lost++
     }
@@ -314,7 +320,7 @@ function nextRecord(bytes: Buffer, from: number): number {
 }
 
 /** False if the record speaks of something that is not there, because the record that made it was lost. */
-function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean {
+function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Set<string>): boolean {
   if (!Array.isArray(record)) return false
   const number = (index: number): number => {
     const value = record[index]
@@ -421,6 +427,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
       const extents = new Extents(bytes(2))
       if (!node || node.children || !extents.isSound) return false
       ;(node.extents ??= new Extents()).put(extents)
+      node.settled = false
       if (record[0] === kindStashed) node.stashed = true
       // It was cut: what is in the bundle is older from here on.
       if (node.place) node.cut = { upTo: 0, inFlight: undefined, left: true }
@@ -433,6 +440,11 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
       if (node.place) node.size = number(4)
       node.cut = undefined
       return true
+    }
+    case kindSettled: {
+      const node = nodes.get(number(1))
+      if (node) node.settled = true
+      return node !== undefined
     }
     case kindCut: {
       const node = nodes.get(number(1))
@@ -449,6 +461,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
       return true
     }
     case kindCommitted:
+      known.add(bytes(3).toString('hex'))
       archives.set(optionalName(1), { made: { name: name(2), id: bytes(3).toString('hex'), tree: optionalName(4) }, changed: false })
       return true
     case kindChanged: {
@@ -466,14 +479,14 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives): boolean 
   return false
 }
 
-/** Forgets a name with all below it. Returns the files whose last name that was. */
+/** Forgets a name with all below it. Returns the files whose last name that was; such as are open stay nodes until they are closed. */
 export function dropTree(nodes: Nodes, parent: StagedNode, name: string): StagedNode[] {
   const gone: StagedNode[] = []
   const node = nodes.unlink(parent, name)
   if (!node) return gone
   for (const child of [...(node.children?.keys() ?? [])]) gone.push(...dropTree(nodes, node, child))
   if (node.children || node.nlink === 0) {
-    nodes.forget(node.id)
+    if (node.opens === 0) nodes.forget(node.id)
     if (!node.children) gone.push(node)
   }
   return gone

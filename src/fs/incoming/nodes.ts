@@ -40,6 +40,8 @@ export interface StagedNode {
   stashed: boolean
   /** Files that were cut in the background, or are just being. */
   cut: CutState | undefined
+  /** The spool file beneath extents was durable once: if it is shorter than they are, they were cut. Before, a crash may have taken its length. */
+  settled: boolean
   /** Data was written since its attributes were journalled. */
   dirty: boolean
 }
@@ -73,6 +75,10 @@ export class Nodes {
 
   get nextId(): number {
     return this.#nextId
+  }
+
+  get count(): number {
+    return this.#nodes.size
   }
 
   get(id: number): StagedNode | undefined {
@@ -171,6 +177,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, place: undefined, stashed: false, cut: undefined, dirty: false,
+    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, place: undefined, stashed: false, cut: undefined, dirty: false,
   }
 }

@@ -28,8 +28,11 @@ export class Spool {
   readonly #open = new Map<number, number>()
   /** Ids of the files that are there. */
   readonly #there = new Set<number>()
-  /** Those whose names may not be durable yet. */
-  readonly #unnamed = new Set<number>()
+  /** Opened by the first who wants its names durable. */
+  #folderFd: number | undefined
+  /** How often a name may have come to the folder, and how many of these times are on disk. */
+  #namesMade = 0
+  #namesDurable = 0
 
   constructor(stagingFolder: string, cipher?: FileCipher) {
     this.#folder = join(stagingFolder, 'spool')
@@ -60,10 +63,21 @@ export class Spool {
       if (errnoOf(error) === 'ENOENT' && !create) return undefined
       throw error
     }
+    if (create) this.#namesMade++
     this.#open.set(id, fd)
-    if (!this.#there.has(id)) this.#unnamed.add(id)
     this.#there.add(id)
     return fd
+  }
+
+  /**
+   * The folder, to be synced before a file in it counts as durable, and what to call when it was: the file's own sync does not say that
+   * its name stays. Undefined if no name came since.
+   */
+  unsyncedNames(): { readonly fd: number; synced(): void } | undefined {
+    const made = this.#namesMade
+    if (made === this.#namesDurable) return undefined
+    this.#folderFd ??= files.open(this.#folder, 'r')
+    return { fd: this.#folderFd, synced: () => void (this.#namesDurable = Math.max(this.#namesDurable, made)) }
   }
 
   /** `size`: of the file. Returns how many bytes it has there. */
@@ -183,15 +197,6 @@ export class Spool {
     return kind === seekHole ? Math.min(found, size) : found >= size ? -1 : found
   }
 
-  /** The folder, if it has to be synced for the name of a file to be durable. `named` is to be called when it was. */
-  folderOf(id: number): string | undefined {
-    return this.#unnamed.has(id) ? this.#folder : undefined
-  }
-
-  named(id: number): void {
-    this.#unnamed.delete(id)
-  }
-
   /** Size and blocks of 512 bytes on disk; zero if nothing was written. */
   stat(id: number): { size: number; blocks: number } {
     if (!this.#there.has(id)) return { size: 0, blocks: 0 }
@@ -218,7 +223,6 @@ export class Spool {
 
   remove(id: number): void {
     this.close(id)
-    this.#unnamed.delete(id)
     if (this.#there.delete(id)) files.removeIfThere(this.path(id))
     this.#plain.delete(id)
   }
@@ -235,6 +239,8 @@ export class Spool {
   }
 
   closeAll(): void {
+    if (this.#folderFd !== undefined) files.close(this.#folderFd)
+    this.#folderFd = undefined
     for (const id of [...this.#open.keys()]) this.close(id)
   }
 }

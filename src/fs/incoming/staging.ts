@@ -10,7 +10,8 @@ import { SharedTableReader, type SharedTable } from '../../engine/hashindex/hash
 import { files } from '../../engine/platform/files.js'
 import { type BundlePlace, Bundles } from './bundles.js'
 import { hostErrno } from './contents.js'
-import { type FinishedTree, markName } from './frozen.js'
+import { errnoOf } from '../../engine/errors.js'
+import { type FinishedTree, journalName, markName } from './frozen.js'
 import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
@@ -55,6 +56,11 @@ export class Staging {
   readonly #maxBytes: number
   #bytes = 0
   #afterSync: (() => void)[] = []
+  /** Spool files of nobody, with their sizes: they go when the journal that says so is on disk. Before, a crash might bring their names back. */
+  #needless: { readonly id: number; readonly bytes: number }[] = []
+  /** The mark is needless as well, since so many of them were. */
+  #needlessMark: number | undefined
+  #marks = 0
 
   constructor(options: StagingOptions) {
     this.folder = options.folder
@@ -66,27 +72,29 @@ export class Staging {
     this.spool = new Spool(options.folder, cipher)
     this.bundles = new Bundles(options.folder, cipher)
     this.stashBytes = options.stashBytes ?? 0
-    const path = join(options.folder, 'journal')
+    const path = join(options.folder, journalName)
     const recordKey = this.keys && keyFromMaterial(this.keys.records)
-    const known = statSync(path, { throwIfNoEntry: false })
-    this.lostRecords = replay(path, this.nodes, this.made, recordKey)
+    const before = statSync(path, { throwIfNoEntry: false })
+    const known = new Set<string>()
+    this.lostRecords = replay(path, this.nodes, this.made, recordKey, known)
+    const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
     this.#adoptSizes(options.chunks ?? [])
     this.journal = Journal.open(path, recordKey && { key: recordKey, firstNonce: this.keys!.firstNonce })
-    if (options.place === 'live') this.#dropOutdated(options)
-    else this.#dropArchived(options)
+    if (options.place === 'live') this.#dropOutdated(options, finished)
+    else this.#dropArchived(options, finished)
     // An empty one that was there before says nothing already, and is as durable.
-    if (known?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.journal.rewrite(this.nodes, this.made)
-    this.forgetMark()
+    if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.journal.rewrite(this.nodes, this.made)
+    files.removeIfThere(join(this.folder, markName))
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
     this.bundles.removeOrphans()
   }
 
   /**
-   * Trees that an archive holds as they are. The mark of a commit under way counts only if the journal does not know of that
-   * archive: what happened to the tree after it did is in the journal.
+   * Trees that an archive holds as they are. The mark of a commit under way (`finished`) counts only if the journal never knew of that
+   * archive: what happened to the tree after it did is in the journal, and a new one may have its name by now.
    */
-  #dropArchived({ finished, archiveIds }: StagingOptions): void {
-    if (finished && this.made.get(finished.tree)?.made.id !== finished.archive) this.drop(finished.tree)
+  #dropArchived({ archiveIds }: StagingOptions, finished: FinishedTree | undefined): void {
+    if (finished) this.drop(finished.tree)
     for (const [tree, { made, changed }] of [...this.made]) {
       if (!archiveIds.has(made.id)) this.made.delete(tree)
       else if (!changed) this.drop(tree)
@@ -94,8 +102,8 @@ export class Staging {
   }
 
   /** Series that did not change and of which there is a newer archive, or that were being opened: they begin anew. */
-  #dropOutdated({ finished, newest }: StagingOptions): void {
-    if (finished?.tree !== undefined && this.made.get(finished.tree)?.made.id !== finished.archive) {
+  #dropOutdated({ newest }: StagingOptions, finished: FinishedTree | undefined): void {
+    if (finished?.tree !== undefined) {
       this.made.set(finished.tree, { made: { name: finished.archiveName, id: finished.archive, tree: finished.tree }, changed: false })
     }
     for (const [series, { made, changed, opening }] of [...this.made]) {
@@ -109,9 +117,38 @@ export class Staging {
     }
   }
 
-  /** The journal has what the mark said. */
+  /** The journal has what the mark said: it goes as spool files do. */
   forgetMark(): void {
-    files.removeIfThere(join(this.folder, markName))
+    this.#needlessMark = ++this.#marks
+  }
+
+  /** There is going to be a new mark. */
+  keepMark(): void {
+    this.#needlessMark = undefined
+  }
+
+  get hasNeedless(): boolean {
+    return this.#needless.length > 0 || this.#needlessMark !== undefined
+  }
+
+  /** Bytes that wait for the journal to be synced. */
+  get needlessBytes(): number {
+    return this.#needless.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
+  /** To be called before the journal is synced; what it gives is to be called when it is durable as it was now. */
+  beforeSync(): () => void {
+    const [count, mark] = [this.#needless.length, this.#needlessMark]
+    const last = this.#needless[count - 1]
+    return () => {
+      // Another sync may have been faster.
+      const known = last ? this.#needless.indexOf(last) : -1
+      const gone = this.#needless.splice(0, known + 1)
+      for (const { id } of gone) this.spool.remove(id)
+      if (mark === undefined || this.#needlessMark !== mark) return
+      this.#needlessMark = undefined
+      files.removeIfThere(join(this.folder, markName))
+    }
   }
 
   /** The spool knows best how much was written, and when, if the process ended before the journal heard of it. */
@@ -134,9 +171,14 @@ export class Staging {
       }
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
       node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
-      // Beyond the spool's size nothing was ever promised.
-      node.extents?.remove(node.size, Infinity)
+      if (node.settled) node.extents?.remove(node.size, Infinity)
       if (node.extents?.count === 0) node.extents = undefined
+      if (!node.bare && node.extents && node.extents.end > node.size) {
+        // It was made beneath the extents, and a crash took its length: they are what was promised.
+        node.size = node.extents.end
+        this.spool.truncate(node.id, node.size)
+        this.spool.close(node.id)
+      }
       const { size } = node
       this.#bytes += size - (node.extents?.bytes ?? 0)
     }
@@ -159,19 +201,22 @@ export class Staging {
     return lost
   }
 
-  /** Takes a committed tree out: its names, its spool files. Returns the names that left incoming/ itself. */
+  /**
+   * Takes a committed tree out: its names, its spool files. Returns the names that left incoming/ itself. Whoever has a file of it open for
+   * reading goes on reading it; `forget` is for when it is closed.
+   */
   drop(name: string | undefined): string[] {
     const root = this.nodes.get(rootId)!
     const names = name !== undefined ? [name] : [...root.children!].filter(([, id]) => !this.nodes.get(id)?.children).map(([loose]) => loose)
     for (const gone of names) {
       if (!this.nodes.child(root, gone)) continue
       this.journal.dropped(rootId, gone)
-      for (const node of dropTree(this.nodes, root, gone)) this.#removeContents(node)
+      for (const node of dropTree(this.nodes, root, gone)) if (node.opens === 0) this.#removeContents(node)
     }
     this.journal.forgotten(name)
     this.made.delete(name)
     // The journal of an empty box says nothing, at whatever length.
-    if (root.children!.size === 0 && this.journal.length > maxEmptyJournalBytes) this.journal.empty()
+    if (root.children!.size === 0 && this.#needlessMark === undefined && this.journal.length > maxEmptyJournalBytes) this.journal.empty()
     return names
   }
 
@@ -193,8 +238,11 @@ export class Staging {
   #removeContents(node: StagedNode): void {
     if (!isFile(node)) return
     this.#bytes -= node.size - (node.extents?.bytes ?? 0)
-    if (node.place) this.bundles.release(node.place)
-    else if (!node.bare) this.spool.remove(node.id)
+    if (node.place) this.releasePlace(node.place)
+    else if (!node.bare) {
+      this.spool.close(node.id)
+      this.#needless.push({ id: node.id, bytes: node.size })
+    }
     node.place = undefined
   }
 
@@ -231,6 +279,16 @@ export class Staging {
   }
 
   close(): void {
+    if (this.hasNeedless) {
+      const synced = this.beforeSync()
+      try {
+        files.datasync(this.journal.fd)
+        synced()
+      } catch (error) {
+        // The next mount tidies up.
+        if (errnoOf(error) === undefined) throw error
+      }
+    }
     this.spool.closeAll()
     this.bundles.closeAll()
     this.journal.close()

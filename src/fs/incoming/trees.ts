@@ -269,17 +269,15 @@ export class Trees {
       }
       this.#tell(tree)
     }
+    this.#staging.keepMark()
     // What is just being cut is either cut then or not.
-    this.#whenUncut(() => this.#client.request({
+    this.#whenUncut(() => this.#whenTidy(() => this.#client.request({
       kind: 'commit', staged: this.#freeze(tree), patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
       ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
     }, (error, reply) => {
-      if (!error) return this.#succeeded(tree, reply, () => ended(undefined, reply))
-      this.#failed(tree, before, error, holder)
-      ended(error, undefined)
-    }, heard))
-    const ended = (error: WireError | undefined, reply: CommitReply | undefined): void => {
       tree.frozen = false
+      if (error) this.#failed(tree, before, error, holder)
+      else this.#succeeded(tree, reply)
       this.#tell(tree)
       done(error, reply)
       // After whoever renamed was answered: what this tells the kernel waits for locks that a rename holds until then, and a process
@@ -288,44 +286,42 @@ export class Trees {
       const waiting = this.#waiting.get(tree) ?? []
       this.#waiting.delete(tree)
       for (const work of waiting) work()
-    }
+    }, heard)))
     this.#tell(tree)
   }
 
-  /** `then`: when the staging folder has taken a note of it, durably or not at all. */
-  #succeeded(tree: StagedTree, { archive: { name, id }, numbers }: CommitReply, then: () => void): void {
+  /** What was deleted gives its room back, on a full disk the very room that a commit needs. */
+  #whenTidy(work: () => void): void {
+    if (this.#staging.needlessBytes === 0) return work()
+    const synced = this.#staging.beforeSync()
+    this.#client.request({ kind: 'sync', fds: [this.#journal.fd] }, error => {
+      try {
+        if (!error) synced()
+      } catch (fault) {
+        if (errnoOf(fault) === undefined) throw fault
+        this.#log.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${messageOf(fault)}`)
+      }
+      work()
+    })
+  }
+
+  #succeeded(tree: StagedTree, { archive: { name, id }, numbers }: CommitReply): void {
     const archive = byteString(name)
     tree.made = { name: archive, id, tree: tree.name }
     tree.newBytes = numbers.newBytes
     this.stashChanged = true
     this.#changeNoted.delete(tree)
     tree.state = { kind: 'committed', archive, atMs: performance.now() }
-    this.commits.push({ archive, atMs: Date.now(), ...numbers })
-    if (this.commits.length > maxCommitsKept) this.commits.shift()
-    this.#unnoted.add(tree)
-    const noted = this.#attempt(tree, () => this.#journal.committed(tree.name, tree.made!))
-    if (!noted) return then()
-    // The mark says the same until the journal does, also after a power failure.
-    this.#client.request({ kind: 'sync', fds: [this.#journal.fd] }, () => {
-      this.#attempt(tree, () => {
-        this.#staging.forgetMark()
-        this.#unnoted.delete(tree)
-        this.#listener.committed?.(tree)
-      })
-      then()
-    })
-  }
-
-  /** The archive is there, and whoever waits for it must hear so. The mark goes on saying so to the next mount. */
-  #attempt(tree: StagedTree, work: () => void): boolean {
     try {
-      work()
-      return true
+      this.#noteCommit(tree, tree.made)
+      this.#listener.committed?.(tree)
     } catch (error) {
+      // The archive is there, and whoever waits for it must hear so. The mark goes on saying so to the next mount.
       if (errnoOf(error) === undefined) throw error
       this.#log.write('warning', 'borg.fuse', `${shownPath(tree)} is saved as an archive, but the staging folder does not take a note of it: ${messageOf(error)}`)
-      return false
     }
+    this.commits.push({ archive, atMs: Date.now(), ...numbers })
+    if (this.commits.length > maxCommitsKept) this.commits.shift()
   }
 
   /** The order matters: the mark is what says the same until the journal does. Host errors are thrown; it must be done before the tree changes. */
@@ -340,6 +336,8 @@ export class Trees {
     const nowMs = performance.now()
     tree.problem = error.message
     if (error.msgid === 'LockTimeout') {
+      // It was not begun: the mark of the one before is still there.
+      this.#staging.forgetMark()
       tree.state = waitingState(holder, nowMs)
       tree.problem = describe(tree, nowMs, this.#options)
       return

@@ -9,6 +9,15 @@ export interface ReportFacts {
   readonly repository: string
 }
 
+/** What the drive holds in memory, for whoever suspects that it grows. */
+export interface Counts {
+  /** Archives that are shown, and such as are gone but not forgotten by the kernel. */
+  readonly archives: number
+  /** Files and directories in incoming/ and live/. */
+  readonly staged: number
+  readonly open_files: number
+}
+
 /** Sums over a tree cost a walk: they are kept while it does not change, and this long while it does. */
 const keepSumsMs = 2000
 
@@ -23,10 +32,12 @@ export class Report {
   readonly #facts: ReportFacts
   readonly #trees: readonly Trees[]
   readonly #cache: () => Pick<ChunkCache, 'size' | 'maxBytes'>
+  readonly #counts: () => Counts
   readonly #sums = new WeakMap<StagedTree, Sums>()
 
   /** `trees`: none where nothing can be written. */
-  constructor(facts: ReportFacts, trees: readonly Trees[], cache: () => Pick<ChunkCache, 'size' | 'maxBytes'>) {
+  constructor(facts: ReportFacts, trees: readonly Trees[], cache: () => Pick<ChunkCache, 'size' | 'maxBytes'>, counts: () => Counts) {
+    this.#counts = counts
     this.#facts = facts
     this.#trees = trees
     this.#cache = cache
@@ -44,6 +55,7 @@ export class Report {
         }
       }),
       cache: { bytes: size, max_bytes: maxBytes },
+      counts: this.#counts(),
       commits: this.#commits().map(commit => ({
         archive: nameText(commit.archive), time: new Date(commit.atMs).toISOString(), nfiles: commit.fileCount, original_size: commit.originalSize,
         deduplicated_size: commit.newBytes,

@@ -6,7 +6,7 @@ import { FixedChunker } from '../../../src/engine/chunker/fixed.js'
 
 const makers: [string, () => Chunker][] = [
   ['buzhash', () => new BuzhashChunker(['buzhash', 10, 14, 12, 4095], 0)],
-  ['fixed', () => new FixedChunker(['fixed', 4096, 0])],
+  ['fixed', () => new FixedChunker(['fixed', 65536, 0])],
 ]
 
 function sourceOf(length: number, failAt = Infinity): ByteSource {
@@ -14,7 +14,7 @@ function sourceOf(length: number, failAt = Infinity): ByteSource {
   return {
     async read(into) {
       if (at >= failAt) throw new Error('unreadable')
-      const count = Math.min(into.length, length - at, 1000)
+      const count = Math.min(into.length, length - at, length >> 4)
       into.fill(7, 0, count)
       at += count
       await new Promise(resolve => setImmediate(resolve))
@@ -34,10 +34,24 @@ async function consume(chunker: Chunker, source: ByteSource): Promise<number> {
 }
 
 for (const [name, make] of makers) {
-  test(`twelve sources at once get through the ${name} chunker`, async t => {
-    const chunker = make()
-    t.deepEqual(await Promise.all(Array.from({ length: 12 }, (_, index) => consume(chunker, sourceOf(20_000 + index)))), Array.from({ length: 12 }, (_, index) => 20_000 + index))
-  })
+  for (const length of [200_000, 13_000_000]) {
+    test(`five sources at once of ${length} bytes get through the ${name} chunker`, async t => {
+      const chunker = make()
+      const lengths = Array.from({ length: 5 }, (_, index) => length + index)
+      t.deepEqual(await Promise.all(lengths.map(each => consume(chunker, sourceOf(each)))), lengths)
+    })
+
+    test(`a source of ${length} bytes that stands still in the ${name} chunker does not keep others`, async t => {
+      const chunker = make()
+      const standing = chunker.split(sourceOf(length))[Symbol.asyncIterator]()
+      const first = await standing.next()
+      first.value.release()
+      t.is(await consume(chunker, sourceOf(length)), length)
+      t.is(await consume(chunker, sourceOf(length)), length)
+      for (let next = await standing.next(); !next.done; next = await standing.next()) next.value.release()
+      t.is(await consume(chunker, sourceOf(length)), length)
+    })
+  }
 
   test(`sources that fail leave the ${name} chunker as it was`, async t => {
     const chunker = make()

@@ -87,6 +87,7 @@ test('clones and cuts come back from the journal, rewritten or not', t => {
   try {
     const facts = (mode: number) => ({ mode, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n })
     const nodes = new Nodes(facts(0o040755))
+    const nodesOf = (): Nodes => new Nodes(facts(0o040755))
     const path = sandbox.path('journal')
     const journal = Journal.open(path)
     const node = nodes.add(nodes.get(rootId)!, 'f', facts(0o100644))
@@ -97,8 +98,22 @@ test('clones and cuts come back from the journal, rewritten or not', t => {
     journal.cloned(node.id, node.extents)
     node.extents.remove(15, 12_345)
     journal.cut(node.id, 15, 12_345)
+    t.is(replay(path, nodesOf()), 0)
+    const settled = (): boolean => {
+      const again = nodesOf()
+      replay(path, again)
+      return again.get(node.id)!.settled
+    }
+    t.false(settled())
+    journal.settled(node.id)
+    t.true(settled())
+    journal.cloned(node.id, node.extents)
+    t.false(settled())
+    journal.settled(node.id)
+    node.settled = true
     for (const rewritten of [false, true]) {
       if (rewritten) journal.rewrite(nodes)
+      t.true(settled())
       const again = new Nodes(facts(0o040755))
       t.is(replay(path, again), 0)
       t.deepEqual(again.get(node.id)!.extents!.rows, node.extents.rows)

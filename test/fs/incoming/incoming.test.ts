@@ -1,6 +1,9 @@
 import test from 'ava'
+import { readdirSync } from 'node:fs'
 import type { Call } from '../../../src/fs/core.js'
 import { Incoming } from '../../../src/fs/incoming/incoming.js'
+import { rootId } from '../../../src/fs/incoming/nodes.js'
+import { Staging } from '../../../src/fs/incoming/staging.js'
 import { type Entry, Errno } from '../../../src/fs/types.js'
 import { call, Contents, FakeEngine } from '../../helpers/mount-fixtures.js'
 import { Sandbox } from '../../helpers/sandbox.js'
@@ -40,6 +43,75 @@ test('what changed is made durable a few seconds later without being asked, once
     incoming.tick(soon + 90_000)
     t.is(syncs(), 2)
     incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('what was removed goes when the journal that says so is on disk, and a sync that began before does not count', t => {
+  const sandbox = new Sandbox('incoming-needless')
+  try {
+    const { engine, incoming } = make(sandbox)
+    const tree = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
+    const create = (name: string): void => {
+      const { entry, opened } = incoming.create(tree.attr.ino, Buffer.from(name), 0o644, 2, call()) as { entry: Entry; opened: { fh: number } }
+      // Not from the front, so that it gets a spool file of its own.
+      incoming.write(entry.attr.ino, opened.fh, 1, Buffer.from(name), call<number>() as Call<number>)
+      incoming.release(entry.attr.ino, opened.fh)
+    }
+    const spooled = (): number => readdirSync(sandbox.path('staging', 'spool')).length
+    const soon = performance.now()
+    create('a')
+    create('b')
+    incoming.tick(soon + 4000)
+    // Under way.
+    incoming.unlink(tree.attr.ino, Buffer.from('a'), call<void>() as Call<void>)
+    incoming.rename(tree.attr.ino, Buffer.from('b'), tree.attr.ino, Buffer.from('c'), 0, call<void>() as Call<void>)
+    engine.answer()
+    t.is(spooled(), 2)
+    create('d')
+    incoming.rename(tree.attr.ino, Buffer.from('d'), tree.attr.ino, Buffer.from('c'), 0, call<void>() as Call<void>)
+    t.is(spooled(), 3)
+    incoming.tick(performance.now() + 60_000)
+    t.is(spooled(), 3)
+    engine.answer()
+    t.is(spooled(), 1)
+    t.like(engine.asked.at(-1)!, { kind: 'sync-folder' })
+    incoming.tick(performance.now() + 60_000)
+    t.is(engine.asked.filter(({ kind }) => kind === 'sync-folder').length, 2, 'no more than needed')
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('a mark that was left of an archive which the journal knows is not about a new tree of the same name', t => {
+  const sandbox = new Sandbox('incoming-mark')
+  try {
+    const options = {
+      folder: sandbox.path('staging'), maxBytes: undefined, place: 'incoming' as const, archiveIds: new Set(['ab'.repeat(32)]),
+      rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
+    }
+    const made = { name: 'archive', id: 'ab'.repeat(32), tree: 't' }
+    const addTree = (staging: Staging): void => {
+      const node = staging.nodes.add(staging.nodes.get(rootId)!, 't', { ...options.rootFacts })
+      staging.journal.created(node, rootId, 't')
+    }
+    const finished = { tree: 't', archive: made.id, archiveName: 'archive' }
+    const first = new Staging(options)
+    addTree(first)
+    first.close()
+    // Killed before the journal heard of it.
+    const second = new Staging({ ...options, finished })
+    t.is(second.nodes.child(second.nodes.get(rootId)!, 't'), undefined)
+    addTree(second)
+    second.journal.committed('t', made)
+    second.drop('t')
+    addTree(second)
+    second.close()
+    const third = new Staging({ ...options, finished })
+    t.truthy(third.nodes.child(third.nodes.get(rootId)!, 't'))
+    third.close()
   } finally {
     sandbox.close()
   }

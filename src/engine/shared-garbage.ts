@@ -1,0 +1,21 @@
+/**
+ * V8 does not count shared memory: a thread that drops SharedArrayBuffers, and makes little other garbage, would keep them for ever, and so would
+ * every thread that once was sent them. So each counts what it lets go, and collects when that is much.
+ */
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+
+const muchBytes = 64 << 20
+let bytes = 0
+let collect: (() => void) | undefined
+
+/** Of memory that this thread will not refer to any more, or that takes the place of as much. */
+export function letGoShared(byteLength: number): void {
+  if ((bytes += byteLength) < muchBytes) return
+  bytes = 0
+  if (!collect) {
+    setFlagsFromString('--expose-gc')
+    collect = runInNewContext('gc') as () => void
+  }
+  collect()
+}

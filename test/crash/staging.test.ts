@@ -1,0 +1,237 @@
+/**
+ * Staged and live trees on a disk that forgets: whatever fsync promised is there after a crash at any call, by file; what came later is there,
+ * or is not, or half of it is.
+ */
+import test from 'ava'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { ChunkId } from '../../src/engine/ids.js'
+import { cacheFolderOf, placesOf } from '../../src/engine/platform/places.js'
+import { isFile, type StagedNode } from '../../src/fs/incoming/nodes.js'
+import type { Place } from '../../src/fs/incoming/policy.js'
+import { Staging } from '../../src/fs/incoming/staging.js'
+import { openStagingKeys } from '../../src/fs/incoming/staging-keys.js'
+import { openForAudit } from '../helpers/audit.js'
+import { DiskModel } from '../helpers/disk-model.js'
+import { crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
+import { canMount } from '../helpers/mount.js'
+import { eventually, Sandbox } from '../helpers/sandbox.js'
+
+const run = canMount ? test.serial : test.serial.skip
+if (!canMount) console.error('SKIPPED aloud: test/crash/staging needs to mount')
+
+/*
+ * Says in a line each, with the number of calls that were made until then: what a path is about to become, and for which paths that was
+ * promised. Contents in hex, null for none; the range that is changed where it is changed in place.
+ */
+const worker = String.raw`
+import json, os, random, sys
+top, log, said, cloned = sys.argv[1:5]
+out = open(said, 'w', buffering=1)
+def say(**what): print(json.dumps({'calls': sum(1 for _ in open(log)), **what}), file=out)
+def text(path):
+    with open(os.path.join(top, path), 'rb') as f: return f.read()
+def will(path, content, start=None, end=None): say(path=path, content=None if content is None else content.hex(), range=None if start is None else [start, end])
+def promise(*paths): say(kept=list(paths))
+def sync(path, *paths):
+    fd = os.open(os.path.join(top, path), os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    promise(*(paths or (path,)))
+def change(path, at, data, then_sync=True, cut=None):
+    try: old = text(path)
+    except FileNotFoundError: old = b''
+    new = (old.ljust(at, b'\0')[:at] + data + old[at + len(data):]) if cut is None else old[:cut].ljust(cut, b'\0')
+    will(path, new, *((min(at, len(old)), at + len(data)) if cut is None else (min(cut, len(old)), max(cut, len(old)))))
+    fd = os.open(os.path.join(top, path), os.O_RDWR | os.O_CREAT, 0o644)
+    if cut is None: os.pwrite(fd, data, at)
+    else: os.ftruncate(fd, cut)
+    if then_sync:
+        os.fsync(fd)
+        promise(path)
+    os.close(fd)
+def rename(old, new, *synced):
+    content = text(old)
+    will(new, content)
+    will(old, None)
+    os.rename(os.path.join(top, old), os.path.join(top, new))
+    if synced: sync(synced[0], old, new)
+rng = random.Random(5)
+def some(size): return bytes(rng.randrange(1, 256) for _ in range(size))
+change('a', 0, some(5000))
+change('a', 1203, some(700))
+change('a', 4990, some(60))
+change('a', 0, b'', cut=2001)
+change('a', 0, b'', cut=3000)
+change('tmp', 0, some(900))
+rename('tmp', 'b', '.')
+change('tmp', 0, some(1500))
+rename('tmp', 'b', '.')
+os.mkdir(os.path.join(top, 'd'))
+change('d/x', 0, some(40), then_sync=False)
+change('d/y', 0, some(3333))
+os.link(os.path.join(top, 'b'), os.path.join(top, 'd/link'))
+will('d/link', text('b'))
+sync('d', 'd/link')
+will('a', None)
+os.unlink(os.path.join(top, 'a'))
+sync('.', 'a')
+will('clone', open(cloned, 'rb').read(), 0, os.path.getsize(cloned))
+src, fd = os.open(cloned, os.O_RDONLY), os.open(os.path.join(top, 'clone'), os.O_RDWR | os.O_CREAT)
+size = os.fstat(src).st_size
+assert os.copy_file_range(src, fd, size, 0, 0) == size
+os.fsync(fd)
+promise('clone')
+os.close(fd)
+change('clone', 777, some(1000))
+change('clone', 0, b'', cut=size - 3000)
+change('clone', size + 100, some(20))
+rename('d/y', 'y', 'd')
+will('e/link', text('d/link'))
+will('e/x', text('d/x'), 0, len(text('d/x')))  # It was not synced.
+will('d/link', None)
+will('d/x', None)
+os.rename(os.path.join(top, 'd'), os.path.join(top, 'e'))
+sync('e', 'e/link', 'd/link', 'd/x')
+change('late', 0, some(2500), then_sync=False)
+change('late', 100, some(60), then_sync=False)
+sync('late')
+change('e/x', 10, some(5))
+`
+
+interface Said {
+  readonly calls: number
+  readonly path?: string
+  readonly content?: string | null
+  readonly range?: readonly [number, number] | null
+  readonly kept?: readonly string[]
+}
+
+interface Version {
+  readonly content: Buffer | undefined
+  /** It is the version before with this changed; undefined: another file, or none. */
+  readonly range: readonly [number, number] | undefined
+}
+
+/** What a path may be after so many calls: its last version that was promised, and all that were begun since. */
+function allowed(said: readonly Said[], path: string, calls: number): Version[] {
+  let versions: Version[] = [{ content: undefined, range: undefined }]
+  for (const line of said) {
+    if (line.calls > calls) break
+    if (line.path === path) versions.push({ content: line.content === null ? undefined : Buffer.from(line.content!, 'hex'), range: line.range ?? undefined })
+    if (line.kept?.includes(path)) versions = [{ ...versions.at(-1)!, range: undefined }]
+  }
+  return versions
+}
+
+/** Of sealed contents that many bytes stand or fall together. */
+const blockBytes = 16
+
+/**
+ * Whether a file can be what is found: one of the versions; or one that was being changed in place, the same outside of what was changed,
+ * where each byte is one of those that some version has there, or zero. `torn`: writes ended anywhere, which leaves blocks of nonsense there, and
+ * a length that is told wrongly within a block. No disk tears a sector, and no kernel counts half
+ * a page as written.
+ */
+function canBe(found: Buffer | undefined, versions: readonly Version[], torn: boolean): boolean {
+  if (found === undefined) return versions.some(({ content }) => content === undefined)
+  const slack = torn ? blockBytes : 0
+  let group: Buffer[] = [], changed: (readonly [number, number])[] = []
+  const fits = (): boolean => {
+    const lengths = group.map(({ length }) => length)
+    if (group.length === 0 || found.length < Math.min(...lengths) - slack || found.length > Math.max(...lengths) + slack) return false
+    return found.every((byte, at) => {
+      const isChanged = changed.some(([start, end]) => at >= start - (start % blockBytes) - slack && at < Math.ceil(end / blockBytes) * blockBytes + slack)
+      return isChanged ? torn || byte === 0 || group.some(content => content[at] === byte) : byte === group[0]![at]
+    })
+  }
+  for (const { content, range } of versions) {
+    if (!range) {
+      if (fits()) return true
+      ;[group, changed] = [content ? [content] : [], []]
+    } else {
+      if (group.length === 0) group.push(Buffer.alloc(0))
+      group.push(content!)
+      changed.push(range)
+    }
+  }
+  return fits()
+}
+
+for (const place of ['incoming', 'live'] as const) {
+  run(`after any crash ${place}/ holds, by file, what was fsynced`, async t => {
+    const sandbox = new Sandbox(`crash-staging-${place}`)
+    try {
+      const world = new World(sandbox)
+      sandbox.sh('mkdir source; head -c 30000 /dev/urandom > source/big; echo small > source/small')
+      world.borgfs(['init', '-e', 'repokey', 'world/repo'])
+      world.borgfs(['create', '../world/repo::tree-1', '.'], { cwd: sandbox.path('source') })
+      // What is made once is made: the crash is later.
+      const args = ['-o', 'settle=3600,refresh=0']
+      sandbox.unmount(sandbox.mount('world/repo', { args, env: world.env }))
+      const { env, log } = world.watched()
+      const mountpoint = sandbox.mount('world/repo', { args, env })
+      const tree = join(mountpoint, place, 'tree')
+      sandbox.run('mkdir', [tree])
+      sandbox.run('sync', ['-f', tree])
+      writeFileSync(log, '')
+      const model = new DiskModel(world.root)
+      sandbox.run('python3', ['-c', worker, tree, log, sandbox.path('said'), join(mountpoint, 'tree-1', 'big')])
+      const calls = readCalls(log)
+      const said = readFileSync(sandbox.path('said'), 'utf8').trim().split('\n').map(line => JSON.parse(line) as Said)
+      for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
+      await eventually('the drive is gone', () => sandbox.processes().length === 0)
+      sandbox.run('umount', ['-l', mountpoint])
+
+      const paths = [...new Set(said.flatMap(({ path }) => path ?? []))]
+      const all = [...crashStates(model, calls, everything ? 6 : 3)]
+      const states = sample(all, 60, 7)
+      let promises = 0
+      for (const state of states) {
+        const label = `${state.calls} of ${calls.length} calls, lost: ${state.loss}`
+        world.restoreUnlocked(state.tree)
+        const { files, lost } = await stagedFiles(world, place)
+        for (const path of paths) {
+          const versions = allowed(said, path, state.calls)
+          const found = files.get(path)
+          if (!versions.some(({ content }) => content === undefined)) promises++
+          const right = canBe(found, versions, state.loss === 'half-write' || typeof state.loss === 'number')
+          t.true(right, `${label}: ${path} has ${found?.length} bytes, allowed are ${versions.map(({ content }) => content?.length).join()}; ${lost} records lost`)
+        }
+        if (place === 'live' && files.has('small')) t.is(files.get('small')!.toString(), 'small\n', label)
+      }
+      t.log(`${calls.length} calls, ${states.length} of ${all.length} states, ${promises} promises about ${paths.length} paths kept`)
+    } finally {
+      sandbox.close()
+    }
+  })
+}
+
+/** Contents by path in the staged tree `tree`, as the next mount would have them. */
+async function stagedFiles(world: World, place: Place): Promise<{ files: Map<string, Buffer>; lost: number }> {
+  const env = world.sandbox.env(world.env)
+  const { repository, key, objects, manifest } = await openForAudit(world.repository, env)
+  const folder = join(cacheFolderOf(placesOf(env), repository.id), 'staging', place === 'live' ? 'live' : '')
+  const now = 0n
+  const newest = [...manifest.archives.values()][0]!.id.toString('hex')
+  const staging = new Staging({
+    folder, maxBytes: undefined, place, keys: openStagingKeys(folder, key), archiveIds: new Set([newest]), newest: () => newest,
+    rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
+  })
+  const files = new Map<string, Buffer>()
+  const contentOf = async (node: StagedNode): Promise<Buffer> => {
+    const bytes = Buffer.alloc(node.size)
+    if (!node.bare) staging.spool.read(node.id, bytes, 0, node.size)
+    for (let index = 0; index < (node.extents?.count ?? 0); index++) {
+      const { at, length, from, id } = node.extents!.get(index)
+      const plain = await objects.parse(Buffer.from(id) as ChunkId, await repository.get(Buffer.from(id) as ChunkId))
+      plain.copy(bytes, at, from, from + length)
+    }
+    return bytes
+  }
+  const top = staging.nodes.child(staging.nodes.get(1)!, 'tree')
+  if (top) for (const { node, path } of staging.nodes.walk(top)) if (isFile(node)) files.set(path, await contentOf(node))
+  staging.close()
+  await repository.close()
+  return { files, lost: staging.lostRecords }
+}

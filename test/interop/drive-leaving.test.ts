@@ -1,0 +1,105 @@
+/** What programs see of a tree at the moment when it becomes an archive and leaves incoming/. */
+import test from 'ava'
+import { randomBytes } from 'node:crypto'
+import { closeSync, constants, existsSync, fstatSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { canMount } from '../helpers/mount.js'
+import { eventually, Sandbox } from '../helpers/sandbox.js'
+
+const run = canMount ? test : test.skip
+if (!canMount) console.error('SKIPPED aloud: test/interop/drive-leaving needs to mount')
+
+// Right after each rename the archive is used in another way; what goes wrong is printed.
+const renamer = String.raw`
+import errno, os, sys
+mnt = sys.argv[1]
+def check(what, so):
+    if not so: print(what)
+for i in range(24):
+    tree, archive = f'{mnt}/incoming/n{i}', f'{mnt}/a{i}'
+    os.makedirs(tree + '/sub')
+    for name in ('sub/file', 'top'):
+        with open(f'{tree}/{name}', 'w') as f: f.write(str(i))
+    old = os.stat(tree).st_ino
+    os.listdir(f'{mnt}/incoming'), os.listdir(tree)
+    os.rename(tree, archive)
+    try:
+        if i % 6 == 0:
+            before = os.stat(archive).st_ino
+            fd = os.open(archive, os.O_RDONLY)
+            check('another inode', os.fstat(fd).st_ino == before != old)
+            check('listing', sorted(os.listdir(fd)) == ['sub', 'top'])
+            os.close(fd)
+        elif i % 6 == 1:
+            os.chdir(archive)
+            check('listing of cwd', sorted(os.listdir('.')) == ['sub', 'top'])
+            check('content by cwd', open('sub/file').read() == str(i))
+        elif i % 6 == 2:
+            check('content', open(archive + '/sub/file').read() == str(i))
+        elif i % 6 == 3:
+            fd = os.open(archive, os.O_PATH | os.O_DIRECTORY)
+            check('listing by O_PATH', sorted(os.listdir(f'/proc/self/fd/{fd}')) == ['sub', 'top'])
+            os.stat('sub/file', dir_fd=fd)
+            os.close(fd)
+        elif i % 6 == 4:
+            try: open(archive + '/new', 'w'); print('written')
+            except OSError as e: check(e, e.errno == errno.EROFS)
+        else:
+            os.chdir(archive + '/sub')
+            check('content of sub', open('file').read() == str(i) and open('../top').read() == str(i))
+    except OSError as e: print(i % 6, e)
+    os.chdir('/')
+`
+
+run('a tree that was renamed to the root is the archive for whoever comes first', t => {
+  const sandbox = new Sandbox('leaving-rename')
+  try {
+    sandbox.borgfs(['init', '-e', 'none', 'repo'])
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=3600'] })
+    t.is(sandbox.run('python3', ['-c', renamer, mountpoint]).stdout, '')
+    // Refused, the tree is as it was, and may be renamed later.
+    mkdirSync(join(mountpoint, 'incoming', 'late'))
+    const fd = openSync(join(mountpoint, 'incoming', 'late', 'f'), 'w')
+    t.regex(sandbox.run('mv', [join(mountpoint, 'incoming', 'late'), join(mountpoint, 'late')], { ok: [1] }).stderr, /busy/)
+    closeSync(fd)
+    t.regex(sandbox.run('mv', ['-T', join(mountpoint, 'incoming', 'late'), join(mountpoint, 'a0')], { ok: [1] }).stderr, /exists/i)
+    sandbox.run('mv', [join(mountpoint, 'incoming', 'late'), join(mountpoint, 'late')])
+    t.true(existsSync(join(mountpoint, 'late', 'f')))
+    t.is(sandbox.unmount(mountpoint).rc, 0)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('a file that is open for reading when its tree leaves incoming/ is read to its end', async t => {
+  const sandbox = new Sandbox('leaving-open')
+  try {
+    sandbox.borgfs(['init', '-e', 'repokey', 'repo'])
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=0,linger=0'] })
+    const content = randomBytes(9_000_000)
+    const staged = (name: string): string => join(mountpoint, 'incoming', name)
+    for (const name of ['quiet', 'renamed']) {
+      mkdirSync(staged(name))
+      // It is open for writing until it is open for reading.
+      const writing = openSync(join(staged(name), 'file'), 'w')
+      writeFileSync(writing, content)
+      // By the page cache, and past it.
+      const readers = [constants.O_RDONLY, constants.O_RDONLY | constants.O_DIRECT].map(flags => openSync(join(staged(name), 'file'), flags))
+      closeSync(writing)
+      if (name === 'renamed') sandbox.run('python3', ['-c', 'import os, sys; os.rename(sys.argv[1], sys.argv[2])', staged(name), join(mountpoint, name)], { ok: 'any' })
+      await eventually('it has left', () => !existsSync(staged(name)))
+      for (const fd of readers) {
+        t.is(fstatSync(fd).size, content.length, name)
+        t.true(readFileSync(fd).equals(content), name)
+        closeSync(fd)
+      }
+    }
+    // One that is saved at the end.
+    mkdirSync(staged('last'))
+    writeFileSync(join(staged('last'), 'file'), content)
+    t.is(sandbox.unmount(mountpoint).rc, 0)
+    t.is(sandbox.sh('find home -path "*spool/*"').stdout, '', 'nothing stays staged')
+  } finally {
+    sandbox.close()
+  }
+})
