@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ChunkId } from '../../src/engine/ids.js'
 import { cacheFolderOf, placesOf } from '../../src/engine/platform/places.js'
+import { Stash } from '../../src/engine/store/stash.js'
 import { isFile, type StagedNode } from '../../src/fs/incoming/nodes.js'
 import type { Place } from '../../src/fs/incoming/policy.js'
 import { Staging } from '../../src/fs/incoming/staging.js'
@@ -213,18 +214,20 @@ async function stagedFiles(world: World, place: Place): Promise<{ files: Map<str
   const { repository, key, objects, manifest } = await openForAudit(world.repository, env)
   const folder = join(cacheFolderOf(placesOf(env), repository.id), 'staging', place === 'live' ? 'live' : '')
   const now = 0n
+  const stash = new Stash(join(cacheFolderOf(placesOf(env), repository.id), 'staging', 'chunks'))
   const newest = [...manifest.archives.values()][0]!.id.toString('hex')
   const staging = new Staging({
-    folder, maxBytes: undefined, place, keys: openStagingKeys(folder, key), archiveIds: new Set([newest]), newest: () => newest,
+    folder, maxBytes: undefined, place, keys: openStagingKeys(folder, key), archiveIds: new Set([newest]), chunks: [stash.shared(), repository.sharedIndex()], stashBytes: stash.bytes, newest: () => newest,
     rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
   })
   const files = new Map<string, Buffer>()
   const contentOf = async (node: StagedNode): Promise<Buffer> => {
     const bytes = Buffer.alloc(node.size)
-    if (!node.bare) staging.spool.read(node.id, bytes, 0, node.size)
+    if (node.place) staging.bundles.read(node.place, bytes, 0)
+    else if (!node.bare) staging.spool.read(node.id, bytes, 0, node.size)
     for (let index = 0; index < (node.extents?.count ?? 0); index++) {
       const { at, length, from, id } = node.extents!.get(index)
-      const plain = await objects.parse(Buffer.from(id) as ChunkId, await repository.get(Buffer.from(id) as ChunkId))
+      const plain = await objects.parse(Buffer.from(id) as ChunkId, stash.get(Buffer.from(id) as ChunkId) ?? await repository.get(Buffer.from(id) as ChunkId))
       plain.copy(bytes, at, from, from + length)
     }
     return bytes
@@ -232,6 +235,7 @@ async function stagedFiles(world: World, place: Place): Promise<{ files: Map<str
   const top = staging.nodes.child(staging.nodes.get(1)!, 'tree')
   if (top) for (const { node, path } of staging.nodes.walk(top)) if (isFile(node)) files.set(path, await contentOf(node))
   staging.close()
+  stash.close()
   await repository.close()
   return { files, lost: staging.lostRecords }
 }

@@ -25,6 +25,8 @@ export class Contents {
   /** Files whose spool file came beneath extents, or extents over it, since it was durable; the number tells one time from the next. */
   readonly #unsettled = new Map<StagedNode, number>()
   #times = 0
+  /** Files that a spool file took over from a bundle since it was durable. */
+  readonly #moved = new Set<StagedNode>()
 
   constructor(staging: Staging, reader: ExtentReader, cuts: Cuts) {
     this.#staging = staging
@@ -41,7 +43,16 @@ export class Contents {
   /** To be called before spool files, those of all or of one node, are made durable; what it gives is to be called afterwards. */
   beforeSync(only?: StagedNode): () => void {
     const waiting = only ? [[only, this.#unsettled.get(only)] as const] : [...this.#unsettled]
+    const moved = only ? (this.#moved.has(only) ? [only] : []) : [...this.#moved]
     return () => {
+      for (const node of moved) {
+        this.#moved.delete(node)
+        const { formerPlace } = node
+        if (!formerPlace || this.#staging.nodes.get(node.id) !== node) continue
+        this.#staging.journal.placed(node.id, undefined, 0)
+        node.formerPlace = undefined
+        this.#staging.releasePlace(formerPlace)
+      }
       for (const [node, time] of waiting) {
         if (time === undefined || this.#unsettled.get(node) !== time) continue
         this.#unsettled.delete(node)
@@ -50,6 +61,16 @@ export class Contents {
         this.#staging.journal.settled(node.id)
       }
     }
+  }
+
+  /** Whether the journal hears of a node only when its spool file is durable, and then has to become so itself. */
+  waitsForSpool(node: StagedNode): boolean {
+    return this.#moved.has(node)
+  }
+
+  /** The same of any node. */
+  get waitForSpools(): boolean {
+    return this.#moved.size > 0
   }
 
   /** As FsCore.read. */
@@ -121,11 +142,11 @@ export class Contents {
     })
   }
 
-  /** Gives a file that lies in a bundle a spool file. The order: until the journal says so, it lies where it lay. */
+  /** Gives a file that lies in a bundle a spool file. The order: until that is durable, the journal says that it lies where it lay (`beforeSync`). */
   #unbundle(node: StagedNode): Errno | undefined {
     const { place, size, id } = node
     if (!place) return undefined
-    const { bundles, journal, spool } = this.#staging
+    const { bundles, spool } = this.#staging
     const failed = hostErrno(() => {
       const content = Buffer.allocUnsafe(size)
       bundles.read(place, content, 0)
@@ -135,11 +156,11 @@ export class Contents {
         spool.remove(id)
         throw error
       }
-      journal.placed(id, undefined, 0)
     })
     if (failed) return failed
     node.place = undefined
-    this.#staging.releasePlace(place)
+    node.formerPlace = place
+    this.#moved.add(node)
     return undefined
   }
 

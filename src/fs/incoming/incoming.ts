@@ -694,12 +694,20 @@ export class Incoming implements Subtree {
   syncfs(call: Call<void>): Answer<void> {
     for (const { node } of this.#handles.values()) this.#recordTimes(node)
     const answer = call.defer()
+    const moved = this.#contents.waitForSpools
     const synced = this.#beforeSync()
     this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
       if (!error) this.#afterSync(synced)
-      answer(error ? errnoByCode(error.code) : undefined)
+      this.#answerSync(error, moved, answer)
     })
     return LATER
+  }
+
+  /** What the journal heard of only after the sync has to become durable as well. */
+  #answerSync(error: WireError | undefined, moved: boolean, answer: (value: Errno | undefined) => void): void {
+    const answered = (failed: WireError | undefined): void => answer(failed ? errnoByCode(failed.code) : undefined)
+    if (error || !moved) answered(error)
+    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, answered)
   }
 
   /** The disk may take its time: the engine thread waits for it. The journal comes last: what it speaks of is there. */
@@ -711,6 +719,7 @@ export class Incoming implements Subtree {
       descriptors = node && this.#contents.descriptors(node)
     })
     if (failed) return failed
+    const moved = node !== undefined && this.#contents.waitsForSpool(node)
     const settle = node && this.#contents.beforeSync(node)
     const answer = call.defer()
     const synced = this.#staging.beforeSync()
@@ -723,7 +732,7 @@ export class Incoming implements Subtree {
           settle?.()
         })
       }
-      answer(error ? errnoByCode(error.code) : undefined)
+      this.#answerSync(error, moved, answer)
     })
     return LATER
   }

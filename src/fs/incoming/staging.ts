@@ -238,6 +238,8 @@ export class Staging {
   #removeContents(node: StagedNode): void {
     if (!isFile(node)) return
     this.#bytes -= node.size - (node.extents?.bytes ?? 0)
+    if (node.formerPlace) this.releasePlace(node.formerPlace)
+    node.formerPlace = undefined
     if (node.place) this.releasePlace(node.place)
     else if (!node.bare) {
       this.spool.close(node.id)
