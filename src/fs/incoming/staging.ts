@@ -165,7 +165,9 @@ export class Staging {
         node.stashed = false
         node.cut = undefined
         node.size = this.bundles.present(node.place, node.size)
-        this.bundles.claim(node.place)
+        // A crash may have taken the bundle, or never have had it.
+        if (node.size > 0) this.bundles.claim(node.place)
+        else node.place = undefined
         this.#bytes += node.size
         continue
       }
