@@ -153,6 +153,15 @@ export class Bundles {
     for (const [number, bundle] of [...this.#bundles]) if (bundle.files === 0) this.#remove(number, bundle)
   }
 
+  get isEmpty(): boolean {
+    return this.#bundles.size === 0
+  }
+
+  /** Removes all of them: nothing is staged any more, and that is durable. */
+  clear(): void {
+    for (const [number, bundle] of [...this.#bundles]) this.#remove(number, bundle)
+  }
+
   /** The folder, if it has to be synced for the bundle's name to be durable. `named` is to be called when it was. */
   folderOf({ bundle }: BundlePlace): string | undefined {
     return this.#bundles.get(bundle)?.named === false ? this.#folder : undefined

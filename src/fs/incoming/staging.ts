@@ -57,7 +57,7 @@ export class Staging {
   #bytes = 0
   #afterSync: (() => void)[] = []
   /** Spool files of nobody, with their sizes: they go when the journal that says so is on disk. Before, a crash might bring their names back. */
-  #needless: { readonly id: number; readonly bytes: number }[] = []
+  #needless: { readonly bytes: number; remove(): void }[] = []
   /** The mark is needless as well, since so many of them were. */
   #needlessMark: number | undefined
   #marks = 0
@@ -144,7 +144,7 @@ export class Staging {
       // Another sync may have been faster.
       const known = last ? this.#needless.indexOf(last) : -1
       const gone = this.#needless.splice(0, known + 1)
-      for (const { id } of gone) this.spool.remove(id)
+      for (const { remove } of gone) remove()
       if (mark === undefined || this.#needlessMark !== mark) return
       this.#needlessMark = undefined
       files.removeIfThere(join(this.folder, markName))
@@ -240,14 +240,19 @@ export class Staging {
   #removeContents(node: StagedNode): void {
     if (!isFile(node)) return
     this.#bytes -= node.size - (node.extents?.bytes ?? 0)
-    if (node.formerPlace) this.releasePlace(node.formerPlace)
-    node.formerPlace = undefined
-    if (node.place) this.releasePlace(node.place)
-    else if (!node.bare) {
-      this.spool.close(node.id)
-      this.#needless.push({ id: node.id, bytes: node.size })
+    const { id, size, bare, place, formerPlace } = node
+    if (place || !bare) {
+      if (!place) this.spool.close(id)
+      this.#needless.push({
+        bytes: size,
+        remove: () => {
+          if (place) this.bundles.release(place)
+          else this.spool.remove(id)
+          if (formerPlace) this.bundles.release(formerPlace)
+        },
+      })
     }
-    node.place = undefined
+    node.place = node.formerPlace = undefined
   }
 
   /** Runs `work`, which removes what the journal and the stash have made needless, when both are durable as they are now. */
@@ -283,11 +288,14 @@ export class Staging {
   }
 
   close(): void {
-    if (this.hasNeedless) {
+    // What was cut just before it became an archive still waits to be let go.
+    const isEmpty = this.nodes.get(rootId)!.children!.size === 0
+    if (this.hasNeedless || (isEmpty && !this.bundles.isEmpty)) {
       const synced = this.beforeSync()
       try {
         files.datasync(this.journal.fd)
         synced()
+        if (isEmpty) this.bundles.clear()
       } catch (error) {
         // The next mount tidies up.
         if (errnoOf(error) === undefined) throw error
