@@ -12,7 +12,7 @@ import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
 import { SequentialRead } from '../read-ahead.js'
 import type { Likeness, SharedRange, Subtree } from '../subtree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../types.js'
-import { Contents, hostErrno } from './contents.js'
+import { Contents, hostErrno, tidyUp } from './contents.js'
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
@@ -120,7 +120,7 @@ export class Incoming implements Subtree {
     const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
     const done = (error: WireError | undefined): void => {
       this.#syncing = false
-      if (!error) this.#afterSync(synced)
+      if (!error) tidyUp(this.#client, synced)
       if (!error || this.#syncTold) return
       this.#syncTold = true
       this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
@@ -140,11 +140,6 @@ export class Incoming implements Subtree {
     }
   }
 
-  #afterSync(synced: () => void): void {
-    const failed = hostErrno(synced)
-    if (failed) this.#client.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
-  }
-
   #unsynced: { readonly sinceMs: number } | undefined
   #syncing = false
   #syncTold = false
@@ -155,10 +150,9 @@ export class Incoming implements Subtree {
 
   destroy(): void {
     // What is an archive need not linger for anybody.
-    const failed = hostErrno(() => {
+    tidyUp(this.#client, () => {
       for (const tree of [...this.trees.all()]) if (!this.#live && tree.state.kind === 'committed') this.#dropTree(tree)
     })
-    if (failed) this.#client.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
     this.#staging.close()
   }
 
@@ -658,7 +652,7 @@ export class Incoming implements Subtree {
     const answer = call.defer()
     const synced = this.#beforeSync()
     this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
-      if (!error) this.#afterSync(synced)
+      if (!error) tidyUp(this.#client, synced)
       answer(error ? errnoByCode(error.code) : undefined)
     })
     return LATER
@@ -676,7 +670,7 @@ export class Incoming implements Subtree {
     this.#client.request({ kind: 'sync', fds: [...fds, ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
       if (!error) {
         names?.synced()
-        this.#afterSync(() => {
+        tidyUp(this.#client, () => {
           synced()
           settle?.()
         })
