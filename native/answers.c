@@ -1,4 +1,5 @@
 #include "answers.h"
+#include "name_hash.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -68,14 +69,6 @@ static size_t shown(const struct shown_tree *t, size_t row) {
     if (!(u8(&t->flags, row) & ROW_REPLACED)) return row;
   }
   return 0;
-}
-
-static uint32_t hash_name(uint32_t parent, const uint8_t *name, size_t length) {
-  uint32_t hash = (parent ^ 0x811c9dc5u) * 0x9e3779b1u;
-  for (size_t i = 0; i < length; i++) hash = (hash ^ name[i]) * 0x01000193u;
-  hash ^= hash >> 15;
-  hash *= 0x85ebca6bu;
-  return hash ^ hash >> 13;
 }
 
 static size_t find_child(const struct shown_tree *t, size_t parent, const uint8_t *name, size_t length) {

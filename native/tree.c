@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #endif
 #include "tree.h"
+#include "name_hash.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -115,14 +116,6 @@ static int append(struct pool *pool, const void *bytes, size_t length) {
 }
 
 /* --- names --- */
-
-static uint32_t hash_name(uint32_t parent, const uint8_t *name, size_t length) {
-  uint32_t hash = (parent ^ 0x811c9dc5u) * 0x9e3779b1u;
-  for (size_t i = 0; i < length; i++) hash = (hash ^ name[i]) * 0x01000193u;
-  hash ^= hash >> 15;
-  hash *= 0x85ebca6bu;
-  return hash ^ hash >> 13;
-}
 
 /* The slot that holds (parent, name), or the empty one where it belongs. */
 static size_t find_slot(struct tree *t, uint32_t parent, const uint8_t *name, size_t length) {

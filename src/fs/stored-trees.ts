@@ -15,6 +15,7 @@ import type { Key } from '../engine/crypto/key.js'
 import { errnoOf, messageOf } from '../engine/errors.js'
 import type { Log } from '../engine/log.js'
 import { files } from '../engine/platform/files.js'
+import { replaceFileLater } from '../engine/platform/save-file.js'
 import type { MemoryBlock } from '../engine/store/jobs.js'
 import { blocksOf, readInto, roomToSeal, seal, sealBlock, unseal, unsealBlock } from '../engine/store/seal-job.js'
 import type { Workers } from '../engine/store/workers.js'
@@ -188,38 +189,28 @@ export class StoredTrees {
     const blocks = [...columnBlocks(layout, image), ...blocksOf(chunks, 0, chunks.byteLength, false)]
     const inline = bytesOf(blocks) <= inlineBytes && !workers.started
     files.ensureDirectory(folder, 0o700)
-    const path = join(folder, archive), temporary = `${path}-${randomBytes(4).toString('hex')}.tmp`
-    const fd = files.open(temporary, 'wx', 0o600)
-    try {
+    // Not synced: what a crash leaves of it does not unseal, and is built anew.
+    await replaceFileLater(join(folder, archive), async fd => {
       const lengths: number[] = []
       let total = 0
-      try {
-        // One job at a time: nobody waits for this, but others may for the workers.
-        const fileKey = key.purposeKey(salt, purpose)
-        const output = new SharedArrayBuffer(Math.max(0, ...Array.from(parts(blocks), ({ part }) => roomToSeal(fileKey, part))))
-        fileKey.wipe()
-        for (const { start, part } of parts(blocks)) {
-          const job = { salt, purpose, first: 1 + start, blocks: part, output }
-          const sealed = inline ? seal(key, job) : await workers.seal(job)
-          lengths.push(...sealed.lengths)
-          const bytes = sealed.lengths.reduce((sum, length) => sum + length, 0)
-          total += bytes
-          if (total > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`)
-          files.writeAll(fd, new Uint8Array(output, 0, bytes))
-        }
-        const head = sealBlock(key.purposeKey(salt, purpose), 0, Buffer.from(JSON.stringify({ source, layout: [...layout], lengths, root: rootListingOf(columnsOf(tree)) } satisfies Head)))
-        const headBytes = Buffer.alloc(4)
-        headBytes.writeUInt32LE(head.length)
-        files.writeAllOf(fd, [head, salt, headBytes, magic])
-      } finally {
-        files.close(fd)
+      // One job at a time: nobody waits for this, but others may for the workers.
+      const fileKey = key.purposeKey(salt, purpose)
+      const output = new SharedArrayBuffer(Math.max(0, ...Array.from(parts(blocks), ({ part }) => roomToSeal(fileKey, part))))
+      fileKey.wipe()
+      for (const { start, part } of parts(blocks)) {
+        const job = { salt, purpose, first: 1 + start, blocks: part, output }
+        const sealed = inline ? seal(key, job) : await workers.seal(job)
+        lengths.push(...sealed.lengths)
+        const bytes = sealed.lengths.reduce((sum, length) => sum + length, 0)
+        total += bytes
+        if (total > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`)
+        files.writeAll(fd, new Uint8Array(output, 0, bytes))
       }
-      // Not synced: what a crash leaves of it does not unseal, and is built anew.
-      files.rename(temporary, path)
-    } catch (error) {
-      files.removeIfThere(temporary)
-      throw error
-    }
+      const head = sealBlock(key.purposeKey(salt, purpose), 0, Buffer.from(JSON.stringify({ source, layout: [...layout], lengths, root: rootListingOf(columnsOf(tree)) } satisfies Head)))
+      const headBytes = Buffer.alloc(4)
+      headBytes.writeUInt32LE(head.length)
+      files.writeAllOf(fd, [head, salt, headBytes, magic])
+    }, { mode: 0o600, durable: 'no' })
     this.#bound(archive)
   }
 

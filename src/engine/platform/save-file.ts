@@ -34,13 +34,19 @@ export function replaceFile(path: string, write: (fd: number) => unknown, option
 }
 
 /** saveFile, durable, without this thread waiting for the disk: the same steps in the same order. */
-export async function saveFileLater(path: string, content: Uint8Array, options: { mode?: number } = {}): Promise<void> {
+export function saveFileLater(path: string, content: Uint8Array, options: { mode?: number } = {}): Promise<void> {
+  return replaceFileLater(path, fd => files.writeAll(fd, content), options)
+}
+
+/** replaceFile without this thread waiting, neither for the disk nor for `write`. */
+export async function replaceFileLater(path: string, write: (fd: number) => unknown, options: { mode?: number; durable?: 'yes' | 'no' } = {}): Promise<void> {
+  const durable = options.durable ?? 'yes'
   const temporary = temporaryFor(path)
   const fd = files.open(temporary, 'wx', options.mode ?? 0o666)
   try {
     try {
-      files.writeAll(fd, content)
-      await files.datasyncLater(fd)
+      await write(fd)
+      if (durable === 'yes') await files.datasyncLater(fd)
     } finally {
       files.close(fd)
     }
@@ -49,7 +55,7 @@ export async function saveFileLater(path: string, content: Uint8Array, options: 
     files.removeIfThere(temporary)
     throw error
   }
-  await files.syncDirectoryLater(dirname(path))
+  if (durable === 'yes') await files.syncDirectoryLater(dirname(path))
 }
 
 function temporaryFor(path: string): string {

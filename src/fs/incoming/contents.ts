@@ -3,6 +3,7 @@
  * answers the kernel; nobody here knows of handles or trees.
  */
 import { errnoOf } from '../../engine/errors.js'
+import type { Log } from '../../engine/log.js'
 import { files } from '../../engine/platform/files.js'
 import type { Answer, Call, ReadAnswer, ReadBytes } from '../core.js'
 import { errnoByCode } from '../errno.js'
@@ -339,6 +340,12 @@ export class Contents {
     if (!failed) this.#unsettle(node)
     return failed
   }
+}
+
+/** Removes what is needless. What stays is only told of: it goes at the next mount. */
+export function tidyUp(log: Log, work: () => void): void {
+  const failed = hostErrno(work)
+  if (failed) log.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
 }
 
 /** Runs calls of the host: their errno, undefined if all went well. */

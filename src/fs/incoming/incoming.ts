@@ -2,6 +2,7 @@
  * MNT/incoming: the drop box. A full POSIX tree in the thread that answers the kernel; what is copied in becomes archives by
  * trees.ts. While a tree is being committed, operations that would change it wait until that is over.
  */
+import { idBytes } from '../../engine/constants.js'
 import { byteString, bytesOf } from '../../engine/text.js'
 import { type Answer, type AttrReply, type Call, type Created, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
@@ -12,9 +13,8 @@ import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
 import { SequentialRead } from '../read-ahead.js'
 import type { Likeness, SharedRange, Subtree } from '../subtree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../types.js'
-import { Contents, hostErrno } from './contents.js'
+import { Contents, hostErrno, tidyUp } from './contents.js'
 import { Cuts } from './cuts.js'
-import { idBytes } from '../../engine/constants.js'
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
@@ -140,7 +140,7 @@ export class Incoming implements Subtree {
     const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
     const done = (error: WireError | undefined): void => {
       this.#syncing = false
-      if (!error) this.#afterSync(synced)
+      if (!error) tidyUp(this.#client, synced)
       if (!error || this.#syncTold) return
       this.#syncTold = true
       this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
@@ -175,11 +175,6 @@ export class Incoming implements Subtree {
     }
   }
 
-  #afterSync(synced: () => void): void {
-    const failed = hostErrno(synced)
-    if (failed) this.#client.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
-  }
-
   #unsynced: { readonly sinceMs: number } | undefined
   #syncing = false
   #syncTold = false
@@ -190,10 +185,9 @@ export class Incoming implements Subtree {
 
   destroy(): void {
     // What is an archive need not linger for anybody.
-    const failed = hostErrno(() => {
+    tidyUp(this.#client, () => {
       for (const tree of [...this.trees.all()]) if (!this.#live && tree.state.kind === 'committed') this.#dropTree(tree)
     })
-    if (failed) this.#client.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${failed.code}`)
     this.#staging.close()
   }
 
@@ -697,7 +691,7 @@ export class Incoming implements Subtree {
     const moved = this.#contents.waitForSpools
     const synced = this.#beforeSync()
     this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
-      if (!error) this.#afterSync(synced)
+      if (!error) tidyUp(this.#client, synced)
       this.#answerSync(error, moved, answer)
     })
     return LATER
@@ -727,7 +721,7 @@ export class Incoming implements Subtree {
       descriptors?.done(error === undefined)
       if (!error) {
         names?.synced()
-        this.#afterSync(() => {
+        tidyUp(this.#client, () => {
           synced()
           settle?.()
         })

@@ -4,6 +4,7 @@ import type { Log } from '../../engine/log.js'
 import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
 import type { CommitNumbers, CommitProgress, CommitReply, WireError } from '../engine-port.js'
+import { tidyUp } from './contents.js'
 import { type FrozenItem, type FrozenTree } from './frozen.js'
 import type { Journal } from './journal.js'
 import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
@@ -295,12 +296,7 @@ export class Trees {
     if (this.#staging.needlessBytes === 0) return work()
     const synced = this.#staging.beforeSync()
     this.#client.request({ kind: 'sync', fds: [this.#journal.fd] }, error => {
-      try {
-        if (!error) synced()
-      } catch (fault) {
-        if (errnoOf(fault) === undefined) throw fault
-        this.#log.write('warning', 'borg.fuse', `The staging folder is not tidied up: ${messageOf(fault)}`)
-      }
+      if (!error) tidyUp(this.#log, synced)
       work()
     })
   }

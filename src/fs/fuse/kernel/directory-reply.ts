@@ -5,7 +5,7 @@
  *
  * An entry of READDIRPLUS gives the kernel a reference as a LOOKUP does, except `.`, `..` and names alone, which get node 0.
  */
-import type { DirSink, FsCore } from '../../core.js'
+import { type DirSink, type FsCore, isDot, isDotDot } from '../../core.js'
 import type { Entry } from '../../types.js'
 import { putEntry } from './answers.js'
 import { replyHeaderSize, size, Slot } from './protocol.js'
@@ -60,7 +60,7 @@ export class DirectoryReply {
     const { ino, mode } = entry.attr
     let at = start
     if (this.#plus) {
-      const bare = entry.nameOnly || (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e)))
+      const bare = entry.nameOnly || isDot(name) || isDotDot(name)
       at += putEntry(slot, at, entry, bare ? 0 : ino)
       if (!bare) this.#core.remember?.(ino)
     }
