@@ -114,11 +114,17 @@ interface Version {
   readonly range: readonly [number, number] | undefined
 }
 
-/** What a path may be after so many calls: its last version that was promised, and all that were begun since. */
-function allowed(said: readonly Said[], path: string, calls: number): Version[] {
+/**
+ * What a path may be after so many calls: its last version that was promised, and all that were begun since. Where only the process was `killed`,
+ * what was done stays done, promised or not.
+ */
+function allowed(said: readonly Said[], path: string, calls: number, killed: boolean): Version[] {
   let versions: Version[] = [{ content: undefined, range: undefined }]
+  let begun = -1
   for (const line of said) {
     if (line.calls > calls) break
+    if (killed && begun >= 0 && line.calls > begun) versions = [{ ...versions.at(-1)!, range: undefined }]
+    if (line.path === path) begun = line.calls
     if (line.path === path) versions.push({ content: line.content === null ? undefined : Buffer.from(line.content!, 'hex'), range: line.range ?? undefined })
     if (line.kept?.includes(path)) versions = [{ ...versions.at(-1)!, range: undefined }]
   }
@@ -191,9 +197,10 @@ for (const place of ['incoming', 'live'] as const) {
       for (const state of states) {
         const label = `${state.calls} of ${calls.length} calls, lost: ${state.loss}`
         world.restoreUnlocked(state.tree)
-        const { files, lost } = await stagedFiles(world, place)
+        const killed = state.loss === 'nothing' || state.loss === 'half-write'
+        const { files, lost } = await stagedFiles(world, place, killed ? undefined : 'after the power failed')
         for (const path of paths) {
-          const versions = allowed(said, path, state.calls)
+          const versions = allowed(said, path, state.calls, killed)
           const found = files.get(path)
           if (!versions.some(({ content }) => content === undefined)) promises++
           const right = canBe(found, versions, state.loss === 'half-write' || typeof state.loss === 'number')
@@ -208,8 +215,8 @@ for (const place of ['incoming', 'live'] as const) {
   })
 }
 
-/** Contents by path in the staged tree `tree`, as the next mount would have them. */
-async function stagedFiles(world: World, place: Place): Promise<{ files: Map<string, Buffer>; lost: number }> {
+/** Contents by path in the staged tree `tree`, as the next mount would have them, in which start of the machine it may be. */
+async function stagedFiles(world: World, place: Place, boot: string | undefined): Promise<{ files: Map<string, Buffer>; lost: number }> {
   const env = world.sandbox.env(world.env)
   const { repository, key, objects, manifest } = await openForAudit(world.repository, env)
   const folder = join(cacheFolderOf(placesOf(env), repository.id), 'staging', place === 'live' ? 'live' : '')
@@ -217,7 +224,7 @@ async function stagedFiles(world: World, place: Place): Promise<{ files: Map<str
   const stash = new Stash(join(cacheFolderOf(placesOf(env), repository.id), 'staging', 'chunks'))
   const newest = [...manifest.archives.values()][0]!.id.toString('hex')
   const staging = new Staging({
-    folder, maxBytes: undefined, place, keys: openStagingKeys(folder, key), archiveIds: new Set([newest]), chunks: [stash.shared(), repository.sharedIndex()], stashBytes: stash.bytes, newest: () => newest,
+    folder, boot, maxBytes: undefined, place, keys: openStagingKeys(folder, key), archiveIds: new Set([newest]), chunks: [stash.shared(), repository.sharedIndex()], stashBytes: stash.bytes, newest: () => newest,
     rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
   })
   const files = new Map<string, Buffer>()

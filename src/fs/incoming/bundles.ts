@@ -23,6 +23,16 @@ export interface BundlePlace {
   readonly start: number
 }
 
+/**
+ * Where a file lay, at what size, until a spool file took over, and in which start of the machine (`bootId`) that was. Only when the spool file
+ * is durable does the former place mean nothing: had the machine failed before, all that is known to be there would be that.
+ */
+export interface FormerPlace {
+  readonly place: BundlePlace
+  readonly size: number
+  readonly boot: string
+}
+
 interface Bundle {
   fd: number | undefined
   /** Files that lie in it. */

@@ -33,7 +33,10 @@ export class Contents {
     this.#staging = staging
     this.#reader = reader
     this.#cuts = cuts
-    for (const node of staging.nodes.all()) if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
+    for (const node of staging.nodes.all()) {
+      if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
+      if (node.former) this.#moved.add(node)
+    }
   }
 
   #unsettle(node: StagedNode): void {
@@ -48,11 +51,11 @@ export class Contents {
     return () => {
       for (const node of moved) {
         this.#moved.delete(node)
-        const { formerPlace } = node
-        if (!formerPlace || this.#staging.nodes.get(node.id) !== node) continue
+        const { former } = node
+        if (!former || this.#staging.nodes.get(node.id) !== node) continue
         this.#staging.journal.placed(node.id, undefined, 0)
-        node.formerPlace = undefined
-        this.#staging.releasePlace(formerPlace)
+        node.former = undefined
+        this.#staging.releasePlace(former.place)
       }
       for (const [node, time] of waiting) {
         if (time === undefined || this.#unsettled.get(node) !== time) continue
@@ -143,16 +146,17 @@ export class Contents {
     })
   }
 
-  /** Gives a file that lies in a bundle a spool file. The order: until that is durable, the journal says that it lies where it lay (`beforeSync`). */
+  /** Gives a file that lies in a bundle a spool file. Until that is durable, the journal says as well where it lay (`beforeSync`). */
   #unbundle(node: StagedNode): Errno | undefined {
     const { place, size, id } = node
     if (!place) return undefined
-    const { bundles, spool } = this.#staging
+    const { bundles, spool, journal, boot } = this.#staging
     const failed = hostErrno(() => {
       const content = Buffer.allocUnsafe(size)
       bundles.read(place, content, 0)
       try {
         spool.write(id, content, 0, 0)
+        journal.takenOver(id, boot)
       } catch (error) {
         spool.remove(id)
         throw error
@@ -160,7 +164,7 @@ export class Contents {
     })
     if (failed) return failed
     node.place = undefined
-    node.formerPlace = place
+    node.former = { place, size, boot }
     this.#moved.add(node)
     return undefined
   }

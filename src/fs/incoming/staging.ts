@@ -8,7 +8,8 @@ import { FileCipher } from '../../engine/crypto/file-cipher.js'
 import { keyFromMaterial } from '../../engine/crypto/keys.js'
 import { SharedTableReader, type SharedTable } from '../../engine/hashindex/hash-table.js'
 import { files } from '../../engine/platform/files.js'
-import { type BundlePlace, Bundles } from './bundles.js'
+import { bootId } from '../../engine/platform/process-id.js'
+import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
 import { hostErrno } from './contents.js'
 import { errnoOf } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
@@ -34,6 +35,8 @@ export interface StagingOptions {
   readonly chunks?: readonly SharedTable[] | undefined
   /** What the stash takes on disk. */
   readonly stashBytes?: number | undefined
+  /** Which start of the machine this is, if not the real one. */
+  readonly boot?: string | undefined
   /** live: id of the newest archive of a series. */
   readonly newest?: ((series: string) => string | undefined) | undefined
 }
@@ -45,6 +48,7 @@ export class Staging {
   readonly journal: Journal
   readonly spool: Spool
   readonly bundles: Bundles
+  readonly boot: string
   /** What the stash takes on disk, as last heard. */
   stashBytes: number
   /** What earlier processes made of trees that changed since. */
@@ -67,6 +71,7 @@ export class Staging {
     files.ensureDirectory(options.folder, 0o700)
     this.#maxBytes = options.maxBytes ?? Infinity
     this.nodes = new Nodes(options.rootFacts)
+    this.boot = options.boot ?? bootId()
     this.keys = options.keys
     const cipher = this.keys && new FileCipher(this.keys.contents)
     this.spool = new Spool(options.folder, cipher)
@@ -157,6 +162,7 @@ export class Staging {
     const isThere = (id: Uint8Array): boolean => tables.length === 0 || tables.some(table => table.has(id))
     for (const node of this.nodes.all()) {
       if (!isFile(node)) continue
+      if (node.former) this.#adoptPlace(node, node.former)
       const lost = node.stashed && this.#dropLost(node, isThere)
       // What was cut lies in its bundle still, but that is only the truth where chunks of it are lost.
       if (node.place && node.cut && !lost) node.place = undefined
@@ -184,6 +190,15 @@ export class Staging {
       const { size } = node
       this.#bytes += size - (node.extents?.bytes ?? 0)
     }
+  }
+
+  /** A spool file that took over from a bundle counts unless the machine failed before it was durable. */
+  #adoptPlace(node: StagedNode, former: FormerPlace): void {
+    if (former.boot === this.boot && (this.spool.exists(node.id) || node.extents)) return this.bundles.claim(former.place)
+    node.place = former.place
+    node.size = former.size
+    node.former = node.extents = undefined
+    node.stashed = node.settled = false
   }
 
   /**
@@ -240,19 +255,19 @@ export class Staging {
   #removeContents(node: StagedNode): void {
     if (!isFile(node)) return
     this.#bytes -= node.size - (node.extents?.bytes ?? 0)
-    const { id, size, bare, place, formerPlace } = node
-    if (place || !bare) {
+    const { id, size, bare, place, former } = node
+    if (place || former || !bare) {
       if (!place) this.spool.close(id)
       this.#needless.push({
         bytes: size,
         remove: () => {
           if (place) this.bundles.release(place)
           else this.spool.remove(id)
-          if (formerPlace) this.bundles.release(formerPlace)
+          if (former) this.bundles.release(former.place)
         },
       })
     }
-    node.place = node.formerPlace = undefined
+    node.place = node.former = undefined
   }
 
   /** Runs `work`, which removes what the journal and the stash have made needless, when both are durable as they are now. */
