@@ -11,6 +11,7 @@ import { compactRepository } from '../../src/engine/repository/compact.js'
 import { checkRepository } from '../../src/engine/repository/check.js'
 import { Hints } from '../../src/engine/repository/hints.js'
 import { LocalRepository } from '../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../src/engine/repository/repository-creation.js'
 import { type BorgChange, BorgRepositoryProcess, haveBorgRepository } from '../helpers/borg-repository.js'
 import { Random } from '../helpers/random.js'
 import { Sandbox } from '../helpers/sandbox.js'
@@ -70,7 +71,7 @@ const compact = (path: string, thresholdPercent = 10): Promise<void> => ours(pat
 
 function makeRepository(sandbox: Sandbox, name: string, config: Record<string, string> = {}): string {
   const path = sandbox.path(name)
-  LocalRepository.create(path)
+  createRepository(path)
   let text = readFileSync(join(path, 'config'), 'utf8')
   for (const [key, value] of Object.entries({ max_segment_size: '9000', segments_per_dir: '10', ...config })) text = text.replace(new RegExp(`^${key} = .*$`, 'm'), `${key} = ${value}`)
   writeFileSync(join(path, 'config'), text)

@@ -175,7 +175,7 @@ class Compaction {
       this.#transferred(this.#segments.commitHere())
     }
     const place = this.#segments.position()
-    this.#segments.append(bytes, { copy: false })
+    this.#segments.append(bytes)
     return place
   }
 

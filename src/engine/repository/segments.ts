@@ -268,10 +268,10 @@ export class Segments {
     return this.#end !== undefined && this.#end.offset > this.#maxSize
   }
 
-  /** Appends bytes at position(). They are kept by reference until flushed: `copy` unless they will not change. */
-  append(bytes: Uint8Array, options: { copy: boolean }): void {
+  /** Appends bytes at position(). They are kept by reference until flushed, and must not change until then. */
+  append(bytes: Uint8Array): void {
     const end = this.#end!
-    this.#pending.push(options.copy ? Buffer.from(bytes) : bytes)
+    this.#pending.push(bytes)
     this.#pendingBytes += bytes.length
     end.offset += bytes.length
     if (this.#pendingBytes >= bufferBytes) this.flush()
@@ -378,7 +378,7 @@ export class Segments {
    */
   #appendCommit(segment: number): void {
     try {
-      this.append(commitEntry, { copy: false })
+      this.append(commitEntry)
       this.#closeEnd()
     } catch (error) {
       try {
