@@ -170,7 +170,7 @@ for (const seed of [1, 2]) {
       // The quota figure survives all that: it is the size of the PUTs that lie in the segments.
       let lying = 0
       await ours(path, async repository => {
-        for (const segment of repository.segments.numbers()) {
+        for (const segment of repository.segments.folder.numbers()) {
           for (const { tags, sizes } of repository.segments.walk(segment)) for (const [at, tag] of tags.entries()) if (tag === 0) lying += sizes[at]!
         }
         await Promise.resolve()

@@ -71,7 +71,7 @@ export class LocalRepository implements Repository {
     this.#known = known
     this.readOnly = options.readOnly ?? false
     this.log = options.log
-    segments.guard = () => lock.requireExclusive()
+    segments.writer.guard = () => lock.requireExclusive()
   }
 
   static async open(path: string, options: OpenOptions): Promise<LocalRepository> {
@@ -255,7 +255,7 @@ export class LocalRepository implements Repository {
   confirmCommit(transaction: number): boolean {
     const held = this.#lock.stillHeld()
     if (!held && !this.#segments.standsOrWithdrawn(transaction)) this.assertLocked()
-    this.#segments.confirm()
+    this.#segments.writer.confirm()
     return held
   }
 
@@ -293,7 +293,7 @@ export class LocalRepository implements Repository {
     this.#tellQuota()
     this.assertLocked()
     const { index, hints } = this.#known.current
-    const transaction = this.#segments.commit()
+    const transaction = this.#segments.writer.commit()
     const held = this.confirmCommit(transaction)
     hints.segments.set(transaction, 0)
     hints.addFreeable(transaction, headerBytes)
@@ -334,7 +334,7 @@ export class LocalRepository implements Repository {
 
   /** `ours`: the lock is still held, so that what lies above the last COMMIT is nobody else's. */
   #rollBack(ours: boolean): void {
-    this.#segments.abandonEnd()
+    this.#segments.writer.abandon()
     this.#segments.closeReaders()
     try {
       // The space of what was written goes back at once; on a full disk that is what makes the next attempt possible. The last
@@ -430,7 +430,7 @@ function positionIn(index: HashTable, id: ChunkId): { segment: number; offset: n
 }
 
 function refuseAttic(folder: string, segments: Segments): void {
-  const first = segments.first()
+  const first = segments.folder.first()
   if (first === undefined) return
   try {
     if (segments.read(first, 0, magic.length).toString('latin1') === 'ATTICSEG') throw new AtticRepository(folder)

@@ -71,7 +71,7 @@ export function lostCommit(folder: string, segments: Segments): LostCommit | und
   const proof = provenIndex(folder, index)
   proof?.close()
   if (!proof) return undefined
-  return { transaction: index, left, segments: segments.files().filter(segment => segment > left && segment <= index) }
+  return { transaction: index, left, segments: segments.folder.all().filter(segment => segment > left && segment <= index) }
 }
 
 export interface LoadOptions {

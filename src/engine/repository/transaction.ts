@@ -44,7 +44,7 @@ export class LocalTransaction implements Transaction {
       if (!newSegment) this.#state.hints.shadow.add(id, segment)
     }
     this.#append(id, framePut(id, object), newSegment)
-    this.#segments.flush()
+    this.#segments.writer.flush()
     return Promise.resolve()
   }
 
@@ -56,15 +56,15 @@ export class LocalTransaction implements Transaction {
       at += length
     }
     // The buffer is only borrowed.
-    this.#segments.flush()
+    this.#segments.writer.flush()
     return Promise.resolve()
   }
 
   #append(id: ChunkId, entry: Uint8Array, newSegment: boolean): void {
     const { index, hints } = this.#state
     this.changed = true
-    const { segment, offset } = this.#segments.position({ newSegment })
-    this.#segments.append(entry)
+    const { segment, offset } = this.#segments.writer.position({ newSegment })
+    this.#segments.writer.append(entry)
     index.set(id, segment, offset)
     hints.addLive(segment, 1)
     hints.quotaUse += entry.length
@@ -111,9 +111,9 @@ export class LocalTransaction implements Transaction {
     hints.shadow.addMany(there, places, 2)
     const entries = frameDeletes(there)
     for (let at = 0; at < entries.length; ) {
-      const { segment } = this.#segments.position()
-      const end = Math.min(entries.length, at + this.#segments.roomFor(deleteBytes) * deleteBytes)
-      this.#segments.append(entries.subarray(at, end))
+      const { segment } = this.#segments.writer.position()
+      const end = Math.min(entries.length, at + this.#segments.writer.roomFor(deleteBytes) * deleteBytes)
+      this.#segments.writer.append(entries.subarray(at, end))
       hints.addFreeable(segment, end - at)
       if (!hints.segments.has(segment)) hints.segments.set(segment, 0)
       at = end
@@ -131,8 +131,8 @@ export class LocalTransaction implements Transaction {
     index.delete(id)
     hints.addLive(segment, -1)
     hints.addFreeable(segment, size)
-    const place = this.#segments.position({ newSegment })
-    this.#segments.append(frameDelete(id))
+    const place = this.#segments.writer.position({ newSegment })
+    this.#segments.writer.append(frameDelete(id))
     hints.addFreeable(place.segment, deleteBytes)
     if (!hints.segments.has(place.segment)) hints.segments.set(place.segment, 0)
     return segment
