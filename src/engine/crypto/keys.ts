@@ -334,12 +334,7 @@ export function keyFromMaterial(material: KeyMaterial): Key {
  * each `salt`, with nonces of its own. See Key.derive.
  */
 export function purposeKey(key: Key, salt: Uint8Array, purpose: string): Key {
-  return keyFromMaterial(purposeMaterial(key, salt, purpose))
-}
-
-/** The same for another thread. */
-export function purposeMaterial(key: Key, salt: Uint8Array, purpose: string): KeyMaterial {
-  const { type, mode } = keyTypeOfMode('repokey')
   const derive = (part: string): KeyObject => key.derive(salt, purpose + part, 32)
-  return { type, mode, chunkSeed: 0, tamRequired: true, logicallyUnencrypted: false, encKey: derive(''), encHmacKey: derive('-mac'), idKey: derive('-id') }
+  const facts = { chunkSeed: 0, tamRequired: true, logicallyUnencrypted: false }
+  return new EncryptedKey(keyTypeOfMode('repokey'), facts, { encKey: derive(''), encHmacKey: derive('-mac'), idKey: derive('-id') })
 }

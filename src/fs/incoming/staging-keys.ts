@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { fileKeyBytes } from '../../engine/crypto/file-cipher.js'
 import type { Key, KeyMaterial } from '../../engine/crypto/key.js'
-import { purposeMaterial } from '../../engine/crypto/keys.js'
+import { keyTypeOfMode } from '../../engine/crypto/key-types.js'
 import { BorgError } from '../../engine/errors.js'
 import { saveFile, saveFileLater } from '../../engine/platform/save-file.js'
 
@@ -63,7 +63,7 @@ function nextKeys(folder: string, key: Key): { readonly keys: StagingKeys; reado
   if (!key.encrypted) return undefined
   const known = read(join(folder, fileName))
   const salt = known?.salt ?? randomBytes(saltBytes)
-  const derive = (purpose: string, length: number): KeyObject => key.derive(salt, `staging-${purpose}`, length)
+  const derive = (purpose: string, length: number): KeyObject => key.derive(salt, `staging-${purpose}`, length)!
   const check = derive('check', checkBytes).export()
   if (known && !timingSafeEqual(check, known.check)) throw new BorgError('Error', `${folder} holds what was staged for another repository. Choose another folder with -o staging=DIR.`)
   const generation = (known?.generation ?? 0) + 1
@@ -71,9 +71,13 @@ function nextKeys(folder: string, key: Key): { readonly keys: StagingKeys; reado
   Buffer.concat([magic, salt, check]).copy(copy)
   copy.writeUInt32LE(generation, generationAt)
   copy.writeUInt32LE(crc32(copy.subarray(0, crcAt)), crcAt)
+  const { type, mode } = keyTypeOfMode('repokey')
   const keys: StagingKeys = {
-    contents: derive('contents', fileKeyBytes), marks: derive('marks', 32), records: purposeMaterial(key, salt, 'staging-records'),
-    firstNonce: BigInt(generation) << nonceBitsOfOneStart,
+    contents: derive('contents', fileKeyBytes), marks: derive('marks', 32), firstNonce: BigInt(generation) << nonceBitsOfOneStart,
+    records: {
+      type, mode, chunkSeed: 0, tamRequired: true, logicallyUnencrypted: false,
+      encKey: derive('records', 32), encHmacKey: derive('records-mac', 32), idKey: derive('records-id', 32),
+    },
   }
   return { keys, file: Buffer.concat([copy, copy]) }
 }
