@@ -1,7 +1,7 @@
 /** Appends a transaction's entries, and keeps index and hints in step with them (repository.md §3, §4). */
 import { idBytes, maxObjectBytes } from '../constants.js'
 import { BorgError } from '../errors.js'
-import { absent } from '../hashindex/hash-table.js'
+import { absent } from '../hashindex/bucket-layout.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import { formatSize } from '../size-text.js'
 import { deleteBytes, frameDelete, frameDeletes, framePut } from './entry.js'

@@ -5,7 +5,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { headerBytes } from '../../../src/engine/hashindex/hash-table.js'
+import { headerBytes } from '../../../src/engine/hashindex/bucket-layout.js'
 import { type ChunkId, chunkId, manifestId } from '../../../src/engine/ids.js'
 import type { Log } from '../../../src/engine/log.js'
 import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
