@@ -66,7 +66,7 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
     if (option.kind === 'flag' || option.kind === 'count') {
       if (inline !== undefined) throw new UsageError(where(), `argument ${option.flags.join('/')}: ignored explicit argument '${inline}'`)
       // In this form minimist does not take `--no-…` for a negation.
-      canonical.push(`--${name}=true`)
+      canonical.push(`--${option.means ?? name}=true`)
       return
     }
     let value = inline ?? (option.kind === 'optional-value' ? optionalValue(option, next) : next())

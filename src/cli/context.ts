@@ -14,7 +14,7 @@ import type { Passphrases } from '../engine/crypto/passphrase.js'
 import type { RepositoryConfig } from '../engine/repository/config.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
 import type { Workers } from '../engine/store/workers.js'
-import { byteString, escapedBytes } from '../engine/text.js'
+import { byteString, bytesOf, escapedBytes, escapedText } from '../engine/text.js'
 import { type ParsedArgs, UsageError } from './args.js'
 import { ExitStatus } from './exit.js'
 import { StderrLog } from './output/log.js'
@@ -174,20 +174,29 @@ export function archiveName(text: string): string {
   return byteString(escapedBytes(text))
 }
 
-/** -a, -P, --sort-by, --first, --last over the archives of a manifest (commands.md §8). */
-export async function selectArchives(context: CommandContext, archives: Iterable<ArchiveInfo>, options: { hideCheckpoints: boolean }): Promise<ArchiveInfo[]> {
-  const { archiveNameMatcher } = await import('../engine/patterns/matcher.js')
-  const { escapedText, bytesOf } = await import('../engine/text.js')
-  let found = [...archives]
-  if (options.hideCheckpoints && !context.flag('consider-checkpoints')) found = found.filter(({ name }) => !isCheckpointName(name))
+/** Whether the command line says which archives are meant: -a, -P, --first, --last. */
+export function choosesArchives(context: CommandContext): boolean {
+  return ['first', 'last', 'glob-archives', 'prefix'].some(name => context.text(name) !== undefined)
+}
+
+/** -a or -P: true for the names that are meant; without either for all. */
+export async function archiveNameFilter(context: CommandContext): Promise<(name: string) => boolean> {
   const glob = context.text('glob-archives'), prefix = context.text('prefix')
   if (glob !== undefined) {
+    const { archiveNameMatcher } = await import('../engine/patterns/matcher.js')
     const matches = archiveNameMatcher(expandPlaceholders(glob))
-    found = found.filter(({ name }) => matches(escapedText(bytesOf(name))))
-  } else if (prefix !== undefined) {
-    const start = archiveName(expandPlaceholders(prefix))
-    found = found.filter(({ name }) => name.startsWith(start))
+    return name => matches(escapedText(bytesOf(name)))
   }
+  if (prefix === undefined) return () => true
+  const start = archiveName(expandPlaceholders(prefix))
+  return name => name.startsWith(start)
+}
+
+/** -a, -P, --sort-by, --first, --last over the archives of a manifest (commands.md §8). */
+export async function selectArchives(context: CommandContext, archives: Iterable<ArchiveInfo>, options: { hideCheckpoints: boolean }): Promise<ArchiveInfo[]> {
+  const matches = await archiveNameFilter(context)
+  let found = [...archives].filter(({ name }) => matches(name))
+  if (options.hideCheckpoints && !context.flag('consider-checkpoints')) found = found.filter(({ name }) => !isCheckpointName(name))
   const keys = (context.text('sort-by') ?? 'timestamp').split(',')
   for (const key of keys) if (!['timestamp', 'name', 'archive', 'id'].includes(key)) throw context.usage(`argument --sort-by: invalid SortBySpec value: '${context.text('sort-by')}'`)
   if (keys.length === 1 && keys[0] === 'timestamp') found.sort(byTime)

@@ -16,6 +16,8 @@ export interface OptionSpec {
   readonly once?: boolean
   /** Value of an optional-value option given without one. */
   readonly without_value?: string
+  /** Of a flag: the name of the one that it is an old name of, which is set instead. */
+  readonly means?: string
 }
 
 export interface PositionalSpec {
@@ -140,13 +142,13 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["--keep-exclude-tags"], "kind": "flag"},
       {"flags": ["--exclude-nodump"], "kind": "flag"},
       {"flags": ["-x", "--one-file-system"], "kind": "flag"},
-      {"flags": ["--numeric-owner"], "kind": "flag"},
+      {"flags": ["--numeric-owner"], "kind": "flag", "means": "numeric-ids"},
       {"flags": ["--numeric-ids"], "kind": "flag"},
       {"flags": ["--noatime"], "kind": "flag"},
       {"flags": ["--atime"], "kind": "flag"},
       {"flags": ["--noctime"], "kind": "flag"},
       {"flags": ["--nobirthtime"], "kind": "flag"},
-      {"flags": ["--nobsdflags"], "kind": "flag"},
+      {"flags": ["--nobsdflags"], "kind": "flag", "means": "noflags"},
       {"flags": ["--noflags"], "kind": "flag"},
       {"flags": ["--noacls"], "kind": "flag"},
       {"flags": ["--noxattrs"], "kind": "flag"},
@@ -270,7 +272,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"name": "paths", "nargs": "*", "metavar": "PATH", "type": "text"},
     ],
     options: [
-      {"flags": ["--numeric-owner"], "kind": "flag"},
+      {"flags": ["--numeric-owner"], "kind": "flag", "means": "numeric-ids"},
       {"flags": ["--numeric-ids"], "kind": "flag"},
       {"flags": ["--same-chunker-params"], "kind": "flag"},
       {"flags": ["--sort"], "kind": "flag"},
@@ -306,9 +308,9 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
     options: [
       {"flags": ["--list"], "kind": "flag"},
       {"flags": ["-n", "--dry-run"], "kind": "flag"},
-      {"flags": ["--numeric-owner"], "kind": "flag"},
+      {"flags": ["--numeric-owner"], "kind": "flag", "means": "numeric-ids"},
       {"flags": ["--numeric-ids"], "kind": "flag"},
-      {"flags": ["--nobsdflags"], "kind": "flag"},
+      {"flags": ["--nobsdflags"], "kind": "flag", "means": "noflags"},
       {"flags": ["--noflags"], "kind": "flag"},
       {"flags": ["--noacls"], "kind": "flag"},
       {"flags": ["--noxattrs"], "kind": "flag"},
@@ -417,7 +419,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["--consider-checkpoints"], "kind": "flag"},
       {"flags": ["-f", "--foreground"], "kind": "flag"},
       {"flags": ["-o"], "kind": "value", "once": true, "type": "text"},
-      {"flags": ["--numeric-owner"], "kind": "flag"},
+      {"flags": ["--numeric-owner"], "kind": "flag", "means": "numeric-ids"},
       {"flags": ["--numeric-ids"], "kind": "flag"},
       {"flags": ["-P", "--prefix"], "kind": "value", "once": true, "metavar": "PREFIX", "type": "text-with-placeholders"},
       {"flags": ["-a", "--glob-archives"], "kind": "value", "once": true, "metavar": "GLOB", "type": "text-with-placeholders"},

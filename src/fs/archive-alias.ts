@@ -67,26 +67,12 @@ export class ArchiveAlias implements Subtree {
     return this.#files.opendir(this.#theirs(ino), call)
   }
 
-  releasedir(): void {}
-
   open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
     return this.#files.open(this.#theirs(ino), flags, call, ino)
   }
 
   read(ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
     return this.#files.read(this.#theirs(ino), fh, offset, into, call)
-  }
-
-  flush(): Answer<void> {
-    return undefined
-  }
-
-  fsync(): Answer<void> {
-    return undefined
-  }
-
-  fsyncdir(): Answer<void> {
-    return undefined
   }
 
   release(ino: Ino, fh: number): void {

@@ -205,8 +205,6 @@ export class ArchiveFiles implements Subtree {
     return this.#withTree(call, () => ({ fh: 0, keepCache: true, cacheDir: true }))
   }
 
-  releasedir(): void {}
-
   readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void> {
     const directory = this.#row(ino)
     const listing = directory === 0 && !this.#tree ? this.#head?.listing : undefined
@@ -239,18 +237,6 @@ export class ArchiveFiles implements Subtree {
   read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
     const file = this.#open.get(fh)
     return file ? this.#context.reader.read(file, offset, into, call) : Errno.EBADF
-  }
-
-  flush(): Answer<void> {
-    return undefined
-  }
-
-  fsync(): Answer<void> {
-    return undefined
-  }
-
-  fsyncdir(): Answer<void> {
-    return undefined
   }
 
   sharedRange(fh: number, offset: number, length: number): SharedRange | Errno {

@@ -12,6 +12,7 @@ import { randomBytes } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Key } from '../engine/crypto/key.js'
+import { purposeKey } from '../engine/crypto/keys.js'
 import { errnoOf, messageOf } from '../engine/errors.js'
 import type { Log } from '../engine/log.js'
 import { files } from '../engine/platform/files.js'
@@ -156,7 +157,7 @@ export class StoredTrees {
     const salt = tail.subarray(0, saltBytes)
     const headBytes = tail.readUInt32LE(saltBytes), blocksEnd = size - tailBytes - headBytes
     if (headBytes > maxHeadBytes || blocksEnd < 0) throw new Error('its head is too long')
-    const plain = unsealBlock(this.#options.key.purposeKey(salt, purpose), 0, readAt(fd, blocksEnd, headBytes))
+    const plain = unsealBlock(purposeKey(this.#options.key, salt, purpose), 0, readAt(fd, blocksEnd, headBytes))
     const head = JSON.parse(plain.toString()) as Head
     if (head.layout.length !== layoutWords) throw new Error('it has another layout')
     const layout = Float64Array.from(head.layout), lengths = Uint32Array.from(head.lengths)
@@ -194,7 +195,7 @@ export class StoredTrees {
       const lengths: number[] = []
       let total = 0
       // One job at a time: nobody waits for this, but others may for the workers.
-      const fileKey = key.purposeKey(salt, purpose)
+      const fileKey = purposeKey(key, salt, purpose)
       const output = new SharedArrayBuffer(Math.max(0, ...Array.from(parts(blocks), ({ part }) => roomToSeal(fileKey, part))))
       fileKey.wipe()
       for (const { start, part } of parts(blocks)) {
@@ -206,7 +207,7 @@ export class StoredTrees {
         if (total > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`)
         files.writeAll(fd, new Uint8Array(output, 0, bytes))
       }
-      const head = sealBlock(key.purposeKey(salt, purpose), 0, Buffer.from(JSON.stringify({ source, layout: [...layout], lengths, root: rootListingOf(columnsOf(tree)) } satisfies Head)))
+      const head = sealBlock(purposeKey(key, salt, purpose), 0, Buffer.from(JSON.stringify({ source, layout: [...layout], lengths, root: rootListingOf(columnsOf(tree)) } satisfies Head)))
       const headBytes = Buffer.alloc(4)
       headBytes.writeUInt32LE(head.length)
       files.writeAllOf(fd, [head, salt, headBytes, magic])

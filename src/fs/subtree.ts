@@ -1,7 +1,8 @@
 /**
  * A part of the mount with one owner: an archive's files, `incoming`. VirtualFs decides by the inode's range who is asked, so
  * a subtree sees only inodes of its own range. Its operations are those of FsCore, with the same rules for answers and
- * borrowed buffers. An absent operation that would change something means EROFS, any other ENOSYS.
+ * borrowed buffers. An absent operation that would change something means EROFS; one that ends something (flush, fsync, release,
+ * forget …) has nothing to do; for the others VirtualFs answers as of a file that has no such thing (EINVAL, ENODATA …).
  *
  * `link`, `rename` and `copyFileRange` are called only when both ends lie in this subtree; across subtrees VirtualFs
  * answers EXDEV, with one exception: a rename into the root is offered to `renameToRoot`.

@@ -8,6 +8,7 @@ import { FilesCache, parseFilesCacheMode } from '../../src/engine/cache/files-ca
 import { chunkId } from '../../src/engine/ids.js'
 import { type MsgValue, MsgWriter, unpack } from '../../src/engine/msgpack.js'
 import { LocalRepository } from '../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../src/engine/repository/repository-creation.js'
 import { scanEntries, idsInDiskOrder } from '../../src/engine/repository/low-level-scan.js'
 import { loadPatterns } from '../../src/engine/patterns/load.js'
 import { Dispatcher } from '../../src/fs/fuse/kernel/dispatch.js'
@@ -45,7 +46,7 @@ let original: { readonly name: string; readonly content: Buffer }[] = []
 /** Two transactions, so that there are a replaced and a deleted object. */
 async function makeRepository(): Promise<void> {
   const path = scratch('made')
-  LocalRepository.create(path)
+  createRepository(path)
   const repository = await LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: 0, log: silent })
   await repository.transaction(async tx => {
     for (const [index, id] of ids.entries()) await tx.put(id, valueOf(index))

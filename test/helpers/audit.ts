@@ -125,8 +125,8 @@ async function nonceProblems({ repository, key, security }: OpenedRepository<Loc
   const segments = segmentsOf(path)
   const problems: string[] = []
   const used: { readonly start: bigint; readonly end: bigint; readonly object: Buffer }[] = []
-  for (const segment of segments.numbers()) {
-    const bytes = readFileSync(segments.path(segment))
+  for (const segment of segments.folder.numbers()) {
+    const bytes = readFileSync(segments.folder.pathOf(segment))
     for (let at = 8, size: number; at + 9 <= bytes.length; at += size) {
       size = bytes.readUInt32LE(at + 4)
       // The torn end of a transaction that was lost.

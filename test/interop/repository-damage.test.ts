@@ -11,6 +11,7 @@ import { silentLog, type Log } from '../../src/engine/log.js'
 import { checkRepository } from '../../src/engine/repository/check.js'
 import { Hints } from '../../src/engine/repository/hints.js'
 import { LocalRepository } from '../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../src/engine/repository/repository-creation.js'
 import { type BorgAnswer, BorgRepositoryProcess, haveBorgRepository } from '../helpers/borg-repository.js'
 import { Random } from '../helpers/random.js'
 import { Sandbox } from '../helpers/sandbox.js'
@@ -22,7 +23,7 @@ const seed = Number(process.env.BORGFS_DAMAGE_SEED ?? 1)
 
 /** Objects in several segments, some deleted, the manifest replaced now and then. Returns what it holds. */
 async function makeRepository(path: string, random: Random): Promise<Map<string, string>> {
-  LocalRepository.create(path)
+  createRepository(path)
   const config = join(path, 'config')
   writeFileSync(config, readFileSync(config, 'utf8').replace(/^max_segment_size = .*$/m, 'max_segment_size = 6000'))
   const model = new Map<string, string>()

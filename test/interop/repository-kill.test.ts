@@ -10,6 +10,7 @@ import { silentLog } from '../../src/engine/log.js'
 import { checkRepository } from '../../src/engine/repository/check.js'
 import { compactRepository } from '../../src/engine/repository/compact.js'
 import { LocalRepository } from '../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../src/engine/repository/repository-creation.js'
 import { BorgRepositoryProcess, haveBorgRepository } from '../helpers/borg-repository.js'
 import { killedAt } from '../helpers/dying-files.js'
 import { Random } from '../helpers/random.js'
@@ -32,7 +33,7 @@ async function opened(path: string, forCheck: boolean, work: (repository: LocalR
 
 /** Sparse segments: some of PUTs, some of DELETEs, with several targets to fill. */
 async function makeRepository(path: string): Promise<Map<string, string>> {
-  LocalRepository.create(path)
+  createRepository(path)
   const config = join(path, 'config')
   writeFileSync(config, readFileSync(config, 'utf8').replace(/^max_segment_size = .*$/m, 'max_segment_size = 2500').replace(/^segments_per_dir = .*$/m, 'segments_per_dir = 8'))
   const random = new Random(5)

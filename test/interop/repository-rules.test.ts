@@ -11,6 +11,7 @@ import { compactRepository } from '../../src/engine/repository/compact.js'
 import { checkRepository } from '../../src/engine/repository/check.js'
 import { Hints } from '../../src/engine/repository/hints.js'
 import { LocalRepository } from '../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../src/engine/repository/repository-creation.js'
 import { type BorgChange, BorgRepositoryProcess, haveBorgRepository } from '../helpers/borg-repository.js'
 import { Random } from '../helpers/random.js'
 import { Sandbox } from '../helpers/sandbox.js'
@@ -70,7 +71,7 @@ const compact = (path: string, thresholdPercent = 10): Promise<void> => ours(pat
 
 function makeRepository(sandbox: Sandbox, name: string, config: Record<string, string> = {}): string {
   const path = sandbox.path(name)
-  LocalRepository.create(path)
+  createRepository(path)
   let text = readFileSync(join(path, 'config'), 'utf8')
   for (const [key, value] of Object.entries({ max_segment_size: '9000', segments_per_dir: '10', ...config })) text = text.replace(new RegExp(`^${key} = .*$`, 'm'), `${key} = ${value}`)
   writeFileSync(join(path, 'config'), text)
@@ -169,7 +170,7 @@ for (const seed of [1, 2]) {
       // The quota figure survives all that: it is the size of the PUTs that lie in the segments.
       let lying = 0
       await ours(path, async repository => {
-        for (const segment of repository.segments.numbers()) {
+        for (const segment of repository.segments.folder.numbers()) {
           for (const { tags, sizes } of repository.segments.walk(segment)) for (const [at, tag] of tags.entries()) if (tag === 0) lying += sizes[at]!
         }
         await Promise.resolve()

@@ -20,6 +20,7 @@ import { normalPath, storedPath } from '../../src/engine/patterns/path-text.js'
 import { parsePattern } from '../../src/engine/patterns/pattern.js'
 import { formatIni } from '../../src/engine/repository/config.js'
 import { LocalRepository } from '../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../src/engine/repository/repository-creation.js'
 import { bytesOf, byteString, escapedBytes, escapedText } from '../../src/engine/text.js'
 
 const runs = { numRuns: 300, seed: 1 }
@@ -200,7 +201,7 @@ test('a repository holds what was put and not deleted, whatever the order and wh
     const path = join(folder, 'repo')
     const quiet = { write: () => undefined }
     try {
-      LocalRepository.create(path)
+      createRepository(path)
       let repository = await LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: 0, log: quiet })
       let committed = new Map<number, Buffer>()
       for (const steps of transactions) {

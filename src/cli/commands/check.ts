@@ -7,7 +7,7 @@ import type { PercentKind } from '../../engine/operations/check/finding.js'
 import { checkRepository } from '../../engine/repository/check.js'
 import { LocalRepository } from '../../engine/repository/local-repository.js'
 import type { Command } from '../command.js'
-import { archiveName, type CommandContext, selectArchives } from '../context.js'
+import { archiveName, choosesArchives, type CommandContext, selectArchives } from '../context.js'
 import { PercentLine } from '../output/progress.js'
 
 const warning = 'This is a potentially dangerous function.\ncheck --repair might lead to data loss (for kinds of corruption it is not\ncapable of dealing with). BE VERY CAREFUL!\n\nType \'YES\' if you understand this and want to continue: '
@@ -76,8 +76,7 @@ export const check: Command = async context => {
 
 /** In Borg's order and words. Returns the seconds of --max-duration, 0 without it. */
 function refuseContradictions(context: CommandContext): number {
-  const given = (name: string): boolean => context.text(name) !== undefined
-  if (context.flag('repository-only') && (context.flag('verify-data') || ['first', 'last', 'prefix', 'glob-archives'].some(given))) {
+  if (context.flag('repository-only') && (context.flag('verify-data') || choosesArchives(context))) {
     throw new CommandError('--repository-only contradicts --first, --last, --glob-archives, --prefix and --verify-data arguments.')
   }
   const maxDuration = context.number('max-duration') ?? 0

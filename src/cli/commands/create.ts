@@ -46,11 +46,11 @@ export const create: Command = async context => {
     walk: {
       matcher, oneFileSystem: context.flag('one-file-system'), excludeNodump: context.flag('exclude-nodump'), excludeCaches: context.flag('exclude-caches'),
       excludeIfPresent: context.list('exclude-if-present'), keepExcludeTags: context.flag('keep-exclude-tags'),
-      noXattrs: context.flag('noxattrs'), noAcls: context.flag('noacls'), noFlags: context.flag('noflags') || context.flag('nobsdflags'),
+      noXattrs: context.flag('noxattrs'), noAcls: context.flag('noacls'), noFlags: context.flag('noflags'),
       skip: ownFolders(context, location),
     },
     readSpecial: context.flag('read-special'), dryRun: context.flag('dry-run'),
-    numericIds: context.flag('numeric-ids') || context.flag('numeric-owner'), atime: context.flag('atime'), noCtime: context.flag('noctime'),
+    numericIds: context.flag('numeric-ids'), atime: context.flag('atime'), noCtime: context.flag('noctime'),
   }
   if (input === 'content') options.stdin = stdinEntry(context, context.flag('dry-run') ? noSource : await CommandSource.start(typed))
   else if (input === 'paths') {

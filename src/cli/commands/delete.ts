@@ -9,7 +9,7 @@ import { deleteArchives } from '../../engine/operations/delete.js'
 import { collectStatistics } from '../../engine/operations/statistics.js'
 import { files, removeTree } from '../../engine/platform/files.js'
 import type { Command } from '../command.js'
-import { archiveName, type CommandContext, selectArchives } from '../context.js'
+import { archiveName, choosesArchives, type CommandContext, selectArchives } from '../context.js'
 import { deletionListener, endedBySignal, printDeletionStats } from '../deletion.js'
 import { syncListener } from '../output/progress.js'
 import { archiveLine, dashes } from '../output/summary.js'
@@ -20,7 +20,7 @@ const topic = 'borg.archiver'
 
 export const deleteCommand: Command = async context => {
   const location = context.location('either')
-  const filtered = ['first', 'last', 'glob-archives', 'prefix'].some(name => context.text(name) !== undefined)
+  const filtered = choosesArchives(context)
   const names = [...(location.archive === undefined ? [] : [location.archive]), ...context.positional('archives')].map(archiveName)
   if (context.flag('stats') && context.flag('dry-run')) context.log.message('warning', topic, 'Ignoring --stats. It is not supported when using --dry-run.')
   if (filtered && names.length > 0) throw new CommandError('Mixing archive filters and explicitly named archives is not supported.')

@@ -31,8 +31,8 @@ export const extract: Command = async context => {
   }
   await extractArchive(archive, reader, process.cwd(), {
     matcher, stripComponents: context.number('strip-components') ?? 0, dryRun: context.flag('dry-run'), sparse: context.flag('sparse'),
-    parts: context.flag('consider-part-files'), numericIds: context.flag('numeric-ids') || context.flag('numeric-owner'),
-    noFlags: context.flag('noflags') || context.flag('nobsdflags'), noAcls: context.flag('noacls'), noXattrs: context.flag('noxattrs'),
+    parts: context.flag('consider-part-files'), numericIds: context.flag('numeric-ids'),
+    noFlags: context.flag('noflags'), noAcls: context.flag('noacls'), noXattrs: context.flag('noxattrs'),
     ...(context.flag('stdout') ? { output: bytes => print(Buffer.from(bytes)) } : {}), signal: context.signal,
   }, {
     ...(list ? { item: path => log.message('info', 'borg.output.list', shownText(path)) } : {}),

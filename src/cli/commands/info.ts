@@ -3,7 +3,7 @@ import type { ArchiveInfo } from '../../engine/archive/manifest.js'
 import { collectArchiveNumbers, collectStatistics } from '../../engine/operations/statistics.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
-import { archiveName, selectArchives } from '../context.js'
+import { archiveName, choosesArchives, selectArchives } from '../context.js'
 import { syncListener } from '../output/progress.js'
 import { print } from '../output/stdout.js'
 import { archiveJson, archiveTime, cacheJson, durationOf, encryptedText, printJson, repositoryJson, tableLines } from '../output/summary.js'
@@ -15,7 +15,7 @@ export const info: Command = async context => {
   const { workers, cache } = await context.openCache(opened)
   await cache.sync(workers, syncListener(context))
   const source = { opened, workers, cache, considerParts: context.flag('consider-part-files') }
-  const filtered = ['first', 'last', 'glob-archives', 'prefix'].some(name => context.text(name) !== undefined)
+  const filtered = choosesArchives(context)
   let wanted: ArchiveInfo[] | undefined
   if (location.archive !== undefined) wanted = [opened.manifest.get(archiveName(location.archive))]
   else if (filtered) wanted = await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: false })

@@ -6,6 +6,7 @@ import { encryptionModes } from '../../engine/crypto/key.js'
 import { Passphrases } from '../../engine/crypto/passphrase.js'
 import { initRepository, plannedKeyfile } from '../../engine/operations/init.js'
 import { LocalRepository } from '../../engine/repository/local-repository.js'
+import { createRepository } from '../../engine/repository/repository-creation.js'
 import type { Command } from '../command.js'
 
 const topic = 'borg.archiver'
@@ -24,7 +25,7 @@ export const init: Command = async context => {
   log.message('info', topic, `Initializing repository at "${canonical(location)}"`)
   const options = { mode, places: context.places, passphrases: new Passphrases(context.env, context.prompt), typedPath: location.path }
   plannedKeyfile(options)
-  const undo = LocalRepository.create(path, { appendOnly: context.flag('append-only'), makeParentDirs: context.flag('make-parent-dirs'), ...(storageQuota === undefined ? {} : { storageQuota }) })
+  const undo = createRepository(path, { appendOnly: context.flag('append-only'), makeParentDirs: context.flag('make-parent-dirs'), ...(storageQuota === undefined ? {} : { storageQuota }) })
   let done = false
   context.atEnd(() => {
     if (done) return

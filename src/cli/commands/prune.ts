@@ -4,11 +4,8 @@ import { BorgError, CommandError } from '../../engine/errors.js'
 import { deleteArchives } from '../../engine/operations/delete.js'
 import { applyPruneRules, matchesWithCheckpoints, parseInterval, type PeriodRule, periodRules, type Verdict } from '../../engine/operations/prune-rules.js'
 import { collectStatistics } from '../../engine/operations/statistics.js'
-import { archiveNameMatcher } from '../../engine/patterns/matcher.js'
-import { expandPlaceholders } from '../../engine/placeholders.js'
-import { bytesOf, escapedText } from '../../engine/text.js'
 import type { Command } from '../command.js'
-import { archiveName, type CommandContext } from '../context.js'
+import { archiveNameFilter, type CommandContext } from '../context.js'
 import { deletionListener, endedBySignal, printDeletionStats } from '../deletion.js'
 import { PercentLine, syncListener } from '../output/progress.js'
 import { archiveLine } from '../output/summary.js'
@@ -25,7 +22,7 @@ export const prune: Command = async context => {
   if (Object.keys(rules.counts).length === 0 && rules.withinHours === undefined) {
     throw new CommandError('At least one of the "keep-within", "keep-last", "keep-secondly", "keep-minutely", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly" or "keep-yearly" settings must be specified.')
   }
-  const matches = nameMatcher(context)
+  const matches = await archiveNameFilter(context)
   const candidates = [...opened.manifest.archives.values()].filter(({ name }) => matchesWithCheckpoints(name, matches))
     .map(info => ({ name: info.name, micros: parseTimestamp(info.time) ?? 0, info }))
   const verdicts = applyPruneRules(candidates, rules, Date.now() * 1000).map(([{ info }, verdict]) => [info, verdict] as const)
@@ -73,17 +70,6 @@ function rulesOf(context: CommandContext): { counts: Partial<Record<PeriodRule, 
   const hours = parseInterval(within)
   if (typeof hours !== 'number') throw context.usage(`argument --keep-within: ${hours.problem}`)
   return { counts, withinHours: hours }
-}
-
-function nameMatcher(context: CommandContext): (name: string) => boolean {
-  const glob = context.text('glob-archives'), prefix = context.text('prefix')
-  if (glob !== undefined) {
-    const matches = archiveNameMatcher(expandPlaceholders(glob))
-    return name => matches(escapedText(bytesOf(name)))
-  }
-  if (prefix === undefined) return () => true
-  const start = archiveName(expandPlaceholders(prefix))
-  return name => name.startsWith(start)
 }
 
 function keptBecause(verdict: Extract<Verdict, { keep: true }>): string {

@@ -3,7 +3,8 @@
  * shared memory a bucket (refcount, size, csize; repository.md §5).
  */
 import { idBytes } from '../constants.js'
-import { HashTable, maxValue } from '../hashindex/hash-table.js'
+import { maxValue } from '../hashindex/bucket-layout.js'
+import { HashTable } from '../hashindex/hash-table.js'
 import type { ChunkId } from '../ids.js'
 import { native } from '../native.js'
 import { referenceRow } from './item-references.js'

@@ -48,15 +48,10 @@ export interface Key {
   /** 64-byte HMAC-SHA-512 key of the TAM (crypto.md §9). */
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
   /**
-   * An encrypting key (envelopes as mode repokey's) for something of the client's own beside the repository, named by `purpose`;
-   * another for each `salt`, with nonces of its own. Where the mode has no secret it keeps nothing secret either.
+   * A key for another purpose than the repository's, for what this machine keeps about it: HKDF-SHA-512 of all secrets, another for each
+   * `salt`. Where the mode has no secret it keeps nothing secret either. See purposeKey.
    */
-  purposeKey(salt: Uint8Array, purpose: string): Key
-  /**
-   * A key for another purpose than the repository's, for what this machine keeps about it: HKDF-SHA-512 of all secrets. Undefined where the
-   * repository's data is not encrypted.
-   */
-  derive(salt: Uint8Array, purpose: string, length: number): KeyObject | undefined
+  derive(salt: Uint8Array, purpose: string, length: number): KeyObject
   /** What a worker thread needs to make the same key; posted by structured clone, see keyFromMaterial. */
   material(): KeyMaterial
   wipe(): void

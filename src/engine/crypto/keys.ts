@@ -47,11 +47,16 @@ abstract class BaseKey implements Key {
 
   abstract idHash(plaintext: Uint8Array): ChunkId
   abstract tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer
-  abstract purposeKey(salt: Uint8Array, purpose: string): Key
+  protected abstract hkdf(salt: Uint8Array, info: string, length: number): Buffer
   abstract material(): KeyMaterial
 
-  derive(_salt: Uint8Array, _purpose: string, _length: number): KeyObject | undefined {
-    return undefined
+  derive(salt: Uint8Array, purpose: string, length: number): KeyObject {
+    const raw = this.hkdf(salt, `borgfs-${purpose}`, length)
+    try {
+      return createSecretKey(raw)
+    } finally {
+      wipe(raw)
+    }
   }
 
   sealedLength(payloadLength: number): number {
@@ -121,8 +126,8 @@ class PlaintextKey extends BaseKey {
     return Buffer.concat([salt, Buffer.from(context)])
   }
 
-  purposeKey(salt: Uint8Array, purpose: string): Key {
-    return purposeKeyOf(noHead, salt, purpose)
+  protected hkdf(salt: Uint8Array, info: string, length: number): Buffer {
+    return Buffer.from(hkdfSync('sha512', noHead, salt, info, length))
   }
 
   material(): KeyMaterial {
@@ -173,20 +178,12 @@ class AuthenticatedKey extends BaseKey {
     return this.hkdf(salt, `borg-metadata-authentication-${context}`, 64)
   }
 
-  purposeKey(salt: Uint8Array, purpose: string): Key {
-    return this.#withSecret(secret => purposeKeyOf(secret, salt, purpose))
-  }
-
+  /** Of all keys as one. */
   protected hkdf(salt: Uint8Array, info: string, length: number): Buffer {
-    return this.#withSecret(secret => Buffer.from(hkdfSync('sha512', secret, salt, info, length)))
-  }
-
-  /** All keys as one, for as long as `use` takes. */
-  #withSecret<T>(use: (secret: Buffer) => T): T {
     const parts = [this.#idKey.export(), this.encKey.export(), this.encHmacKey.export()]
     const secret = Buffer.concat(parts)
     try {
-      return use(secret)
+      return Buffer.from(hkdfSync('sha512', secret, salt, info, length))
     } finally {
       for (const bytes of [...parts, secret]) wipe(bytes)
     }
@@ -206,15 +203,6 @@ class AuthenticatedKey extends BaseKey {
 /** AES-256-CTR with HMAC-SHA-256 or BLAKE2b-256: type 1, MAC 32, nonce 8, ciphertext. */
 class EncryptedKey extends AuthenticatedKey {
   override readonly encrypted = true
-
-  override derive(salt: Uint8Array, purpose: string, length: number): KeyObject {
-    const raw = this.hkdf(salt, `borgfs-${purpose}`, length)
-    try {
-      return createSecretKey(raw)
-    } finally {
-      wipe(raw)
-    }
-  }
 
   override sealedLength(payloadLength: number): number {
     return payloadLength + headerBytes
@@ -304,16 +292,6 @@ function wrongMac(id: Uint8Array): IntegrityError {
   return new IntegrityError(`Chunk ${idHex(id)}: Encryption envelope checksum mismatch`)
 }
 
-function purposeKeyOf(secret: Uint8Array, salt: Uint8Array, purpose: string): Key {
-  const bytes = Buffer.from(hkdfSync('sha256', secret, salt, `borgfs ${purpose}`, 96))
-  try {
-    const [encKey, encHmacKey, idKey] = [0, 32, 64].map(at => createSecretKey(bytes.subarray(at, at + 32))) as [KeyObject, KeyObject, KeyObject]
-    return new EncryptedKey(keyTypeOfMode('repokey'), { chunkSeed: 0, tamRequired: false, logicallyUnencrypted: false }, { encKey, encHmacKey, idKey })
-  } finally {
-    wipe(bytes)
-  }
-}
-
 function makeEnvelope(encKey: KeyObject | undefined, hmacKey: KeyObject, idKey: KeyObject): NativeEnvelope | undefined {
   const raw = [encKey?.export() ?? noHead, hmacKey.export(), idKey.export()] as const
   try {
@@ -349,4 +327,14 @@ export function keyFromMaterial(material: KeyMaterial): Key {
   const { encKey, encHmacKey, idKey } = material
   if (!encKey || !encHmacKey || !idKey) return new PlaintextKey()
   return type.encrypted ? new EncryptedKey(type, material, { encKey, encHmacKey, idKey }) : new AuthenticatedKey(type, material, { encKey, encHmacKey, idKey })
+}
+
+/**
+ * An encrypting key (envelopes as mode repokey's) for something of the client's own beside the repository, named by `purpose`: another for
+ * each `salt`, with nonces of its own. See Key.derive.
+ */
+export function purposeKey(key: Key, salt: Uint8Array, purpose: string): Key {
+  const derive = (part: string): KeyObject => key.derive(salt, purpose + part, 32)
+  const facts = { chunkSeed: 0, tamRequired: true, logicallyUnencrypted: false }
+  return new EncryptedKey(keyTypeOfMode('repokey'), facts, { encKey: derive(''), encHmacKey: derive('-mac'), idKey: derive('-id') })
 }

@@ -7,14 +7,9 @@
  * Opened files are never written: every program replaces an index by rename.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { idBytes } from '../constants.js'
 import { IntegrityError } from '../errors.js'
-
-export const keyWords = idBytes / 4
-export const emptyMark = 0xffffffff
-export const deletedMark = 0xfffffffe
-export const headerBytes = 18
-const magic = 'BORG_IDX'
+import { idBytes } from '../constants.js'
+import { deletedMark, emptyMark, headerBytes, keyWords, parseTableHeader, type TableHeader } from './bucket-layout.js'
 
 const bucketsPerPage = 96
 /** Pages kept, each in the one place that its number gives it. */
@@ -26,33 +21,6 @@ const blockPages = 256
  * beyond: it could make every search a pass over the file.
  */
 const maxUnverifiedProbes = 1 << 16
-
-export interface TableHeader {
-  readonly entries: number
-  readonly buckets: number
-}
-
-/** IntegrityError unless it is the header of such a table, whose file is as long as it says. */
-export function parseTableHeader(header: Buffer, valueWords: number, fileBytes: number): TableHeader {
-  if (header.length < headerBytes) throw new IntegrityError('the index ends early')
-  const [entries, buckets] = [header.readInt32LE(8), header.readInt32LE(12)]
-  if (header.toString('latin1', 0, 8) !== magic) throw new IntegrityError('the index does not begin with BORG_IDX')
-  if (header[16] !== idBytes || header[17] !== valueWords * 4) throw new IntegrityError('the index has keys or values of another size')
-  if (buckets < 1 || entries < 0 || entries > buckets || fileBytes !== headerBytes + buckets * (keyWords + valueWords) * 4) {
-    throw new IntegrityError('the length of the index does not fit its header')
-  }
-  return { entries, buckets }
-}
-
-export function packTableHeader({ entries, buckets }: TableHeader, valueWords: number): Buffer {
-  const header = Buffer.alloc(headerBytes)
-  header.write(magic, 'latin1')
-  header.writeInt32LE(entries, 8)
-  header.writeInt32LE(buckets, 12)
-  header[16] = idBytes
-  header[17] = valueWords * 4
-  return header
-}
 
 export class BucketFile {
   readonly path: string
@@ -100,7 +68,6 @@ export class BucketFile {
   /** Bucket of a key of keyWords words, or -1. IntegrityError, host errors. */
   search(key: Uint32Array): number {
     const { buckets } = this.header
-    const stride = this.#stride
     const k0 = key[0]!
     let bucket = k0 % buckets
     const limit = this.verified ? buckets : Math.min(buckets, maxUnverifiedProbes)

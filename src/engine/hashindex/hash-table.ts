@@ -1,6 +1,6 @@
 /**
- * Borg's open-addressing hash table (repository.md §5): B buckets of a 32-byte key and `valueWords` uint32, little endian. In
- * memory they lie exactly as in the file, and in shared memory, so that other threads can look ids up without a copy: the first
+ * Borg's open-addressing hash table (repository.md §5, bucket-layout.ts). In
+ * memory its buckets lie exactly as in the file, and in shared memory, so that other threads can look ids up without a copy: the first
  * value word, which also marks empty and deleted buckets, is stored last. A large table that comes from a file stays there
  * (bucket-file.ts) until a good part of it was changed. Either way its bytes are those of the file, outside the JavaScript heap.
  */
@@ -8,25 +8,15 @@ import { letGoShared } from '../shared-garbage.js'
 import { IntegrityError } from '../errors.js'
 import { type ChunkId, chunkId } from '../ids.js'
 import { native } from '../native.js'
-import { BucketFile, deletedMark, emptyMark, keyWords, packTableHeader, parseTableHeader } from './bucket-file.js'
+import { BucketFile } from './bucket-file.js'
+import {
+  absent, bucketsFor, countAfterDeletion, deletedMark, emptyMark, keyWords, maxValue, nextCount, packTableHeader, parseTableHeader, search, tooFewEmpty, tooFull,
+} from './bucket-layout.js'
 import { idBytes } from '../constants.js'
 
-export { headerBytes } from './bucket-file.js'
-
-export const maxValue = 0xfffffbff
-/** In the place of a first value: there is no such entry. */
-export const absent = emptyMark
-const maxLoad = 0.75, minLoad = 0.25, minEmpty = 0.07
 /** A table on file whose changes take more than this part of it is read into memory. */
 const maxChangedPart = 1 / 8
-
-const bucketCounts = [
-  1031, 2053, 4099, 8209, 16411, 32771, 65537, 131101, 262147, 445649, 757607, 1287917, 2189459, 3065243, 4291319, 6007867, 8410991,
-  11775359, 16485527, 23079703, 27695653, 33234787, 39881729, 47858071, 57429683, 68915617, 82698751, 99238507, 119086189, 144378011,
-  157223263, 173476439, 190253911, 209915011, 230493629, 253169431, 278728861, 306647623, 337318939, 370742809, 408229973, 449387209,
-  493428073, 543105119, 596976533, 657794869, 722676499, 795815791, 874066969, 962279771, 1057701643, 1164002657, 1280003147, 1407800297,
-  1548442699, 1703765389, 1873768367, 2062383853,
-]
+const blockBytes = 8 << 20
 
 /**
  * What another thread needs to look ids up: memory, or a file to read. Stale after the owner grew or changed the table: then ids
@@ -43,63 +33,6 @@ export interface SharedTable {
 /** The same of a table that is in memory. */
 export interface MemoryTable extends SharedTable {
   readonly buffer: SharedArrayBuffer
-}
-
-/** Looks ids up in a table that another thread owns. */
-export class SharedTableReader {
-  readonly #words: Uint32Array | undefined
-  readonly #buckets: number
-  readonly #stride: number
-  readonly #key = new Uint32Array(keyWords)
-  readonly #keyBytes = new Uint8Array(this.#key.buffer)
-  #file: BucketFile | undefined
-
-  constructor({ buffer, path, buckets, valueWords }: SharedTable) {
-    this.#words = buffer && new Uint32Array(buffer)
-    this.#buckets = buckets
-    this.#stride = keyWords + valueWords
-    if (path === undefined) return
-    try {
-      this.#file = new BucketFile(path, valueWords)
-      if (this.#file.header.buckets !== buckets) this.close()
-    } catch {
-      // Replaced meanwhile. What seems unknown only costs work.
-    }
-  }
-
-  has(id: Uint8Array): boolean {
-    this.#keyBytes.set(id)
-    if (this.#words) return search(this.#words, this.#key, this.#buckets, this.#stride) >= 0
-    try {
-      return this.#file !== undefined && this.#file.search(this.#key) >= 0
-    } catch {
-      this.close()
-      return false
-    }
-  }
-
-  close(): void {
-    this.#file?.close()
-    this.#file = undefined
-  }
-}
-
-/** Bucket of the key, or -1. */
-function search(words: Uint32Array, key: Uint32Array, buckets: number, stride: number): number {
-  const [k0, k1] = [key[0]!, key[1]!]
-  let bucket = k0 % buckets
-  for (let probes = 0; probes < buckets; probes++) {
-    const at = bucket * stride
-    const mark = words[at + keyWords]!
-    if (mark === emptyMark) return -1
-    if (words[at] === k0 && words[at + 1] === k1 && mark !== deletedMark) {
-      let word = 2
-      while (word < keyWords && words[at + word] === key[word]) word++
-      if (word === keyWords) return bucket
-    }
-    if (++bucket === buckets) bucket = 0
-  }
-  return -1
 }
 
 export class HashTable {
@@ -185,7 +118,7 @@ export class HashTable {
     }
     end()
     if (used !== this.#entries) throw wrongCount(used, this.#entries)
-    if (empty < 1 + minEmpty * this.#buckets) this.#toMemory()
+    if (tooFewEmpty(empty, this.#buckets)) this.#toMemory()
     this.#take(this.#entries, used, empty)
     file.verified = true
   }
@@ -198,8 +131,7 @@ export class HashTable {
     if (used !== announced) throw wrongCount(used, announced)
     this.#entries = used
     this.#empty = empty
-    // With hardly an empty bucket every search for an unknown key would be a long one, or a full pass.
-    if (empty < 1 + minEmpty * this.#buckets) this.#resize(bucketsFor(used))
+    if (tooFewEmpty(empty, this.#buckets)) this.#resize(bucketsFor(used))
   }
 
   /** Reads a table on file, with its changes, into memory, where it stays. */
@@ -341,7 +273,7 @@ export class HashTable {
 
   /** Makes a bucket for the key in #key; its values are the caller's to set. */
   #insertKey(): number {
-    if (this.#entries + 1 > maxLoad * this.#buckets) this.#resize(nextCount(this.#buckets))
+    if (tooFull(this.#entries + 1, this.#buckets)) this.#resize(nextCount(this.#buckets))
     if (this.#file) return this.#insertOnFile()
     const [words, stride] = [this.#words, this.#stride]
     let bucket = this.#key[0]! % this.#buckets
@@ -371,7 +303,7 @@ export class HashTable {
 
   /** Takes an empty bucket. True if there are too many tombstones, by which every unsuccessful search gets long: the table was made anew. */
   #tooFullAfterOneMore(): boolean {
-    if (--this.#empty >= 1 + minEmpty * this.#buckets) return false
+    if (!tooFewEmpty(--this.#empty, this.#buckets)) return false
     this.#empty++
     this.#resize(this.#buckets)
     return true
@@ -384,7 +316,8 @@ export class HashTable {
     if (this.#file) this.#deletedOnFile = true
     this.setValue(bucket, 0, deletedMark)
     this.#entries--
-    if (this.#entries < minLoad * this.#buckets && this.#buckets > bucketCounts[0]!) this.#resize(previousCount(this.#buckets))
+    const buckets = countAfterDeletion(this.#entries, this.#buckets)
+    if (buckets !== this.#buckets) this.#resize(buckets)
     return true
   }
 
@@ -397,7 +330,7 @@ export class HashTable {
     if (this.#file) this.#plainTakeOut(ids, words)
     else this.#entries -= native().takeOutBuckets(new Uint8Array(this.#buffer), this.valueWords, ids, words)
     let buckets = this.#buckets
-    for (let smaller = buckets; this.#entries < minLoad * buckets && buckets > bucketCounts[0]!; buckets = smaller) smaller = previousCount(buckets)
+    for (let fewer; (fewer = countAfterDeletion(this.#entries, buckets)) !== buckets; ) buckets = fewer
     if (buckets !== this.#buckets) this.#resize(buckets)
     return words
   }
@@ -423,8 +356,8 @@ export class HashTable {
   enterMany(ids: Uint8Array, values: Uint32Array, stride: number): Uint32Array {
     const count = ids.length / idBytes
     this.#toMemory()
-    if (this.#entries + count > maxLoad * this.#buckets) this.#resize(bucketsFor(this.#entries + count))
-    else if (this.#empty - count < 1 + minEmpty * this.#buckets) this.#resize(this.#buckets)
+    if (tooFull(this.#entries + count, this.#buckets)) this.#resize(bucketsFor(this.#entries + count))
+    else if (tooFewEmpty(this.#empty - count, this.#buckets)) this.#resize(this.#buckets)
     const known = new Uint32Array(count)
     const [emptied, alreadyThere] = native().enterBuckets(new Uint8Array(this.#buffer), ids, values, stride, known)
     this.#empty -= emptied
@@ -536,20 +469,6 @@ export class HashTable {
   }
 }
 
-const blockBytes = 8 << 20
-
 function wrongCount(used: number, announced: number): IntegrityError {
   return new IntegrityError(`the index has ${used} entries instead of ${announced}`)
-}
-
-function bucketsFor(entries: number): number {
-  return bucketCounts.find(count => entries <= maxLoad * count) ?? bucketCounts.at(-1)!
-}
-
-function nextCount(buckets: number): number {
-  return bucketCounts.find(count => count > buckets) ?? buckets * 2
-}
-
-function previousCount(buckets: number): number {
-  return bucketCounts.findLast(count => count < buckets) ?? buckets
 }

@@ -16,50 +16,70 @@ export function saveFile(path: string, content: Uint8Array | readonly Uint8Array
 /** The same for content that `write` puts into the open file piece by piece. */
 export function replaceFile(path: string, write: (fd: number) => unknown, options: { mode?: number; durable?: 'yes' | 'content' | 'no' } = {}): void {
   const durable = options.durable ?? 'yes'
-  const temporary = temporaryFor(path)
-  const fd = files.open(temporary, 'wx', options.mode ?? 0o666)
+  const beside = new Replacement(path, options.mode)
   try {
-    try {
-      write(fd)
-      if (durable !== 'no') files.datasync(fd)
-    } finally {
-      files.close(fd)
-    }
-    files.rename(temporary, path)
-  } catch (error) {
-    files.removeIfThere(temporary)
-    throw error
+    write(beside.fd)
+    if (durable !== 'no') files.datasync(beside.fd)
+    beside.takePlace()
+  } finally {
+    beside.end()
   }
   if (durable === 'yes') syncDirectory(dirname(path))
 }
 
-/** saveFile, durable, without this thread waiting for the disk: the same steps in the same order. */
-export function saveFileLater(path: string, content: Uint8Array, options: { mode?: number } = {}): Promise<void> {
-  return replaceFileLater(path, fd => files.writeAll(fd, content), options)
-}
-
-/** replaceFile without this thread waiting, neither for the disk nor for `write`. */
+/** replaceFile without this thread waiting, neither for the disk nor for `write`: the same steps in the same order. */
 export async function replaceFileLater(path: string, write: (fd: number) => unknown, options: { mode?: number; durable?: 'yes' | 'no' } = {}): Promise<void> {
   const durable = options.durable ?? 'yes'
-  const temporary = temporaryFor(path)
-  const fd = files.open(temporary, 'wx', options.mode ?? 0o666)
+  const beside = new Replacement(path, options.mode)
   try {
-    try {
-      await write(fd)
-      if (durable === 'yes') await files.datasyncLater(fd)
-    } finally {
-      files.close(fd)
-    }
-    files.rename(temporary, path)
-  } catch (error) {
-    files.removeIfThere(temporary)
-    throw error
+    await write(beside.fd)
+    if (durable === 'yes') await files.datasyncLater(beside.fd)
+    beside.takePlace()
+  } finally {
+    beside.end()
   }
   if (durable === 'yes') await files.syncDirectoryLater(dirname(path))
 }
 
-function temporaryFor(path: string): string {
-  return `${path}-${randomBytes(4).toString('hex')}.tmp`
+/** saveFile, durable, without this thread waiting for the disk. */
+export function saveFileLater(path: string, content: Uint8Array, options: { mode?: number } = {}): Promise<void> {
+  return replaceFileLater(path, fd => files.writeAll(fd, content), options)
+}
+
+/** A file beside another, whose place it is to take. */
+class Replacement {
+  readonly fd: number
+  readonly #path: string
+  readonly #temporary: string
+  #open = true
+  #placed = false
+
+  constructor(path: string, mode = 0o666) {
+    this.#path = path
+    this.#temporary = `${path}-${randomBytes(4).toString('hex')}.tmp`
+    this.fd = files.open(this.#temporary, 'wx', mode)
+  }
+
+  takePlace(): void {
+    this.#close()
+    files.rename(this.#temporary, this.#path)
+    this.#placed = true
+  }
+
+  /** Leaves nothing of it, unless it took its place. */
+  end(): void {
+    try {
+      this.#close()
+    } finally {
+      if (!this.#placed) files.removeIfThere(this.#temporary)
+    }
+  }
+
+  #close(): void {
+    if (!this.#open) return
+    this.#open = false
+    files.close(this.fd)
+  }
 }
 
 const writebackBytes = 16 << 20

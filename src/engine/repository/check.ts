@@ -93,7 +93,7 @@ class Check {
     if (repair) {
       repository.assertLocked()
       segments.removeAbove(transaction)
-      segments.removeTemporaries()
+      segments.folder.removeTemporaries()
     } else if (mode === 'plan') this.#planRemoval(transaction)
     const hadCommit = restored === undefined && segments.lastCommitted() >= 0
     if (lost && restored === undefined) {
@@ -137,8 +137,8 @@ class Check {
   /** In a segment of its own, behind all that it commits. */
   #addCommit(transaction: number): number {
     const { segments } = this.#repository
-    segments.next = transaction + 1
-    const commit = segments.commit()
+    segments.writer.startAt(transaction + 1)
+    const commit = segments.writer.commit()
     if (!this.#repository.confirmCommit(commit)) this.#repository.assertLocked()
     return commit
   }
@@ -153,11 +153,11 @@ class Check {
     const index = newestIndex(path)
     if (index >= 0) return index
     this.#log('debug', 'No index transaction found, trying latest segment')
-    return segments.files().at(-1) ?? -1
+    return segments.folder.all().at(-1) ?? -1
   }
 
   #planRemoval(transaction: number): void {
-    const above = this.#repository.segments.files().filter(segment => segment > transaction)
+    const above = this.#repository.segments.folder.all().filter(segment => segment > transaction)
     if (above.length === 0) return
     // No error: every transaction that was cut short leaves some, and every next one removes them.
     const names = above.length === 1 ? `segment ${above[0]}` : `segments ${above[0]} to ${above.at(-1)}`
@@ -169,7 +169,7 @@ class Check {
     const repository = this.#repository
     const { segments, config } = repository
     const partial = maxDurationSeconds > 0
-    const all = segments.files()
+    const all = segments.folder.all()
     let last = -1
     if (partial) {
       last = Number(config.get('last_segment_checked') ?? -1)
@@ -203,7 +203,7 @@ class Check {
   }
 
   #job(segment: number, from: number, checkCrc: boolean) {
-    return { path: this.#repository.segments.path(segment), segment, from, limit: entriesAtOnce, checkCrc }
+    return { path: this.#repository.segments.folder.pathOf(segment), segment, from, limit: entriesAtOnce, checkCrc }
   }
 
   async #checkSegment(segment: number, first: SegmentEntries, readers: SegmentReaders, rebuilt: IndexAndHints | undefined): Promise<void> {
@@ -216,7 +216,7 @@ class Check {
       apply(first)
       for (let from = first; from.next < from.fileBytes; ) apply((from = await readers.walk(this.#job(segment, from.next, false))))
     } else {
-      const path = segments.path(segment)
+      const path = segments.folder.pathOf(segment)
       if (this.#options.mode !== 'plan') this.#report({ message: first.damage, segment })
       if (this.#options.mode === 'repair') {
         this.#log('info', `attempting to recover ${path}`)

@@ -83,7 +83,7 @@ class Compaction {
 
   #markCommits(): void {
     const { hints } = this.#state
-    for (const segment of this.#segments.files()) {
+    for (const segment of this.#segments.folder.all()) {
       if (this.#segments.size(segment) !== commitSegmentBytes) continue
       hints.segments.set(segment, 0)
       hints.compact.set(segment, headerBytes)
@@ -170,12 +170,12 @@ class Compaction {
   }
 
   #append(bytes: Buffer): { segment: number; offset: number } {
-    if (this.#segments.full) {
+    if (this.#segments.writer.full) {
       this.#repository.assertLocked()
-      this.#transferred(this.#segments.commitHere())
+      this.#transferred(this.#segments.writer.commitHere())
     }
-    const place = this.#segments.position()
-    this.#segments.append(bytes, { copy: false })
+    const place = this.#segments.writer.position()
+    this.#segments.writer.append(bytes)
     return place
   }
 
@@ -190,21 +190,21 @@ class Compaction {
       this.#log('debug', `deleting unused segment ${segment}`)
       // A power failure may undo removals in any order. A PUT that came back when its DELETE is gone for good would make a replay
       // bring the object back.
-      if (this.#dropsDeletes.delete(segment)) this.#segments.syncRemovals()
+      if (this.#dropsDeletes.delete(segment)) this.#segments.folder.syncRemovals()
       this.#segments.remove(segment)
       hints.segments.delete(segment)
       hints.compact.delete(segment)
     }
-    this.#segments.syncRemovals()
+    this.#segments.folder.syncRemovals()
     this.#unused = []
   }
 
   #finish(): void {
     const { index, hints } = this.#state
     this.#repository.assertLocked()
-    const transaction = this.#segments.commit()
+    const transaction = this.#segments.writer.commit()
     this.#transferred(transaction)
-    this.#segments.removeEmptyFolders(transaction)
+    this.#segments.folder.removeEmptyDirectories(transaction)
     this.#repository.committed({ index, hints, transaction })
   }
 
@@ -222,7 +222,7 @@ interface SoundEntry {
 
 /** Entries of a segment with their bytes, each verified in the memory that is then written. SegmentError at the first damage. */
 function* soundEntries(segments: Segments, segment: number): Generator<SoundEntry> {
-  const fd = openSync(segments.path(segment), 'r')
+  const fd = openSync(segments.folder.pathOf(segment), 'r')
   try {
     const fileBytes = fstatSync(fd).size
     let window = Buffer.allocUnsafeSlow(Math.min(windowBytes, fileBytes))
@@ -231,7 +231,7 @@ function* soundEntries(segments: Segments, segment: number): Generator<SoundEntr
       if (offset + count > fileBytes) throw new SegmentError('Segment entry data short read', segment, offset)
       if (offset < start || offset + count > start + length) {
         // Entries handed out lie in the window until they are written.
-        segments.flush()
+        segments.writer.flush()
         if (count > window.length) window = Buffer.allocUnsafeSlow(count)
         start = offset
         length = 0
@@ -251,7 +251,7 @@ function* soundEntries(segments: Segments, segment: number): Generator<SoundEntr
       yield { bytes, offset, tag }
       offset += size
     }
-    segments.flush()
+    segments.writer.flush()
   } finally {
     closeSync(fd)
   }

@@ -35,7 +35,7 @@ function segmentsOf(repository: LocalRepository): Segments {
 export function* scanEntries(repository: LocalRepository, options: LowLevelScanOptions): Generator<LowLevelEntry> {
   const segments = segmentsOf(repository)
   try {
-    for (const segment of segments.numbers()) {
+    for (const segment of segments.folder.numbers()) {
       if (options.segment !== undefined && segment !== options.segment) continue
       try {
         for (const { offset, tag, size } of headers(segments, segment, options.offset)) {
@@ -46,7 +46,7 @@ export function* scanEntries(repository: LocalRepository, options: LowLevelScanO
         }
       } catch (error) {
         if (!(error instanceof SegmentError)) throw error
-        options.damaged(segment, segments.path(segment), error)
+        options.damaged(segment, segments.folder.pathOf(segment), error)
       }
     }
   } finally {
@@ -58,7 +58,7 @@ export function* scanEntries(repository: LocalRepository, options: LowLevelScanO
 export function* idsInDiskOrder(repository: LocalRepository): Generator<ChunkId> {
   const segments = segmentsOf(repository)
   try {
-    for (const segment of segments.numbers()) {
+    for (const segment of segments.folder.numbers()) {
       try {
         for (const { offset, tag, id } of headers(segments, segment)) {
           if (tag !== tagPut) continue

@@ -81,7 +81,7 @@ function noteShadow(hints: Hints, id: ChunkId, segment: number): void {
 
 /** Applies the committed segments in (from, to]. SegmentError for a damaged one. */
 export function replay(segments: Segments, into: IndexAndHints, from: number, to: number): void {
-  for (const segment of segments.numbers(from)) {
+  for (const segment of segments.folder.numbers(from)) {
     if (segment > to) break
     beginSegment(into, segment)
     for (const entries of segments.walk(segment)) applyEntries(into, segment, entries, segments)

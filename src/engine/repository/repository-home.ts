@@ -6,7 +6,7 @@ import type { Log } from '../log.js'
 import { RepositoryConfig } from './config.js'
 import { DoesNotExist, InvalidRepository, PathPermissionDenied } from './errors.js'
 import { breakLock, Lock } from './lock.js'
-import { Segments } from './segments.js'
+import { SegmentFolder } from './segment-folder.js'
 
 /** The absolute path and the config of what is a repository. DoesNotExist, InvalidRepository, … Takes no lock and writes nothing. */
 export function findRepository(path: string): { readonly folder: string; readonly config: RepositoryConfig } {
@@ -47,10 +47,10 @@ export class RepositoryHome {
 
   /** Whether all segments would be looked for where they are if a directory held so many of them. */
   segmentsFitInto(segmentsPerDir: number): boolean {
-    const here = { maxSegmentSize: this.config.maxSegmentSize, segmentsPerDir: this.config.segmentsPerDir }
-    const now = new Segments(this.path, here)
-    const then = new Segments(this.path, { ...here, segmentsPerDir })
-    return now.files().every(segment => now.path(segment) === then.path(segment))
+    const data = join(this.path, 'data')
+    const now = new SegmentFolder(data, this.config.segmentsPerDir)
+    const then = new SegmentFolder(data, segmentsPerDir)
+    return now.all().every(segment => now.pathOf(segment) === then.pathOf(segment))
   }
 
   close(): void {

@@ -3,7 +3,8 @@
  * which DELETEs must stay. It grows with every deleted object, so it lies in a table outside the JavaScript heap; only ids with
  * several such segments, which are rare, are kept as objects.
  */
-import { HashTable, maxValue } from '../hashindex/hash-table.js'
+import { maxValue } from '../hashindex/bucket-layout.js'
+import { HashTable } from '../hashindex/hash-table.js'
 import { idBytes } from '../constants.js'
 import { type ChunkId, chunkId, idKey } from '../ids.js'
 import { MsgpackError, type MsgReader, type MsgWriter } from '../msgpack.js'

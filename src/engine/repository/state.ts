@@ -5,7 +5,8 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf, IntegrityError, messageOf } from '../errors.js'
-import { HashTable, headerBytes } from '../hashindex/hash-table.js'
+import { headerBytes } from '../hashindex/bucket-layout.js'
+import { HashTable } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
 import { native } from '../native.js'
 import { files } from '../platform/files.js'
@@ -71,7 +72,7 @@ export function lostCommit(folder: string, segments: Segments): LostCommit | und
   const proof = provenIndex(folder, index)
   proof?.close()
   if (!proof) return undefined
-  return { transaction: index, left, segments: segments.files().filter(segment => segment > left && segment <= index) }
+  return { transaction: index, left, segments: segments.folder.all().filter(segment => segment > left && segment <= index) }
 }
 
 export interface LoadOptions {

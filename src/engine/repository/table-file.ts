@@ -4,7 +4,8 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { IntegrityError } from '../errors.js'
-import { HashTable, headerBytes } from '../hashindex/hash-table.js'
+import { headerBytes } from '../hashindex/bucket-layout.js'
+import { HashTable } from '../hashindex/hash-table.js'
 import { FileDigest } from './integrity.js'
 
 /** Files up to this size are sooner read than looked into. */

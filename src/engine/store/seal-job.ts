@@ -12,6 +12,7 @@ import { idBytes } from '../constants.js'
 import { IntegrityError } from '../errors.js'
 import { native } from '../native.js'
 import type { Key } from '../crypto/key.js'
+import { purposeKey } from '../crypto/keys.js'
 import type { MemoryBlock, SealJob, SealResult, UnsealJob, UnsealResult } from './jobs.js'
 
 /** What was read, and what was in it: used again and again. */
@@ -27,7 +28,7 @@ let lastFile: { readonly key: Key; readonly salt: Uint8Array; readonly purpose: 
 function fileKeyOf(key: Key, { salt, purpose }: Sealing | SealJob | UnsealJob | Unsealing): Key {
   if (lastFile?.key !== key || lastFile.purpose !== purpose || Buffer.compare(lastFile.salt, salt) !== 0) {
     lastFile?.fileKey.wipe()
-    lastFile = { key, salt: Buffer.from(salt), purpose, fileKey: key.purposeKey(salt, purpose) }
+    lastFile = { key, salt: Buffer.from(salt), purpose, fileKey: purposeKey(key, salt, purpose) }
   }
   return lastFile.fileKey
 }

@@ -4,7 +4,7 @@ import type { Codec } from '../codec/codec.js'
 import { parseCompression } from '../codec/spec.js'
 import type { Key } from '../crypto/key.js'
 import { keyFromMaterial } from '../crypto/keys.js'
-import { SharedTableReader } from '../hashindex/hash-table.js'
+import { SharedTableReader } from '../hashindex/shared-table-reader.js'
 import type { WorkerSetup } from './jobs.js'
 
 /** Memory that one job after the other uses. Jobs of one state never overlap; those of two states in one thread may. */

@@ -96,8 +96,6 @@ export class StatusDir implements Subtree {
     return !node ? Errno.ESTALE : isDirectory(node) ? { fh: 0 } : Errno.ENOTDIR
   }
 
-  releasedir(): void {}
-
   readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink): Answer<void> {
     const node = this.#node(ino)
     const children = node && this.#children(node)

@@ -1,7 +1,7 @@
 /** References counted down natively against one by one: the same counts, sums, last ones and complaints, whatever the references are. */
 import test from 'ava'
 import { ChunkIndex } from '../../../src/engine/cache/chunk-index.js'
-import { maxValue } from '../../../src/engine/hashindex/hash-table.js'
+import { maxValue } from '../../../src/engine/hashindex/bucket-layout.js'
 import { randomOf } from '../../helpers/seeded.js'
 
 function idOf(number: number): Buffer {

@@ -5,7 +5,9 @@ import test from 'ava'
 import fc from 'fast-check'
 import xxhash from 'xxhash-wasm'
 import { IntegrityError } from '../../../src/engine/errors.js'
-import { HashTable, headerBytes, maxValue, SharedTableReader } from '../../../src/engine/hashindex/hash-table.js'
+import { headerBytes, maxValue } from '../../../src/engine/hashindex/bucket-layout.js'
+import { HashTable } from '../../../src/engine/hashindex/hash-table.js'
+import { SharedTableReader } from '../../../src/engine/hashindex/shared-table-reader.js'
 import { native } from '../../../src/engine/native.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'borgfs-hash-table-'))

@@ -9,6 +9,7 @@ import { initRepository } from '../../../src/engine/operations/init.js'
 import { type OpenedRepository, openRepository } from '../../../src/engine/operations/open.js'
 import { placesOf } from '../../../src/engine/platform/places.js'
 import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../../src/engine/repository/repository-creation.js'
 import { ChunkList } from '../../../src/engine/archive/chunk-list.js'
 import { ChunkWriter } from '../../../src/engine/store/chunk-writer.js'
 import { Workers } from '../../../src/engine/store/workers.js'
@@ -44,7 +45,7 @@ async function open(sandbox: Sandbox): Promise<Opened> {
 /** A repository of archives a0 … each of one file: half of its content is its own, half everybody's. */
 async function make(sandbox: Sandbox, count: number): Promise<void> {
   const places = placesOf(sandbox.env())
-  LocalRepository.create(sandbox.path('repo'))
+  createRepository(sandbox.path('repo'))
   const repository = await LocalRepository.open(sandbox.path('repo'), { lock: 'exclusive', lockWaitMs: 1000, log })
   await initRepository(repository, { mode: 'none', places, passphrases: new Passphrases(sandbox.env(), prompt), typedPath: 'repo' })
   await repository.close()

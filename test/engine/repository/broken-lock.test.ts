@@ -10,6 +10,7 @@ import { commitEntry } from '../../../src/engine/repository/entry.js'
 import { LockLost, LockTimeout } from '../../../src/engine/repository/errors.js'
 import { breakLock } from '../../../src/engine/repository/lock.js'
 import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../../src/engine/repository/repository-creation.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 
 const open = (path: string): Promise<LocalRepository> => LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: 0, log: silentLog })
@@ -19,7 +20,7 @@ test('a writer whose lock was broken commits nothing, and leaves what the next w
   const sandbox = new Sandbox('broken-lock')
   try {
     const path = sandbox.path('repo')
-    LocalRepository.create(path)
+    createRepository(path)
     const first = await open(path)
     await first.transaction(tx => tx.put(id(1), Buffer.from('before')))
     await t.throwsAsync(open(path), { instanceOf: LockTimeout })
@@ -53,7 +54,7 @@ for (const [what, meddle] of [
     const real = files
     try {
       const path = sandbox.path('repo')
-      LocalRepository.create(path)
+      createRepository(path)
       const first = await open(path)
       await first.transaction(tx => tx.put(id(1), Buffer.from('before')))
       const before = first.transactionId

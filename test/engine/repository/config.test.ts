@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { silentLog } from '../../../src/engine/log.js'
 import { compactRepository } from '../../../src/engine/repository/compact.js'
 import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../../src/engine/repository/repository-creation.js'
 import { chunkId } from '../../../src/engine/ids.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 
@@ -12,7 +13,7 @@ test('a copy by hard links keeps its config and its segments when the repository
   const sandbox = new Sandbox('links')
   try {
     const path = sandbox.path('repo'), copy = sandbox.path('copy'), backup = sandbox.path('backup')
-    LocalRepository.create(path)
+    createRepository(path)
     const repository = await LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: 0, log: silentLog })
     const id = chunkId(Buffer.alloc(32, 7))
     await repository.saveKey('first key')

@@ -5,10 +5,11 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { headerBytes } from '../../../src/engine/hashindex/hash-table.js'
+import { headerBytes } from '../../../src/engine/hashindex/bucket-layout.js'
 import { type ChunkId, chunkId, manifestId } from '../../../src/engine/ids.js'
 import type { Log } from '../../../src/engine/log.js'
 import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../../src/engine/repository/repository-creation.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'borgfs-index-on-file-'))
 test.after.always(() => rmSync(folder, { recursive: true }))
@@ -39,7 +40,7 @@ function open(path: string, lock: 'shared' | 'exclusive' | 'none', log: Log = ne
 
 async function make(): Promise<string> {
   const path = join(folder, `repo-${made++}`)
-  LocalRepository.create(path)
+  createRepository(path)
   const repository = await open(path, 'exclusive', new Warnings(), true)
   await repository.transaction(async tx => {
     await tx.put(manifestId, Buffer.from('manifest'))

@@ -4,11 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import fc from 'fast-check'
-import { absent, HashTable } from '../../../src/engine/hashindex/hash-table.js'
+import { absent } from '../../../src/engine/hashindex/bucket-layout.js'
+import { HashTable } from '../../../src/engine/hashindex/hash-table.js'
 import { type ChunkId, chunkId, manifestId } from '../../../src/engine/ids.js'
 import { MsgpackError, MsgReader, MsgWriter } from '../../../src/engine/msgpack.js'
 import { Hints } from '../../../src/engine/repository/hints.js'
 import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../../src/engine/repository/repository-creation.js'
 import { Segments } from '../../../src/engine/repository/segments.js'
 import { ShadowIndex } from '../../../src/engine/repository/shadow-index.js'
 
@@ -30,7 +32,7 @@ const objectCount = 3000
 /** With segments so short that objects and DELETEs fill many. */
 async function make(name: string): Promise<string> {
   const path = join(folder, name)
-  LocalRepository.create(path)
+  createRepository(path)
   const repository = await open(path)
   repository.config.set('max_segment_size', '20000')
   repository.config.save()

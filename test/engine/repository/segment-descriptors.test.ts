@@ -11,6 +11,7 @@ import { initRepository } from '../../../src/engine/operations/init.js'
 import { openRepository } from '../../../src/engine/operations/open.js'
 import { placesOf } from '../../../src/engine/platform/places.js'
 import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../../src/engine/repository/repository-creation.js'
 import { SegmentDescriptors } from '../../../src/engine/repository/segment-descriptors.js'
 import { ChunkReader } from '../../../src/engine/store/chunk-reader.js'
 import { ChunkWriter } from '../../../src/engine/store/chunk-writer.js'
@@ -93,7 +94,7 @@ test('chunks of 300 segments are read in random order by many batches at once, w
   const prompt = { ask: () => Promise.resolve(undefined), say: () => undefined, confirm: () => Promise.resolve(true) }
   const path = sandbox.path('repo'), places = placesOf(sandbox.env()), passphrases = new Passphrases(sandbox.env(), prompt)
   mkdirSync(path)
-  LocalRepository.create(path)
+  createRepository(path)
   const config = join(path, 'config')
   writeFileSync(config, readFileSync(config, 'utf8').replace(/^max_segment_size = .*$/m, 'max_segment_size = 3000'))
   const repository = await LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: 1000, log: silentLog })

@@ -8,6 +8,7 @@ import type { NonceSource } from '../../../src/engine/crypto/nonces.js'
 import { plaintextKey } from '../../../src/engine/crypto/keys.js'
 import { chunkId, manifestId } from '../../../src/engine/ids.js'
 import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../../src/engine/repository/repository-creation.js'
 import type { Transaction } from '../../../src/engine/repository/repository.js'
 import { ChunkReader } from '../../../src/engine/store/chunk-reader.js'
 import { ChunkWriter } from '../../../src/engine/store/chunk-writer.js'
@@ -21,7 +22,7 @@ const contents = Array.from({ length: 30 }, (_, number) => Buffer.from(`content 
 
 async function within(work: (repository: LocalRepository, workers: Workers) => Promise<void>): Promise<void> {
   const path = mkdtempSync(join(folder, 'repo-'))
-  LocalRepository.create(path)
+  createRepository(path)
   const workers = new Workers({ key, codec, count: 2 })
   const open = (): Promise<LocalRepository> => LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: 0, log: { write: () => undefined }, smallIndexBytes: 0 })
   let repository = await open()

@@ -1,5 +1,6 @@
 /** What the steps of the archives' phase share: what is known of the objects, what was found, and what a repair will do. */
-import { HashTable, maxValue } from '../../hashindex/hash-table.js'
+import { maxValue } from '../../hashindex/bucket-layout.js'
+import { HashTable } from '../../hashindex/hash-table.js'
 import { type ChunkId, chunkId, idKey } from '../../ids.js'
 import type { Key } from '../../crypto/key.js'
 import type { LocalRepository } from '../../repository/local-repository.js'
