@@ -1,6 +1,7 @@
 /** A drive's commit on a disk that forgets: the archive exists whole or not at all, and what was fsynced is in it or in incoming/. */
 import test from 'ava'
-import { existsSync, readFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { DiskModel, digestOf } from '../helpers/disk-model.js'
 import { crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
@@ -10,9 +11,11 @@ import { eventually, haveBorg, Sandbox } from '../helpers/sandbox.js'
 const run = canMount ? test.serial : test.serial.skip
 if (!canMount) console.error('SKIPPED aloud: test/crash/incoming needs to mount')
 
+/** What was cut before the commit is so much that its file becomes a segment as it is. */
+const largeBytes = 1_300_000
 // Every file and the directory are fsynced, as a careful copier does it.
 const writer = String.raw`
-import os, sys
+import hashlib, os, sys
 target = sys.argv[1]
 os.mkdir(target)
 for i in range(6):
@@ -20,12 +23,18 @@ for i in range(6):
     os.write(fd, ('content %d\n' % i).encode() * (1 + 1000 * i))
     os.fsync(fd)
     os.close(fd)
+with open(os.path.join(target, 'large'), 'wb') as f:
+    f.write(hashlib.shake_128(b'large').digest(${largeBytes}))
+    f.flush()
+    os.fsync(f.fileno())
 fd = os.open(target, os.O_RDONLY)
 os.fsync(fd)
 os.close(fd)
 `
-const names = Array.from({ length: 6 }, (_, index) => `f${index}`)
-const content = (name: string): string => `content ${name.slice(1)}\n`.repeat(1 + 1000 * Number(name.slice(1)))
+const names = [...Array.from({ length: 6 }, (_, index) => `f${index}`), 'large']
+const content = (name: string): string => name === 'large'
+  ? createHash('shake128', { outputLength: largeBytes }).update('large').digest().toString('latin1')
+  : `content ${name.slice(1)}\n`.repeat(1 + 1000 * Number(name.slice(1)))
 
 /** Until the process behind it is gone as well, which gives its locks back at the end. */
 async function unmount(sandbox: Sandbox, mountpoint: string): Promise<void> {
@@ -49,11 +58,14 @@ run('after any crash of a commit the archive is whole or absent, and every fsync
     let mountpoint = sandbox.mount('world/repo', options)
     sandbox.run('python3', ['-c', writer, join(mountpoint, 'incoming', 'tree')])
     const fsynced = readCalls(log).length
+    const stash = join(sandbox.sh('echo world/home/.cache/borg/*/staging/chunks').stdout.trim())
+    await eventually('the large file is cut', () => readdirSync(sandbox.path(stash)).some(name => statSync(join(sandbox.path(stash), name)).size > largeBytes))
     sandbox.sh(`mv ${mountpoint}/incoming/tree ${mountpoint}/archive`)
     const renamed = readCalls(log).length
     await unmount(sandbox, mountpoint)
     const calls = readCalls(log)
     t.true(calls.some(({ main }) => !main) && calls.some(({ main }) => main), 'both threads were watched')
+    t.true(calls.some(call => call.op === 'link' && call.to.includes('/repo/data/')), 'a file of the stash became a segment')
     for (const call of calls) told.apply(call)
     t.is(digestOf(told.after('nothing'), /^$/), digestOf(world.snapshot(), /^$/), 'something was changed that the layer did not see')
     const after = await world.audit()
@@ -79,7 +91,7 @@ run('after any crash of a commit the archive is whole or absent, and every fsync
       const [staged, archived] = [join(mountpoint, 'incoming', 'tree'), join(mountpoint, 'archive')]
       t.is(existsSync(archived), made, label)
       t.false(made && existsSync(staged), `${label}: staged and committed at once`)
-      if (state.calls >= fsynced) for (const name of names) t.is(readFileSync(join(made ? archived : staged, name), 'utf8'), content(name), `${label}: ${name}`)
+      if (state.calls >= fsynced) for (const name of names) t.true(readFileSync(join(made ? archived : staged, name), 'latin1') === content(name), `${label}: ${name}`)
       // The commit can be repeated.
       if (!made && state.calls >= fsynced) {
         sandbox.sh(`mv ${staged} ${archived}`)

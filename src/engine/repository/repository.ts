@@ -40,6 +40,16 @@ export interface Repository {
   close(): Promise<void>
 }
 
+/** A file that lies as a segment file does (repository.md §3), written elsewhere: PUT entries and nothing else. */
+export interface EntryFile {
+  readonly path: string
+  readonly bytes: number
+  readonly ids: readonly ChunkId[]
+  /** Where each entry stands, and its length. */
+  readonly offsets: readonly number[]
+  readonly lengths: readonly number[]
+}
+
 export interface Transaction {
   /** Replaces an object of the same id. */
   put(id: ChunkId, object: Uint8Array): Promise<void>
@@ -49,6 +59,11 @@ export interface Transaction {
    * until the promise settles.
    */
   putEntries(bytes: Uint8Array, ids: readonly ChunkId[], lengths: ArrayLike<number>): Promise<void>
+  /**
+   * Makes a whole file part of the repository without copying it. Ids already present are the caller's mistake; the file must never change
+   * again, and may lose the name it has after the COMMIT. False if that is not possible here: its entries have to be put.
+   */
+  adopt(file: EntryFile): boolean
   delete(id: ChunkId): Promise<void>
   /** Deletes objects whose ids lie one behind the other. The numbers of those that were not there. */
   deleteMany(ids: Uint8Array): Promise<readonly number[]>

@@ -9,6 +9,7 @@ import { native } from '../native.js'
 import { files } from '../platform/files.js'
 import { syncDirectory } from '../platform/save-file.js'
 import { commitEntry, magic } from './entry.js'
+import { giveSecondName } from './second-name.js'
 import type { SegmentFolder } from './segment-folder.js'
 
 /** Small entries gather up to this many bytes before they are written. */
@@ -102,6 +103,14 @@ export class SegmentWriter {
   }
 
   #begin(): WriteEnd {
+    const { segment, path } = this.#nextFile()
+    const fd = this.#asNew(() => files.open(path, 'ax'))
+    files.writeAll(fd, magic)
+    return { segment, fd, path, offset: magic.length, startedWriteback: 0 }
+  }
+
+  /** Its number, which is taken from here on; its folder is there. */
+  #nextFile(): { segment: number; path: string } {
     this.guard()
     const segment = this.#next++
     const path = this.#folder.pathOf(segment)
@@ -116,14 +125,27 @@ export class SegmentWriter {
       syncDirectory(this.#folder.path)
       this.#durableFolders.add(folder)
     }
-    const fd = this.#openNew(path)
-    files.writeAll(fd, magic)
-    return { segment, fd, path, offset: magic.length, startedWriteback: 0 }
+    return { segment, path }
   }
 
-  #openNew(path: string): number {
+  /**
+   * Makes a whole file of `bytes` bytes the next one of the log, by a second name. Its content must not change any more; the COMMIT waits for it
+   * as for what was appended. Its number; undefined if its entries have to be appended instead.
+   */
+  adopt(file: string, bytes: number): number | undefined {
+    if (this.#end) this.#leaveEnd()
+    const { segment, path } = this.#nextFile()
+    if (!this.#asNew(() => giveSecondName(file, path))) {
+      this.#next = segment
+      return undefined
+    }
+    this.#left.push({ segment, fd: files.open(path, 'r'), path, offset: bytes, startedWriteback: bytes })
+    return segment
+  }
+
+  #asNew<T>(make: () => T): T {
     try {
-      return files.open(path, 'ax')
+      return make()
     } catch (error) {
       // Another client took the number since the guard was asked: it will say more.
       if (errnoOf(error) === 'EEXIST') this.guard()

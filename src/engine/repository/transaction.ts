@@ -6,7 +6,7 @@ import { type ChunkId, manifestId } from '../ids.js'
 import { formatSize } from '../size-text.js'
 import { deleteBytes, frameDelete, frameDeletes, framePut } from './entry.js'
 import { ObjectNotFound, StorageQuotaExceeded } from './errors.js'
-import type { Transaction } from './repository.js'
+import type { EntryFile, Transaction } from './repository.js'
 import type { Segments } from './segments.js'
 import type { RepositoryState } from './state.js'
 
@@ -67,7 +67,23 @@ export class LocalTransaction implements Transaction {
     this.#segments.writer.append(entry)
     index.set(id, segment, offset)
     hints.addLive(segment, 1)
-    hints.quotaUse += entry.length
+    this.#use(entry.length)
+  }
+
+  adopt({ path, bytes, ids, offsets, lengths }: EntryFile): boolean {
+    const segment = this.#segments.writer.adopt(path, bytes)
+    if (segment === undefined) return false
+    this.changed = true
+    const { index, hints } = this.#state
+    for (const [entry, id] of ids.entries()) index.set(id, segment, offsets[entry]!)
+    hints.addLive(segment, ids.length)
+    this.#use(lengths.reduce((sum, length) => sum + length, 0))
+    return true
+  }
+
+  #use(bytes: number): void {
+    const { hints } = this.#state
+    hints.quotaUse += bytes
     const { quota, location } = this.#options
     if (quota > 0 && hints.quotaUse > quota) {
       this.#doomed = new StorageQuotaExceeded(location, `(${formatSize(quota)}) has been exceeded (${formatSize(hints.quotaUse)})`)

@@ -1,13 +1,14 @@
 /**
  * Chunks that wait outside the repository: whole PUT entries, sealed as the repository's own, in files of this client. What is staged for
- * an archive is made ready here while it arrives; at the commit the entries are copied into the repository as they are.
+ * an archive is made ready here while it arrives; at the commit the entries become the repository's as they are: whole files by a second
+ * name where that can be, or else copied.
  *
  *   FOLDER/N   entries back to back, laid out as a segment file (repository.md §3). A file is written by one process only and never
  *              changed: what a killed process left is read from its beginning to the first entry that is not whole.
  *
  * The index is in memory: 44 bytes a chunk, outside the JavaScript heap. An entry is durable after sync().
  */
-import { constants, readdirSync, readSync } from 'node:fs'
+import { constants, fstatSync, readdirSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { putHeaderBytes } from '../constants.js'
 import { crc32 } from '../crc32.js'
@@ -16,6 +17,7 @@ import { HashTable, type SharedTable } from '../hashindex/hash-table.js'
 import { type ChunkId, idHex } from '../ids.js'
 import { files } from '../platform/files.js'
 import { magic, tagPut, valueOf } from '../repository/entry.js'
+import type { EntryFile } from '../repository/repository.js'
 import { walkSegment } from '../repository/segment-walk.js'
 
 /** A file is given up when nothing in it is wanted any more, so they are not large. */
@@ -154,7 +156,7 @@ export class Stash {
 
   #begin(): { number: number; file: StashFile } {
     const number = this.#next++
-    const fd = files.open(this.#path(number), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
+    const fd = files.open(this.#path(number), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
     try {
       files.writeAll(fd, magic, 0)
     } catch (error) {
@@ -182,6 +184,35 @@ export class Stash {
       named = true
     }
     if (named) files.syncDirectory(this.folder)
+  }
+
+  /**
+   * Files of at least `minBytes` in which every entry is wanted: nothing is written to them any more.
+   */
+  *wholeFiles(isWanted: (id: ChunkId) => boolean, minBytes: number): Generator<EntryFile> {
+    const found = new Map<number, { ids: ChunkId[]; offsets: number[]; lengths: number[]; bytes: number }>()
+    for (const [number, { bytes }] of this.#files) if (bytes >= minBytes) found.set(number, { ids: [], offsets: [], lengths: [], bytes: magic.length })
+    for (const bucket of this.#index.buckets()) {
+      const number = this.#index.value(bucket, fileWord)
+      const entries = found.get(number)
+      if (!entries) continue
+      const id = Buffer.from(this.#index.idAt(bucket)) as ChunkId
+      if (!isWanted(id)) {
+        found.delete(number)
+        continue
+      }
+      entries.ids.push(id)
+      entries.offsets.push(this.#index.value(bucket, offsetWord))
+      entries.lengths.push(this.#index.value(bucket, lengthWord))
+      entries.bytes += entries.lengths.at(-1)!
+    }
+    for (const [number, { ids, offsets, lengths, bytes }] of found) {
+      const file = this.#files.get(number)!
+      // Nothing else stands there: neither an entry that another file has as well, nor what a failed or a killed process left behind the last.
+      if (bytes !== file.bytes || fstatSync(file.fd).size !== bytes) continue
+      if (this.#current?.number === number) this.#current = undefined
+      yield { path: this.#path(number), bytes, ids, offsets, lengths }
+    }
   }
 
   /**

@@ -96,8 +96,11 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   }
 }
 
+/** Shorter ones are copied: a repository of many small commits shall not be one of many small files. */
+const minAdoptedBytes = 1 << 20
+
 /**
- * Copies what the tree needs of the stash into the repository, as it is: it was sealed with counter values that nobody else has. What only
+ * Takes what the tree needs of the stash into the repository, as it is: it was sealed with counter values that nobody else has. What only
  * parts of are needed is not among it: nothing would refer to it.
  */
 async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<LocalRepository>, stash: Stash, tx: Transaction, writer: ChunkWriter): Promise<void> {
@@ -107,10 +110,19 @@ async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<L
     if (!item.extents || (item.mode & typeMask) !== typeFile) continue
     for (const id of wholeChunks(item)) if (!repository.has(id) && stash.has(id)) wanted.set(idKey(id), id)
   }
+  const stored = (count: number, bytes: number): void => {
+    writer.newCount += count
+    writer.newBytes += bytes - count * putHeaderBytes
+  }
+  for (const file of stash.wholeFiles(id => wanted.has(idKey(id)), minAdoptedBytes)) {
+    // Where one cannot be, none can.
+    if (!tx.adopt(file)) break
+    for (const id of file.ids) wanted.delete(idKey(id))
+    stored(file.ids.length, file.lengths.reduce((sum, length) => sum + length, 0))
+  }
   for (const { bytes, ids, lengths } of stash.runs(wanted.values())) {
     await tx.putEntries(bytes, ids, lengths)
-    writer.newCount += ids.length
-    writer.newBytes += bytes.length - ids.length * putHeaderBytes
+    stored(ids.length, bytes.length)
     // Others are to be answered meanwhile.
     await new Promise(resolve => setImmediate(resolve))
   }
