@@ -3,6 +3,7 @@
  * trees.ts. While a tree is being committed, operations that would change it wait until that is over.
  */
 import { idBytes } from '../../engine/constants.js'
+import { files } from '../../engine/platform/files.js'
 import { byteString, bytesOf } from '../../engine/text.js'
 import { type Answer, type AttrReply, type Call, type Created, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
@@ -133,6 +134,7 @@ export class Incoming implements Subtree {
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
   #syncNow(nowMs: number): void {
     this.#release(nowMs)
+    if (!this.#syncing && this.#staging.saysNothing) this.#emptyJournal()
     if (this.#syncing || !(this.#unsynced || this.#staging.hasNeedless)) return
     const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
     if (!isDue) return
@@ -149,6 +151,24 @@ export class Incoming implements Subtree {
     if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
     else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, done)
     this.#unsynced = undefined
+  }
+
+  /**
+   * A drive may stay for months. The mark of the last commit must be gone for good before: beside an empty journal it would speak of whatever
+   * tree has that name by then.
+   */
+  #emptyJournal(): void {
+    const { folder, journal } = this.#staging
+    const { length } = journal
+    tidyUp(this.#client, () => {
+      const fd = files.open(folder, 'r')
+      this.#syncing = true
+      this.#client.request({ kind: 'sync', fds: [fd] }, error => {
+        this.#syncing = false
+        files.close(fd)
+        if (!error && this.#staging.saysNothing && journal.length === length) tidyUp(this.#client, () => journal.empty())
+      })
+    })
   }
 
   /** What the journal and the stash made needless goes when they are durable. */

@@ -166,7 +166,7 @@ export class Journal {
     this.#append([kindForgotten, tree === undefined ? null : bytesOf(tree)])
   }
 
-  /** Nothing is staged: the records cancel each other out. Until this is durable, the old ones say the same. */
+  /** Nothing is staged: the records cancel each other out, and until this is durable they still do. What is told from here on begins anew. */
   empty(): void {
     files.truncateOpen(this.#fd, 0)
     this.#length = 0

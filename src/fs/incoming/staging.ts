@@ -128,6 +128,11 @@ export class Staging {
     this.#needlessMark = ++this.#marks
   }
 
+  /** Nothing is staged, and nothing is to be said of what was: the journal, at whatever length, says as much as an empty one. */
+  get saysNothing(): boolean {
+    return this.journal.length > maxEmptyJournalBytes && !this.hasNeedless && !this.waitsForSync && this.made.size === 0 && this.nodes.get(rootId)!.children!.size === 0
+  }
+
   /** There is going to be a new mark. */
   keepMark(): void {
     this.#needlessMark = undefined
@@ -233,8 +238,6 @@ export class Staging {
     }
     this.journal.forgotten(name)
     this.made.delete(name)
-    // The journal of an empty box says nothing, at whatever length.
-    if (root.children!.size === 0 && this.#needlessMark === undefined && this.journal.length > maxEmptyJournalBytes) this.journal.empty()
     return names
   }
 

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { readdirSync } from 'node:fs'
+import { readdirSync, statSync } from 'node:fs'
 import type { Call } from '../../../src/fs/core.js'
 import { Incoming } from '../../../src/fs/incoming/incoming.js'
 import { rootId } from '../../../src/fs/incoming/nodes.js'
@@ -79,6 +79,44 @@ test('what was removed goes when the journal that says so is on disk, and a sync
     t.like(engine.asked.at(-1)!, { kind: 'sync-folder' })
     incoming.tick(performance.now() + 60_000)
     t.is(engine.asked.filter(({ kind }) => kind === 'sync-folder').length, 2, 'no more than needed')
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('the journal of an empty box is emptied when it is long, nothing was staged meanwhile, and the folder is durable', t => {
+  const sandbox = new Sandbox('incoming-journal')
+  try {
+    const { engine, incoming } = make(sandbox)
+    const bytes = (): number => statSync(sandbox.path('staging', 'journal')).size
+    const fill = (): void => {
+      const { attr } = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
+      for (let round = 0; round < 20; round++) incoming.setxattr(attr.ino, Buffer.from('user.a'), Buffer.alloc(60_000, round), 0, call<void>() as Call<void>)
+      incoming.rmdir(incoming.root, Buffer.from('t'), call<void>() as Call<void>)
+    }
+    /** What follows from the last change: all of it is made durable, and then the folder is asked for. */
+    const settle = (): void => {
+      for (let round = 0; round < 3; round++) {
+        incoming.tick(performance.now() + 60_000)
+        if (engine.asked.at(-1)!.kind === 'sync') return
+        engine.answer()
+      }
+    }
+    fill()
+    t.true(bytes() > 1 << 20)
+    settle()
+    t.is(engine.asked.at(-1)!.kind, 'sync')
+    t.true(bytes() > 1 << 20, 'the folder is not durable yet')
+    incoming.mkdir(incoming.root, Buffer.from('new'), 0o755, call<Entry>())
+    engine.answer()
+    t.true(bytes() > 1 << 20, 'something is staged')
+    incoming.rmdir(incoming.root, Buffer.from('new'), call<void>() as Call<void>)
+    settle()
+    engine.answer()
+    t.is(bytes(), 0)
+    incoming.mkdir(incoming.root, Buffer.from('later'), 0o755, call<Entry>())
+    t.true(bytes() > 0 && bytes() < 1000)
     incoming.destroy()
   } finally {
     sandbox.close()
