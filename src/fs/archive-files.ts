@@ -20,7 +20,7 @@ import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
 
 /** How long the kernel keeps what never changes. */
-export const unchangingTtlMs = 24 * 3600 * 1000
+const unchangingTtlMs = 24 * 3600 * 1000
 const seekData = 3, seekHole = 4
 const accessMode = 3, truncate = 0o1000
 /** Cookies of readdir: 1 after `.`, 2 after `..`, then the row + 2 of the entry that was given last. */
