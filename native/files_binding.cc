@@ -158,16 +158,6 @@ napi_value unlinkat_(napi_env env, napi_callback_info info) {
   return a.failed ? nullptr : finish(env, unlinkat(dirFd, name.c_str(), directory ? AT_REMOVEDIR : 0), "unlinkat");
 }
 
-napi_value renameat2_(napi_env env, napi_callback_info info) {
-  Arguments a(env, info);
-  int oldFd = a.descriptor(0);
-  std::string oldName = a.text(1);
-  int newFd = a.descriptor(2);
-  std::string newName = a.text(3);
-  unsigned flags = static_cast<unsigned>(a.integer(4));
-  return a.failed ? nullptr : finish(env, renameat2(oldFd, oldName.c_str(), newFd, newName.c_str(), flags), "renameat2");
-}
-
 napi_value fchownat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
@@ -251,22 +241,6 @@ napi_value getxattrat(napi_env env, napi_callback_info info) {
   ssize_t length = name.empty() ? getxattr(path.c_str(), attribute.c_str(), value.data(), value.size())
                                 : lgetxattr(path.c_str(), attribute.c_str(), value.data(), value.size());
   return length < 0 ? throwErrno(env, errno, "getxattr") : makeBuffer(env, value.data(), length);
-}
-
-napi_value listxattrat(napi_env env, napi_callback_info info) {
-  Arguments a(env, info);
-  int dirFd = a.descriptor(0);
-  std::string name = a.text(1);
-  if (a.failed) return nullptr;
-  std::string path = pathOf(dirFd, name);
-  std::vector<char> names(65536);
-  ssize_t length = name.empty() ? listxattr(path.c_str(), names.data(), names.size()) : llistxattr(path.c_str(), names.data(), names.size());
-  if (length < 0) return throwErrno(env, errno, "listxattr");
-  napi_value result;
-  napi_create_array(env, &result);
-  uint32_t count = 0;
-  for (char *at = names.data(); at < names.data() + length; at += strlen(at) + 1) napi_set_element(env, result, count++, makeBuffer(env, at, strlen(at)));
-  return result;
 }
 
 napi_value fallocate_(napi_env env, napi_callback_info info) {
@@ -404,7 +378,6 @@ void registerFiles(napi_env env, napi_value exports) {
   defineFunction(env, exports, "symlinkat", symlinkat_);
   defineFunction(env, exports, "linkat", linkat_);
   defineFunction(env, exports, "unlinkat", unlinkat_);
-  defineFunction(env, exports, "renameat2", renameat2_);
   defineFunction(env, exports, "fchownat", fchownat_);
   defineFunction(env, exports, "fchmodat", fchmodat_);
   defineFunction(env, exports, "utimensat", utimensat_);
@@ -412,7 +385,6 @@ void registerFiles(napi_env env, napi_value exports) {
   defineFunction(env, exports, "setFsFlags", setFsFlags);
   defineFunction(env, exports, "setxattrat", setxattrat);
   defineFunction(env, exports, "getxattrat", getxattrat);
-  defineFunction(env, exports, "listxattrat", listxattrat);
   defineFunction(env, exports, "fallocate", fallocate_);
   defineFunction(env, exports, "seekHole", seekHole);
   defineFunction(env, exports, "dropCache", dropCache);

@@ -36,7 +36,7 @@ const orderedFlags = new Set(['exclude', 'exclude-from', 'pattern', 'patterns-fr
 const twoWordCommands = new Set(['benchmark', 'key', 'debug'])
 
 /** Long flag without dashes, or the short one. */
-export function optionName(spec: OptionSpec): string {
+function optionName(spec: OptionSpec): string {
   return (spec.flags.find(flag => flag.startsWith('--')) ?? spec.flags[0]!).replace(/^-+/, '')
 }
 
@@ -58,7 +58,7 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
   let onlyPositionals = false
 
   const where = (): string => (command === undefined ? program : `${program} ${command}`)
-  const take = (option: OptionSpec, flag: string, inline: string | undefined, next: () => string | undefined): void => {
+  const take = (option: OptionSpec, inline: string | undefined, next: () => string | undefined): void => {
     const name = optionName(option)
     const count = (given.get(name) ?? 0) + 1
     given.set(name, count)
@@ -109,16 +109,16 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
     else if (word.startsWith('--')) {
       const equals = word.indexOf('=')
       const flag = equals < 0 ? word : word.slice(0, equals)
-      take(findLong(flag, options, where()), flag, equals < 0 ? undefined : word.slice(equals + 1), next)
+      take(findLong(flag, options, where()), equals < 0 ? undefined : word.slice(equals + 1), next)
     } else {
       for (let letter = 1; letter < word.length; letter++) {
         const flag = `-${word[letter]}`
         const option = options.find(({ flags }) => flags.includes(flag))
         if (!option) throw new UsageError(program, `unrecognized arguments: ${word}`)
-        if (option.kind === 'flag' || option.kind === 'count') take(option, flag, undefined, next)
+        if (option.kind === 'flag' || option.kind === 'count') take(option, undefined, next)
         else {
           const attached = word.slice(letter + 1).replace(/^=/, '')
-          take(option, flag, attached === '' ? undefined : attached, next)
+          take(option, attached === '' ? undefined : attached, next)
           break
         }
       }

@@ -60,22 +60,40 @@ export const commonOptions: readonly OptionSpec[] = [
   {"flags": ["--rsh"], "kind": "value", "metavar": "RSH"},
 ]
 
+/** What to leave out of an archive, in the order of the command line. */
+const exclusions: readonly OptionSpec[] = [
+  {"flags": ["-e", "--exclude"], "kind": "append", "metavar": "PATTERN", "type": "pattern"},
+  {"flags": ["--exclude-from"], "kind": "append", "metavar": "EXCLUDEFILE"},
+  {"flags": ["--pattern"], "kind": "append", "metavar": "PATTERN"},
+  {"flags": ["--patterns-from"], "kind": "append", "metavar": "PATTERNFILE"},
+]
+
+/** Which archives of a repository are meant. */
+const archiveFilters: readonly OptionSpec[] = [
+  {"flags": ["-P", "--prefix"], "kind": "value", "once": true, "metavar": "PREFIX", "type": "text-with-placeholders"},
+  {"flags": ["-a", "--glob-archives"], "kind": "value", "once": true, "metavar": "GLOB", "type": "text-with-placeholders"},
+  {"flags": ["--sort-by"], "kind": "value", "metavar": "KEYS", "type": "sort-keys", "default": "timestamp"},
+  {"flags": ["--first"], "kind": "value", "metavar": "N", "type": "positive-int"},
+  {"flags": ["--last"], "kind": "value", "metavar": "N", "type": "positive-int"},
+]
+
+const repository: PositionalSpec = {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"}
+const repositoryOrDefault: PositionalSpec = {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"}
+const repositoryOrArchive: PositionalSpec = {"name": "location", "nargs": "?", "metavar": "REPOSITORY_OR_ARCHIVE", "type": "location"}
+const archive: PositionalSpec = {"name": "location", "nargs": 1, "metavar": "ARCHIVE", "type": "location"}
+
 export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   "benchmark crud": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "path", "nargs": 1, "metavar": "PATH"},
     ],
   },
   "break-lock": {
-    positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
-    ],
+    positionals: [repositoryOrDefault],
   },
   "check": {
-    positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY_OR_ARCHIVE", "type": "location"},
-    ],
+    positionals: [repositoryOrArchive],
     options: [
       {"flags": ["--repository-only"], "kind": "flag"},
       {"flags": ["--archives-only"], "kind": "flag"},
@@ -83,18 +101,12 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["--repair"], "kind": "flag"},
       {"flags": ["--save-space"], "kind": "flag"},
       {"flags": ["--max-duration"], "kind": "value", "metavar": "SECONDS", "type": "int"},
-      {"flags": ["-P", "--prefix"], "kind": "value", "once": true, "metavar": "PREFIX", "type": "text-with-placeholders"},
-      {"flags": ["-a", "--glob-archives"], "kind": "value", "once": true, "metavar": "GLOB", "type": "text-with-placeholders"},
-      {"flags": ["--sort-by"], "kind": "value", "metavar": "KEYS", "type": "sort-keys", "default": "timestamp"},
-      {"flags": ["--first"], "kind": "value", "metavar": "N", "type": "positive-int"},
-      {"flags": ["--last"], "kind": "value", "metavar": "N", "type": "positive-int"},
+      ...archiveFilters,
     ],
     "exclusive": [["--prefix", "--glob-archives"], ["--first", "--last"]],
   },
   "compact": {
-    positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
-    ],
+    positionals: [repositoryOrDefault],
     options: [
       {"flags": ["--cleanup-commits"], "kind": "flag"},
       {"flags": ["--threshold"], "kind": "value", "metavar": "PERCENT", "type": "int", "default": 10},
@@ -102,7 +114,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   },
   "config": {
     positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
+      repositoryOrDefault,
       {"name": "name", "nargs": "?", "metavar": "NAME"},
       {"name": "value", "nargs": "?", "metavar": "VALUE"},
     ],
@@ -115,7 +127,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   },
   "create": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "ARCHIVE", "type": "location"},
+      archive,
       {"name": "paths", "nargs": "*", "metavar": "PATH", "type": "text"},
     ],
     options: [
@@ -133,10 +145,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["--paths-from-stdin"], "kind": "flag"},
       {"flags": ["--paths-from-command"], "kind": "flag"},
       {"flags": ["--paths-delimiter"], "kind": "value", "metavar": "DELIM"},
-      {"flags": ["-e", "--exclude"], "kind": "append", "metavar": "PATTERN", "type": "pattern"},
-      {"flags": ["--exclude-from"], "kind": "append", "metavar": "EXCLUDEFILE"},
-      {"flags": ["--pattern"], "kind": "append", "metavar": "PATTERN"},
-      {"flags": ["--patterns-from"], "kind": "append", "metavar": "PATTERNFILE"},
+      ...exclusions,
       {"flags": ["--exclude-caches"], "kind": "flag"},
       {"flags": ["--exclude-if-present"], "kind": "append", "metavar": "NAME", "type": "text"},
       {"flags": ["--keep-exclude-tags"], "kind": "flag"},
@@ -167,26 +176,22 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
     ],
   },
   "debug dump-archive-items": {
-    positionals: [
-      {"name": "location", "nargs": 1, "metavar": "ARCHIVE", "type": "location"},
-    ],
+    positionals: [archive],
   },
   "debug dump-archive": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "ARCHIVE", "type": "location"},
+      archive,
       {"name": "path", "nargs": 1, "metavar": "PATH", "type": "text"},
     ],
   },
   "debug dump-manifest": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "path", "nargs": 1, "metavar": "PATH", "type": "text"},
     ],
   },
   "debug dump-repo-objs": {
-    positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
-    ],
+    positionals: [repository],
     options: [
       {"flags": ["--ghost"], "kind": "flag"},
       {"flags": ["--segment"], "kind": "value", "metavar": "SEG", "type": "positive-int"},
@@ -195,45 +200,45 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   },
   "debug search-repo-objs": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "wanted", "nargs": 1, "metavar": "WANTED", "type": "text"},
     ],
   },
   "debug id-hash": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "path", "nargs": 1, "metavar": "PATH", "type": "text"},
     ],
   },
   "debug get-obj": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "id", "nargs": 1, "metavar": "ID", "type": "text"},
       {"name": "path", "nargs": 1, "metavar": "PATH", "type": "text"},
     ],
   },
   "debug put-obj": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "id", "nargs": 1, "metavar": "ID", "type": "text"},
       {"name": "path", "nargs": 1, "metavar": "PATH", "type": "text"},
     ],
   },
   "debug delete-obj": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "ids", "nargs": "+", "metavar": "IDs", "type": "text"},
     ],
   },
   "debug refcount-obj": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "ids", "nargs": "+", "metavar": "IDs", "type": "text"},
     ],
   },
   "debug dump-hints": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "path", "nargs": 1, "metavar": "PATH", "type": "text"},
     ],
   },
@@ -245,7 +250,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   },
   "delete": {
     positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY_OR_ARCHIVE", "type": "location"},
+      repositoryOrArchive,
       {"name": "archives", "nargs": "*", "metavar": "ARCHIVE"},
     ],
     options: [
@@ -257,11 +262,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["--keep-security-info"], "kind": "flag"},
       {"flags": ["--save-space"], "kind": "flag"},
       {"flags": ["-c", "--checkpoint-interval"], "kind": "value", "metavar": "SECONDS", "type": "int", "default": 1800},
-      {"flags": ["-P", "--prefix"], "kind": "value", "once": true, "metavar": "PREFIX", "type": "text-with-placeholders"},
-      {"flags": ["-a", "--glob-archives"], "kind": "value", "once": true, "metavar": "GLOB", "type": "text-with-placeholders"},
-      {"flags": ["--sort-by"], "kind": "value", "metavar": "KEYS", "type": "sort-keys", "default": "timestamp"},
-      {"flags": ["--first"], "kind": "value", "metavar": "N", "type": "positive-int"},
-      {"flags": ["--last"], "kind": "value", "metavar": "N", "type": "positive-int"},
+      ...archiveFilters,
     ],
     "exclusive": [["--prefix", "--glob-archives"], ["--first", "--last"]],
   },
@@ -278,31 +279,25 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["--sort"], "kind": "flag"},
       {"flags": ["--content-only"], "kind": "flag"},
       {"flags": ["--json-lines"], "kind": "flag"},
-      {"flags": ["-e", "--exclude"], "kind": "append", "metavar": "PATTERN", "type": "pattern"},
-      {"flags": ["--exclude-from"], "kind": "append", "metavar": "EXCLUDEFILE"},
-      {"flags": ["--pattern"], "kind": "append", "metavar": "PATTERN"},
-      {"flags": ["--patterns-from"], "kind": "append", "metavar": "PATTERNFILE"},
+      ...exclusions,
     ],
   },
   "export-tar": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "ARCHIVE", "type": "location"},
+      archive,
       {"name": "tarfile", "nargs": 1, "metavar": "FILE"},
       {"name": "paths", "nargs": "*", "metavar": "PATH", "type": "text"},
     ],
     options: [
       {"flags": ["--tar-filter"], "kind": "value", "default": "auto"},
       {"flags": ["--list"], "kind": "flag"},
-      {"flags": ["-e", "--exclude"], "kind": "append", "metavar": "PATTERN", "type": "pattern"},
-      {"flags": ["--exclude-from"], "kind": "append", "metavar": "EXCLUDEFILE"},
-      {"flags": ["--pattern"], "kind": "append", "metavar": "PATTERN"},
-      {"flags": ["--patterns-from"], "kind": "append", "metavar": "PATTERNFILE"},
+      ...exclusions,
       {"flags": ["--strip-components"], "kind": "value", "metavar": "NUMBER", "type": "int"},
     ],
   },
   "extract": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "ARCHIVE", "type": "location"},
+      archive,
       {"name": "paths", "nargs": "*", "metavar": "PATH", "type": "text"},
     ],
     options: [
@@ -316,10 +311,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["--noxattrs"], "kind": "flag"},
       {"flags": ["--stdout"], "kind": "flag"},
       {"flags": ["--sparse"], "kind": "flag"},
-      {"flags": ["-e", "--exclude"], "kind": "append", "metavar": "PATTERN", "type": "pattern"},
-      {"flags": ["--exclude-from"], "kind": "append", "metavar": "EXCLUDEFILE"},
-      {"flags": ["--pattern"], "kind": "append", "metavar": "PATTERN"},
-      {"flags": ["--patterns-from"], "kind": "append", "metavar": "PATTERNFILE"},
+      ...exclusions,
       {"flags": ["--strip-components"], "kind": "value", "metavar": "NUMBER", "type": "int"},
     ],
   },
@@ -333,23 +325,15 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
     ],
   },
   "info": {
-    positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY_OR_ARCHIVE", "type": "location"},
-    ],
+    positionals: [repositoryOrArchive],
     options: [
       {"flags": ["--json"], "kind": "flag"},
-      {"flags": ["-P", "--prefix"], "kind": "value", "once": true, "metavar": "PREFIX", "type": "text-with-placeholders"},
-      {"flags": ["-a", "--glob-archives"], "kind": "value", "once": true, "metavar": "GLOB", "type": "text-with-placeholders"},
-      {"flags": ["--sort-by"], "kind": "value", "metavar": "KEYS", "type": "sort-keys", "default": "timestamp"},
-      {"flags": ["--first"], "kind": "value", "metavar": "N", "type": "positive-int"},
-      {"flags": ["--last"], "kind": "value", "metavar": "N", "type": "positive-int"},
+      ...archiveFilters,
     ],
     "exclusive": [["--prefix", "--glob-archives"], ["--first", "--last"]],
   },
   "init": {
-    positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
-    ],
+    positionals: [repositoryOrDefault],
     options: [
       {"flags": ["-e", "--encryption"], "kind": "value", "metavar": "MODE", "choices": ["none", "keyfile", "repokey", "authenticated", "keyfile-blake2", "repokey-blake2", "authenticated-blake2"], "required": true},
       {"flags": ["--append-only"], "kind": "flag"},
@@ -359,7 +343,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   },
   "key export": {
     positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
+      repositoryOrDefault,
       {"name": "path", "nargs": "?", "metavar": "PATH", "type": "text"},
     ],
     options: [
@@ -369,7 +353,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   },
   "key import": {
     positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
+      repositoryOrDefault,
       {"name": "path", "nargs": "?", "metavar": "PATH", "type": "text"},
     ],
     options: [
@@ -377,18 +361,14 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
     ],
   },
   "key change-passphrase": {
-    positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
-    ],
+    positionals: [repositoryOrDefault],
   },
   "key migrate-to-repokey": {
-    positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
-    ],
+    positionals: [repositoryOrDefault],
   },
   "list": {
     positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY_OR_ARCHIVE", "type": "location"},
+      repositoryOrArchive,
       {"name": "paths", "nargs": "*", "metavar": "PATH", "type": "text"},
     ],
     options: [
@@ -397,15 +377,8 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["--format"], "kind": "value", "metavar": "FORMAT"},
       {"flags": ["--json"], "kind": "flag"},
       {"flags": ["--json-lines"], "kind": "flag"},
-      {"flags": ["-P", "--prefix"], "kind": "value", "once": true, "metavar": "PREFIX", "type": "text-with-placeholders"},
-      {"flags": ["-a", "--glob-archives"], "kind": "value", "once": true, "metavar": "GLOB", "type": "text-with-placeholders"},
-      {"flags": ["--sort-by"], "kind": "value", "metavar": "KEYS", "type": "sort-keys", "default": "timestamp"},
-      {"flags": ["--first"], "kind": "value", "metavar": "N", "type": "positive-int"},
-      {"flags": ["--last"], "kind": "value", "metavar": "N", "type": "positive-int"},
-      {"flags": ["-e", "--exclude"], "kind": "append", "metavar": "PATTERN", "type": "pattern"},
-      {"flags": ["--exclude-from"], "kind": "append", "metavar": "EXCLUDEFILE"},
-      {"flags": ["--pattern"], "kind": "append", "metavar": "PATTERN"},
-      {"flags": ["--patterns-from"], "kind": "append", "metavar": "PATTERNFILE"},
+      ...archiveFilters,
+      ...exclusions,
     ],
     "exclusive": [["--prefix", "--glob-archives"], ["--first", "--last"]],
   },
@@ -421,23 +394,14 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["-o"], "kind": "value", "once": true, "type": "text"},
       {"flags": ["--numeric-owner"], "kind": "flag", "means": "numeric-ids"},
       {"flags": ["--numeric-ids"], "kind": "flag"},
-      {"flags": ["-P", "--prefix"], "kind": "value", "once": true, "metavar": "PREFIX", "type": "text-with-placeholders"},
-      {"flags": ["-a", "--glob-archives"], "kind": "value", "once": true, "metavar": "GLOB", "type": "text-with-placeholders"},
-      {"flags": ["--sort-by"], "kind": "value", "metavar": "KEYS", "type": "sort-keys", "default": "timestamp"},
-      {"flags": ["--first"], "kind": "value", "metavar": "N", "type": "positive-int"},
-      {"flags": ["--last"], "kind": "value", "metavar": "N", "type": "positive-int"},
-      {"flags": ["-e", "--exclude"], "kind": "append", "metavar": "PATTERN", "type": "pattern"},
-      {"flags": ["--exclude-from"], "kind": "append", "metavar": "EXCLUDEFILE"},
-      {"flags": ["--pattern"], "kind": "append", "metavar": "PATTERN"},
-      {"flags": ["--patterns-from"], "kind": "append", "metavar": "PATTERNFILE"},
+      ...archiveFilters,
+      ...exclusions,
       {"flags": ["--strip-components"], "kind": "value", "metavar": "NUMBER", "type": "int"},
     ],
     "exclusive": [["--prefix", "--glob-archives"], ["--first", "--last"]],
   },
   "prune": {
-    positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
-    ],
+    positionals: [repositoryOrDefault],
     options: [
       {"flags": ["-n", "--dry-run"], "kind": "flag"},
       {"flags": ["--force"], "kind": "flag"},
@@ -460,7 +424,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   },
   "recreate": {
     positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY_OR_ARCHIVE", "type": "location"},
+      repositoryOrArchive,
       {"name": "paths", "nargs": "*", "metavar": "PATH", "type": "text"},
     ],
     options: [
@@ -468,10 +432,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
       {"flags": ["--filter"], "kind": "value", "once": true, "metavar": "STATUSCHARS"},
       {"flags": ["-n", "--dry-run"], "kind": "flag"},
       {"flags": ["-s", "--stats"], "kind": "flag"},
-      {"flags": ["-e", "--exclude"], "kind": "append", "metavar": "PATTERN", "type": "pattern"},
-      {"flags": ["--exclude-from"], "kind": "append", "metavar": "EXCLUDEFILE"},
-      {"flags": ["--pattern"], "kind": "append", "metavar": "PATTERN"},
-      {"flags": ["--patterns-from"], "kind": "append", "metavar": "PATTERNFILE"},
+      ...exclusions,
       {"flags": ["--exclude-caches"], "kind": "flag"},
       {"flags": ["--exclude-if-present"], "kind": "append", "metavar": "NAME", "type": "text"},
       {"flags": ["--keep-exclude-tags"], "kind": "flag"},
@@ -486,7 +447,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   },
   "rename": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "ARCHIVE", "type": "location"},
+      archive,
       {"name": "name", "nargs": 1, "metavar": "NEWNAME", "type": "archive-name"},
     ],
   },
@@ -506,9 +467,7 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
     ],
   },
   "upgrade": {
-    positionals: [
-      {"name": "location", "nargs": "?", "metavar": "REPOSITORY", "type": "location"},
-    ],
+    positionals: [repositoryOrDefault],
     options: [
       {"flags": ["-n", "--dry-run"], "kind": "flag"},
       {"flags": ["--inplace"], "kind": "flag"},
@@ -519,14 +478,14 @@ export const commandSpecs: Readonly<Record<string, CommandSpec>> = {
   },
   "with-lock": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "REPOSITORY", "type": "location"},
+      repository,
       {"name": "command", "nargs": 1, "metavar": "COMMAND"},
       {"name": "args", "nargs": "...", "metavar": "ARGS"},
     ],
   },
   "import-tar": {
     positionals: [
-      {"name": "location", "nargs": 1, "metavar": "ARCHIVE", "type": "location"},
+      archive,
       {"name": "tarfile", "nargs": 1, "metavar": "TARFILE"},
     ],
     options: [

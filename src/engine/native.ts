@@ -164,8 +164,6 @@ export interface Native {
   symlinkat(target: Uint8Array, dirFd: number, name: Uint8Array): void
   linkat(oldDirFd: number, oldName: Uint8Array, newDirFd: number, newName: Uint8Array): void
   unlinkat(dirFd: number, name: Uint8Array, directory: boolean): void
-  /** RENAME_NOREPLACE = 1, RENAME_EXCHANGE = 2. */
-  renameat2(oldDirFd: number, oldName: Uint8Array, newDirFd: number, newName: Uint8Array, flags: number): void
   /** name empty: the descriptor itself (AT_EMPTY_PATH). uid or gid -1 leaves it. */
   fchownat(dirFd: number, name: Uint8Array, uid: number, gid: number): void
   fchmodat(dirFd: number, name: Uint8Array, mode: number): void
@@ -177,7 +175,6 @@ export interface Native {
   /** Object = descriptor, or dirFd + name (not following a symlink). */
   setxattrat(dirFd: number, name: Uint8Array, attribute: Uint8Array, value: Uint8Array): void
   getxattrat(dirFd: number, name: Uint8Array, attribute: Uint8Array): Buffer
-  listxattrat(dirFd: number, name: Uint8Array): Buffer[]
   /** fallocate(2): mode bits KEEP_SIZE 1, PUNCH_HOLE 2, ZERO_RANGE 16. */
   fallocate(fd: number, mode: number, offset: number, length: number): void
   /** lseek(2) with SEEK_DATA (3) or SEEK_HOLE (4); -1 for ENXIO. */

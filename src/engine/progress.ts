@@ -12,8 +12,6 @@ export interface ArchiveProgress {
 export interface Progress {
   /** create, recreate, import-tar. */
   archive?(state: ArchiveProgress): void
-  archiveFinished?(): void
   /** A step with a known total, such as extract. `message` is the finished sentence. */
   percent?(msgid: string, current: number, total: number, message: string, info?: readonly string[]): void
-  percentFinished?(msgid: string): void
 }

@@ -4,8 +4,8 @@
  * while it is absent answers later. Everything else about it never changes, so the kernel may keep all it learns.
  */
 import { byteString, shownText } from '../engine/text.js'
-import { idHex } from '../engine/ids.js'
 import { letGoShared } from '../engine/shared-garbage.js'
+import { archiveFact, chunkLines, chunksXattr, deduplicatedSizeXattr, factPrefix } from './archive-facts.js'
 import { ArchiveTree } from './archive-tree.js'
 import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers } from './core.js'
 import type { EngineClient } from './engine-client.js'
@@ -13,23 +13,21 @@ import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-po
 import { errnoByCode } from './errno.js'
 import { type FileReader, OpenFile } from './file-reader.js'
 import { localOf, rangeOf } from './inodes.js'
+import { KernelLeftovers } from './kernel-leftovers.js'
+import { OpenFiles } from './open-files.js'
 import { FileSequence } from './read-ahead.js'
 import { entriesAfter, type RootListing } from './root-listing.js'
 import { Extents } from './incoming/extents.js'
 import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
+import { Waiters } from './waiters.js'
 
 /** How long the kernel keeps what never changes. */
-export const unchangingTtlMs = 24 * 3600 * 1000
+const unchangingTtlMs = 24 * 3600 * 1000
 const seekData = 3, seekHole = 4
 const accessMode = 3, truncate = 0o1000
 /** Cookies of readdir: 1 after `.`, 2 after `..`, then the row + 2 of the entry that was given last. */
 const firstCookie = 2
-const attributePrefix = 'user.borgfs.'
-const firstAskPauseMs = 500, lastAskPauseMs = 3_600_000
-/** Of a retired archive; few have more in their topmost directory. */
-const maxTopNames = 1000
-const deduplicatedSizeXattr = 'user.borgfs.archive.deduplicated_size'
 
 export interface ArchiveFilesContext {
   readonly client: EngineClient
@@ -52,18 +50,16 @@ export class ArchiveFiles implements Subtree {
   readonly #context: ArchiveFilesContext
   readonly above: Ino
   readonly #sequence = new FileSequence()
-  readonly #open = new Map<number, OpenFile>()
-  /** Rows that are open -> how often. */
-  readonly #openCounts = new Map<number, number>()
-  #nextHandle = 1
+  readonly #open = new OpenFiles()
   #tree: ArchiveTree | undefined
   #head: ArchiveHead | undefined
-  #treeWaiters: ((error: Errno | undefined) => void)[] | undefined
-  #chunkWaiters: { readonly tree: ArchiveTree; readonly waiters: ((error: Errno | undefined, tree: ArchiveTree | undefined) => void)[] } | undefined
-  #headWaiters: ((error: Errno | undefined) => void)[] | undefined
+  readonly #headWaiters = new Waiters<[error: Errno | undefined]>()
+  readonly #treeWaiters = new Waiters<[error: Errno | undefined]>()
+  #chunkWaiters: { readonly tree: ArchiveTree; readonly waiters: Waiters<[error: Errno | undefined, tree: ArchiveTree | undefined]> } | undefined
   /** Entries that the kernel was given and did not give back, of all its inodes. */
   #references = 0
-  #retired = false
+  /** Of a retired one. */
+  #leftovers: KernelLeftovers | undefined
 
   /** `parentIno` is the directory above the archive's root: the mount's root, or the archive's root itself. */
   constructor(info: ArchiveInfo, root: Ino, parentIno: Ino, context: ArchiveFilesContext) {
@@ -91,34 +87,24 @@ export class ArchiveFiles implements Subtree {
 
   /** It is not shown any more. Who still has something of it goes on. */
   retire(): void {
-    const tree = this.#tree
-    if (tree) for (let row = tree.firstChild(0); row !== 0 && this.#topNames.length < maxTopNames; row = tree.nextSibling(row)) this.#topNames.push(Buffer.from(tree.nameOf(row)))
+    this.#leftovers = new KernelLeftovers(this.root, this.#tree)
     this.dropTree()
-    this.#retired = true
     this.#tellIfUnused()
   }
 
-  /**
-   * Of a retired archive: asks the kernel to let go of what nobody uses. When the archive's name was taken from it, it kept what somebody had
-   * open or stood in, and goes on keeping that when it is not in use any more. Asked in vain it is asked less and less often.
-   */
+  /** Of a retired archive: asks the kernel to let go of what nobody uses. */
   askToForget(notices: KernelNotices, nowMs: number): void {
-    if (this.#open.size > 0 || nowMs < this.#askAtMs) return
-    this.#askPauseMs = Math.min(2 * this.#askPauseMs, lastAskPauseMs)
-    this.#askAtMs = nowMs + this.#askPauseMs
-    for (const name of this.#topNames) notices.invalidateEntry(this.root, name)
+    if (this.#open.count === 0) this.#leftovers?.ask(notices, nowMs)
   }
-  readonly #topNames: Buffer[] = []
-  #askAtMs = 0
-  #askPauseMs = firstAskPauseMs
 
   /** Open files. */
   get openCount(): number {
-    return this.#open.size
+    return this.#open.count
   }
 
   #tellIfUnused(): void {
-    if (this.#retired && this.#references <= 0 && this.#open.size === 0 && !this.#treeWaiters && !this.#headWaiters && !this.#chunkWaiters) this.#context.unused(this)
+    const waiting = this.#treeWaiters.any || this.#headWaiters.any || this.#chunkWaiters !== undefined
+    if (this.#leftovers && this.#references <= 0 && this.#open.count === 0 && !waiting) this.#context.unused(this)
   }
 
   /** Memory of the tree, 0 while there is none. */
@@ -224,12 +210,9 @@ export class ArchiveFiles implements Subtree {
           'File has damaged (all-zero) chunks. Try running borg check --repair. Mount with allow_damaged_files to read damaged files.')
         return Errno.EIO
       }
-      const fh = this.#nextHandle++
       const file = new OpenFile(tree, row, shown, this.#sequence, Buffer.from(this.info.name))
-      this.#open.set(fh, file)
-      const others = this.#openCounts.get(row) ?? 0
-      this.#openCounts.set(row, others + 1)
-      if (others === 0) this.#context.reader.opening(file)
+      const { fh, isFirst } = this.#open.add(file)
+      if (isFirst) this.#context.reader.opening(file)
       return { fh, keepCache: true, noFlush: true }
     })
   }
@@ -272,13 +255,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   release(_ino: Ino, fh: number): void {
-    const file = this.#open.get(fh)
-    if (!file) return
-    this.#open.delete(fh)
-    const others = this.#openCounts.get(file.row)! - 1
-    if (others > 0) this.#openCounts.set(file.row, others)
-    else this.#openCounts.delete(file.row)
-    this.#tellIfUnused()
+    if (this.#open.remove(fh)) this.#tellIfUnused()
   }
 
   /** Archives know no holes: all is data, with the hole that every file has behind its end. */
@@ -295,15 +272,15 @@ export class ArchiveFiles implements Subtree {
   getxattr(ino: Ino, name: Buffer, call: Call<Uint8Array>): Answer<Uint8Array> {
     const row = this.#row(ino)
     const text = name.toString('latin1')
-    if (row === 0 && text.startsWith(attributePrefix)) {
+    if (row === 0 && text.startsWith(factPrefix)) {
       if (text === deduplicatedSizeXattr && !this.info.merged) return this.#deduplicatedSize(call)
-      if (this.#head) return this.#archiveFact(text)
+      if (this.#head) return archiveFact(text, this.info, this.#head)
       const answer = call.defer()
-      this.#whenHead((error) => answer(error ?? this.#archiveFact(text)))
+      this.#whenHead((error) => answer(error ?? archiveFact(text, this.info, this.#head!)))
       return LATER
     }
     const kept = this.#tree ? name : Buffer.from(name)
-    if (text === 'user.borgfs.chunks') {
+    if (text === chunksXattr) {
       return this.#withChunks(call, tree => (!tree.has(row) ? Errno.ESTALE : tree.isRegular(row) ? chunkLines(tree, row) : Errno.ENODATA))
     }
     return this.#withTree(call, (tree) => {
@@ -319,7 +296,6 @@ export class ArchiveFiles implements Subtree {
 
   destroy(): void {
     this.#open.clear()
-    this.#openCounts.clear()
     this.dropTree()
   }
 
@@ -429,12 +405,9 @@ export class ArchiveFiles implements Subtree {
     }
     if (tree.hasChunks) return done(undefined, tree)
     // A tree that was dropped meanwhile still gets what was asked for it.
-    if (this.#chunkWaiters?.tree === tree) {
-      this.#chunkWaiters.waiters.push(done)
-      return
-    }
-    const waiters = [done]
-    this.#chunkWaiters = { tree, waiters }
+    if (this.#chunkWaiters?.tree !== tree) this.#chunkWaiters = { tree, waiters: new Waiters() }
+    const { waiters } = this.#chunkWaiters
+    if (!waiters.add(done)) return
     this.#context.client.request({ kind: 'tree-chunks', archive: this.info.id }, (error, chunks) => {
       if (this.#chunkWaiters?.tree === tree) this.#chunkWaiters = undefined
       let errno = error && this.#failed(error)
@@ -442,39 +415,25 @@ export class ArchiveFiles implements Subtree {
         if (chunks.length === tree.chunkBytes) tree.setChunks(chunks)
         else errno = this.#failed({ code: 'EIO', msgid: undefined, message: 'its chunks are not those of its files' })
       }
-      for (const waiter of waiters) waiter(errno, tree)
+      waiters.tell(errno, tree)
       if (!errno) this.#context.treeLoaded(this)
     })
   }
 
   #whenHead(done: (error: Errno | undefined) => void): void {
-    if (this.#headWaiters) {
-      this.#headWaiters.push(done)
-      return
-    }
-    this.#headWaiters = [done]
+    if (!this.#headWaiters.add(done)) return
     this.#context.client.request({ kind: 'head', archive: this.info.id }, (error, head) => {
-      const waiters = this.#headWaiters ?? []
-      this.#headWaiters = undefined
       if (!error) this.#head = head
-      const errno = error && this.#failed(error)
-      for (const waiter of waiters) waiter(errno)
+      this.#headWaiters.tell(error && this.#failed(error))
     })
   }
 
   #whenTree(done: (error: Errno | undefined) => void): void {
-    if (this.#treeWaiters) {
-      this.#treeWaiters.push(done)
-      return
-    }
-    this.#treeWaiters = [done]
+    if (!this.#treeWaiters.add(done)) return
     this.#context.client.request({ kind: 'tree', archive: this.info.id }, (error, columns) => {
-      const waiters = this.#treeWaiters ?? []
-      this.#treeWaiters = undefined
       const before = this.#rootAttr()
       if (!error) this.#show(new ArchiveTree(columns, this.root))
-      const errno = error && this.#failed(error)
-      for (const waiter of waiters) waiter(errno)
+      this.#treeWaiters.tell(error && this.#failed(error))
       if (error) return
       const after = this.#rootAttr()!
       if (before && (before.mode !== after.mode || before.uid !== after.uid || before.gid !== after.gid || before.mtimeNs !== after.mtimeNs)) {
@@ -505,21 +464,6 @@ export class ArchiveFiles implements Subtree {
     this.#context.client.request({ kind: 'deduplicated-size', archive: this.info.id }, (error, size) => answer(error ? this.#failed(error) : Buffer.from(String(size))))
     return LATER
   }
-
-  /** The hidden xattrs of an archive's directory (incoming.md §5). */
-  #archiveFact(name: string): Uint8Array | Errno {
-    const facts = this.#head!.facts
-    if (this.info.merged) return Errno.ENODATA
-    switch (name.slice(attributePrefix.length)) {
-      case 'archive.id': return Buffer.from(this.info.id)
-      case 'archive.comment': return facts.comment
-      case 'archive.hostname': return facts.hostname
-      case 'archive.username': return facts.username
-      case 'archive.original_size': return facts.originalSize === undefined ? Errno.ENODATA : Buffer.from(String(facts.originalSize))
-      case 'archive.nfiles': return facts.fileCount === undefined ? Errno.ENODATA : Buffer.from(String(facts.fileCount))
-      default: return Errno.ENODATA
-    }
-  }
 }
 
 /** No such name, which stays so. */
@@ -532,8 +476,6 @@ const oneNumber = (): Float64Array => new Float64Array(new SharedArrayBuffer(8))
 /** Counts the uses of all archives. */
 const useClock = oneNumber()
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')
-/** The kernel passes no larger value. */
-const maxXattrBytes = 65536
 
 /** [offset, end) of a file, moved to 0. Its chunk `index` begins at `sum`. */
 export function extentsOf(tree: ArchiveTree, row: number, index: number, sum: number, offset: number, end: number): Extents {
@@ -546,13 +488,4 @@ export function extentsOf(tree: ArchiveTree, row: number, index: number, sum: nu
     at += size
   }
   return extents
-}
-
-/** A line `ID SIZE` for each chunk. E2BIG where the kernel could not carry it. */
-function chunkLines(tree: ArchiveTree, row: number): Uint8Array | Errno {
-  const start = tree.chunkStart(row), count = tree.chunkCount(row)
-  if (count * 67 > maxXattrBytes) return Errno.E2BIG
-  let lines = ''
-  for (let chunk = start; chunk < start + count; chunk++) lines += `${idHex(tree.chunkId(chunk))} ${tree.chunkSize(chunk)}\n`
-  return lines.length > maxXattrBytes ? Errno.E2BIG : Buffer.from(lines)
 }

@@ -56,11 +56,6 @@ export class EngineClient implements Log {
     this.#channel.post({ type: 'finished', results })
   }
 
-  /** Requests under way. */
-  get waitingCount(): number {
-    return this.#waiting.size
-  }
-
   /** The engine thread is gone or going: whoever waits gets an error now. */
   close(): void {
     this.#closed = true

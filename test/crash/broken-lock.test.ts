@@ -98,10 +98,6 @@ mounting('a lock that is broken before any call of a commit of a drive: nothing 
     const content = 'staged and fsynced\n'.repeat(500)
     const args = ['-o', 'settle=3600,refresh=0']
     const stage = (mountpoint: string): void => void sandbox.sh(`mkdir ${mountpoint}/incoming/tree; seq 500 | sed 's/.*/staged and fsynced/' > ${mountpoint}/incoming/tree/f; sync ${mountpoint}/incoming/tree/f ${mountpoint}/incoming/tree`)
-    const unmount = async (mountpoint: string): Promise<void> => {
-      sandbox.unmount(mountpoint, { ok: 'any' })
-      await eventually('the drive has ended', () => sandbox.processes().length === 0, 120_000)
-    }
     // Once in peace: which calls belong to the commit.
     const { env, log } = world.watched()
     let mountpoint = sandbox.mount('world/repo', { args, env })
@@ -110,7 +106,7 @@ mounting('a lock that is broken before any call of a commit of a drive: nothing 
     const staged = mains().length
     sandbox.sh(`mv ${mountpoint}/incoming/tree ${mountpoint}/archive`)
     const commit = mains().slice(staged)
-    await unmount(mountpoint)
+    await sandbox.leave(mountpoint, { ok: 'any' })
     const results = new Set<boolean>()
     const chosen = moments(commit, 2)
     for (const at of chosen) {
@@ -134,12 +130,12 @@ mounting('a lock that is broken before any call of a commit of a drive: nothing 
         for (const [name, digest] of auditBefore.archives) t.is(found.archives.get(name), digest, `${label}: ${name}`)
         if (saved) t.true(found.archives.has('archive'), `${label}: mv returned, but the archive is lost`)
       }
-      await unmount(mountpoint)
+      await sandbox.leave(mountpoint, { ok: 'any' })
       // What was staged is there, in the one place or the other.
       mountpoint = sandbox.mount('world/repo', { args, env: world.env })
       const place = [...(await world.audit()).archives.keys()].find(name => name === 'archive' || name.startsWith('tree')) ?? 'incoming/tree'
       t.is(readFileSync(join(mountpoint, place, 'f'), 'utf8'), content, `${label}: ${place}`)
-      await unmount(mountpoint)
+      await sandbox.leave(mountpoint, { ok: 'any' })
       t.deepEqual((await world.audit()).problems, [], label)
     }
     t.log(`${chosen.length} of ${commit.length} calls, ${results.has(true) ? 'some' : 'no'} moves returned, ${results.has(false) ? 'some' : 'none'} failed`)

@@ -14,8 +14,7 @@ function create(mode: string): Operation {
     name: `create in mode ${mode}`, repeatable: false, args: ['create', 'world/repo::new', 'source'],
     setUp(world) {
       sources(world)
-      world.borgfs(['init', '-e', mode, 'world/repo'])
-      world.borgfs(['create', 'world/repo::old', 'source'])
+      world.begin(mode, 'old')
       world.sandbox.sh("cd source; seq 4000 > more; printf 'other\n' > hello; touch -d '2016-06-06 06:06:06' . hello more")
     },
   }

@@ -4,7 +4,7 @@ import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs
 import { join } from 'node:path'
 import { readCalls, World, type Fault } from '../helpers/faults.js'
 import { canMount } from '../helpers/mount.js'
-import { eventually, Sandbox } from '../helpers/sandbox.js'
+import { Sandbox } from '../helpers/sandbox.js'
 
 const run = canMount ? test.serial : test.serial.skip
 if (!canMount) console.error('SKIPPED aloud: test/crash/drive-failures needs to mount')
@@ -22,18 +22,12 @@ fd = os.open(target, os.O_RDONLY)
 os.fsync(fd)
 `
 
-async function unmount(sandbox: Sandbox, mountpoint: string): Promise<void> {
-  sandbox.unmount(mountpoint, { ok: 'any' })
-  await eventually('the drive has ended', () => sandbox.processes().length === 0)
-}
-
 run('whichever call fails while files are staged or committed: an error, nothing lost, and it works the next time', async t => {
   const sandbox = new Sandbox('drive-failures')
   try {
     const world = new World(sandbox)
     sandbox.sh('mkdir source; echo old > source/old')
-    world.borgfs(['init', '-e', 'none', 'world/repo'])
-    world.borgfs(['create', 'world/repo::old', 'source'])
+    world.begin('none', 'old')
     const before = world.snapshot()
     const args = ['-o', 'settle=3600,refresh=0']
     // Once without fault: where the calls of which thread are.
@@ -44,7 +38,7 @@ run('whichever call fails while files are staged or committed: an error, nothing
     const staged = readCalls(log)
     sandbox.sh(`mv ${mountpoint}/incoming/tree ${mountpoint}/archive`)
     const committed = readCalls(log)
-    await unmount(sandbox, mountpoint)
+    await sandbox.leave(mountpoint, { ok: 'any' })
     const count = (calls: typeof staged, main: boolean): number => calls.filter(call => call.main === main).length
     const [firstStaging, lastStaging] = [count(mounted, false) + 1, count(staged, false)]
     const [firstCommit, lastCommit] = [count(staged, true) + 1, count(committed, true)]
@@ -72,7 +66,7 @@ run('whichever call fails while files are staged or committed: an error, nothing
       const moved = sandbox.sh(`mv ${mountpoint}/incoming/tree ${mountpoint}/archive`, { ok: 'any' })
       if (fault.thread === 'worker') t.true(wrote.rc !== 0 || moved.rc !== 0 || existsSync(join(mountpoint, 'archive')), label)
       if (wrote.rc !== 0) t.regex(wrote.stderr, /OSError: \[Errno \d+\]/, label)
-      await unmount(sandbox, mountpoint)
+      await sandbox.leave(mountpoint, { ok: 'any' })
       const found = await world.audit()
       t.deepEqual(found.problems, [], label)
       if (moved.rc === 0 && wrote.rc === 0) t.true(found.archives.has('archive'), `${label}: mv returned, but the archive is lost`)
@@ -88,7 +82,7 @@ run('whichever call fails while files are staged or committed: an error, nothing
           t.is(readFileSync(join(mountpoint, 'archive', 'f'), 'utf8'), content, label)
         }
       }
-      await unmount(sandbox, mountpoint)
+      await sandbox.leave(mountpoint, { ok: 'any' })
       t.deepEqual((await world.audit()).problems, [], label)
     }
     t.true(refused <= 3, `${refused} mounts were refused`)
@@ -123,7 +117,7 @@ run('a repository that is compacted under an open file of a drive reads on, and 
     closeSync(fd)
     t.true(bytes.subarray(0, 3_000_000).equals(readFileSync(sandbox.path('expected')).subarray(0, 3_000_000)))
     sandbox.sh(`mkdir ${mountpoint}/incoming/t && echo new > ${mountpoint}/incoming/t/f && mv ${mountpoint}/incoming/t ${mountpoint}/c`)
-    await unmount(sandbox, mountpoint)
+    await sandbox.leave(mountpoint, { ok: 'any' })
     t.is(sandbox.borgfs(['list', '--short', 'repo']).stdout, 'b\nc\n')
     sandbox.borgfs(['check', '--verify-data', 'repo'])
   } finally {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { DiskModel, digestOf } from '../helpers/disk-model.js'
 import { crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
 import { canMount } from '../helpers/mount.js'
-import { eventually, haveBorg, Sandbox } from '../helpers/sandbox.js'
+import { haveBorg, Sandbox } from '../helpers/sandbox.js'
 
 const run = canMount ? test.serial : test.serial.skip
 if (!canMount) console.error('SKIPPED aloud: test/crash/incoming needs to mount')
@@ -36,19 +36,12 @@ const content = (name: string): string => name === 'large'
   ? createHash('shake128', { outputLength: largeBytes }).update('large').digest().toString('latin1')
   : `content ${name.slice(1)}\n`.repeat(1 + 1000 * Number(name.slice(1)))
 
-/** Until the process behind it is gone as well, which gives its locks back at the end. */
-async function unmount(sandbox: Sandbox, mountpoint: string): Promise<void> {
-  sandbox.unmount(mountpoint)
-  await eventually('the drive has ended', () => sandbox.processes().length === 0)
-}
-
 run('after any crash of a commit the archive is whole or absent, and every fsynced file is in it or in incoming/', async t => {
   const sandbox = new Sandbox('crash-incoming')
   try {
     const world = new World(sandbox)
     sandbox.sh('mkdir source; echo old > source/old')
-    world.borgfs(['init', '-e', 'repokey', 'world/repo'])
-    world.borgfs(['create', 'world/repo::old', 'source'])
+    world.begin('repokey', 'old')
     world.restore(world.snapshot())
     const [model, told] = [new DiskModel(world.root), new DiskModel(world.root)]
     const before = await world.audit()
@@ -62,7 +55,7 @@ run('after any crash of a commit the archive is whole or absent, and every fsync
     await eventually('the large file is cut', () => readdirSync(sandbox.path(stash)).some(name => statSync(join(sandbox.path(stash), name)).size > largeBytes))
     sandbox.sh(`mv ${mountpoint}/incoming/tree ${mountpoint}/archive`)
     const renamed = readCalls(log).length
-    await unmount(sandbox, mountpoint)
+    await sandbox.leave(mountpoint)
     const calls = readCalls(log)
     t.true(calls.some(({ main }) => !main) && calls.some(({ main }) => main), 'both threads were watched')
     t.true(calls.some(call => call.op === 'link' && call.to.includes('/repo/data/')), 'a file of the stash became a segment')
@@ -97,7 +90,7 @@ run('after any crash of a commit the archive is whole or absent, and every fsync
         sandbox.sh(`mv ${staged} ${archived}`)
         t.is(readFileSync(join(archived, 'f5'), 'utf8'), content('f5'), label)
       }
-      await unmount(sandbox, mountpoint)
+      await sandbox.leave(mountpoint)
       t.deepEqual((await world.audit()).problems, [], label)
     }
     t.log(`${calls.length} calls, ${states.length} states, ${mounted.size} mounted again, ${checked.size} checked by borg`)

@@ -10,8 +10,7 @@ import { haveBorg, Sandbox } from '../helpers/sandbox.js'
 
 function oneArchive(world: World): void {
   world.sandbox.sh('mkdir -p source; echo hello > source/hello')
-  world.borgfs(['init', '-e', 'repokey', 'world/repo'])
-  world.borgfs(['create', 'world/repo::monday', 'source'])
+  world.begin('repokey', 'monday')
 }
 
 const operations: Operation[] = [
@@ -21,8 +20,7 @@ const operations: Operation[] = [
   } }] : [],
   { name: 'key import of a key file', repeatable: true, args: ['key', 'import', 'world/repo', 'exported'], setUp(world) {
     world.sandbox.sh('mkdir -p source; echo hello > source/hello')
-    world.borgfs(['init', '-e', 'keyfile', 'world/repo'])
-    world.borgfs(['create', 'world/repo::monday', 'source'])
+    world.begin('keyfile', 'monday')
     world.borgfs(['key', 'export', 'world/repo', 'exported'])
     world.borgfs(['key', 'change-passphrase', 'world/repo'])
   } },

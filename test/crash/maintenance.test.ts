@@ -20,8 +20,7 @@ function threeArchives(world: World, mode: string): void {
 
 function oneArchive(world: World, mode: string): void {
   world.sandbox.sh('mkdir source; echo hello > source/hello')
-  world.borgfs(['init', '-e', mode, 'world/repo'])
-  world.borgfs(['create', 'world/repo::monday', 'source'])
+  world.begin(mode, 'monday')
 }
 
 /** As a client leaves it that has used the space well: sparse segments, deletes, old commits. */

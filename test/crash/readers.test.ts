@@ -13,7 +13,7 @@ import { randomOf, type Tree } from '../helpers/disk-model.js'
 import { play } from '../helpers/disk-player.js'
 import { everything, type Operation, prepare, sample, World } from '../helpers/faults.js'
 import { canMount } from '../helpers/mount.js'
-import { eventually, Sandbox } from '../helpers/sandbox.js'
+import { Sandbox } from '../helpers/sandbox.js'
 
 /** Archives in small segments, with chunks of their own and in common; one was deleted already. */
 function setUp(world: World): void {
@@ -172,8 +172,7 @@ mounting('a drive reads on beside a compaction and a prune that stand still anyw
         for (let count = 1; count > 0; length += count) count = readSync(fd, bytes, length, bytes.length - length, length)
         closeSync(fd)
         t.is(bytes.toString('latin1', 0, length), expected(1), label)
-        sandbox.unmount(mountpoint)
-        await eventually('the drive has ended', () => sandbox.processes().length === 0, 120_000)
+        await sandbox.leave(mountpoint)
       }
     }
   } finally {

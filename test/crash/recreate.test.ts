@@ -5,9 +5,7 @@ import { type Operation, tryOperation, type World } from '../helpers/faults.js'
 
 function twoArchives(world: World): void {
   world.sandbox.sh("mkdir source; cd source; seq 2000 > numbers; echo hello > hello; head -c 9000 /dev/zero | tr '\\0' z > zs; touch -d '2015-05-05 05:05:05' *")
-  world.borgfs(['init', '-e', 'repokey', 'world/repo'])
-  world.borgfs(['create', 'world/repo::one', 'source'])
-  world.borgfs(['create', 'world/repo::two', 'source'])
+  world.begin('repokey', 'one', 'two')
 }
 
 const operations: Operation[] = [

@@ -42,6 +42,12 @@ export class World {
     return join(this.root, 'repo')
   }
 
+  /** Makes the repository, with archives of the sandbox's folder `source`. */
+  begin(mode: string, ...archives: readonly string[]): void {
+    this.borgfs(['init', '-e', mode, 'world/repo'])
+    for (const name of archives) this.borgfs(['create', `world/repo::${name}`, 'source'])
+  }
+
   borgfs(args: readonly string[], options: RunOptions = {}): Ran {
     return this.sandbox.borgfs(args, { ...options, env: { ...this.env, ...options.env } })
   }

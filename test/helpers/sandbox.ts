@@ -138,6 +138,17 @@ export class Sandbox {
     return ran
   }
 
+  /** unmount, and until all has ended that ran here: locks are given back at its end. */
+  async leave(mountpoint: string, options: RunOptions = {}): Promise<Ran> {
+    const ran = this.unmount(mountpoint, options)
+    await this.allEnded()
+    return ran
+  }
+
+  async allEnded(): Promise<void> {
+    await eventually('all that ran in the sandbox has ended', () => this.processes().length === 0)
+  }
+
   /** The mount is cleaned up with the sandbox, whoever made it. */
   remember(mountpoint: string): void {
     this.#mounts.add(mountpoint)

@@ -21,8 +21,7 @@ run('a security folder that cannot be written to after the COMMIT fails no comma
   try {
     const world = new World(sandbox)
     sandbox.sh('mkdir source; seq 1000 > source/numbers')
-    world.borgfs(['init', '-e', 'none', 'world/repo'])
-    for (const name of ['one', 'two', 'three']) world.borgfs(['create', `world/repo::${name}`, 'source'])
+    world.begin('none', 'one', 'two', 'three')
     const before = world.snapshot()
     for (const [name, args, archives] of commands) {
       world.restoreUnlocked(before)

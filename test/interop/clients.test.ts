@@ -2,7 +2,6 @@
 import test from 'ava'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { manifestId } from '../../src/engine/ids.js'
 import { hostId } from '../../src/engine/platform/process-id.js'
 import { breakLock } from '../../src/engine/repository/lock.js'

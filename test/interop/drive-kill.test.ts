@@ -2,7 +2,7 @@
 import test from 'ava'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
+import { haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
 
 /** BORGFS_KILL_MOMENTS as in kill.test.ts. */
 const rounds = Number(process.env.BORGFS_KILL_MOMENTS ?? 5)
@@ -50,7 +50,7 @@ run('a drive that is killed while it saves incoming/ and live/ over and over sho
       process_.kill('SIGSTOP')
       for (const pid of sandbox.processes().filter(pid => pid !== process_.pid)) process.kill(pid, 'SIGKILL')
       process_.kill('SIGKILL')
-      await eventually('both are gone', () => sandbox.processes().length === 0, 120_000)
+      await sandbox.allEnded()
       sandbox.sh('umount -l mnt')
       last = Number(readFileSync(sandbox.path('last'), 'latin1'))
       sandbox.mount('repo', { args: ['-o', 'settle=1000,linger=1000,live=set'] })
@@ -71,7 +71,7 @@ run('a drive that is killed while it saves incoming/ and live/ over and over sho
       sandbox.sh('mkdir -p mnt/incoming/box; rm -f mnt/incoming/box/f* mnt/live/set/f*')
       for (const tree of ['incoming/box', 'live/set']) for (const [name, content] of expected(last)) writeFileSync(join(mountpoint, tree, name), content, 'latin1')
       for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-      await eventually('it is gone', () => sandbox.processes().length === 0, 120_000)
+      await sandbox.allEnded()
       sandbox.sh('umount -l mnt')
     }
     sandbox.mount('repo', { args: ['-o', 'settle=1000,linger=1000'] })

@@ -2,7 +2,7 @@
 import test from 'ava'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
+import { haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
 import { differences, differencesBelow, makeEveryKind, makeSmallFiles } from '../helpers/trees.js'
 
 const run = haveBorg && isRoot ? test.serial : test.serial.skip
@@ -70,7 +70,7 @@ run('what was changed in live/ survives kill -9; an unchanged series shows what 
     t.deepEqual(readdirSync(join(mountpoint, 'live')).sort(), ['a', 'b', 'new'])
     sandbox.sh('echo changed > mnt/live/a/1; rm mnt/live/a/2; echo added > mnt/live/a/4')
     for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-    await eventually('the process is gone', () => sandbox.processes().length === 0)
+    await sandbox.allEnded()
     sandbox.sh('umount -l mnt; echo from-elsewhere > source/9')
     // To Borg a process that nobody has collected yet is alive.
     sandbox.borg(['break-lock', 'repo'])

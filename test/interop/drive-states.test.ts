@@ -58,7 +58,7 @@ run('changes made after a commit survive a killed mount and replace the archive 
     t.is(made.length, 6)
     sandbox.sh('echo 2 > mnt/incoming/changed/f; echo new > mnt/incoming/changed/g; echo 2 > mnt/incoming/loose2')
     for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-    await eventually('the process is gone', () => sandbox.processes().length === 0)
+    await sandbox.allEnded()
     sandbox.sh('umount -l mnt')
     sandbox.mount('repo', { args: ['-o', 'settle=100,linger=100'] })
     t.deepEqual(readdirSync(join(mountpoint, 'incoming')).sort(), ['changed', 'loose', 'loose2'])

@@ -102,7 +102,7 @@ for (const how of ['borgfs umount', 'umount', 'SIGTERM', 'SIGINT'] as const) {
       if (how === 'borgfs umount') sandbox.unmount(mountpoint)
       else if (how === 'umount') sandbox.sh('umount mnt')
       else sandbox.sh(`pkill -${how.slice(3)} -f '${mountpoint}'`)
-      await eventually('the serving process is gone', () => sandbox.processes().length === 0, 60_000)
+      await sandbox.allEnded()
       t.false(sandbox.isMounted(mountpoint))
       const archive = sandbox.borg(['list', '--short', 'repo']).stdout.trim()
       t.regex(archive, /^tree-\d{4}/)

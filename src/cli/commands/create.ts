@@ -103,7 +103,7 @@ export const create: Command = async context => {
   const numbers = await creationNumbers(stored, source)
   const duration = (Date.now() - started) / 1000
   if (json && 'totalSize' in statistics) {
-    printJson({ ...repositoryJson(opened), ...cacheJson(cache.folder, statistics), archive: archiveJson(stored.info, numbers, context, { duration }) })
+    printJson({ ...repositoryJson(opened), ...cacheJson(cache.folder, statistics), archive: archiveJson(stored.info, numbers, { duration }) })
     return
   }
   log.always('borg.output.stats')

@@ -38,7 +38,7 @@ export const info: Command = async context => {
   let first = true
   for await (const [archive, numbers] of collectArchiveNumbers(wanted, source)) {
     if (context.flag('json')) {
-      rows.push(archiveJson(archive, numbers, context, { full: true }))
+      rows.push(archiveJson(archive, numbers, { full: true }))
       continue
     }
     const { metadata, stats, deduplicatedSize, utilization } = numbers

@@ -31,7 +31,7 @@ export interface RowContext {
   readonly chunks?: ChunkIndex
 }
 
-export function isHardLink(item: Item): boolean {
+function isHardLink(item: Item): boolean {
   return item.source !== undefined && (item.mode & typeMask) !== typeSymlink
 }
 

@@ -1,11 +1,9 @@
 /** What info and --stats say of repositories and archives, as text and as JSON (output.md §4, §5). */
-import { maxObjectBytes } from '../../engine/constants.js'
 import type { ArchiveInfo } from '../../engine/archive/manifest.js'
 import { parseTimestamp } from '../../engine/archive/timestamps.js'
 import { keyTypeOf } from '../../engine/crypto/key-types.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { ArchiveNumbers, Statistics } from '../../engine/operations/statistics.js'
-import type { StoredArchive } from '../../engine/operations/store-archive.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import type { CommandContext } from '../context.js'
@@ -42,7 +40,7 @@ export function cacheJson(folder: string, statistics: Statistics): Record<string
   }
 }
 
-export function archiveJson(info: ArchiveInfo, numbers: ArchiveNumbers, context: CommandContext, options: { duration?: number; full?: boolean }): Record<string, unknown> {
+export function archiveJson(info: ArchiveInfo, numbers: ArchiveNumbers, options: { duration?: number; full?: boolean }): Record<string, unknown> {
   const { metadata, stats } = numbers
   return {
     command_line: metadata.cmdline.map(shownText), duration: options.duration ?? durationOf(metadata.time, metadata.timeEnd),

@@ -23,7 +23,7 @@ export function deriveKey(input: DerivationInput): Promise<Buffer> {
 }
 
 /** The same by Node, which the addon is held against. */
-export function deriveKeyByNode({ passphrase, salt, iterations }: DerivationInput): Promise<Buffer> {
+function deriveKeyByNode({ passphrase, salt, iterations }: DerivationInput): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     pbkdf2(passphrase, salt, iterations, 32, 'sha256', (error, key) => (error ? reject(error) : resolve(key)))
   })

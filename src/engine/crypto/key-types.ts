@@ -12,7 +12,7 @@ export interface KeyType {
   readonly kept: 'nowhere' | 'keyfile' | 'repository'
 }
 
-export const keyTypes: readonly KeyType[] = [
+const keyTypes: readonly KeyType[] = [
   { type: 0, mode: 'keyfile', displayName: 'key file', hash: 'hmac', encrypted: true, kept: 'keyfile' },
   { type: 2, mode: 'none', displayName: 'plaintext', hash: 'sha256', encrypted: false, kept: 'nowhere' },
   { type: 3, mode: 'repokey', displayName: 'repokey', hash: 'hmac', encrypted: true, kept: 'repository' },

@@ -14,9 +14,6 @@ export interface PassphrasePrompt {
   confirm(question: string, variable: string): Promise<boolean>
 }
 
-/** From variables: undefined if none of the three is set. */
-export type PassphraseSource = (env: NodeJS.ProcessEnv) => Buffer | undefined
-
 const maxTries = 3
 const maxNewTries = 10
 

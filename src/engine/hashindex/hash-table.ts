@@ -1,8 +1,8 @@
 /**
- * Borg's open-addressing hash table (repository.md §5, bucket-layout.ts). In
- * memory its buckets lie exactly as in the file, and in shared memory, so that other threads can look ids up without a copy: the first
- * value word, which also marks empty and deleted buckets, is stored last. A large table that comes from a file stays there
- * (bucket-file.ts) until a good part of it was changed. Either way its bytes are those of the file, outside the JavaScript heap.
+ * Borg's open-addressing hash table (repository.md §5, bucket-layout.ts). In memory its buckets lie exactly as in the file, and in shared
+ * memory, so that other threads can look ids up without a copy: the first value word, which also marks empty and deleted buckets, is
+ * stored last. A large table that comes from a file stays there (bucket-file.ts) until a good part of it was changed. Either way its
+ * bytes are those of the file, outside the JavaScript heap.
  */
 import { letGoShared } from '../shared-garbage.js'
 import { IntegrityError } from '../errors.js'

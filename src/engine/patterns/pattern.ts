@@ -103,7 +103,7 @@ function characterClass(members: readonly string[]): string {
 }
 
 /** A Python regular expression in JavaScript. CommandError if it is none. */
-export function pythonExpression(text: string): RegExp {
+function pythonExpression(text: string): RegExp {
   let source = text
   let flags = ''
   const inline = /^\(\?([aimsux]+)\)/.exec(source)

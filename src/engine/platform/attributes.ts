@@ -43,7 +43,7 @@ export interface Attributes {
   readonly defaultAcl: Buffer | undefined
 }
 
-export const noAttributes: Attributes = { xattrs: undefined, accessAcl: undefined, defaultAcl: undefined }
+const noAttributes: Attributes = { xattrs: undefined, accessAcl: undefined, defaultAcl: undefined }
 
 /** (u16le name length, name, u32le value length, value)* */
 export function unpackAttributes(packed: Buffer | undefined): Attributes {

@@ -121,10 +121,6 @@ export class LocalRepository implements Repository {
 
   // --- locks, for a mount that holds one only while it works ---
 
-  get lockHeld(): LockKind | undefined {
-    return this.#lock.held
-  }
-
   /** Takes or changes the lock. Call refresh() after taking it anew. */
   acquireLock(kind: LockKind, waitMs: number): Promise<void> {
     return this.#lock.acquire(kind, waitMs)

@@ -298,8 +298,3 @@ export function breakLock(path: string): void {
   files.removeTree(`${path}.roster`)
   files.removeTree(`${path}.exclusive`)
 }
-
-/** A directory for locks must exist before they can be taken. */
-export function ensureLockFolder(path: string): void {
-  files.ensureDirectory(path, 0o700)
-}

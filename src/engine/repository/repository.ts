@@ -1,6 +1,6 @@
 /**
- * The transactional key-value store (repository.md) as the rooms above see it. Local today; the remote adapter and the
- * in-memory one of the tests have the same face, and one conformance suite serves all (test/conformance/repository.ts).
+ * The transactional key-value store (repository.md) as the rooms above see it. LocalRepository is the only one today; what a remote one could
+ * not do at once is asynchronous here.
  */
 import type { ChunkId } from '../ids.js'
 import type { Log } from '../log.js'

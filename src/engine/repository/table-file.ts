@@ -9,7 +9,7 @@ import { HashTable } from '../hashindex/hash-table.js'
 import { FileDigest } from './integrity.js'
 
 /** Files up to this size are sooner read than looked into. */
-export const smallTableBytes = 8 << 20
+const smallTableBytes = 8 << 20
 
 export interface TableFile {
   readonly path: string

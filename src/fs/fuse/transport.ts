@@ -35,10 +35,6 @@ export interface TransportCaps {
   readonly maxTransfer: number
 }
 
-export const kernelCaps: TransportCaps = {
-  rawNames: true, exactTimes: true, notices: true, renameFlags: true, sparseFiles: true, maxTransfer: 1 << 20,
-}
-
 /** How a session ended: 'unmounted' also when somebody else did it, 'failed' when the transport broke (logged). */
 export type SessionEnd = 'unmounted' | 'failed'
 

@@ -63,7 +63,7 @@ async function rebuild(state: CheckState): Promise<Manifest> {
   refuseWrongKey(failed, done)
   const manifest = Manifest.empty(key)
   // A file that looks like an archive must not take the name of a real one.
-  for (const { name, id, time, authentic } of archives.sort((a, b) => Number(b.authentic) - Number(a.authentic))) {
+  for (const { name, id, time } of archives.sort((a, b) => Number(b.authentic) - Number(a.authentic))) {
     state.say('info', `Found archive ${shownText(bytesOf(name))}`)
     let unique = name
     for (let number = 1; manifest.archives.has(unique); number++) unique = `${name}.${number}`

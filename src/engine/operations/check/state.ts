@@ -44,7 +44,7 @@ const refcountWord = 0, sizeWord = 1, csizeWord = 2
  * Every object that may be referred to: 44 bytes each, outside the JS heap. An id that is not here counts as missing, be it
  * not in the repository or damaged there. Plaintext sizes are 0 until somebody tells them.
  */
-export class KnownObjects {
+class KnownObjects {
   readonly #table: HashTable
 
   constructor(repository: LocalRepository) {

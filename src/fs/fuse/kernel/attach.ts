@@ -107,7 +107,7 @@ export async function detach(path: string, { lazy = false }: { lazy?: boolean } 
 }
 
 /** What to try, in this order, as far as installed. For root, umount: it also knows mounts that others made. */
-export function unmountCommands(path: string, lazy: boolean): [program: string, args: string[]][] {
+function unmountCommands(path: string, lazy: boolean): [program: string, args: string[]][] {
   const umount: [string, string[]] = ['umount', [...withoutHelper(path), ...(lazy ? ['-l'] : []), '--', path]]
   if (process.geteuid?.() === 0) return [umount]
   const args = ['-u', ...(lazy ? ['-z'] : []), '--', path]
