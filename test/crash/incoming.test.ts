@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { DiskModel, digestOf } from '../helpers/disk-model.js'
 import { crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
 import { canMount } from '../helpers/mount.js'
-import { haveBorg, Sandbox } from '../helpers/sandbox.js'
+import { eventually, haveBorg, Sandbox } from '../helpers/sandbox.js'
 
 const run = canMount ? test.serial : test.serial.skip
 if (!canMount) console.error('SKIPPED aloud: test/crash/incoming needs to mount')

@@ -7,7 +7,7 @@ import { files } from '../platform/files.js'
 
 const setGroupBit = 0o2000
 /** Without them a file has the rules of the folder in which it was made: who may read it, and by which security label. */
-const inherited = new Set(['system.posix_acl_default', 'security.selinux'])
+const inherited = ['system.posix_acl_default', 'security.selinux']
 
 /** False, and nothing is done, if it is on another file system or would differ from the files beside it. EEXIST and other host errors. */
 export function giveSecondName(path: string, name: string): boolean {
@@ -29,11 +29,18 @@ function isLikeThoseOf(path: string, folder: string): boolean {
   if ((file.mode & 0o777) !== (0o666 & ~process.umask())) return false
   const fd = openSync(folder, 'r')
   try {
-    return !native().listxattrat(fd, new Uint8Array()).some(name => inherited.has(name.toString()))
-  } catch (error) {
-    if (errnoOf(error) === 'ENOTSUP') return true
-    throw error
+    return !inherited.some(name => hasAttribute(fd, name))
   } finally {
     closeSync(fd)
+  }
+}
+
+function hasAttribute(fd: number, name: string): boolean {
+  try {
+    native().getxattrat(fd, new Uint8Array(), Buffer.from(name))
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'ENODATA' || errnoOf(error) === 'ENOTSUP') return false
+    throw error
   }
 }

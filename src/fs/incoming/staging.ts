@@ -231,12 +231,13 @@ export class Staging {
   drop(name: string | undefined): string[] {
     const root = this.nodes.get(rootId)!
     const names = name !== undefined ? [name] : [...root.children!].filter(([, id]) => !this.nodes.get(id)?.children).map(([loose]) => loose)
-    for (const gone of names) {
-      if (!this.nodes.child(root, gone)) continue
-      this.journal.dropped(rootId, gone)
-      for (const node of dropTree(this.nodes, root, gone)) if (node.opens === 0) this.#removeContents(node)
-    }
-    this.journal.forgotten(name)
+    const there = names.filter(gone => this.nodes.child(root, gone))
+    // In one write: a journal that forgot the archive and kept the tree would show both.
+    this.journal.together(() => {
+      for (const gone of there) this.journal.dropped(rootId, gone)
+      this.journal.forgotten(name)
+    })
+    for (const gone of there) for (const node of dropTree(this.nodes, root, gone)) if (node.opens === 0) this.#removeContents(node)
     this.made.delete(name)
     return names
   }
