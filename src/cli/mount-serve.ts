@@ -19,7 +19,7 @@ import { changeArchive } from '../fs/archive-changes.js'
 import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
-import { openStagingKeysOf, type StagingKeys } from '../fs/incoming/staging-keys.js'
+import { openStagingKeys, type StagingKeys } from '../fs/incoming/staging-keys.js'
 import type { DriveParts } from '../fs/drive.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
@@ -171,7 +171,7 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
   let keys: StagingKeys | undefined, liveKeys: StagingKeys | undefined
   try {
     files.ensureDirectory(liveFolder, 0o700)
-    ;[keys, liveKeys] = await openStagingKeysOf([folder, liveFolder], opened.key)
+    ;[keys, liveKeys] = await openStagingKeys([folder, liveFolder], opened.key)
   } catch (error) {
     log.write('warning', 'borg.fuse', `This drive has no incoming/: ${messageOf(error)}`)
     return undefined

@@ -215,7 +215,7 @@ async function stagedFiles(world: World, place: Place): Promise<{ files: Map<str
   const now = 0n
   const newest = [...manifest.archives.values()][0]!.id.toString('hex')
   const staging = new Staging({
-    folder, maxBytes: undefined, place, keys: openStagingKeys(folder, key), archiveIds: new Set([newest]), newest: () => newest,
+    folder, maxBytes: undefined, place, keys: (await openStagingKeys([folder], key))[0], archiveIds: new Set([newest]), newest: () => newest,
     rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
   })
   const files = new Map<string, Buffer>()
