@@ -22,5 +22,7 @@ if (first === '-V' || first === '--version') {
 } else {
   // A short command's survivors are few: sharing them out among threads takes longer than copying them, where the other cores are busy.
   require('node:v8').setFlagsFromString('--no-parallel-scavenge')
-  require('./code-cache.js').load(join(bundle, 'main.js'), first === 'mount' ? 'mount' : 'commands').exports.main(program)
+  const mounts = first === 'mount'
+  const fuseThread = mounts ? require(join(bundle, 'fuse-thread.js')).startFuseThread() : undefined
+  require('./code-cache.js').load(join(bundle, 'main.js'), mounts ? 'mount' : 'commands').exports.main(program, { fuseThread })
 }

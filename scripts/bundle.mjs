@@ -35,7 +35,7 @@ await build({
   ...common,
   entryPoints: {
     main: 'dist/src/cli/main.js', background: 'dist/src/cli/background.js', 'byte-worker': 'dist/src/engine/store/byte-worker.js',
-    'segment-worker': 'dist/src/engine/repository/segment-worker.js', [fuseThread]: 'dist/src/fs/fuse/kernel/worker.js',
+    'segment-worker': 'dist/src/engine/repository/segment-worker.js', 'fuse-thread': 'dist/src/fs/fuse-thread.js', [fuseThread]: 'dist/src/fs/fuse/kernel/worker.js',
     'fuse/kernel/notices-thread': 'dist/src/fs/fuse/kernel/notices-thread.js',
   },
   outdir: folder,

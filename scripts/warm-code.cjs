@@ -28,7 +28,7 @@ async function run(main, ...words) {
   const exit = () => {
     throw new Exit()
   }
-  await main('borgfs', exit).catch(error => {
+  await main('borgfs', { exit }).catch(error => {
     if (!(error instanceof Exit)) throw error
   })
 }
@@ -94,8 +94,8 @@ function warmed(kind) {
 }
 
 /** Without it all works, only slower: the build goes on. */
-function complain(error) {
-  console.error(`note: commands will start slower, their code could not be prepared: ${error.message}`)
+function complain({ message }) {
+  console.error(kind ? message : `note: commands will start slower, their code could not be prepared: ${message}`)
   process.exit(1)
 }
 
