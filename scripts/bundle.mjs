@@ -11,7 +11,7 @@ const folder = 'dist/bundle'
 const fuseThread = 'fuse/kernel/worker-code'
 
 /** Parts of Node that most commands never come to use, each a millisecond or two to load: with the first use of one of their exports. */
-const seldomUsed = /^node:(?:tty|child_process|worker_threads|zlib)$/
+const seldomUsed = /^node:(?:tty|child_process|worker_threads|zlib|fs\/promises)$/
 const loadLate = {
   name: 'load-late',
   setup({ onResolve, onLoad }) {
