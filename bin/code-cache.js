@@ -10,8 +10,8 @@ const vm = require('node:vm')
 exports.codeFile = (file, kind) => `${file}.${kind}.code`
 
 exports.load = (file, kind) => {
-  // It is ASCII, and as such needs no look at each byte.
-  const source = Module.wrap(readFileSync(file, 'latin1'))
+  // It is ASCII, and as such needs no look at each byte; it is wrapped already, and so is not copied.
+  const source = readFileSync(file, 'latin1')
   let cachedData
   try {
     cachedData = readFileSync(exports.codeFile(file, kind))

@@ -3,6 +3,7 @@
 // loaded faster than modules, and can run from prepared code.
 import { spawnSync } from 'node:child_process'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import Module from 'node:module'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
@@ -50,7 +51,7 @@ writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n')
 // Code has nothing but ASCII by now, comments may have other letters: a text with a single one of them takes twice the memory and time.
 for (const name of ['main', fuseThread]) {
   const file = join(folder, `${name}.js`)
-  writeFileSync(file, readFileSync(file, 'utf8').replace(/[^\x00-\x7f]/g, '?'))
+  writeFileSync(file, Module.wrap(readFileSync(file, 'utf8').replace(/[^\x00-\x7f]/g, '?')))
 }
 writeFileSync(join(folder, 'fuse/kernel/worker.js'), "require('../../../../bin/code-cache.js').load(require.resolve('./worker-code.js'), 'mount')\n")
 const warmed = spawnSync(process.execPath, ['scripts/warm-code.cjs'], { stdio: ['ignore', 'ignore', 'pipe'] })

@@ -56,13 +56,16 @@ export async function main(program: string, { exit = leave, fuseThread }: MainOp
   exit(code)
 }
 
+/** bin/borgfs gives it to Node. */
+const poolOption = '--v8-pool-size=1'
+
 /**
  * At once: all is written and closed, and what Node does at its end, threads to wait for and a heap to take apart, takes as long as
  * many a command. Who looks on (a profiler, a debugger) has Node's own end.
  */
 function leave(code: number): void {
   const { NODE_OPTIONS, NODE_V8_COVERAGE } = process.env
-  if (process.execArgv.length === 0 && NODE_OPTIONS === undefined && NODE_V8_COVERAGE === undefined) {
+  if (process.execArgv.every(word => word === poolOption) && NODE_OPTIONS === undefined && NODE_V8_COVERAGE === undefined) {
     process.emit('exit', code)
     try {
       native().exitNow(code)
