@@ -20,5 +20,9 @@ if (first === '-V' || first === '--version') {
 } else if (first === 'mount' && !inBackground && process.env.BORG_FUSE_IMPL !== 'none' && !words.some(word => /^(-[A-Za-z]*[fh]|--f|--h|--show-rc)/.test(word))) {
   require(join(bundle, 'background.js')).startInBackground(process.env).then(code => process.exit(code))
 } else {
-  require('./code-cache.js').load(join(bundle, 'main.js')).exports.main(program)
+  // A short command's survivors are few: sharing them out among threads takes longer than copying them, where the other cores are busy.
+  require('node:v8').setFlagsFromString('--no-parallel-scavenge')
+  const mounts = first === 'mount'
+  const fuseThread = mounts ? require(join(bundle, 'fuse-thread.js')).startFuseThread() : undefined
+  require('./code-cache.js').load(join(bundle, 'main.js'), mounts ? 'mount' : 'commands').exports.main(program, { fuseThread })
 }

@@ -1,20 +1,20 @@
 // Runs a bundle of dist/bundle with the code that V8 made of it when it was built (scripts/warm-code.cjs): compiling it anew takes
-// longer than most commands. Another Node than the one that built it does not take that code, and compiles as ever.
+// longer than most commands. Another Node than the one that built it does not take that code, and compiles as ever. All of the prepared
+// code is read, so there is some for each kind of work (`kind`), of what that runs and no more.
 'use strict'
 const { readFileSync } = require('node:fs')
 const Module = require('node:module')
 const { dirname } = require('node:path')
 const vm = require('node:vm')
 
-// A short command's survivors are few: sharing them out among threads takes longer than copying them, where the other cores are busy.
-require('node:v8').setFlagsFromString('--no-parallel-scavenge')
+exports.codeFile = (file, kind) => `${file}.${kind}.code`
 
-exports.load = file => {
-  // It is ASCII, and as such needs no look at each byte.
-  const source = Module.wrap(readFileSync(file, 'latin1'))
+exports.load = (file, kind) => {
+  // It is ASCII, and as such needs no look at each byte; it is wrapped already, and so is not copied.
+  const source = readFileSync(file, 'latin1')
   let cachedData
   try {
-    cachedData = readFileSync(`${file}.code`)
+    cachedData = readFileSync(exports.codeFile(file, kind))
   } catch {
     // Never made: nothing but time is lost.
   }

@@ -3,13 +3,16 @@
 // loaded faster than modules, and can run from prepared code.
 import { spawnSync } from 'node:child_process'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import Module from 'node:module'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 
 const folder = 'dist/bundle'
+/** The mount waits for this thread, so it begins with prepared code as well: a word in the place where it is looked for loads it. */
+const fuseThread = 'fuse/kernel/worker-code'
 
 /** Parts of Node that most commands never come to use, each a millisecond or two to load: with the first use of one of their exports. */
-const seldomUsed = /^node:(?:tty|child_process|worker_threads|zlib)$/
+const seldomUsed = /^node:(?:tty|child_process|worker_threads|zlib|fs\/promises)$/
 const loadLate = {
   name: 'load-late',
   setup({ onResolve, onLoad }) {
@@ -33,7 +36,8 @@ await build({
   ...common,
   entryPoints: {
     main: 'dist/src/cli/main.js', background: 'dist/src/cli/background.js', 'byte-worker': 'dist/src/engine/store/byte-worker.js',
-    'segment-worker': 'dist/src/engine/repository/segment-worker.js',
+    'segment-worker': 'dist/src/engine/repository/segment-worker.js', 'fuse-thread': 'dist/src/fs/fuse-thread.js', [fuseThread]: 'dist/src/fs/fuse/kernel/worker.js',
+    'fuse/kernel/notices-thread': 'dist/src/fs/fuse/kernel/notices-thread.js',
   },
   outdir: folder,
   format: 'cjs',
@@ -45,17 +49,11 @@ await build({
 })
 writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }\n')
 // Code has nothing but ASCII by now, comments may have other letters: a text with a single one of them takes twice the memory and time.
-const main = join(folder, 'main.js')
-writeFileSync(main, readFileSync(main, 'utf8').replace(/[^\x00-\x7f]/g, '?'))
-// Threads that begin by waiting for what they are to serve: a module may.
-const threads = join(folder, 'fuse/kernel')
-await build({
-  ...common,
-  entryPoints: { worker: 'dist/src/fs/fuse/kernel/worker.js', 'notices-thread': 'dist/src/fs/fuse/kernel/notices-thread.js' },
-  outdir: threads,
-  format: 'esm',
-})
-writeFileSync(join(threads, 'package.json'), '{ "type": "module" }\n')
+for (const name of ['main', fuseThread]) {
+  const file = join(folder, `${name}.js`)
+  writeFileSync(file, Module.wrap(readFileSync(file, 'utf8').replace(/[^\x00-\x7f]/g, '?')))
+}
+writeFileSync(join(folder, 'fuse/kernel/worker.js'), "require('../../../../bin/code-cache.js').load(require.resolve('./worker-code.js'), 'mount')\n")
 const warmed = spawnSync(process.execPath, ['scripts/warm-code.cjs'], { stdio: ['ignore', 'ignore', 'pipe'] })
 // The commands that it runs speak as well; a remark of its own comes last.
 if (warmed.status !== 0) console.error(warmed.stderr.toString().trim().split('\n').at(-1))

@@ -15,11 +15,17 @@ import type { RepositoryConfig } from '../engine/repository/config.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
 import type { Workers } from '../engine/store/workers.js'
 import { byteString, bytesOf, escapedBytes, escapedText } from '../engine/text.js'
+import type { FuseThread } from '../fs/fuse-thread.js'
 import { type ParsedArgs, UsageError } from './args.js'
 import { ExitStatus } from './exit.js'
 import { StderrLog } from './output/log.js'
 import { TerminalPrompt } from './prompt.js'
 import type { Signals } from './signals.js'
+
+interface Unlocking {
+  readonly passphrases: Passphrases
+  begin(config: RepositoryConfig): Derivation
+}
 
 export class CommandContext {
   readonly args: ParsedArgs
@@ -35,15 +41,18 @@ export class CommandContext {
   /** Aborted by the first SIGINT, SIGTERM or SIGHUP; the reason is a SignalError. */
   readonly signal: AbortSignal
   readonly signals: Signals
+  /** Started beforehand, for a mount. */
+  readonly fuseThread: FuseThread | undefined
   readonly #closing: (() => Promise<void> | void)[] = []
 
-  constructor(options: { args: ParsedArgs; program: string; argv: readonly string[]; env: NodeJS.ProcessEnv; log: StderrLog; signals: Signals }) {
+  constructor(options: { args: ParsedArgs; program: string; argv: readonly string[]; env: NodeJS.ProcessEnv; log: StderrLog; signals: Signals; fuseThread?: FuseThread | undefined }) {
     this.args = options.args
     this.program = options.program
     this.argv = options.argv
     this.env = options.env
     this.log = options.log
     this.signals = options.signals
+    this.fuseThread = options.fuseThread
     this.signal = options.signals.first
     this.exit = new ExitStatus(options.env)
     this.prompt = new TerminalPrompt(options.log, options.env)
@@ -107,14 +116,33 @@ export class CommandContext {
     return location
   }
 
+  /** For who has other things to do before `open`: what that would begin with is under way. Errors are for `open` to tell. */
+  async beginOpening(location: Location): Promise<void> {
+    const [{ findRepository }, unlocking] = await Promise.all([import('../engine/repository/repository-home.js'), this.#unlocking()])
+    try {
+      unlocking.begin(findRepository(this.localPath(location)).config)
+    } catch {
+      return
+    }
+    this.#begun = unlocking
+  }
+  #begun: Unlocking | undefined
+
   /** Opens the repository of a location; closed at the end of the command, in reverse order. */
   async open(location: Location, lock: 'shared' | 'exclusive', operation: OperationClass): Promise<OpenedRepository<LocalRepository>> {
+    const { passphrases, begin } = this.#begun ?? await this.#unlocking()
+    let derivation: Derivation | undefined
+    const repository = await this.openLocal(location, lock, config => (derivation = begin(config)))
+    return this.unlock(repository, operation, { passphrases, ...(derivation && { derivation }) })
+  }
+
+  /** `begin` begins once, and is told about the same repository again. */
+  async #unlocking(): Promise<Unlocking> {
     const [{ beginUnlocking }, { Passphrases }] = await Promise.all([import('../engine/operations/open.js'), import('../engine/crypto/passphrase.js')])
     const passphrases = new Passphrases(this.env, this.prompt)
     let derivation: Derivation | undefined
     this.atEnd(() => derivation?.discard())
-    const repository = await this.openLocal(location, lock, config => (derivation = beginUnlocking(config, { places: this.places, passphrases })))
-    return this.unlock(repository, operation, { passphrases, ...(derivation && { derivation }) })
+    return { passphrases, begin: config => (derivation ??= beginUnlocking(config, { places: this.places, passphrases })) }
   }
 
   async unlock(repository: LocalRepository, operation: OperationClass | undefined, options: { checkSecurity?: boolean; passphrases?: Passphrases; derivation?: Derivation } = {}): Promise<OpenedRepository<LocalRepository>> {

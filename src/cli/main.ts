@@ -11,6 +11,7 @@ import { commandSpecs } from './options.js'
 import { StderrLog, type Threshold } from './output/log.js'
 import { BrokenPipe, flushOutput } from './output/stdout.js'
 import { Signals } from './signals.js'
+import type { FuseThread } from '../fs/fuse-thread.js'
 import { borgVersion } from '../engine/constants.js'
 
 /** Words of the command line as escaped text: Node's own argv has lost bytes that are not UTF-8. */
@@ -36,11 +37,17 @@ const deprecated: readonly (readonly [start: string, line: string])[] = [
 
 const allowedToBypassLock = new Set(['check', 'config', 'diff', 'export-tar', 'extract', 'info', 'list', 'mount', 'umount'])
 
-/** Called by bin/borgfs.js with the name it was called by. `exit` ends the process. */
-export async function main(program: string, exit: (code: number) => void = leave): Promise<void> {
+export interface MainOptions {
+  /** Ends the process. */
+  readonly exit?: (code: number) => void
+  readonly fuseThread?: FuseThread | undefined
+}
+
+/** Called by bin/borgfs.js with the name it was called by. */
+export async function main(program: string, { exit = leave, fuseThread }: MainOptions = {}): Promise<void> {
   const log = new StderrLog()
   const words = commandWords()
-  const code = await run(program, words, log)
+  const code = await run(program, words, log, fuseThread)
   try {
     flushOutput()
   } catch {
@@ -49,13 +56,16 @@ export async function main(program: string, exit: (code: number) => void = leave
   exit(code)
 }
 
+/** bin/borgfs gives it to Node. */
+const poolOption = '--v8-pool-size=1'
+
 /**
  * At once: all is written and closed, and what Node does at its end, threads to wait for and a heap to take apart, takes as long as
  * many a command. Who looks on (a profiler, a debugger) has Node's own end.
  */
 function leave(code: number): void {
   const { NODE_OPTIONS, NODE_V8_COVERAGE } = process.env
-  if (process.execArgv.length === 0 && NODE_OPTIONS === undefined && NODE_V8_COVERAGE === undefined) {
+  if (process.execArgv.every(word => word === poolOption) && NODE_OPTIONS === undefined && NODE_V8_COVERAGE === undefined) {
     process.emit('exit', code)
     try {
       native().exitNow(code)
@@ -66,7 +76,7 @@ function leave(code: number): void {
   process.exit(code)
 }
 
-async function run(program: string, words: string[], log: StderrLog): Promise<number> {
+async function run(program: string, words: string[], log: StderrLog, fuseThread: FuseThread | undefined): Promise<number> {
   for (const [start, line] of deprecated) if (words.some(word => word.startsWith(start))) log.line(line)
   if (words.length === 0) words = ['help']
   // Debian's borgfs is `borg mount` by another name; ours is both (commands.md §12).
@@ -89,7 +99,7 @@ async function run(program: string, words: string[], log: StderrLog): Promise<nu
     log.message('info', 'borg.output.show-version', `borgbackup version ${borgVersion}`)
   }
   const signals = new Signals()
-  const context = new CommandContext({ args, program, argv: [program, ...words], env: process.env, log, signals })
+  const context = new CommandContext({ args, program, argv: [program, ...words], env: process.env, log, signals, fuseThread })
   let code: number
   try {
     native().umask(parseInt(context.text('umask') ?? '0077', 8))

@@ -22,8 +22,9 @@ import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
 import { Cutter } from '../fs/incoming/cutter.js'
 import type { IncomingOptions } from '../fs/incoming/incoming.js'
-import { openStagingKeysOf, type StagingKeys } from '../fs/incoming/staging-keys.js'
+import { openStagingKeys, type StagingKeys } from '../fs/incoming/staging-keys.js'
 import type { DriveParts } from '../fs/drive.js'
+import { startFuseThread } from '../fs/fuse-thread.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
 import { StoredTrees } from '../fs/stored-trees.js'
@@ -42,7 +43,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const drive = parseDriveOptions(context.text('o'), mountpoint)
   const location = context.location('either')
   refuseOverlap(mountpoint, context.localPath(location), 'its repository')
-  const thread = drive.transport === 'kernel' ? MountSession.prepare() : undefined
+  const thread = drive.transport === 'kernel' ? context.fuseThread ?? startFuseThread() : undefined
+  if (!thread) void context.fuseThread?.worker.terminate()
   const opened = await context.open(location, 'shared', 'read')
   const archive = location.archive === undefined ? undefined : opened.manifest.get(archiveName(location.archive))
   const cacheFolder = await ensureCacheFolder(context.places, opened.repository.id, log, context.lockWaitMs, context.env)
@@ -180,7 +182,7 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
   let stash: Stash
   try {
     files.ensureDirectory(liveFolder, 0o700)
-    ;[keys, liveKeys] = await openStagingKeysOf([folder, liveFolder], opened.key)
+    ;[keys, liveKeys] = await openStagingKeys([folder, liveFolder], opened.key)
     stash = new Stash(join(folder, 'chunks'))
   } catch (error) {
     log.write('warning', 'borg.fuse', `This drive has no incoming/: ${messageOf(error)}`)

@@ -184,8 +184,7 @@ export class ArchiveFiles implements Subtree {
   opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
     if (!this.#tree && this.#row(ino) === 0 && this.#head?.listing) {
       this.#used()
-      // Whatever comes next will need it. A listing without attributes is nothing for the kernel to keep.
-      this.#whenTree(() => {})
+      // A listing without attributes is nothing for the kernel to keep.
       return { fh: 0, keepCache: true }
     }
     return this.#withTree(call, () => ({ fh: 0, keepCache: true, cacheDir: true }))
@@ -344,10 +343,14 @@ export class ArchiveFiles implements Subtree {
     const after = Math.max(0, cookie - firstCookie)
     if (after > 0 && !listing.rows.includes(after)) return
     const attr = this.#suppliedRoot()
+    let ended = true
     for (const [name, row, target, mode] of entriesAfter(listing, after)) {
+      ended = false
       Object.assign(attr, { ino: this.root + target, mode })
       if (!sink(name, { attr, entryTtlMs: 0, attrTtlMs: 0, nameOnly: true }, row + firstCookie)) return
     }
+    // Whatever comes next will need it. Not sooner: all cores are at work on it then, and the listing would wait for them.
+    if (ended && !this.#treeWaiters) this.#whenTree(() => {})
   }
 
   /** An entry for `..`, of which only number and type matter. */

@@ -2,12 +2,13 @@
  * A mount of an opened repository through the kernel transport, from the engine thread: starts the FUSE thread, answers it,
  * ends in order. What is staged is committed before the end, and only then the repository is let go.
  */
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import type { MessagePort, Worker } from 'node:worker_threads'
 import type { Log } from '../engine/log.js'
 import { errnoOf, messageOf } from '../engine/errors.js'
 import { native } from '../engine/native.js'
 import type { DriveParts } from './drive.js'
 import { type Attachment, attach } from './fuse/kernel/attach.js'
+import type { FuseThread } from './fuse-thread.js'
 import type { FuseThreadData } from './fuse/kernel/worker.js'
 import type { MountOptions } from './fuse/transport.js'
 import type { MountView, ToEngine, ToFuse } from './engine-port.js'
@@ -35,12 +36,6 @@ export interface RunningMount {
   stop(): Promise<void>
 }
 
-/** See MountSession.prepare. */
-export interface FuseThread {
-  readonly port: MessagePort
-  readonly worker: Worker
-}
-
 export class MountSession implements RunningMount {
   /** Resolves when the mount is gone, by whomever, and everything staged was committed or kept. The sentences of what was kept. */
   readonly ended: Promise<string[]>
@@ -53,16 +48,6 @@ export class MountSession implements RunningMount {
     this.#service = service
     this.ended = ended
     this.#log = log
-  }
-
-  /** Starts the FUSE thread, so that it loads its code while the repository is being opened. */
-  static prepare(): FuseThread {
-    const { port1: port, port2 } = new MessageChannel()
-    const worker = new Worker(new URL('./fuse/kernel/worker.js', import.meta.url), { workerData: { port: port2 }, transferList: [port2], trackUnmanagedFds: false })
-    // Whatever goes wrong before it serves must not find the process waiting for it.
-    worker.unref()
-    port.unref()
-    return { port, worker }
   }
 
   /** Mounts and serves. Errors leave no mount behind. */

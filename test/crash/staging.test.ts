@@ -224,7 +224,7 @@ async function stagedFiles(world: World, place: Place, boot: string | undefined)
   const stash = new Stash(join(cacheFolderOf(placesOf(env), repository.id), 'staging', 'chunks'))
   const newest = [...manifest.archives.values()][0]!.id.toString('hex')
   const staging = new Staging({
-    folder, boot, maxBytes: undefined, place, keys: openStagingKeys(folder, key), archiveIds: new Set([newest]), chunks: [stash.shared(), repository.sharedIndex()], stashBytes: stash.bytes, newest: () => newest,
+    folder, boot, maxBytes: undefined, place, keys: (await openStagingKeys([folder], key))[0], archiveIds: new Set([newest]), chunks: [stash.shared(), repository.sharedIndex()], stashBytes: stash.bytes, newest: () => newest,
     rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
   })
   const files = new Map<string, Buffer>()

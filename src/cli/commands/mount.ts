@@ -11,6 +11,7 @@ export const mount: Command = async context => {
     context.exit.force(await startInBackground(env))
     return
   }
+  await context.beginOpening(context.location('either'))
   const { serve } = await import('../mount-serve.js')
   await serve(context, foreground)
 }

@@ -35,8 +35,8 @@ export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed:
 /** What seals records. */
 export interface RecordSeal {
   readonly key: Key
-  /** Nobody else ever used this nonce, or one that follows. */
-  readonly firstNonce: bigint
+  /** Called before the first record is sealed. Nobody else ever used the nonce that it returns, or one that follows. */
+  takeNonces(): bigint
 }
 
 export class Journal {
@@ -241,13 +241,12 @@ export class Journal {
 
 class RecordEncoder {
   readonly #writer = new MsgWriter(1024)
-  readonly #key: Key | undefined
-  #nonce: bigint
-  #sealed = Buffer.alloc(4096)
+  readonly #seal: RecordSeal | undefined
+  #nonce: bigint | undefined
+  #memory = Buffer.alloc(4096)
 
   constructor(seal: RecordSeal | undefined) {
-    this.#key = seal?.key
-    this.#nonce = seal?.firstNonce ?? 0n
+    this.#seal = seal
   }
 
   /** The record, in memory that the next one takes. */
@@ -257,18 +256,19 @@ class RecordEncoder {
     writer.verbatim(zeroHeader)
     writer.arrayHeader(fields.length)
     for (const field of fields) writer.value(field)
-    const record = this.#key ? this.#seal(this.#key, writer.bytes.subarray(headerBytes)) : writer.bytes
+    const record = this.#seal ? this.#sealed(this.#seal, writer.bytes.subarray(headerBytes)) : writer.bytes
     record.writeUInt32LE(record.length - headerBytes, 0)
     record.writeUInt32LE(crc32(record.subarray(headerBytes)), 4)
     return record
   }
 
-  #seal(key: Key, payload: Uint8Array): Buffer {
+  #sealed({ key, takeNonces }: RecordSeal, payload: Uint8Array): Buffer {
+    this.#nonce ??= takeNonces()
     const length = headerBytes + key.sealedLength(payload.length)
-    if (this.#sealed.length < length) this.#sealed = Buffer.alloc(2 * length)
-    key.sealInto(payload, this.#nonce, this.#sealed, headerBytes)
+    if (this.#memory.length < length) this.#memory = Buffer.alloc(2 * length)
+    key.sealInto(payload, this.#nonce, this.#memory, headerBytes)
     this.#nonce += BigInt(Math.ceil(payload.length / 16))
-    return this.#sealed.subarray(0, length)
+    return this.#memory.subarray(0, length)
   }
 }
 

@@ -19,16 +19,23 @@ export interface StagingKeys {
   readonly contents: KeyObject
   /** Of journal records: envelopes as the repository's objects. */
   readonly records: KeyMaterial
-  /** First nonce of the records that this process writes. No other one writes from there on. */
-  readonly firstNonce: bigint
+  /** Of records that are sealed from now on: for takeNonces. */
+  readonly nonces: UnusedNonces
   /** Of the mark of a commit under way: sealSmall. */
   readonly marks: KeyObject
+}
+
+export interface UnusedNonces {
+  readonly first: bigint
+  readonly path: string
+  /** The file that says that they are used; undefined if it says so already. */
+  readonly file: Uint8Array | undefined
 }
 
 const fileName = 'keys'
 /*
  * The file, twice, so that one damaged sector is not the end: magic 16, salt 32, check 16 (derived: tells another repository's folder),
- * uint32le generation (one more at each start: the upper bits of nonces), uint32le CRC-32 of all before.
+ * uint32le generation (one more at each start that seals a record: the upper bits of nonces), uint32le CRC-32 of all before.
  */
 const magic = Buffer.from('borgfs staging 1')
 const saltBytes = 32, checkBytes = 16, generationAt = 64, crcAt = 68, copyBytes = 4096
@@ -41,27 +48,32 @@ interface Facts {
 }
 
 /**
- * The keys of a folder, which is there and locked; made at the first time. Undefined where the repository is not encrypted. Durable before
- * anything is sealed by them. BorgError if the folder belongs to another repository.
+ * The keys of several folders, which are there and locked; made at the first time, and durable then. Undefined where the repository is not
+ * encrypted. BorgError if a folder belongs to another repository.
  */
-export function openStagingKeys(folder: string, key: Key): StagingKeys | undefined {
-  const made = nextKeys(folder, key)
-  if (made) saveFile(join(folder, fileName), made.file, { mode: 0o600 })
-  return made?.keys
-}
-
-/** The keys of several folders, made durable side by side: waiting for the disk is most of what each takes. */
-export async function openStagingKeysOf(folders: readonly string[], key: Key): Promise<(StagingKeys | undefined)[]> {
+export async function openStagingKeys(folders: readonly string[], key: Key): Promise<(StagingKeys | undefined)[]> {
   return Promise.all(folders.map(async folder => {
-    const made = nextKeys(folder, key)
-    if (made) await saveFileLater(join(folder, fileName), made.file, { mode: 0o600 })
-    return made?.keys
+    const next = nextKeys(folder, key)
+    if (!next?.made) return next?.keys
+    const { nonces } = next.keys
+    await saveFileLater(nonces.path, nonces.file!, { mode: 0o600 })
+    return { ...next.keys, nonces: { ...nonces, file: undefined } }
   }))
 }
 
-function nextKeys(folder: string, key: Key): { readonly keys: StagingKeys; readonly file: Buffer } | undefined {
+/**
+ * The first nonce of the records that this process seals; all that follow are its own. To be called once, by who seals them, before the first one: no later start
+ * gets these when it returns. A drive that is only read waits for no disk.
+ */
+export function takeNonces({ nonces: { first, path, file } }: StagingKeys): bigint {
+  if (file) saveFile(path, file, { mode: 0o600 })
+  return first
+}
+
+function nextKeys(folder: string, key: Key): { readonly keys: StagingKeys; readonly made: boolean } | undefined {
   if (!key.encrypted) return undefined
-  const known = read(join(folder, fileName))
+  const path = join(folder, fileName)
+  const known = read(path)
   const salt = known?.salt ?? randomBytes(saltBytes)
   const derive = (purpose: string, length: number): KeyObject => key.derive(salt, `staging-${purpose}`, length)!
   const check = derive('check', checkBytes).export()
@@ -73,13 +85,14 @@ function nextKeys(folder: string, key: Key): { readonly keys: StagingKeys; reado
   copy.writeUInt32LE(crc32(copy.subarray(0, crcAt)), crcAt)
   const { type, mode } = keyTypeOfMode('repokey')
   const keys: StagingKeys = {
-    contents: derive('contents', fileKeyBytes), marks: derive('marks', 32), firstNonce: BigInt(generation) << nonceBitsOfOneStart,
+    contents: derive('contents', fileKeyBytes), marks: derive('marks', 32),
+    nonces: { first: BigInt(generation) << nonceBitsOfOneStart, path, file: Buffer.concat([copy, copy]) },
     records: {
       type, mode, chunkSeed: 0, tamRequired: true, logicallyUnencrypted: false,
       encKey: derive('records', 32), encHmacKey: derive('records-mac', 32), idKey: derive('records-id', 32),
     },
   }
-  return { keys, file: Buffer.concat([copy, copy]) }
+  return { keys, made: !known }
 }
 
 function read(path: string): Facts | undefined {

@@ -18,7 +18,7 @@ import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
-import type { StagingKeys } from './staging-keys.js'
+import { type StagingKeys, takeNonces } from './staging-keys.js'
 
 export interface StagingOptions {
   readonly folder: string
@@ -85,7 +85,7 @@ export class Staging {
     this.lostRecords = replay(path, this.nodes, this.made, recordKey, known)
     const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
     this.#adoptSizes(options.chunks ?? [])
-    this.journal = Journal.open(path, recordKey && { key: recordKey, firstNonce: this.keys!.firstNonce })
+    this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => takeNonces(this.keys!) })
     if (options.place === 'live') this.#dropOutdated(options, finished)
     else this.#dropArchived(options, finished)
     // An empty one that was there before says nothing already, and is as durable.

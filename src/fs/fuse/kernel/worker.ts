@@ -19,29 +19,30 @@ const tickMs = 250
 
 /** The thread is started, and its code loaded, before it is known what it will serve. */
 const { port } = workerData as { port: MessagePort }
-const { fd, wakeFd, view, parts, onlyUid, checksAcls } = await new Promise<FuseThreadData>(resolve => port.once('message', resolve))
+port.once('message', serve)
 
-const client = new EngineClient({ post: (message: ToEngine, transfer) => port.postMessage(message, transfer ? [...transfer] : []) })
-const loop = new KernelLoop({
-  fd, wakeFd, port, onlyUid, checksAcls, log: client, tickMs,
-  onMessage: message => receive(message as ToFuse),
-  tick: nowMs => fs.tick(nowMs),
-})
-// Whom the kernel lets ask and we do not is only known to the dispatcher.
-const fs = makeDrive(view, parts, client, loop.notices, onlyUid === undefined ? new NativeTreeAnswers() : undefined)
+function serve({ fd, wakeFd, view, parts, onlyUid, checksAcls }: FuseThreadData): void {
+  const client = new EngineClient({ post: (message: ToEngine, transfer) => port.postMessage(message, transfer ? [...transfer] : []) })
+  const receive = (message: ToFuse): void => {
+    client.deliver(message)
+    fs.tick(performance.now())
+  }
+  const loop = new KernelLoop({
+    fd, wakeFd, port, onlyUid, checksAcls, log: client, tickMs,
+    onMessage: message => receive(message as ToFuse),
+    tick: nowMs => fs.tick(nowMs),
+  })
+  // Whom the kernel lets ask and we do not is only known to the dispatcher.
+  const fs = makeDrive(view, parts, client, loop.notices, onlyUid === undefined ? new NativeTreeAnswers() : undefined)
 
-function receive(message: ToFuse): void {
-  client.deliver(message)
-  fs.tick(performance.now())
+  port.postMessage({ type: 'log', level: 'debug', topic: 'borg.fuse', message: 'serving' } satisfies ToEngine)
+  const end = loop.run(fs)
+  // From here on messages come by the event loop: commits that are still to be made, then the end.
+  port.on('message', (message: ToFuse | { type: 'end' }) => {
+    if (message.type === 'end') {
+      fs.destroy()
+      port.close()
+    } else receive(message)
+  })
+  port.postMessage({ type: 'unserved', end })
 }
-
-port.postMessage({ type: 'log', level: 'debug', topic: 'borg.fuse', message: 'serving' } satisfies ToEngine)
-const end = loop.run(fs)
-// From here on messages come by the event loop: commits that are still to be made, then the end.
-port.on('message', (message: ToFuse | { type: 'end' }) => {
-  if (message.type === 'end') {
-    fs.destroy()
-    port.close()
-  } else receive(message)
-})
-port.postMessage({ type: 'unserved', end })
