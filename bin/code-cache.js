@@ -8,6 +8,8 @@ const vm = require('node:vm')
 
 // A short command's survivors are few: sharing them out among threads takes longer than copying them, where the other cores are busy.
 require('node:v8').setFlagsFromString('--no-parallel-scavenge')
+// bin/borgfs gives new space a size, which counts once, at the start. The code that V8 made is for the flags that there were when it was made.
+require('node:v8').setFlagsFromString('--max-semi-space-size=0')
 
 exports.load = file => {
   // It is ASCII, and as such needs no look at each byte.
