@@ -17,8 +17,10 @@ const headBytes = 32, unitBytes = 8
 /** A block never has more, unless it is that of one record. */
 const blockBytes = 16 << 20, firstBlockBytes = 1 << 16
 const blockUnits = blockBytes / unitBytes
-/** Larger numbers mark empty buckets. 34 GB. */
+/** Larger numbers mark empty buckets. 34 GB, some 500 million files. */
 const maxRecord = 0xfffffbff
+/** No number of a record. */
+export const full = -1
 
 interface Block {
   readonly bytes: Buffer
@@ -32,12 +34,12 @@ export class FileRecords {
   #last: Block | undefined
   #used = 0
 
-  /** Makes one, whose ids are the caller's to set. */
+  /** Makes one, whose ids are the caller's to set; `full` if there is no number for it any more. */
   add(ino: bigint, size: number, cmtimeNs: bigint, age: number, count: number): number {
     const length = headBytes + count * idBytes
     if (!this.#last || this.#used + length > this.#last.bytes.length) this.#grow(length)
     const first = this.#firstOfLast + this.#used / unitBytes
-    if (first > maxRecord) throw new RangeError('more files than the files cache can hold')
+    if (first > maxRecord) return full
     const { words, longs } = this.#last!
     const at = this.#used / unitBytes
     longs[at] = ino

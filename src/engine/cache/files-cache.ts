@@ -17,7 +17,7 @@ import { FileDigest, finalDigest, loadIntegrity } from '../repository/integrity.
 import { errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { filesCacheName } from './cache-folder.js'
 import type { ChunkIndex } from './chunk-index.js'
-import { FileRecords, maxAge, seen } from './file-records.js'
+import { FileRecords, full, maxAge, seen } from './file-records.js'
 import { readTable, writeTable } from './table-file.js'
 
 export interface FilesCacheMode {
@@ -114,9 +114,12 @@ export class FilesCache {
         const [age, ino, size, cmtimeNs, count] = [reader.number(), reader.bigint(), reader.number(), reader.bigint(), reader.arrayHeader()]
         // An id takes more than a byte: the reader was led over the whole entry, so that there are so many.
         const record = this.#records.add(ino, size, cmtimeNs, Math.max(0, Math.min(age, maxAge)), count)
-        for (let index = 0; index < count; index++) this.#records.setId(record, index, reader.bytes, reader.skipRaw(idBytes))
+        for (let index = 0; index < count; index++) {
+          const at = reader.skipRaw(idBytes)
+          if (record !== full) this.#records.setId(record, index, reader.bytes, at)
+        }
         // No file has such numbers: it is as good as unknown.
-        if (ino >= 0n && size >= 0 && cmtimeNs < 1n << 63n) this.#entries.set(hash, record)
+        if (record !== full && ino >= 0n && size >= 0 && cmtimeNs < 1n << 63n) this.#entries.set(hash, record)
       }
       digest.part('final')
       const expected = finalDigest(this.#cache.digests(this.name))
@@ -173,6 +176,8 @@ export class FilesCache {
     if (!this.#mode.remember) return
     const cmtimeNs = this.#mode.time === 'mtime' ? file.mtimeNs : file.ctimeNs
     const record = this.#records.add(file.ino, file.size, cmtimeNs, seen, chunks.length)
+    // It will be read again.
+    if (record === full) return
     const { bytes } = chunks
     for (let index = 0; index < chunks.length; index++) this.#records.setId(record, index, bytes, index * rowBytes)
     this.#entries.set(pathHash, record)

@@ -105,10 +105,10 @@ export interface StoredArchive {
 export type ArchiveEntries = Iterable<ArchiveEntry> | AsyncIterable<Iterable<ArchiveEntry>>
 
 /**
- * Entries whose content is under way; bounds what lies between reading and writing. More than the byte workers have in hand, and few enough to be
+ * Entries for each byte worker, and as many for this thread, whose content is under way; bounds what lies between reading and writing. More than the workers have in hand, and few enough to be
  * young when they go: what waits longer is kept by V8 until its next long collection.
  */
-const maxPending = 256
+const maxPendingOfWorker = 128
 
 /**
  * Makes archive `name` (byte string) in one transaction; the exclusive lock is held. `facts` is asked at the end, when the end
@@ -237,6 +237,7 @@ class Pipeline {
   readonly #listener: StoreListener
   readonly #signal: AbortSignal | undefined
   readonly #pending: PendingEntry[] = []
+  readonly #maxPending: number
   readonly #tx: Transaction
   readonly #clock: CheckpointClock | undefined
   /** Commits what there is; the function it gives makes ready for going on. */
@@ -252,6 +253,7 @@ class Pipeline {
     this.writer = new ChunkWriter({ repository, transaction: tx, key, nonces, codec: context.codec, workers: context.workers })
     this.archive = new ArchiveWriter(this.writer, objects, context.cache?.client.index)
     this.#chunker = context.chunker
+    this.#maxPending = maxPendingOfWorker * (context.workers.count + 1)
     this.#listener = listener
     this.#signal = context.signal
     this.#tx = tx
@@ -285,7 +287,7 @@ class Pipeline {
     // With nothing before it on its way there is no need to remember it.
     if (this.#pending.length === 0 && !(content instanceof SmallFile)) return this.#write(entry, content)
     this.#pending.push({ entry, content })
-    if (this.#pending.length >= maxPending) return this.#finish(maxPending / 2)
+    if (this.#pending.length >= this.#maxPending) return this.#finish(this.#maxPending >> 1)
     return content instanceof SmallFile ? this.writer.room() : undefined
   }
 
@@ -296,7 +298,7 @@ class Pipeline {
     if (!this.#isSmall(entry.content!)) await content
     else await this.writer.room()
     this.#pending.push({ entry, content })
-    if (this.#pending.length >= maxPending) await this.#finish(maxPending / 2)
+    if (this.#pending.length >= this.#maxPending) await this.#finish(this.#maxPending >> 1)
   }
 
   #isSmall(content: Content): boolean {

@@ -37,7 +37,7 @@ const quickBytes = 64 << 10
  * A further thread costs 10 MB and, until it runs, as much time as this many bytes of work. Where all jobs together have less, as those of many tiny
  * files do, one that is there keeps up with this thread: unless it needs so long for a job that it must be the disk that it waits for.
  */
-const bytesPerThread = 2 << 20, patienceMs = 100
+const bytesPerThread = 256 << 10, patienceMs = 100
 /** Compression that is quick, and the bytes that are compressed while a file is read. */
 const quickCodecs: ReadonlySet<string> = new Set(['none', 'lz4'])
 const fileCostBytes = 16 << 10
