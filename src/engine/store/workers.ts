@@ -37,7 +37,7 @@ const quickBytes = 64 << 10
  * A further thread costs 10 MB and, until it runs, as much time as this many bytes of work. Where all jobs together have less, as those of many tiny
  * files do, one that is there keeps up with this thread: unless it needs so long for a job that it must be the disk that it waits for.
  */
-const bytesPerThread = 256 << 10, patienceMs = 100
+const bytesPerThread = 256 << 10, patienceMs = 250
 /** Compression that is quick, and the bytes that are compressed while a file is read. */
 const quickCodecs: ReadonlySet<string> = new Set(['none', 'lz4'])
 const fileCostBytes = 16 << 10
@@ -51,7 +51,7 @@ export class Workers {
   /** Demand goes before what is only expected to be wanted. */
   readonly #urgent: Queued[] = []
   readonly #queue: Queued[] = []
-  /** What all jobs given and waiting have to work on. */
+  /** What all jobs given and waiting have to work on, but for what is done aside. */
   #bytes = 0
   /** When the last result came, or a job was given to a worker that had none. A first job also waits for its thread to start, which tells nothing. */
   #answeredMs: number | undefined
@@ -121,7 +121,7 @@ export class Workers {
   /** `aside`: it is little beside what this thread has to do anyway. Until there are threads for something else, it is done here. */
   pack(job: Omit<PackJob, 'job' | 'kind'>, aside: boolean): Promise<PackResult> {
     if (!this.#closed && this.#members.length === 0 && this.#isSmallPack(job, aside)) return this.#packHere({ kind: 'pack', job: 0, ...job })
-    return this.#run({ kind: 'pack', ...job }, false) as Promise<PackResult>
+    return this.#run({ kind: 'pack', ...job }, false, aside ? 0 : undefined) as Promise<PackResult>
   }
 
   #packHere(job: PackJob): Promise<PackResult> {
@@ -191,10 +191,10 @@ export class Workers {
     await this.#run({ kind: 'unseal', ...job }, true)
   }
 
-  #run(job: NewJob, urgent: boolean): Promise<JobResult> {
+  #run(job: NewJob, urgent: boolean, bytes = bytesOf(job)): Promise<JobResult> {
     if (this.#closed) return Promise.reject(new Error('the byte workers are closed'))
     return new Promise((resolve, reject) => {
-      const queued: Queued = { message: { ...job, job: this.#nextJob++ }, waiting: { resolve, reject }, bytes: bytesOf(job) }
+      const queued: Queued = { message: { ...job, job: this.#nextJob++ }, waiting: { resolve, reject }, bytes }
       this.#bytes += queued.bytes
       ;(urgent ? this.#urgent : this.#queue).push(queued)
       this.#give()
