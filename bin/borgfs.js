@@ -20,8 +20,5 @@ if (first === '-V' || first === '--version') {
 } else if (first === 'mount' && !inBackground && process.env.BORG_FUSE_IMPL !== 'none' && !words.some(word => /^(-[A-Za-z]*[fh]|--f|--h|--show-rc)/.test(word))) {
   require(join(bundle, 'background.js')).startInBackground(process.env).then(code => process.exit(code))
 } else {
-  const { main } = require('./code-cache.js').load(join(bundle, 'main.js')).exports
-  // The heap of a command is small, and not to double or treble before it is looked through: that takes milliseconds. A drive's may be large.
-  if (first !== 'mount') require('node:v8').setFlagsFromString('--optimize-for-size')
-  main(program)
+  require('./code-cache.js').load(join(bundle, 'main.js')).exports.main(program)
 }
