@@ -9,6 +9,10 @@ const vm = require('node:vm')
 
 exports.codeFile = (file, kind) => `${file}.${kind}.code`
 
+// bin/borgfs gives new space a size for some commands, which counts once, at the start. The code that V8 made is for the flags that there were
+// when it was made.
+if (process.execArgv.some(word => word.startsWith('--max-semi-space-size'))) require('node:v8').setFlagsFromString('--max-semi-space-size=0')
+
 exports.load = (file, kind) => {
   // It is ASCII, and as such needs no look at each byte; it is wrapped already, and so is not copied.
   const source = readFileSync(file, 'latin1')

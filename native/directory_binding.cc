@@ -51,17 +51,23 @@ class Directory : public Work {
   }
 
   napi_value value(napi_env env) override {
-    napi_value result, names, attributes;
+    /* The names in one piece: a buffer each would cost more than all else that is known of the entries. */
+    napi_value result, ends, endsBuffer, attributes;
+    void *endsData;
     napi_create_object(env, &result);
-    napi_create_array_with_length(env, entries.size(), &names);
+    napi_create_arraybuffer(env, entries.size() * 4, &endsData, &endsBuffer);
+    napi_create_typedarray(env, napi_uint32_array, entries.size(), endsBuffer, 0, &ends);
     napi_create_array_with_length(env, entries.size(), &attributes);
     napi_value nothing = makeUndefined(env);
+    std::string names;
     for (size_t i = 0; i < entries.size(); i++) {
       const Entry &entry = entries[i];
-      napi_set_element(env, names, i, makeBuffer(env, entry.name.data(), entry.name.size()));
+      names += entry.name;
+      static_cast<uint32_t *>(endsData)[i] = static_cast<uint32_t>(names.size());
       napi_set_element(env, attributes, i, entry.packed.empty() ? nothing : makeBuffer(env, entry.packed.data(), entry.packed.size()));
     }
-    napi_set_named_property(env, result, "names", names);
+    napi_set_named_property(env, result, "names", makeBuffer(env, names.data(), names.size()));
+    napi_set_named_property(env, result, "nameEnds", ends);
     napi_set_named_property(env, result, "stats", makeRows(env, rows));
     napi_set_named_property(env, result, "attributes", attributes);
     return result;

@@ -1,10 +1,12 @@
 /*
- * Copies between memory in one piece and pages of a slab. V8 itself copies shared memory word by word, with loads and stores that
+ * Pages of memory. Copies between memory in one piece and pages of a slab. V8 itself copies shared memory word by word, with loads and stores that
  * other threads may watch: four times as slow. Here the owner of the pages has said that nobody does.
  */
 #include "arguments.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace {
 
@@ -73,9 +75,22 @@ napi_value gatherPages(napi_env env, napi_callback_info info) {
   return makeUndefined(env);
 }
 
+/* (memory): its whole pages go back to the host and read as zeros from then on; what is beside them stays. */
+napi_value giveBackPages(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes memory = a.bytes(0);
+  if (a.failed) return nullptr;
+  uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), start = reinterpret_cast<uintptr_t>(memory.data);
+  uintptr_t from = (start + page - 1) / page * page, to = (start + memory.length) / page * page;
+  /* Should the host refuse, nothing but memory is lost. */
+  if (from < to) madvise(reinterpret_cast<void *>(from), to - from, MADV_DONTNEED);
+  return makeUndefined(env);
+}
+
 }  // namespace
 
 void registerPages(napi_env env, napi_value exports) {
   defineFunction(env, exports, "scatterPages", scatterPages);
   defineFunction(env, exports, "gatherPages", gatherPages);
+  defineFunction(env, exports, "giveBackPages", giveBackPages);
 }

@@ -28,6 +28,8 @@ const shortBytes = 64
 /** A growing buffer with one method per kind of value. The caller keeps map keys sorted. */
 export class MsgWriter {
   #bytes: Buffer
+  /** Of #bytes, made when it is first needed: it writes large integers without making others of them. */
+  #view: DataView | undefined
   #length = 0
 
   constructor(capacity = 1024) {
@@ -52,6 +54,12 @@ export class MsgWriter {
     this.#length = 0
   }
 
+  /** Forgets the first `count` bytes; the others move. */
+  dropFirst(count: number): void {
+    this.#bytes.copyWithin(0, count, this.#length)
+    this.#length -= count
+  }
+
   #reserve(count: number): number {
     const at = this.#length
     const end = at + count
@@ -59,6 +67,7 @@ export class MsgWriter {
       const grown = Buffer.allocUnsafe(Math.max(end, this.#bytes.length * 2))
       this.#bytes.copy(grown, 0, 0, at)
       this.#bytes = grown
+      this.#view = undefined
     }
     this.#length = end
     return at
@@ -103,14 +112,13 @@ export class MsgWriter {
 
   #bigint(value: bigint): void {
     if (value >= -0x80000000n && value <= 0xffffffffn) return this.int(Number(value))
+    const isNegative = value < 0n
+    if (value >= tooLarge || value < tooSmall) throw new RangeError(`${value} does not fit 64 bits`)
     const at = this.#reserve(9)
-    if (value >= 0n) {
-      this.#bytes[at] = 0xcf
-      this.#bytes.writeBigUInt64BE(value, at + 1)
-    } else {
-      this.#bytes[at] = 0xd3
-      this.#bytes.writeBigInt64BE(value, at + 1)
-    }
+    const view = (this.#view ??= new DataView(this.#bytes.buffer, this.#bytes.byteOffset, this.#bytes.length))
+    this.#bytes[at] = isNegative ? 0xd3 : 0xcf
+    if (isNegative) view.setBigInt64(at + 1, value)
+    else view.setBigUint64(at + 1, value)
   }
 
   /** Text is written as UTF-8. */
@@ -182,6 +190,8 @@ export class MsgWriter {
     }
   }
 }
+
+const tooLarge = 1n << 64n, tooSmall = -(1n << 63n)
 
 /** Canonical bytes of a value. */
 export function pack(value: MsgValue | string): Buffer {

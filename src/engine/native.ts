@@ -25,9 +25,11 @@ export const statStride = 14
 export const wantXattrs = 1, wantAcls = 2, wantFsFlags = 4
 
 export interface DirectoryListing {
-  /** Every entry but `.` and `..`, in the order of their inode numbers. */
-  readonly names: Buffer[]
-  /** names.length rows of statStride. */
+  /** Names of all entries but `.` and `..`, in the order of their inode numbers, one behind the other. */
+  readonly names: Buffer
+  /** Where each name ends. Less than 4 GiB together, or there would be no memory for them. */
+  readonly nameEnds: Uint32Array
+  /** nameEnds.length rows of statStride. */
   readonly stats: BigInt64Array
   /** Per entry undefined if none, else packed: (u16le nameLength, name, u32le valueLength, value)*; ACL names included iff wantAcls. */
   readonly attributes: (Buffer | undefined)[]
@@ -202,6 +204,9 @@ export interface Native {
   scatterPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, start: number, plain: Uint8Array): void
   /** Bytes [from, to) of the pages to `into` at `at`. */
   gatherPages(slab: Uint8Array, numbers: Uint32Array, pageBytes: number, from: number, to: number, into: Uint8Array, at: number): void
+
+  /** Gives the whole pages of `memory` back to the host: they read as zeros from then on. For memory that nobody will use any more but that only a collection would free. */
+  giveBackPages(memory: Uint8Array): void
 
   // --- chunk_rows.c (archive.md §4) ---
   /**

@@ -4,6 +4,7 @@
  */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { native } from './native.js'
 
 const muchBytes = 64 << 20
 let bytes = 0
@@ -18,4 +19,12 @@ export function letGoShared(byteLength: number): void {
     collect = runInNewContext('gc') as () => void
   }
   collect()
+}
+
+/** Tables that their owner will not look into again, but byte workers perhaps still do: for `giveBackShared` when they do not. */
+export const outgrown = new WeakSet<SharedArrayBuffer>()
+
+/** The memory goes back to the host now, and reads as zeros from then on; only the addresses wait for a collection. Nobody may use it any more. */
+export function giveBackShared(buffer: SharedArrayBuffer): void {
+  native().giveBackPages(new Uint8Array(buffer))
 }

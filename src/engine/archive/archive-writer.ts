@@ -1,6 +1,7 @@
 /** Builds one archive: item stream, statistics, metadata object, manifest entry. */
-import { maxObjectBytes } from '../constants.js'
+import { itemsChunkerParams, maxObjectBytes } from '../constants.js'
 import { BorgError } from '../errors.js'
+import { rowBytes } from './chunk-list.js'
 import type { ChunkId } from '../ids.js'
 import type { Transaction } from '../repository/repository.js'
 import type { ChunkWriter } from '../store/chunk-writer.js'
@@ -15,7 +16,11 @@ import { type ArchiveInfo, isValidArchiveName, type Manifest } from './manifest.
 /** Who counts references; the client's chunks index. */
 export interface ReferenceCounter {
   add(id: Uint8Array, size: number, csize: number): void
+  /** add for an id that lies in other bytes. */
+  addAt(bytes: Uint8Array, offset: number, size: number, csize: number): void
 }
+
+const maxItemsChunkBytes = 2 ** itemsChunkerParams[2]
 
 /** Sums that grow. */
 type Sums = { -readonly [field in keyof ArchiveStats]: ArchiveStats[field] }
@@ -26,6 +31,8 @@ export class ArchiveWriter {
   readonly #objects: RepoObjects
   readonly #stream: ItemStreamWriter
   readonly #items: Promise<ChunkId>[] = []
+  /** For chunks of the item stream on their way to the byte workers; used again and again, and larger than most of them need. */
+  readonly #memory: Buffer[] = []
   readonly #files: Sums = { ...noStats }
   /** What part items refer to, beside the whole files. */
   readonly #parts: Sums = { ...noStats }
@@ -38,7 +45,9 @@ export class ArchiveWriter {
     this.#objects = objects
     this.#stream = new ItemStreamWriter(objects.key.chunkSeed, async chunk => {
       await writer.room()
-      this.#items.push(writer.add(chunk).then(({ id, size, csize }) => {
+      const memory = this.#memory.pop() ?? Buffer.from(new SharedArrayBuffer(maxItemsChunkBytes))
+      chunk.copy(memory)
+      this.#items.push(writer.add(memory.subarray(0, chunk.length), () => this.#memory.push(memory), true).then(({ id, size, csize }) => {
         counter?.add(id, size, csize)
         return id
       }))
@@ -61,11 +70,12 @@ export class ArchiveWriter {
       const counter = this.#counter
       const sums = item.part === undefined ? this.#files : this.#parts
       sums.nfiles++
+      const { bytes } = item.chunks
       for (let index = 0; index < item.chunks.length; index++) {
         const [size, csize] = [item.chunks.size(index), item.chunks.csize(index)]
         sums.size += size
         sums.csize += csize
-        counter?.add(item.chunks.id(index), size, csize)
+        counter?.addAt(bytes, index * rowBytes, size, csize)
       }
     }
     return this.#stream.add(item)

@@ -16,17 +16,13 @@ const maxXattrs = 1 << 16
 /** Writes an item; keys in ascending order, absent ones left out. */
 export function encodeItem(item: Item, writer: MsgWriter): void {
   const keys = item.unknown && item.unknown.size > 0 ? [...itemKeys, ...item.unknown.keys()].sort() : itemKeys
-  const found: string[] = [], values: (MsgValue | ChunkList)[] = []
+  let count = 0
+  for (const key of keys) if (valueOf(item, key) !== undefined) count++
+  writer.mapHeader(count)
   for (const key of keys) {
     const value = valueOf(item, key)
     if (value === undefined) continue
-    found.push(key)
-    values.push(value)
-  }
-  writer.mapHeader(found.length)
-  for (let index = 0; index < found.length; index++) {
-    const value = values[index]!
-    writer.rawByteString(found[index]!)
+    writer.rawByteString(key)
     if (value instanceof ChunkList) encodeChunks(value, writer)
     else writer.value(value)
   }
@@ -61,9 +57,11 @@ function valueOf(item: Item, key: string): MsgValue | ChunkList | undefined {
   }
 }
 
+const timeLimit = 1n << 63n, minusTimeLimit = -timeLimit
+
 /** Times outside int64 are stored as a raw: signed, little endian. */
 function stored(ns: bigint | undefined): MsgValue | undefined {
-  if (ns === undefined || (ns > -(1n << 63n) && ns < 1n << 63n)) return ns
+  if (ns === undefined || (ns > minusTimeLimit && ns < timeLimit)) return ns
   const bytes: number[] = []
   for (let rest = ns; ; rest >>= 8n) {
     const byte = Number(rest & 255n)

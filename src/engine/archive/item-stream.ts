@@ -54,16 +54,19 @@ async function* decodeStream<T>(chunks: AsyncIterable<Buffer>, decode: (reader: 
 /** No item can be larger: its chunk list alone would exceed what one archive may hold. */
 const maxItemBytes = 1 << 30
 
-const flushBytes = 8 << 20
+/** Bytes that are cut at a time: some chunks, so that the workers have something to do side by side. */
+const flushBytes = 512 << 10
 
 /** Encodes items and cuts their stream; every cut depends only on bytes after the one before, so flushing in between changes nothing. */
 export class ItemStreamWriter {
-  readonly #writer = new MsgWriter(1 << 20)
+  /** What was not cut yet. */
+  readonly #writer = new MsgWriter(flushBytes + 2 ** itemsChunkerParams[2])
+  /** Length at which it is worth looking again. */
+  #wanted = flushBytes
   readonly #table: Uint32Array
-  #carried: Buffer = Buffer.alloc(0)
   readonly #store: (chunk: Buffer) => Promise<void>
 
-  /** `store` is called with each chunk in order; the chunk is its own from then on. */
+  /** `store` is called with each chunk in order; the chunk's memory is used again as soon as the promise resolves. */
   constructor(seed: number, store: (chunk: Buffer) => Promise<void>) {
     this.#table = buzhashTable(seed)
     this.#store = store
@@ -72,13 +75,12 @@ export class ItemStreamWriter {
   /** A promise only when chunks were cut. */
   add(item: Item): Promise<void> | undefined {
     encodeItem(item, this.#writer)
-    return this.#writer.length >= flushBytes ? this.flush(false) : undefined
+    return this.#writer.length >= this.#wanted ? this.flush(false) : undefined
   }
 
   /** Cuts what is there; with `last` everything, else all but the last piece. */
   async flush(last: boolean): Promise<void> {
-    const stream = Buffer.concat([this.#carried, this.#writer.bytes])
-    this.#writer.clear()
+    const stream = this.#writer.bytes
     const [, minExp, maxExp, maskBits, window] = itemsChunkerParams
     const cuts = stream.length === 0 ? [] : native().buzhashCuts(this.#table, 2 ** minExp, 2 ** maxExp, 2 ** maskBits - 1, window, stream, 0, stream.length, last)
     let at = 0
@@ -86,6 +88,7 @@ export class ItemStreamWriter {
       await this.#store(stream.subarray(at, at + cut))
       at += cut
     }
-    this.#carried = stream.subarray(at)
+    this.#writer.dropFirst(at)
+    this.#wanted = this.#writer.length + flushBytes
   }
 }

@@ -1,14 +1,15 @@
 /**
  * The memory of unchanged files, in Borg's file and format, so that both programs share it: CACHE/ID/files is a sequence of
  * [id hash of the absolute path, [age, inode, size, cmtime ns, [chunk ids]]]. Chunk sizes, which Borg takes from its chunks
- * index, are kept beside it for files of several chunks. Losing either costs time only. In memory a file takes the bytes of its
- * entry and a bucket of 44 bytes, outside the JavaScript heap.
+ * index, are kept beside it for files of several chunks. Losing either costs time only. In memory a file takes a record of 32 bytes and
+ * 32 for each chunk, and a bucket of 36, outside the JavaScript heap (file-records.ts).
  */
 import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
+import { type ChunkList, rowBytes } from '../archive/chunk-list.js'
 import { idBytes } from '../constants.js'
 import { HashTable } from '../hashindex/hash-table.js'
-import { type ChunkId, chunkId } from '../ids.js'
+import type { ChunkId } from '../ids.js'
 import type { Log } from '../log.js'
 import { MsgpackError, MsgReader, MsgWriter } from '../msgpack.js'
 import { replaceFile, writePieces } from '../platform/save-file.js'
@@ -16,6 +17,7 @@ import { FileDigest, finalDigest, loadIntegrity } from '../repository/integrity.
 import { errnoOf, IntegrityError, messageOf } from '../errors.js'
 import { filesCacheName } from './cache-folder.js'
 import type { ChunkIndex } from './chunk-index.js'
+import { FileRecords, full, maxAge, seen } from './file-records.js'
 import { readTable, writeTable } from './table-file.js'
 
 export interface FilesCacheMode {
@@ -70,10 +72,9 @@ export class FilesCache {
   readonly #mode: FilesCacheMode
   readonly #ttl: number
   readonly #log: Log
-  /** By path hash: whether it was seen in this run, and where its record lies. */
-  #entries = new HashTable(3)
-  /** Records: packed [age, …] arrays. */
-  #records = new ByteBlocks()
+  /** By path hash: where its record lies. */
+  #entries = new HashTable(1)
+  #records = new FileRecords()
   #sizes: HashTable | undefined
   #sizesChanged = false
   #borgChunks: HashTable | undefined
@@ -109,65 +110,56 @@ export class FilesCache {
         if (reader.arrayHeader() !== 2) throw new IntegrityError('an entry is no pair')
         const hash = reader.raw()
         if (hash.length !== idBytes) throw new Error('a path hash of another length')
-        const start = reader.position
-        // What is kept is read again without care.
         if (reader.arrayHeader() !== 5) throw new Error('an entry that is not of five values')
-        reader.number()
-        reader.bigint()
-        reader.number()
-        reader.bigint()
-        for (let count = reader.arrayHeader(); count > 0; count--) if (reader.raw().length !== idBytes) throw new Error('a chunk id of another length')
-        const [block, offset] = this.#records.add(reader.bytes.subarray(start, reader.position))
-        this.#entries.set(hash, unseen, block, offset)
+        const [age, ino, size, cmtimeNs, count] = [reader.number(), reader.bigint(), reader.number(), reader.bigint(), reader.arrayHeader()]
+        // An id takes more than a byte: the reader was led over the whole entry, so that there are so many.
+        const record = this.#records.add(ino, size, cmtimeNs, Math.max(0, Math.min(age, maxAge)), count)
+        for (let index = 0; index < count; index++) {
+          const at = reader.skipRaw(idBytes)
+          if (record !== full) this.#records.setId(record, index, reader.bytes, at)
+        }
+        // No file has such numbers: it is as good as unknown.
+        if (record !== full && ino >= 0n && size >= 0 && cmtimeNs < 1n << 63n) this.#entries.set(hash, record)
       }
       digest.part('final')
       const expected = finalDigest(this.#cache.digests(this.name))
       if (expected !== undefined && digest.digests.final !== expected) throw new Error('its digest does not fit')
     } catch (error) {
-      this.#entries = new HashTable(3)
-      this.#records = new ByteBlocks()
+      this.#entries = new HashTable(1)
+      this.#records = new FileRecords()
       this.#log.write('warning', 'borg.cache', `The files cache is corrupted. [${messageOf(error)}]`)
       this.#log.write('warning', 'borg.cache', 'Continuing without files cache - expect lower performance.')
     }
   }
 
-  #record(bucket: number): MsgReader {
-    return this.#records.reader(this.#entries.value(bucket, 1), this.#entries.value(bucket, 2))
-  }
-
-  /** What is known of a file. `pathHash`: id hash of its absolute path. */
+  /** What is known of a file. `pathHash`: id hash of its absolute path. The ids are views of the cache's memory. */
   lookup(pathHash: ChunkId, file: SeenFile): Lookup {
     try {
       return this.#lookup(pathHash, file)
     } catch (error) {
-      // Not as it should be: the file is read, as if nothing were known of it.
+      // The tables that know the sizes are not as they should be: the file is read, as if nothing were known of it.
       if (!(error instanceof IntegrityError)) throw error
-      this.#entries.delete(pathHash)
-      return { state: 'unknown' }
+      return unknown
     }
   }
 
   #lookup(pathHash: ChunkId, file: SeenFile): Lookup {
-    if (!this.#mode.lookup) return { state: 'unknown' }
+    if (!this.#mode.lookup) return unknown
     const bucket = this.#entries.find(pathHash)
-    if (bucket < 0) return { state: 'unknown' }
-    const reader = this.#record(bucket)
-    reader.arrayHeader()
-    reader.int()
-    const [ino, size, cmtime] = [reader.bigint(), reader.number(), reader.bigint()]
+    if (bucket < 0) return unknown
+    const records = this.#records, record = this.#entries.value(bucket, 0)
     const { time } = this.#mode
-    if (this.#mode.size && size !== file.size) return { state: 'changed' }
-    if (this.#mode.inode && ino !== file.ino) return { state: 'changed' }
-    if (time !== undefined && cmtime !== (time === 'ctime' ? file.ctimeNs : file.mtimeNs)) return { state: 'changed' }
-    const count = reader.arrayHeader()
+    const size = records.size(record)
+    if (this.#mode.size && size !== file.size) return changed
+    if (this.#mode.inode && records.ino(record) !== file.ino) return changed
+    if (time !== undefined && records.cmtimeNs(record) !== (time === 'ctime' ? file.ctimeNs : file.mtimeNs)) return changed
+    const count = records.count(record)
     const ids: ChunkId[] = [], sizes: number[] = []
     for (let index = 0; index < count; index++) {
-      const raw = reader.raw()
-      if (raw.length !== idBytes) throw new IntegrityError(`an id of ${raw.length} bytes`)
-      const id = chunkId(raw)
+      const id = records.id(record, index)
       const chunkSize = count === 1 ? size : this.#sizeOf(id)
       // Without the sizes the chunks cannot be referred to: the file is read, and all its chunks are found.
-      if (chunkSize === undefined) return { state: 'changed' }
+      if (chunkSize === undefined) return changed
       ids.push(id)
       sizes.push(chunkSize)
     }
@@ -176,47 +168,26 @@ export class FilesCache {
 
   /** The file was found unchanged and is referred to again. */
   confirm(pathHash: ChunkId, file: SeenFile): void {
-    const bucket = this.#entries.find(pathHash)
-    this.#entries.setValue(bucket, 0, seen)
-    const reader = this.#record(bucket)
-    reader.arrayHeader()
-    reader.int()
-    if (reader.bigint() === file.ino) return
-    const rest = reader.position
-    for (let left = 3; left > 0; left--) reader.skip()
-    const writer = new MsgWriter(256)
-    writer.arrayHeader(5)
-    writer.int(0)
-    writer.int(file.ino)
-    writer.verbatim(reader.bytes.subarray(rest, reader.position))
-    this.#remember(pathHash, writer.bytes)
+    this.#records.confirm(this.#entries.value(this.#entries.find(pathHash), 0), file.ino)
   }
 
   /** The file was read. */
-  remember(pathHash: ChunkId, file: SeenFile, ids: readonly ChunkId[], sizes: readonly number[]): void {
+  remember(pathHash: ChunkId, file: SeenFile, chunks: ChunkList): void {
     if (!this.#mode.remember) return
     const cmtimeNs = this.#mode.time === 'mtime' ? file.mtimeNs : file.ctimeNs
-    const writer = new MsgWriter(64 + 36 * ids.length)
-    writer.arrayHeader(5)
-    writer.int(0)
-    writer.int(file.ino)
-    writer.int(file.size)
-    writer.int(cmtimeNs)
-    writer.arrayHeader(ids.length)
-    for (const id of ids) writer.raw(id)
-    this.#remember(pathHash, writer.bytes)
+    const record = this.#records.add(file.ino, file.size, cmtimeNs, seen, chunks.length)
+    // It will be read again.
+    if (record === full) return
+    const { bytes } = chunks
+    for (let index = 0; index < chunks.length; index++) this.#records.setId(record, index, bytes, index * rowBytes)
+    this.#entries.set(pathHash, record)
     // Not needed where the chunks index has them.
-    if (ids.length > 1 && !this.#cache.index) {
+    if (chunks.length > 1 && !this.#cache.index) {
       const known = this.#loadSizes()
-      for (const [index, id] of ids.entries()) known.set(id, sizes[index]!)
+      for (let index = 0; index < chunks.length; index++) known.set(chunks.id(index), chunks.size(index))
       this.#sizesChanged = true
     }
     if (this.#newestNs === undefined || cmtimeNs > this.#newestNs) this.#newestNs = cmtimeNs
-  }
-
-  #remember(pathHash: ChunkId, record: Uint8Array): void {
-    const [block, offset] = this.#records.add(record)
-    this.#entries.set(pathHash, seen, block, offset)
   }
 
   #sizeOf(id: ChunkId): number | undefined {
@@ -260,25 +231,26 @@ export class FilesCache {
    */
   *#pieces(digest: FileDigest): Generator<Uint8Array> {
     const newest = this.#newestNs ?? (1n << 63n) - 1n
-    const writer = new MsgWriter(pieceBytes + (1 << 16))
+    const records = this.#records
+    const writer = new MsgWriter(pieceBytes + (16 << 10))
+    const hash = Buffer.alloc(idBytes)
     for (const bucket of this.#entries.buckets()) {
-      const reader = this.#record(bucket)
-      reader.arrayHeader()
-      let age = reader.number()
-      const rest = reader.position
-      reader.skip()
-      reader.skip()
-      const cmtimeNs = reader.bigint()
-      reader.skip()
-      if (this.#entries.value(bucket, 0) === seen) {
+      const record = this.#entries.value(bucket, 0)
+      const cmtimeNs = records.cmtimeNs(record)
+      let age = records.age(record)
+      if (age === seen) {
         if (cmtimeNs >= newest) continue
         age = 0
       } else if (++age >= this.#ttl) continue
+      this.#entries.copyId(bucket, hash)
       writer.arrayHeader(2)
-      writer.raw(this.#entries.idAt(bucket))
+      writer.raw(hash)
       writer.arrayHeader(5)
       writer.int(age)
-      writer.verbatim(reader.bytes.subarray(rest, reader.position))
+      writer.int(records.ino(record))
+      writer.int(records.size(record))
+      writer.int(cmtimeNs)
+      records.writeIds(record, writer)
       if (writer.length < pieceBytes) continue
       digest.update(writer.bytes)
       yield writer.bytes
@@ -286,30 +258,6 @@ export class FilesCache {
     }
     digest.update(writer.bytes)
     yield writer.bytes
-  }
-}
-
-/** Bytes one run after the other in blocks that never move. */
-class ByteBlocks {
-  readonly #blocks: Buffer[] = []
-  #used = 0
-
-  /** Copies them; returns block and offset. */
-  add(bytes: Uint8Array): [block: number, offset: number] {
-    const last = this.#blocks.at(-1)
-    if (!last || this.#used + bytes.length > last.length) {
-      // The first ones small: most caches are.
-      this.#blocks.push(Buffer.allocUnsafeSlow(Math.max(bytes.length, Math.min(blockBytes, firstBlockBytes << (2 * this.#blocks.length)))))
-      this.#used = 0
-    }
-    const offset = this.#used
-    this.#blocks.at(-1)!.set(bytes, offset)
-    this.#used += bytes.length
-    return [this.#blocks.length - 1, offset]
-  }
-
-  reader(block: number, offset: number): MsgReader {
-    return new MsgReader(this.#blocks[block]!, offset)
   }
 }
 
@@ -352,6 +300,5 @@ function* entriesOf(path: string, digest: FileDigest): Generator<MsgReader> {
   }
 }
 
-const unseen = 0, seen = 1
-const firstBlockBytes = 1 << 16, blockBytes = 16 << 20
-const pieceBytes = 1 << 20, readBytes = 1 << 20
+const unknown: Lookup = { state: 'unknown' }, changed: Lookup = { state: 'changed' }
+const pieceBytes = 256 << 10, readBytes = 256 << 10

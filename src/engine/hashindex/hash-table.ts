@@ -4,7 +4,7 @@
  * stored last. A large table that comes from a file stays there (bucket-file.ts) until a good part of it was changed. Either way its
  * bytes are those of the file, outside the JavaScript heap.
  */
-import { letGoShared } from '../shared-garbage.js'
+import { giveBackShared, letGoShared, outgrown } from '../shared-garbage.js'
 import { IntegrityError } from '../errors.js'
 import { type ChunkId, chunkId } from '../ids.js'
 import { native } from '../native.js'
@@ -47,6 +47,8 @@ export class HashTable {
   #empty: number
   /** Other threads that look into the file would still find what was deleted. */
   #deletedOnFile = false
+  /** Who else may be looking into the memory: nobody, byte workers, or somebody who was given it for good. */
+  #seenBy: 'nobody' | 'workers' | 'others' = 'nobody'
   readonly #key = new Uint32Array(keyWords)
   readonly #keyBytes = new Uint8Array(this.#key.buffer)
 
@@ -174,7 +176,7 @@ export class HashTable {
     return packTableHeader({ entries: this.#entries, buckets: this.#buckets }, this.valueWords)
   }
 
-  /** All buckets; the table's memory. */
+  /** All buckets; the table's memory, until the next change. */
   get bucketBytes(): Uint8Array {
     this.#toMemory()
     return new Uint8Array(this.#buffer)
@@ -193,6 +195,7 @@ export class HashTable {
   }
 
   shared(): SharedTable {
+    if (this.#seenBy === 'nobody' && !this.#file) this.#seenBy = 'workers'
     const path = this.#deletedOnFile ? undefined : this.#file?.path
     return { buffer: this.#file ? undefined : this.#buffer, path, buckets: this.#buckets, valueWords: this.valueWords }
   }
@@ -200,6 +203,7 @@ export class HashTable {
   /** For passes over all of it in other orders than its own: reads a table on file into memory. */
   inMemory(): MemoryTable {
     this.#toMemory()
+    this.#seenBy = 'others'
     return { buffer: this.#buffer, path: undefined, buckets: this.#buckets, valueWords: this.valueWords }
   }
 
@@ -367,7 +371,7 @@ export class HashTable {
 
   #resize(buckets: number): void {
     this.#toMemory()
-    const [old, stride] = [this.#words, this.#stride]
+    const [old, oldBuffer, stride] = [this.#words, this.#buffer, this.#stride]
     this.#buckets = buckets
     this.#buffer = new SharedArrayBuffer(buckets * stride * 4)
     this.#words = new Uint32Array(this.#buffer)
@@ -380,6 +384,10 @@ export class HashTable {
       while (words[bucket * stride + keyWords] !== emptyMark) if (++bucket === buckets) bucket = 0
       for (let word = 0; word < stride; word++) words[bucket * stride + word] = old[from + word]!
     }
+    // What a growing table leaves behind is as large as itself: it does not wait for a collection.
+    if (this.#seenBy === 'nobody') giveBackShared(oldBuffer)
+    else if (this.#seenBy === 'workers') outgrown.add(oldBuffer)
+    this.#seenBy = 'nobody'
   }
 
   /** For each entry of `other`: adds its first word to ours, up to maxValue, and takes over its further words. */
@@ -459,6 +467,16 @@ export class HashTable {
   /** A view of a bucket's id, valid until the next change. */
   idAt(bucket: number): ChunkId {
     return chunkId(this.#file ? this.#file.key(bucket) : Buffer.from(this.#buffer, bucket * this.#stride * 4, idBytes))
+  }
+
+  /** Copies a bucket's id. */
+  copyId(bucket: number, into: Uint8Array): void {
+    if (this.#file) into.set(this.#file.key(bucket))
+    else {
+      const at = bucket * this.#stride
+      for (let word = 0; word < keyWords; word++) this.#key[word] = this.#words[at + word]!
+      into.set(this.#keyBytes)
+    }
   }
 
   /** Ids in bucket order with their bucket numbers, from `start` on. The table must not change meanwhile. */

@@ -12,7 +12,7 @@ import { type FileStat, typeBlockDevice, typeCharDevice, typeDirectory, typeFifo
 import { escapedBytes, escapedText } from '../text.js'
 import { fileItem, type ItemOptions } from './file-item.js'
 import { type ArchiveEntry, type Outcome, storeArchive, type StoreContext, type StoredArchive, type StoreListener } from './store-archive.js'
-import { listed, walk, type WalkFailure, type WalkOptions, type WalkStep } from './walk.js'
+import { listed, walk, type WalkFailure, type WalkOptions, type WalkRun, type WalkStep } from './walk.js'
 
 /** Status letters of output.md §3. */
 export type Status = 'A' | 'M' | 'U' | 'C' | 'E' | 'd' | 'b' | 'c' | 'f' | 's' | 'h' | 'i' | '-' | 'x'
@@ -76,7 +76,7 @@ export async function dryRun(options: CreateOptions, listener: CreateListener): 
     if (options.stdin && isDash(root)) listener.status?.('-', options.stdin.name)
     else kept.push(root)
   }
-  for await (const step of steps(kept, options)) {
+  for await (const run of steps(kept, options)) for (const step of run) {
     if (step.kind === 'excluded') listener.status?.('x', step.path)
     else if (step.kind === 'failed') tellFailure(listener, step.path, step.failure, step.root)
     else if (step.kind === 'left') listener.status?.('-', step.path)
@@ -84,7 +84,7 @@ export async function dryRun(options: CreateOptions, listener: CreateListener): 
   }
 }
 
-function steps(roots: readonly Buffer[], options: CreateOptions): AsyncGenerator<WalkStep> {
+function steps(roots: readonly Buffer[], options: CreateOptions): AsyncGenerator<WalkRun> {
   return options.listed ? listed(options.listed.paths, options.walk) : walk(roots, options.walk)
 }
 
@@ -115,33 +115,34 @@ class Source {
     this.#listener = listener
   }
 
-  async *entries(): AsyncGenerator<ArchiveEntry> {
+  /** In runs, as the walk gives them. */
+  async *entries(): AsyncGenerator<Iterable<ArchiveEntry>> {
     const { stdin, roots } = this.#options
     const walked: Buffer[] = []
     for (const root of roots) {
       if (stdin && isDash(root)) {
-        yield this.#stdinEntry(stdin)
+        yield [this.#stdinEntry(stdin)]
         await stdin.finished?.()
       } else walked.push(root)
     }
-    for await (const step of steps(walked, this.#options)) {
-      switch (step.kind) {
-        case 'object': {
-          const entry = this.#objectEntry(step.path, step.stat, step.attributes)
-          if (entry) yield entry
-          break
-        }
-        case 'left':
-          yield { done: () => this.#listener.status?.('d', step.path) }
-          break
-        case 'excluded':
-          yield { done: () => this.#listener.status?.('x', step.path) }
-          break
-        case 'failed':
-          yield { done: () => tellFailure(this.#listener, step.path, step.failure, step.root) }
-      }
-    }
+    for await (const run of steps(walked, this.#options)) yield this.#entriesOf(run)
     await this.#options.listed?.finished?.()
+  }
+
+  *#entriesOf(run: WalkRun): Generator<ArchiveEntry> {
+    for (const step of run) {
+      const entry = this.#entryOf(step)
+      if (entry) yield entry
+    }
+  }
+
+  #entryOf(step: WalkStep): ArchiveEntry | undefined {
+    switch (step.kind) {
+      case 'object': return this.#objectEntry(step.path, step.stat, step.attributes)
+      case 'left': return { done: () => this.#listener.status?.('d', step.path) }
+      case 'excluded': return { done: () => this.#listener.status?.('x', step.path) }
+      case 'failed': return { done: () => tellFailure(this.#listener, step.path, step.failure, step.root) }
+    }
   }
 
   #stdinEntry(stdin: NonNullable<CreateOptions['stdin']>): ArchiveEntry {
@@ -224,15 +225,7 @@ class Source {
     return {
       item, content,
       done: outcome => {
-        if (outcome.kind === 'stored' && !outcome.changed) {
-          const chunks = item.chunks!
-          const ids: ChunkId[] = [], sizes: number[] = []
-          for (let index = 0; index < chunks.length; index++) {
-            ids.push(chunks.id(index))
-            sizes.push(chunks.size(index))
-          }
-          this.#cache!.remember(pathHash, stat, ids, sizes)
-        }
+        if (outcome.kind === 'stored' && !outcome.changed) this.#cache!.remember(pathHash, stat, item.chunks!)
         this.#tell(outcome, known.state === 'unknown' ? 'A' : 'M', path)
       },
     }

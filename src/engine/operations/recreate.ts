@@ -152,7 +152,7 @@ export class Recreater {
   }
 
   /** Metadata only. */
-  async *#unchanged(items: Selection): AsyncGenerator<ArchiveEntry> {
+  async *#unchanged(items: Selection): AsyncGenerator<Iterable<ArchiveEntry>> {
     const index = this.#context.cache!.index!
     for await (const { item, kept } of items.all()) {
       if (kept && item.chunks) {
@@ -161,19 +161,19 @@ export class Recreater {
         for (const { id, size, csize } of item.chunks) chunks.add(id, size, index.get(id)?.csize || csize || (this.#context.opened.repository.storedSize(id) ?? 0))
         item.chunks = chunks
       }
-      yield this.#entry(item, kept)
+      yield [this.#entry(item, kept)]
     }
   }
 
-  async *#recompressed(items: Selection, repacker: ChunkRepacker): AsyncGenerator<ArchiveEntry> {
+  async *#recompressed(items: Selection, repacker: ChunkRepacker): AsyncGenerator<Iterable<ArchiveEntry>> {
     try {
       for await (const { item, kept } of items.all()) {
         if (!kept || !item.chunks) {
-          yield this.#entry(item, kept)
+          yield [this.#entry(item, kept)]
           continue
         }
         await addAll(item.chunks, repacker)
-        yield { ...this.#entry(item, kept), content: { kind: 'chunks', chunks: this.#settled(item.chunks, repacker) } }
+        yield [{ ...this.#entry(item, kept), content: { kind: 'chunks', chunks: this.#settled(item.chunks, repacker) } }]
       }
     } finally {
       await repacker.settled().catch(() => undefined)
@@ -190,7 +190,7 @@ export class Recreater {
     return list
   }
 
-  async *#rechunked(items: Selection, smallBytes: number, repacker: ChunkRepacker | undefined): AsyncGenerator<ArchiveEntry> {
+  async *#rechunked(items: Selection, smallBytes: number, repacker: ChunkRepacker | undefined): AsyncGenerator<Iterable<ArchiveEntry>> {
     try {
       yield* this.#rechunkedItems(items, smallBytes, repacker)
     } finally {
@@ -198,7 +198,7 @@ export class Recreater {
     }
   }
 
-  async *#rechunkedItems(items: Selection, smallBytes: number, repacker: ChunkRepacker | undefined): AsyncGenerator<ArchiveEntry> {
+  async *#rechunkedItems(items: Selection, smallBytes: number, repacker: ChunkRepacker | undefined): AsyncGenerator<Iterable<ArchiveEntry>> {
     // Chunks that come out and are stored already have the compression that they have.
     const revised = repacker && {
       revise: async (chunks: ChunkList): Promise<ChunkList> => {
@@ -226,7 +226,7 @@ export class Recreater {
       const { item, kept } = ahead.shift()!
       const entry: ArchiveEntry = { ...this.#entry(item, kept), ...revised }
       if (!kept || !item.chunks) {
-        yield entry
+        yield [entry]
         continue
       }
       // It stands for the chunks that there are no more.
@@ -236,7 +236,7 @@ export class Recreater {
       if (size <= smallBytes) {
         const parts: Buffer[] = []
         for (; left > 0; left--) parts.push(await take())
-        yield { ...entry, content: { kind: 'bytes', bytes: parts.length === 1 ? parts[0]! : Buffer.concat(parts) } }
+        yield [{ ...entry, content: { kind: 'bytes', bytes: parts.length === 1 ? parts[0]! : Buffer.concat(parts) } }]
       } else {
         let rest: Buffer = Buffer.alloc(0)
         const source: ByteSource = {
@@ -252,7 +252,7 @@ export class Recreater {
             return count
           },
         }
-        yield { ...entry, content: { kind: 'source', source, size } }
+        yield [{ ...entry, content: { kind: 'source', source, size } }]
       }
     }
   }

@@ -19,8 +19,8 @@ import { adviceDontNeed, adviceSequential, native } from '../native.js'
 import type { Log } from '../log.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
-import { ChunkWriter, type StoredChunk } from '../store/chunk-writer.js'
-import type { FileError } from '../store/jobs.js'
+import { ChunkWriter, type FileResult, type PendingFile, type StoredChunk } from '../store/chunk-writer.js'
+import type { FileError, FilePiece } from '../store/jobs.js'
 import { type FileSeal, RangeSource } from '../store/sealed-file.js'
 import type { Workers } from '../store/workers.js'
 import { bytesOf } from '../text.js'
@@ -101,15 +101,21 @@ export interface StoredArchive {
   readonly newChunks: number
 }
 
-/** Entries whose content is under way; bounds what lies between reading and writing. */
-const maxPending = 2048
+/** In the archive's order; in runs where there are many that need no waiting for. */
+export type ArchiveEntries = Iterable<ArchiveEntry> | AsyncIterable<Iterable<ArchiveEntry>>
+
+/**
+ * Entries for each byte worker, and as many for this thread, whose content is under way; bounds what lies between reading and writing. More than the workers have in hand, and few enough to be
+ * young when they go: what waits longer is kept by V8 until its next long collection.
+ */
+const maxPendingOfWorker = 128
 
 /**
  * Makes archive `name` (byte string) in one transaction; the exclusive lock is held. `facts` is asked at the end, when the end
  * time is known, and for each checkpoint. ArchiveAlreadyExists before anything is read. On any throw nothing is saved but the
  * last checkpoint.
  */
-export async function storeArchive(context: StoreContext, name: string, entries: AsyncIterable<ArchiveEntry> | Iterable<ArchiveEntry>, facts: (checkpoint: boolean) => ArchiveFacts, listener: StoreListener = {}, options: StoreOptions = {}): Promise<StoredArchive> {
+export async function storeArchive(context: StoreContext, name: string, entries: ArchiveEntries, facts: (checkpoint: boolean) => ArchiveFacts, listener: StoreListener = {}, options: StoreOptions = {}): Promise<StoredArchive> {
   const { manifest, objects } = context.opened
   const { cache, replaces } = context
   if (!options.replace && replaces?.info.name !== name) ensureNewName(manifest, name)
@@ -182,11 +188,47 @@ class SavedState {
 
 interface PendingEntry {
   readonly entry: ArchiveEntry
-  readonly content: Promise<ContentResult> | ContentResult | undefined
+  readonly content: Promise<ContentResult> | ContentResult | SmallFile | undefined
 }
 type ContentResult =
   | { readonly kind: 'chunks'; readonly chunks: ChunkList; readonly changed: boolean }
   | { readonly kind: 'failed'; readonly error: FileError }
+type FileContent = Extract<Content, { kind: 'file' }>
+
+/** A file that a byte worker reads. */
+class SmallFile implements PendingFile {
+  readonly content: FileContent
+  readonly piece: FilePiece
+  /** When it is known, one of: how it fared; that it is no small file any more; what went wrong with the repository. */
+  result: ContentResult | undefined = undefined
+  isOther = false
+  problem: { readonly error: unknown } | undefined = undefined
+
+  constructor(content: FileContent) {
+    this.content = content
+    const { path, size, ino, seal, position } = content
+    // Most have neither.
+    this.piece = seal || position !== undefined ? { path, size, ino, ...(seal && { seal }), ...(position !== undefined && { position }) } : { path, size, ino }
+  }
+
+  get size(): number {
+    return this.content.size
+  }
+
+  resolve(result: FileResult): void {
+    if (result.kind === 'other') this.isOther = true
+    else if (result.kind === 'failed') this.result = result
+    else {
+      const chunks = new ChunkList()
+      if (result.chunk) chunks.add(result.chunk.id, result.chunk.size, result.chunk.csize)
+      this.result = { kind: 'chunks', chunks, changed: result.changed }
+    }
+  }
+
+  reject(error: unknown): void {
+    this.problem = { error }
+  }
+}
 
 class Pipeline {
   readonly writer: ChunkWriter
@@ -195,6 +237,7 @@ class Pipeline {
   readonly #listener: StoreListener
   readonly #signal: AbortSignal | undefined
   readonly #pending: PendingEntry[] = []
+  readonly #maxPending: number
   readonly #tx: Transaction
   readonly #clock: CheckpointClock | undefined
   /** Commits what there is; the function it gives makes ready for going on. */
@@ -210,6 +253,7 @@ class Pipeline {
     this.writer = new ChunkWriter({ repository, transaction: tx, key, nonces, codec: context.codec, workers: context.workers })
     this.archive = new ArchiveWriter(this.writer, objects, context.cache?.client.index)
     this.#chunker = context.chunker
+    this.#maxPending = maxPendingOfWorker * (context.workers.count + 1)
     this.#listener = listener
     this.#signal = context.signal
     this.#tx = tx
@@ -218,25 +262,15 @@ class Pipeline {
     this.#clock = context.checkpoints && new CheckpointClock(context.checkpoints)
   }
 
-  async run(entries: AsyncIterable<ArchiveEntry> | Iterable<ArchiveEntry>): Promise<void> {
+  async run(entries: ArchiveEntries): Promise<void> {
     try {
-      for await (const entry of entries) {
-        this.#signal?.throwIfAborted()
-        if (this.#clock?.due) await this.#checkpointBetween()
-        let content: PendingEntry['content']
-        if (entry.content) {
-          content = this.#read(entry.content, entry.item)
-          if (entry.revise) content = this.#revised(content, entry.revise)
-          if (content instanceof Promise) {
-            // Awaited in order below; until then a failure is not unhandled.
-            content.catch(() => undefined)
-            // One large file at a time goes through the chunker.
-            if (!this.#isSmall(entry.content)) await content
-            else await this.writer.room()
-          }
+      for await (const run of Symbol.asyncIterator in entries ? entries : [entries]) {
+        for (const entry of run) {
+          this.#signal?.throwIfAborted()
+          if (this.#clock?.due) await this.#checkpointBetween()
+          const taken = this.#take(entry)
+          if (taken) await taken
         }
-        this.#pending.push({ entry, content })
-        if (this.#pending.length >= maxPending) await this.#finish(maxPending / 2)
       }
       await this.#finish(0)
       if (this.#clock?.stopping) await this.#checkpointBetween()
@@ -244,6 +278,27 @@ class Pipeline {
       await this.writer.drain().catch(() => undefined)
       throw error
     }
+  }
+
+  /** A promise if there is something to wait for before the next one. */
+  #take(entry: ArchiveEntry): Promise<void> | undefined {
+    const content = entry.content && this.#read(entry.content, entry)
+    if (content instanceof Promise) return this.#takeLater(entry, content)
+    // With nothing before it on its way there is no need to remember it.
+    if (this.#pending.length === 0 && !(content instanceof SmallFile)) return this.#write(entry, content)
+    this.#pending.push({ entry, content })
+    if (this.#pending.length >= this.#maxPending) return this.#finish(this.#maxPending >> 1)
+    return content instanceof SmallFile ? this.writer.room() : undefined
+  }
+
+  async #takeLater(entry: ArchiveEntry, content: Promise<ContentResult>): Promise<void> {
+    // Awaited in order below; until then a failure is not unhandled.
+    content.catch(() => undefined)
+    // One large file at a time goes through the chunker.
+    if (!this.#isSmall(entry.content!)) await content
+    else await this.writer.room()
+    this.#pending.push({ entry, content })
+    if (this.#pending.length >= this.#maxPending) await this.#finish(this.#maxPending >> 1)
   }
 
   #isSmall(content: Content): boolean {
@@ -274,10 +329,10 @@ class Pipeline {
   async #finish(keep: number): Promise<void> {
     if (keep === 0) this.writer.flush()
     while (this.#pending.length > keep) {
-      const batch = this.#pending.splice(0, Math.min(256, this.#pending.length - keep))
-      for (const { entry, content } of batch) {
-        const result = content instanceof Promise ? await this.#settled(content) : content
-        await this.#write(entry, result)
+      for (const { entry, content } of this.#pending.splice(0, Math.min(64, this.#pending.length - keep))) {
+        const result = content instanceof SmallFile ? (content.result ?? await this.#settledSmall(content)) : content instanceof Promise ? await this.#settled(content) : content
+        const written = this.#write(entry, result)
+        if (written) await written
       }
     }
   }
@@ -288,10 +343,18 @@ class Pipeline {
     return content
   }
 
-  async #write(entry: ArchiveEntry, result: ContentResult | undefined): Promise<void> {
+  async #settledSmall(file: SmallFile): Promise<ContentResult> {
+    while (!file.result && !file.problem && !file.isOther) await this.writer.progress()
+    if (file.problem) throw file.problem.error
+    // Others are under way beside it: this is no place for a checkpoint.
+    return file.result ?? this.#readLarge(file.content, undefined)
+  }
+
+  /** A promise only if chunks of the item stream are to be stored. */
+  #write(entry: ArchiveEntry, result: ContentResult | undefined): Promise<void> | undefined {
     if (result?.kind === 'failed') {
       entry.done?.({ kind: 'failed', error: result.error })
-      return
+      return undefined
     }
     const { item } = entry
     if (item) {
@@ -301,13 +364,24 @@ class Pipeline {
         if (this.#orphans.size > 0) for (const { id } of result.chunks) this.#orphans.delete(idKey(id))
       }
       const stored = this.archive.addItem(item)
-      if (stored) await stored
-      this.#listener.progress?.({ stats: this.archive.stats, newBytes: this.writer.newBytes, path: item.path })
+      if (stored) return stored.then(() => this.#written(entry, result))
     }
-    entry.done?.({ kind: 'stored', changed: result?.changed ?? false })
+    this.#written(entry, result)
+    return undefined
   }
 
-  #read(content: Content, item: Item | undefined): Promise<ContentResult> | ContentResult {
+  #written({ item, done }: ArchiveEntry, result: Exclude<ContentResult, { kind: 'failed' }> | undefined): void {
+    if (item) this.#listener.progress?.({ stats: this.archive.stats, newBytes: this.writer.newBytes, path: item.path })
+    done?.({ kind: 'stored', changed: result?.changed ?? false })
+  }
+
+  #read(content: Content, { item, revise }: ArchiveEntry): Promise<ContentResult> | ContentResult | SmallFile {
+    const found = this.#readContent(content, item)
+    if (!revise) return found
+    return this.#revised(found instanceof SmallFile ? this.#settledSmall(found) : found, revise)
+  }
+
+  #readContent(content: Content, item: Item | undefined): Promise<ContentResult> | ContentResult | SmallFile {
     switch (content.kind) {
       case 'chunks': {
         const { chunks } = content
@@ -344,19 +418,13 @@ class Pipeline {
     return { kind: 'chunks', chunks, changed: false }
   }
 
-  async #readSmall(content: Extract<Content, { kind: 'file' }>): Promise<ContentResult> {
-    const result = await this.writer.addFile({
-      path: content.path, size: content.size, ino: content.ino, ...(content.seal && { seal: content.seal }), ...(content.position !== undefined && { position: content.position }),
-    })
-    if (result.kind === 'failed') return result
-    // Others are under way beside it: this is no place for a checkpoint.
-    if (result.kind === 'other') return this.#readLarge(content, undefined)
-    const chunks = new ChunkList()
-    if (result.chunk) chunks.add(result.chunk.id, result.chunk.size, result.chunk.csize)
-    return { kind: 'chunks', chunks, changed: result.changed }
+  #readSmall(content: FileContent): SmallFile {
+    const file = new SmallFile(content)
+    this.writer.addFile(file)
+    return file
   }
 
-  async #readLarge(content: Extract<Content, { kind: 'file' }>, item: Item | undefined): Promise<ContentResult> {
+  async #readLarge(content: FileContent, item: Item | undefined): Promise<ContentResult> {
     let fd: number
     try {
       fd = content.special ? await openSpecial(content.path) : native().openForReading(content.path)

@@ -3,10 +3,10 @@
  * (commands.md create, patterns.md §5, §6, output.md §3).
  */
 import { closeSync, readSync } from 'node:fs'
-import { type DirectoryListing, native, statField, statStride, wantAcls, wantFsFlags, wantXattrs } from '../native.js'
+import { type DirectoryListing, native, wantAcls, wantFsFlags, wantXattrs } from '../native.js'
 import { normalPath } from '../patterns/path-text.js'
 import type { Matcher } from '../patterns/matcher.js'
-import { fsFlagNodump, statAt, type FileStat, typeDirectory, typeMask, typeSymlink } from '../platform/attributes.js'
+import { fsFlagNodump, statAt, StatRows, type FileStat, typeDirectory, typeMask, typeSymlink } from '../platform/attributes.js'
 import { escapedBytes, escapedText } from '../text.js'
 
 export interface WalkOptions {
@@ -51,7 +51,13 @@ const listingsAhead = 4
 export const cacheTagName = 'CACHEDIR.TAG'
 export const cacheTagContent = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55')
 
-export async function* walk(roots: readonly Buffer[], options: WalkOptions): AsyncGenerator<WalkStep> {
+/**
+ * Steps that need no waiting, to be gone through once, before the next run is asked for. Most files of a tree are in long ones: a promise for
+ * each file would cost more time and memory than looking at it.
+ */
+export type WalkRun = Iterable<WalkStep>
+
+export async function* walk(roots: readonly Buffer[], options: WalkOptions): AsyncGenerator<WalkRun> {
   // Roots that were walked are not visited again, neither as roots nor inside a later one.
   const visited = new Set<string>()
   for (const typed of roots) {
@@ -61,7 +67,7 @@ export async function* walk(roots: readonly Buffer[], options: WalkOptions): Asy
       const { stat, attributes } = native().readAttributes(path, wantOf(options))
       node = { path, stat: statAt(stat, 0), attributes }
     } catch (error) {
-      yield { kind: 'failed', path, failure: failureOf(error, ''), root: true }
+      yield [{ kind: 'failed', path, failure: failureOf(error, ''), root: true }]
       continue
     }
     yield* walkNode(node, node.stat.dev, options, visited)
@@ -73,7 +79,7 @@ export async function* walk(roots: readonly Buffer[], options: WalkOptions): Asy
  * The paths that somebody lists, each for itself: a directory without its contents, and whatever is excluded elsewhere
  * (`--paths-from-stdin`, `--paths-from-command`).
  */
-export async function* listed(paths: AsyncIterable<Buffer>, options: WalkOptions): AsyncGenerator<WalkStep> {
+export async function* listed(paths: AsyncIterable<Buffer>, options: WalkOptions): AsyncGenerator<WalkRun> {
   for await (const typed of paths) {
     const path = escapedBytes(normalPath(escapedText(typed)))
     let node: Node
@@ -81,11 +87,11 @@ export async function* listed(paths: AsyncIterable<Buffer>, options: WalkOptions
       const { stat, attributes } = native().readAttributes(path, wantOf(options))
       node = { path, stat: statAt(stat, 0), attributes }
     } catch (error) {
-      yield { kind: 'failed', path, failure: failureOf(error, 'stat'), root: false }
+      yield [{ kind: 'failed', path, failure: failureOf(error, 'stat'), root: false }]
       continue
     }
-    yield { kind: 'object', ...node }
-    if ((node.stat.mode & typeMask) === typeDirectory) yield { kind: 'left', path }
+    yield [objectStep(node)]
+    if ((node.stat.mode & typeMask) === typeDirectory) yield [{ kind: 'left', path }]
   }
 }
 
@@ -98,79 +104,145 @@ function wantOf(options: WalkOptions): number {
   return (options.noXattrs ? 0 : wantXattrs) | (options.noAcls ? 0 : wantAcls) | (options.noFlags && !options.excludeNodump ? 0 : wantFsFlags)
 }
 
-async function* walkNode(node: Node, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>): AsyncGenerator<WalkStep> {
+function objectStep({ path, stat, attributes }: Node): WalkStep {
+  return { kind: 'object', path, stat, attributes }
+}
+
+/** What becomes of an object that is no directory; undefined if it is passed over. */
+function leafStep(path: Buffer, stat: FileStat, attributes: Buffer | undefined, options: WalkOptions, visited: ReadonlySet<string>): WalkStep | undefined {
+  if (visited.size > 0 && visited.has(identityOf(stat))) return undefined
+  if (stat.error !== 0) return { kind: 'failed', path, failure: errnoFailure(stat.error, 'stat'), root: false }
+  const included = options.matcher.includesEverything || options.matcher.decide(escapedText(path)).included
+  if (!included || (options.excludeNodump && stat.fsFlags & fsFlagNodump)) return { kind: 'excluded', path }
+  return { kind: 'object', path, stat, attributes }
+}
+
+async function* walkNode(node: Node, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>): AsyncGenerator<WalkRun> {
   const { path, stat } = node
-  if (visited.size > 0 && visited.has(identityOf(stat))) return
-  if (stat.error !== 0) {
-    yield { kind: 'failed', path, failure: errnoFailure(stat.error, 'stat'), root: false }
+  if ((stat.mode & typeMask) !== typeDirectory) {
+    const step = leafStep(path, stat, node.attributes, options, visited)
+    if (step) yield [step]
     return
   }
-  const isDirectory = (stat.mode & typeMask) === typeDirectory
-  if (isDirectory && options.skip.size > 0 && options.skip.has(identityOf(stat))) return
+  if (visited.size > 0 && visited.has(identityOf(stat))) return
+  if (options.skip.size > 0 && options.skip.has(identityOf(stat))) return
   const decision = options.matcher.includesEverything ? undefined : options.matcher.decide(escapedText(path))
   if (options.excludeNodump && stat.fsFlags & fsFlagNodump) {
-    yield { kind: 'excluded', path }
+    yield [{ kind: 'excluded', path }]
     return
   }
   const included = decision?.included ?? true
   if (!included) {
-    yield { kind: 'excluded', path }
-    if (!isDirectory || !decision!.recurse) return
-  }
-  if (!isDirectory) {
-    yield { kind: 'object', ...node }
-    return
+    yield [{ kind: 'excluded', path }]
+    if (!decision!.recurse) return
   }
   if (options.excludeCaches || options.excludeIfPresent.length > 0) {
     const tags = tagsIn(path, options)
     if (tags.length > 0) {
       if (options.keepExcludeTags) {
-        yield { kind: 'object', ...node }
+        yield [objectStep(node)]
         for (const tag of tags) yield* walkTag(joined(path, Buffer.from(tag)), rootDev, options, visited)
-        yield { kind: 'left', path }
+        yield [{ kind: 'left', path }]
       }
-      yield { kind: 'excluded', path }
+      yield [{ kind: 'excluded', path }]
       return
     }
   }
-  if (included) yield { kind: 'object', ...node }
+  if (included) yield [objectStep(node)]
   if (!options.oneFileSystem || stat.dev === rootDev) {
     let listing
     try {
       listing = await (node.listing ?? native().readDirectoryAsync(path, wantOf(options)))
     } catch (error) {
-      yield { kind: 'failed', path, failure: failureOf(error, 'dir_open'), root: false }
+      yield [{ kind: 'failed', path, failure: failureOf(error, 'dir_open'), root: false }]
       return
     }
-    // Listings of the next directories are on their way while this one's files are worked on.
-    const ahead = new Map<number, Promise<DirectoryListing>>()
-    let looked = 0
-    for (let index = 0; index < listing.names.length; index++) {
-      for (; looked < listing.names.length && ahead.size < listingsAhead; looked++) {
-        const mode = Number(listing.stats[looked * statStride + statField.mode])
-        if (looked < index || (mode & typeMask) !== typeDirectory || decision !== undefined) continue
-        const promise = native().readDirectoryAsync(joined(path, listing.names[looked]!), wantOf(options))
-        // Met when its turn comes.
-        promise.catch(() => undefined)
-        ahead.set(looked, promise)
-      }
-      const child: Node = { path: joined(path, listing.names[index]!), stat: statAt(listing.stats, index), attributes: listing.attributes[index], listing: ahead.get(index) }
-      ahead.delete(index)
-      const simple = (child.stat.mode & typeMask) !== typeDirectory && decision === undefined && visited.size === 0 && child.stat.error === 0 && !options.excludeNodump
-      if (simple) yield { kind: 'object', ...child }
-      else yield* walkNode(child, rootDev, options, visited)
+    const children = new Children(path, listing, options, visited)
+    for (;;) {
+      yield children.leaves()
+      const directory = children.directory()
+      if (!directory) break
+      yield* walkNode(directory, rootDev, options, visited)
     }
   }
-  if (included) yield { kind: 'left', path }
+  if (included) yield [{ kind: 'left', path }]
 }
 
-function joined(folder: Buffer, name: Buffer): Buffer {
-  if (folder.length === 1 && folder[0] === 0x2e) return name
-  if (folder.length === 1 && folder[0] === 0x2f) return Buffer.concat([folder, name])
-  const path = Buffer.allocUnsafe(folder.length + 1 + name.length)
-  folder.copy(path)
-  path[folder.length] = 0x2f
-  name.copy(path, folder.length + 1)
+/** What a directory has, one after the other. */
+class Children {
+  readonly #path: Buffer
+  readonly #listing: DirectoryListing
+  readonly #stats: StatRows
+  readonly #options: WalkOptions
+  readonly #count: number
+  #next = 0
+  /** Listings of the next directories are on their way while this one's files are worked on. */
+  readonly #ahead = new Map<number, Promise<DirectoryListing>>()
+  #looked = 0
+  readonly #visited: ReadonlySet<string>
+
+  constructor(path: Buffer, listing: DirectoryListing, options: WalkOptions, visited: ReadonlySet<string>) {
+    this.#path = path
+    this.#listing = listing
+    this.#stats = new StatRows(listing.stats)
+    this.#options = options
+    this.#visited = visited
+    this.#count = listing.nameEnds.length
+    this.#lookAhead()
+  }
+
+  /** All that comes before the next directory. */
+  *leaves(): Generator<WalkStep> {
+    while (this.#next < this.#count && !this.#isDirectory(this.#next)) {
+      const index = this.#next++
+      const step = leafStep(this.#pathOf(index), this.#stats.at(index), this.#listing.attributes[index], this.#options, this.#visited)
+      if (step) yield step
+    }
+  }
+
+  /** The directory that comes now, if there is one. */
+  directory(): Node | undefined {
+    if (this.#next >= this.#count) return undefined
+    const index = this.#next++
+    const listing = this.#ahead.get(index)
+    this.#ahead.delete(index)
+    this.#lookAhead()
+    return { path: this.#pathOf(index), stat: this.#stats.at(index), attributes: this.#listing.attributes[index], listing }
+  }
+
+  #lookAhead(): void {
+    // With patterns nobody knows yet whether they will be entered.
+    if (!this.#options.matcher.includesEverything) return
+    if (this.#looked < this.#next) this.#looked = this.#next
+    for (; this.#looked < this.#count && this.#ahead.size < listingsAhead; this.#looked++) {
+      if (!this.#isDirectory(this.#looked)) continue
+      const promise = native().readDirectoryAsync(this.#pathOf(this.#looked), wantOf(this.#options))
+      // Met when its turn comes.
+      promise.catch(() => undefined)
+      this.#ahead.set(this.#looked, promise)
+    }
+  }
+
+  #isDirectory(index: number): boolean {
+    return (this.#stats.mode(index) & typeMask) === typeDirectory
+  }
+
+  #pathOf(index: number): Buffer {
+    const { names, nameEnds } = this.#listing
+    return joined(this.#path, names, index === 0 ? 0 : nameEnds[index - 1]!, nameEnds[index]!)
+  }
+}
+
+/** `folder` and the name that lies in [start, end) of `names`. */
+function joined(folder: Buffer, names: Buffer, start = 0, end = names.length): Buffer {
+  const isHere = folder.length === 1 && folder[0] === 0x2e, isRoot = folder.length === 1 && folder[0] === 0x2f
+  const at = isHere ? 0 : isRoot ? 1 : folder.length + 1
+  const path = Buffer.allocUnsafe(at + end - start)
+  if (at > 0) {
+    folder.copy(path)
+    path[at - 1] = 0x2f
+  }
+  names.copy(path, at, start, end)
   return path
 }
 
@@ -205,7 +277,7 @@ function isCacheTag(path: Buffer): boolean {
 }
 
 /** A tag that is kept: a directory with all its content. */
-async function* walkTag(path: Buffer, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>): AsyncGenerator<WalkStep> {
+async function* walkTag(path: Buffer, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>): AsyncGenerator<WalkRun> {
   const { stat, attributes } = native().readAttributes(path, wantOf(options))
   yield* walkNode({ path, stat: statAt(stat, 0), attributes }, rootDev, { ...options, excludeCaches: false, excludeIfPresent: [] }, visited)
 }

@@ -26,13 +26,39 @@ export interface FileStat {
 }
 
 export function statAt(rows: BigInt64Array, index: number): FileStat {
-  const at = index * statStride
-  const number = (field: number): number => Number(rows[at + field])
-  return {
-    dev: rows[at + statField.dev]!, ino: BigInt.asUintN(64, rows[at + statField.ino]!), mode: number(statField.mode), nlink: number(statField.nlink),
-    uid: number(statField.uid), gid: number(statField.gid), rdev: number(statField.rdev), size: number(statField.size), blocks: number(statField.blocks),
-    atimeNs: rows[at + statField.atimeNs]!, mtimeNs: rows[at + statField.mtimeNs]!, ctimeNs: rows[at + statField.ctimeNs]!,
-    fsFlags: number(statField.fsFlags), error: number(statField.error),
+  return new StatRows(rows).at(index)
+}
+
+/** Rows of statStride values. Where a number is wanted it is read as one: a bigint in between, for each of them, is memory made for nothing. */
+export class StatRows {
+  readonly #rows: BigInt64Array
+  /** Low and high halves. */
+  readonly #words: Int32Array
+
+  constructor(rows: BigInt64Array) {
+    this.#rows = rows
+    this.#words = new Int32Array(rows.buffer, rows.byteOffset, 2 * rows.length)
+  }
+
+  #number(index: number, field: number): number {
+    const at = 2 * (index * statStride + field)
+    return (this.#words[at]! >>> 0) + this.#words[at + 1]! * 2 ** 32
+  }
+
+  mode(index: number): number {
+    return this.#number(index, statField.mode)
+  }
+
+  at(index: number): FileStat {
+    const at = index * statStride
+    const rows = this.#rows
+    return {
+      dev: rows[at + statField.dev]!, ino: BigInt.asUintN(64, rows[at + statField.ino]!), mode: this.#number(index, statField.mode), nlink: this.#number(index, statField.nlink),
+      uid: this.#number(index, statField.uid), gid: this.#number(index, statField.gid), rdev: this.#number(index, statField.rdev), size: this.#number(index, statField.size),
+      blocks: this.#number(index, statField.blocks),
+      atimeNs: rows[at + statField.atimeNs]!, mtimeNs: rows[at + statField.mtimeNs]!, ctimeNs: rows[at + statField.ctimeNs]!,
+      fsFlags: this.#number(index, statField.fsFlags), error: this.#number(index, statField.error),
+    }
   }
 }
 

@@ -9,7 +9,7 @@ import { crc32 } from '../crc32.js'
 import { deleteBytes, headerBytes, magic, tagCommit, tagDelete, tagPut } from './entry.js'
 import { SegmentError } from './errors.js'
 
-const windowBytes = 1 << 20
+const windowBytes = 256 << 10
 const magicText = magic.toString('latin1')
 
 export interface SegmentEntries {

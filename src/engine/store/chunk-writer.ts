@@ -26,18 +26,21 @@ export type FileResult =
   | { readonly kind: 'failed'; readonly error: FileError }
   | { readonly kind: 'other' }
 
-interface Pending<P> {
+interface Pending<P, R> {
   readonly piece: P
   readonly size: number
-  readonly resolve: (result: never) => void
-  readonly reject: (error: unknown) => void
-  readonly release?: () => void
+  resolve(result: R): void
+  reject(error: unknown): void
+  release?(): void
 }
+type PendingPiece = Pending<Piece, StoredChunk> & { readonly aside: boolean }
+/** A small file, and who is told once how it fared. Not a promise: there are too many of them. */
+export type PendingFile = Pending<FilePiece, FileResult>
 
 const fileBatchBytes = 1 << 20
 /** Two or more of the longest kind, so that the worker has always two to hash side by side. */
 const pieceBatchBytes = 4 << 20
-const batchCount = 128
+const pieceBatchCount = 128, fileBatchCount = 64
 /** Plaintext bytes handed to workers and not stored yet. */
 const maxBytesInFlight = 24 << 20
 
@@ -52,12 +55,13 @@ export class ChunkWriter {
   readonly #codec: Codec
   readonly #workers: Workers
   readonly #outputs: SharedArrayBuffer[] = []
-  #pieces: Pending<Piece>[] = []
+  #pieces: PendingPiece[] = []
   #pieceBytes = 0
-  #files: Pending<FilePiece>[] = []
+  #files: PendingFile[] = []
   #fileBytes = 0
   #bytesInFlight = 0
-  readonly #batches = new Set<Promise<void>>()
+  /** Batches under way. A count, as a set of them would grow old: the tables that a JavaScript set goes through refer to each other. */
+  #batches = 0
   #waiting: (() => void)[] = []
   #flushPlanned = false
   /** csize of everything stored anew, for deduplicated sizes. */
@@ -81,35 +85,48 @@ export class ChunkWriter {
     return csize === undefined ? undefined : { id, size, csize, isNew: false }
   }
 
-  /** Resolves when a further chunk may be added: what is in flight is bounded. */
-  async room(): Promise<void> {
+  /** Resolves when a further chunk may be added, undefined if that is now: what is in flight is bounded. */
+  room(): Promise<void> | undefined {
+    return this.#bytesInFlight > maxBytesInFlight ? this.#roomLater() : undefined
+  }
+
+  async #roomLater(): Promise<void> {
     while (this.#bytesInFlight > maxBytesInFlight) {
       if (!this.#workersAreBusy) this.flush()
       await new Promise<void>(resolve => this.#waiting.push(resolve))
     }
   }
 
-  /** Stores one chunk. Shared memory is used as it is, until `release` is called; other memory is copied. */
-  add(bytes: Buffer, release?: () => void): Promise<StoredChunk> {
+  /** Stores one chunk. Shared memory is used as it is, until `release` is called; other memory is copied. `aside`: see Workers.pack. */
+  add(bytes: Buffer, release?: () => void, aside = false): Promise<StoredChunk> {
     const piece: Piece = bytes.buffer instanceof SharedArrayBuffer ? { memory: bytes.buffer, offset: bytes.byteOffset, length: bytes.length }
       : { memory: new Uint8Array(bytes), offset: 0, length: bytes.length }
     return new Promise((resolve, reject) => {
-      this.#pieces.push({ piece, size: bytes.length, resolve: resolve as (result: never) => void, reject, ...(release ? { release } : {}) })
+      this.#pieces.push({ piece, size: bytes.length, resolve, reject, aside, ...(release ? { release } : {}) })
       this.#pieceBytes += bytes.length
       this.#bytesInFlight += bytes.length
-      if (this.#pieceBytes >= pieceBatchBytes || this.#pieces.length >= batchCount) this.#flushPieces()
+      if (this.#pieceBytes >= pieceBatchBytes || this.#pieces.length >= pieceBatchCount) this.#flushPieces()
       else this.#planFlush()
     })
   }
 
   /** Stores a file that fits one chunk; a worker reads it. */
-  addFile(file: FilePiece): Promise<FileResult> {
-    return new Promise((resolve, reject) => {
-      this.#files.push({ piece: file, size: file.size, resolve: resolve as (result: never) => void, reject })
-      this.#fileBytes += file.size
-      this.#bytesInFlight += file.size + 4096
-      if (this.#fileBytes >= fileBatchBytes || this.#files.length >= batchCount) this.#flushFiles()
-    })
+  addFile(file: PendingFile): void {
+    this.#files.push(file)
+    this.#fileBytes += file.size
+    this.#bytesInFlight += file.size + 4096
+    if (this.#fileBytes >= fileBatchBytes || this.#files.length >= fileBatchCount) this.#flushFiles()
+  }
+
+  /** addFile for one who has few. */
+  storeFile(piece: FilePiece): Promise<FileResult> {
+    return new Promise((resolve, reject) => this.addFile({ piece, size: piece.size, resolve, reject }))
+  }
+
+  /** Hands over whatever waits, and resolves when some of what was added is stored, if anything is under way. */
+  async progress(): Promise<void> {
+    this.flush()
+    if (this.#batches > 0) await new Promise<void>(resolve => this.#waiting.push(resolve))
   }
 
   /** Hands over whatever waits for a fuller batch. */
@@ -118,18 +135,17 @@ export class ChunkWriter {
     this.#flushFiles()
   }
 
-  /** Resolves when everything added is stored. The first failure of a batch is thrown. */
+  /** Resolves when everything added is stored, or could not be, which those who added it are told. */
   async drain(): Promise<void> {
     for (;;) {
-      this.flush()
-      if (this.#batches.size === 0) return
-      await Promise.all(this.#batches)
+      await this.progress()
+      if (this.#batches === 0 && this.#pieces.length === 0 && this.#files.length === 0) return
     }
   }
 
   /** Nobody gains by less than a full batch then: it would only wait. */
   get #workersAreBusy(): boolean {
-    return this.#batches.size >= 2 * this.#workers.count
+    return this.#batches >= 2 * this.#workers.count
   }
 
   #planFlush(): void {
@@ -158,13 +174,14 @@ export class ChunkWriter {
     this.#start(this.#pack(batch, { files: batch.map(({ piece }) => piece) }, false), batch, 4096)
   }
 
-  #start(done: Promise<void>, batch: readonly Pending<unknown>[], overhead: number): void {
-    const tracked = done
+  #start(done: Promise<void>, batch: readonly (PendingPiece | PendingFile)[], overhead: number): void {
+    this.#batches++
+    void done
       .catch((error: unknown) => {
         for (const pending of batch) pending.reject(error)
       })
       .finally(() => {
-        this.#batches.delete(tracked)
+        this.#batches--
         if (this.#pieces.length > 0) this.#planFlush()
         for (const pending of batch) {
           this.#bytesInFlight -= pending.size + overhead
@@ -174,10 +191,9 @@ export class ChunkWriter {
         this.#waiting = []
         for (const wake of waiting) wake()
       })
-    this.#batches.add(tracked)
   }
 
-  async #pack(batch: readonly Pending<Piece | FilePiece>[], work: { pieces: Piece[] } | { files: FilePiece[] }, force: boolean): Promise<void> {
+  async #pack(batch: readonly (PendingPiece | PendingFile)[], work: { pieces: Piece[] } | { files: FilePiece[] }, force: boolean): Promise<void> {
     let bound = 0
     let blocks = 0
     for (const { size } of batch) {
@@ -188,14 +204,14 @@ export class ChunkWriter {
     const nonce = this.#key.encrypted ? await this.#nonces.take(blocks) : 0n
     const output = this.#takeOutput(bound)
     try {
-      const result = await this.#workers.pack({ ...work, nonce, output, force })
+      const result = await this.#workers.pack({ ...work, nonce, output, force }, batch.every(pending => 'aside' in pending && pending.aside))
       await this.#store(batch, work, result, output, force)
     } finally {
       this.#outputs.push(output)
     }
   }
 
-  async #store(batch: readonly Pending<Piece | FilePiece>[], work: { pieces: Piece[] } | { files: FilePiece[] }, result: PackResult, output: SharedArrayBuffer, force: boolean): Promise<void> {
+  async #store(batch: readonly (PendingPiece | PendingFile)[], work: { pieces: Piece[] } | { files: FilePiece[] }, result: PackResult, output: SharedArrayBuffer, force: boolean): Promise<void> {
     const bytes = Buffer.from(output)
     const entries: Buffer[] = [], ids: ChunkId[] = [], lengths: number[] = []
     const isNew = new Uint8Array(batch.length)
@@ -224,10 +240,9 @@ export class ChunkWriter {
     }
     const lost: number[] = []
     for (const [index, pending] of batch.entries()) {
-      const settle = pending.resolve as (value: unknown) => void
       const state = result.states?.[index]
-      if (state === fileFailed) settle({ kind: 'failed', error: result.errors![index]! } satisfies FileResult)
-      else if (state === fileOther) settle({ kind: 'other' } satisfies FileResult)
+      if (state === fileFailed) (pending as PendingFile).resolve({ kind: 'failed', error: result.errors![index]! })
+      else if (state === fileOther) (pending as PendingFile).resolve({ kind: 'other' })
       else {
         const size = result.sizes[index]!
         let chunk: StoredChunk | undefined
@@ -240,7 +255,8 @@ export class ChunkWriter {
           }
           chunk = { id, size, csize, isNew: isNew[index] === 1 }
         }
-        settle(state === undefined ? chunk : ({ kind: 'stored', chunk, changed: state === fileChanged } satisfies FileResult))
+        if (state === undefined) (pending as PendingPiece).resolve(chunk!)
+        else (pending as PendingFile).resolve({ kind: 'stored', chunk, changed: state === fileChanged })
       }
     }
     if (lost.length === 0) return

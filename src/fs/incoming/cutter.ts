@@ -191,7 +191,7 @@ export class Cutter {
 }
 
 async function storeFiles(writer: ChunkWriter, files: NonNullable<CutRequest['files']>): Promise<(StoredChunk | undefined)[]> {
-  const results = files.map(file => writer.addFile(file))
+  const results = files.map(file => writer.storeFile(file))
   for (const result of results) result.catch(() => undefined)
   await writer.drain().catch(() => undefined)
   const stored: (StoredChunk | undefined)[] = []

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { ChunkList } from '../../../src/engine/archive/chunk-list.js'
 import { type CacheOfFiles, FilesCache, parseFilesCacheMode, type SeenFile } from '../../../src/engine/cache/files-cache.js'
 import { type ChunkId, chunkId } from '../../../src/engine/ids.js'
 import type { Log } from '../../../src/engine/log.js'
@@ -42,7 +43,7 @@ async function filled(cache: CacheOfFiles & { json: string | undefined }): Promi
   const files = await FilesCache.load(cache, mode, new Warnings(), {})
   for (let number = 0; number < count; number++) {
     const chunks = chunksOf(number)
-    files.remember(hashOf(number), fileOf(number), chunks, chunks.map((_, index) => index + 1))
+    files.remember(hashOf(number), fileOf(number), ChunkList.of(chunks.map((id, index) => ({ id, size: index + 1, csize: 0 }))))
   }
   cache.json = files.write()
 }

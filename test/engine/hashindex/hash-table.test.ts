@@ -9,6 +9,7 @@ import { headerBytes, maxValue } from '../../../src/engine/hashindex/bucket-layo
 import { HashTable } from '../../../src/engine/hashindex/hash-table.js'
 import { SharedTableReader } from '../../../src/engine/hashindex/shared-table-reader.js'
 import { native } from '../../../src/engine/native.js'
+import { giveBackShared, outgrown } from '../../../src/engine/shared-garbage.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'borgfs-hash-table-'))
 test.after.always(() => rmSync(folder, { recursive: true }))
@@ -257,4 +258,19 @@ test('the checksum is that of another implementation, however the bytes are cut'
   t.throws(() => native().xxh64Update(Buffer.alloc(5), Buffer.alloc(5)), { instanceOf: TypeError })
   const corrupt = native().xxh64Begin().fill(0xff)
   t.throws(() => native().xxh64Digest(corrupt), { instanceOf: TypeError })
+})
+
+test('memory that a table outgrew is given back at once, unless somebody else may still look into it', t => {
+  for (const seenBy of ['nobody', 'workers', 'others'] as const) {
+    const table = filled(2, 773)
+    if (seenBy === 'workers') table.shared()
+    if (seenBy === 'others') table.inMemory()
+    const memory = table.bucketBytes, before = Buffer.from(memory)
+    for (let number = 773; number < 3000; number++) table.set(idOf(number), number, 1)
+    t.is(before.equals(memory), seenBy !== 'nobody', seenBy)
+    t.is(outgrown.has(memory.buffer as SharedArrayBuffer), seenBy === 'workers', seenBy)
+    if (seenBy === 'workers') giveBackShared(memory.buffer as SharedArrayBuffer)
+    if (seenBy !== 'others') t.true(memory.subarray(4096, 2 * 4096).every(byte => byte === 0), seenBy)
+    for (let number = 0; number < 3000; number++) if (!table.has(idOf(number))) return t.fail(`${number} is missing`)
+  }
 })
