@@ -73,6 +73,9 @@ FAST static inline __attribute__((always_inline)) void blocks_of(uint32_t *const
     __m128i abef[SHA256_SIDE_BY_SIDE], cdgh[SHA256_SIDE_BY_SIDE];
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++) abef[i] = lanes[i].abef, cdgh[i] = lanes[i].cdgh;
+    /* Across the pages of memory the processor does not look ahead by itself. */
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) _mm_prefetch((const char *)(data[i] + (block + 8) * SHA256_BLOCK), _MM_HINT_T0);
 #pragma GCC unroll 16
     for (int group = 0; group < 16; group++) {
 #pragma GCC unroll 4

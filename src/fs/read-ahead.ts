@@ -10,7 +10,7 @@ import type { ArchiveTree } from './archive-tree.js'
 /** Reads of the kernel's read-ahead may come in another order within so many bytes. */
 export const reorderBytes = 1024 * 1024
 /** Two pairs for two workers, and a pair that is being read meanwhile. */
-export const maxWindow = 6
+export const maxWindow = 12
 /** Files in a row before the ones behind them are loaded too. */
 const filesInARow = 2
 /** Rows between two files that still count as "next": directories, links and empty files lie between. */

@@ -6,7 +6,7 @@ import { idMessage, macMessage, maxMessages, native, type NativeEnvelope } from 
 
 export interface Hashed<T> {
   readonly tag: T
-  /** 32 bytes; none for the MAC of a key that makes none. */
+  /** 32 bytes, valid until the next call of `next`; none for the MAC of a key that makes none. */
   readonly hash: Buffer
 }
 
@@ -27,7 +27,6 @@ interface Message<T> {
   readonly kind: number
   readonly data: Uint8Array
   readonly tag: T
-  readonly slot: number
 }
 
 /** Whose messages are in the slots of an envelope. Another one that finds them taken begins its own anew, which only costs work. */
@@ -38,15 +37,16 @@ export class ManyHashing<T> implements Hashing<T> {
   readonly #envelope: NativeEnvelope
   readonly #makesMacs: boolean
   /** MACs go first: what is ciphertext is mostly done with then, and still in the processor's cache. */
-  readonly #macs: Omit<Message<T>, 'slot'>[] = []
-  readonly #ids: Omit<Message<T>, 'slot'>[] = []
+  readonly #macs: Message<T>[] = []
+  readonly #ids: Message<T>[] = []
   /** In the addon, the oldest first; their slots, kinds and bytes beside them. */
-  #underWay: Message<T>[] = []
+  readonly #underWay: Message<T>[] = []
   readonly #slots = new Uint8Array(maxMessages)
   readonly #kinds = new Uint8Array(maxMessages)
-  #data: Uint8Array[] = []
+  readonly #data: Uint8Array[] = []
   readonly #freeSlots = Array.from({ length: maxMessages }, (_, slot) => slot)
   readonly #hashes = Buffer.alloc(maxMessages * hashBytes)
+  readonly #hashAt = Array.from({ length: maxMessages }, (_, index) => this.#hashes.subarray(index * hashBytes, (index + 1) * hashBytes))
   readonly #ready: Hashed<T>[] = []
 
   /** `makesMacs`: the key is one that encrypts. */
@@ -70,7 +70,7 @@ export class ManyHashing<T> implements Hashing<T> {
     while (this.#freeSlots.length > 0) {
       const message = this.#macs.shift() ?? this.#ids.shift()
       if (!message) break
-      this.#add({ ...message, slot: this.#freeSlots.pop()! })
+      this.#place(this.#underWay.length, message, this.#freeSlots.pop()!)
     }
     if (this.#underWay.length === 0) return undefined
     if (owners.get(this.#envelope) !== this) {
@@ -81,25 +81,25 @@ export class ManyHashing<T> implements Hashing<T> {
     return this.#ready.shift()
   }
 
-  #add(message: Message<T>): void {
-    const at = this.#underWay.length
-    this.#slots[at] = message.slot
+  #place(at: number, message: Message<T>, slot: number): void {
+    this.#underWay[at] = message
+    this.#slots[at] = slot
     this.#kinds[at] = message.kind
-    this.#data.push(message.data)
-    this.#underWay.push(message)
+    this.#data[at] = message.data
   }
 
-  /** Those whose bits are set are finished. */
+  /** Those whose bits are set are finished; the others move up. */
   #take(finished: number): void {
-    const before = this.#underWay
-    this.#underWay = []
-    this.#data = []
-    for (const [index, message] of before.entries()) {
+    const count = this.#underWay.length
+    let left = 0
+    for (let index = 0; index < count; index++) {
+      const message = this.#underWay[index]!, slot = this.#slots[index]!
       if ((finished >>> index) & 1) {
-        this.#freeSlots.push(message.slot)
-        this.#ready.push({ tag: message.tag, hash: Buffer.from(this.#hashes.subarray(index * hashBytes, (index + 1) * hashBytes)) })
-      } else this.#add(message)
+        this.#freeSlots.push(slot)
+        this.#ready.push({ tag: message.tag, hash: this.#hashAt[index]! })
+      } else this.#place(left++, message, slot)
     }
+    this.#underWay.length = this.#data.length = left
   }
 }
 

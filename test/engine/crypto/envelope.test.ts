@@ -107,7 +107,7 @@ function hashesOf(key: { hashing: Key['hashing'] }, wanted: readonly { kind: 'ma
   let underWay = 0
   const take = (): void => {
     const ready = hashing.next()!
-    hashes[ready.tag] = ready.hash
+    hashes[ready.tag] = Buffer.from(ready.hash)
     underWay--
   }
   for (const [index, { kind, data }] of wanted.entries()) {
