@@ -35,11 +35,11 @@ interface Pending<P> {
 }
 
 const fileBatchBytes = 1 << 20
-/** Two or more of the longest kind, so that the worker has always two to hash side by side. */
-const pieceBatchBytes = 4 << 20
+/** Some of the usual long ones, so that the worker has about four to hash side by side. */
+const pieceBatchBytes = 8 << 20
 const batchCount = 128
 /** Plaintext bytes handed to workers and not stored yet. */
-const maxBytesInFlight = 24 << 20
+const maxBytesInFlight = 32 << 20
 
 export class ChunkWriter {
   readonly #repository: LocalRepository

@@ -101,7 +101,10 @@ export class Opener {
       const hashing = this.#state.key!.hashing<Entry>()
       for (;;) {
         while (this.#begin(hashing)) continue
-        if (this.#mayEnd) this.#end()
+        if (this.#mayEnd) {
+          this.#end()
+          continue
+        }
         if (this.#hasRoom && this.#look?.()) continue
         if (this.#underWay === 0) return
         const { tag, hash } = hashing.next()!
