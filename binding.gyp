@@ -8,6 +8,7 @@
         "native/chunker_binding.cc",
         "native/openssl.c",
         "native/sha256.c",
+        "native/sha256_lanes.c",
         "native/hmac.c",
         "native/pbkdf2.c",
         "native/pbkdf2_binding.cc",

@@ -9,15 +9,21 @@
 struct envelope {
   pointer cipher;
   struct hmac_key mac, id;
-  struct hmac_message lanes[2];
-  int busy[2];
+  int lanes_from;
+  struct hmac_message messages[ENVELOPE_MESSAGES];
 };
 
-struct envelope *envelope_new(const uint8_t *encKey, const uint8_t *hmacKey, size_t hmacKeyLength, const uint8_t *idKey, size_t idKeyLength, int fast) {
+_Static_assert(ENVELOPE_MESSAGES == HMAC_MESSAGES, "as many at a time as hmac.c takes");
+
+struct envelope *envelope_new(const uint8_t *encKey, const uint8_t *hmacKey, size_t hmacKeyLength, const uint8_t *idKey, size_t idKeyLength,
+                              enum envelope_hashing hashing) {
   if (!openssl_load()) return NULL;
   struct envelope *envelope = calloc(1, sizeof *envelope);
   if (!envelope) return NULL;
-  fast = fast && sha256_is_fast();
+  int fast = hashing != ENVELOPE_BY_OPENSSL && sha256_is_fast();
+  envelope->lanes_from = SHA256_LANES + 1;
+  if (fast && hashing == ENVELOPE_FASTEST) envelope->lanes_from = sha256_lanes_from();
+  if (fast && hashing == ENVELOPE_IN_LANES && sha256_lanes_exist()) envelope->lanes_from = 1;
   int ok = hmac_key_make(&envelope->id, idKey, idKeyLength, fast);
   if (ok && encKey) {
     ok = (envelope->cipher = ssl.cipher_new()) != NULL && ssl.encrypt_init(envelope->cipher, ssl.aes_256_ctr(), NULL, encKey, NULL) &&
@@ -44,34 +50,31 @@ int envelope_mac(struct envelope *envelope, const uint8_t *object, size_t length
   return envelope->cipher && hmac_hash(&envelope->mac, object + ENVELOPE_NONCE, length - ENVELOPE_NONCE, mac);
 }
 
-void envelope_lanes_clear(struct envelope *envelope) {
-  for (int lane = 0; lane < 2; lane++) envelope->lanes[lane].done = envelope->busy[lane] = 0;
+void envelope_messages_clear(struct envelope *envelope) {
+  for (int slot = 0; slot < ENVELOPE_MESSAGES; slot++) envelope->messages[slot].part = HMAC_NOTHING;
 }
 
-int envelope_lane(struct envelope *envelope, int lane, enum envelope_message message, const uint8_t *data, size_t length) {
-  struct hmac_message *into = &envelope->lanes[lane];
-  envelope->busy[lane] = message != ENVELOPE_NOTHING;
-  if (message == ENVELOPE_NOTHING) {
-    into->done = 0;
-    return 1;
-  }
-  if (message == ENVELOPE_MAC_OF_OBJECT) {
+int envelope_message(struct envelope *envelope, int slot, enum envelope_message kind, const uint8_t *data, size_t length) {
+  struct hmac_message *into = &envelope->messages[slot];
+  if (kind == ENVELOPE_MAC_OF_OBJECT) {
     if (!envelope->cipher || length < ENVELOPE_HEADER) return 0;
     data += ENVELOPE_NONCE;
     length -= ENVELOPE_NONCE;
   }
-  if (length < into->done) return 0;
-  into->key = message == ENVELOPE_MAC_OF_OBJECT ? &envelope->mac : &envelope->id;
+  const struct hmac_key *key = kind == ENVELOPE_MAC_OF_OBJECT ? &envelope->mac : &envelope->id;
+  if (into->part != HMAC_NOTHING && (length != into->length || key != into->key)) return 0;
+  into->key = key;
   into->data = data;
   into->length = length;
   return 1;
 }
 
-int envelope_lanes_run(struct envelope *envelope, uint8_t hashes[2][ENVELOPE_HASH]) {
-  struct hmac_message *lanes = envelope->lanes;
-  int finished = hmac_advance(envelope->busy[0] ? &lanes[0] : NULL, envelope->busy[1] ? &lanes[1] : NULL);
-  for (int lane = 0; lane < 2; lane++) {
-    if (finished & (1 << lane)) memcpy(hashes[lane], lanes[lane].hash, ENVELOPE_HASH);
+uint32_t envelope_run(struct envelope *envelope, const uint8_t *slots, int count, uint8_t hashes[ENVELOPE_MESSAGES][ENVELOPE_HASH]) {
+  struct hmac_message *messages[ENVELOPE_MESSAGES];
+  for (int i = 0; i < count; i++) messages[i] = &envelope->messages[slots[i]];
+  uint32_t finished = hmac_advance(messages, count, envelope->lanes_from);
+  for (int i = 0; i < count; i++) {
+    if (finished & (1u << i)) memcpy(hashes[i], messages[i]->hash, ENVELOPE_HASH);
   }
   return finished;
 }

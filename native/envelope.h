@@ -14,6 +14,7 @@
 #define ENVELOPE_NONCE 33
 #define ENVELOPE_HEADER 41
 #define ENVELOPE_HASH 32
+#define ENVELOPE_MESSAGES 32
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,11 +23,17 @@ extern "C" {
 struct envelope;
 
 /*
- * Keys are copied. `encKey` has 32 bytes or is NULL for a key that only hashes; the others have up to 64. `fast` false leaves the
- * hashing to OpenSSL, as a processor without SHA instructions does. NULL if this process has no OpenSSL with the functions
+ * How hashes are made: by OpenSSL, as a processor without SHA instructions does; with these, up to four at a time; also in the lanes of sha256_lanes.c,
+ * where these are faster; always in those, if they exist. The first, second and fourth are for tests.
+ */
+enum envelope_hashing { ENVELOPE_BY_OPENSSL, ENVELOPE_SIDE_BY_SIDE, ENVELOPE_FASTEST, ENVELOPE_IN_LANES };
+
+/*
+ * Keys are copied. `encKey` has 32 bytes or is NULL for a key that only hashes; the others have up to 64. NULL if this process has no OpenSSL with the functions
  * wanted (then JavaScript goes through node:crypto), or out of memory. One thread at a time may use it.
  */
-struct envelope *envelope_new(const uint8_t *encKey, const uint8_t *hmacKey, size_t hmacKeyLength, const uint8_t *idKey, size_t idKeyLength, int fast);
+struct envelope *envelope_new(const uint8_t *encKey, const uint8_t *hmacKey, size_t hmacKeyLength, const uint8_t *idKey, size_t idKeyLength,
+                              enum envelope_hashing hashing);
 /* Wipes the keys. */
 void envelope_free(struct envelope *envelope);
 
@@ -36,16 +43,19 @@ int envelope_id_hash(struct envelope *envelope, const uint8_t *data, size_t leng
 int envelope_mac(struct envelope *envelope, const uint8_t *object, size_t length, uint8_t mac[ENVELOPE_HASH]);
 
 /*
- * Two hashes side by side, which goes faster than one after the other: each lane is given a message, again and again until it
- * is finished. The call returns when one of them is (or both are).
+ * Many hashes side by side, which goes faster than one after the other: each message has a slot, below ENVELOPE_MESSAGES, and is given again and again until it
+ * is finished.
  */
-enum envelope_message { ENVELOPE_NOTHING, ENVELOPE_ID_OF_PLAINTEXT, ENVELOPE_MAC_OF_OBJECT };
-/* Lanes begin anew, whatever was in them. */
-void envelope_lanes_clear(struct envelope *envelope);
-/* What the lane is to hash. 0 if that cannot be: a MAC of a key that only hashes, of an object shorter than its header, or fewer bytes than were hashed already. */
-int envelope_lane(struct envelope *envelope, int lane, enum envelope_message message, const uint8_t *data, size_t length);
-/* Bit 0 and 1: that lane is finished, its hash is in hashes[lane]. 0 for a failure of OpenSSL, or if there is nothing to be hashed. */
-int envelope_lanes_run(struct envelope *envelope, uint8_t hashes[2][ENVELOPE_HASH]);
+enum envelope_message { ENVELOPE_ID_OF_PLAINTEXT, ENVELOPE_MAC_OF_OBJECT };
+/* All slots begin anew, whatever was in them. */
+void envelope_messages_clear(struct envelope *envelope);
+/* What the slot is to hash. 0 if that cannot be: a MAC of a key that only hashes, of an object shorter than its header, or another message than the one under way. */
+int envelope_message(struct envelope *envelope, int slot, enum envelope_message kind, const uint8_t *data, size_t length);
+/*
+ * Goes on with the messages of these slots, the first ones first, until at least one is finished. Bit i: the message of slots[i] is, its hash is in hashes[i], and
+ * the slot is free. 0 for a failure of OpenSSL, or if there is nothing to be hashed.
+ */
+uint32_t envelope_run(struct envelope *envelope, const uint8_t *slots, int count, uint8_t hashes[ENVELOPE_MESSAGES][ENVELOPE_HASH]);
 
 /*
  * Writes ENVELOPE_HEADER + headLength + length bytes to `object`, all but the MAC: the payload is `head` followed by `data`. 1, or 0

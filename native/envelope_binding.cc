@@ -13,13 +13,18 @@ napi_value failed(napi_env env) {
 napi_value makeEnvelope(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   Bytes encKey = a.bytes(0), hmacKey = a.bytes(1), idKey = a.bytes(2);
-  bool fast = a.flag(3);
+  int64_t hashing = a.integer(3);
   if (a.failed) return nullptr;
+  if (hashing < ENVELOPE_BY_OPENSSL || hashing > ENVELOPE_IN_LANES) {
+    napi_throw_range_error(env, nullptr, "there is no such way of hashing");
+    return nullptr;
+  }
   if (encKey.length != 0 && encKey.length != 32) {
     napi_throw_range_error(env, nullptr, "the key of AES-256 has 32 bytes");
     return nullptr;
   }
-  envelope *made = envelope_new(encKey.length ? encKey.data : nullptr, hmacKey.data, hmacKey.length, idKey.data, idKey.length, fast);
+  envelope *made = envelope_new(encKey.length ? encKey.data : nullptr, hmacKey.data, hmacKey.length, idKey.data, idKey.length,
+                                static_cast<envelope_hashing>(hashing));
   if (!made) return makeUndefined(env);
   napi_value external;
   napi_create_external(env, made, [](napi_env, void *data, void *) { envelope_free(static_cast<envelope *>(data)); }, nullptr, &external);
@@ -89,33 +94,49 @@ napi_value open(napi_env env, napi_callback_info info, bool macIsGiven) {
 napi_value envelopeOpen(napi_env env, napi_callback_info info) { return open(env, info, false); }
 napi_value envelopeDecrypt(napi_env env, napi_callback_info info) { return open(env, info, true); }
 
-napi_value envelopeClearLanes(napi_env env, napi_callback_info info) {
+napi_value envelopeClear(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   envelope *with = envelopeOf(a);
-  if (with) envelope_lanes_clear(with);
+  if (with) envelope_messages_clear(with);
   return makeUndefined(env);
 }
 
+/* The bytes of element `index` of an array of typed arrays. */
+bool elementBytes(napi_env env, napi_value array, uint32_t index, Bytes *bytes) {
+  napi_value element;
+  napi_typedarray_type type;
+  void *data;
+  if (napi_get_element(env, array, index, &element) != napi_ok ||
+      napi_get_typedarray_info(env, element, &type, &bytes->length, &data, nullptr, nullptr) != napi_ok || type != napi_uint8_array) {
+    return false;
+  }
+  bytes->data = static_cast<uint8_t *>(data);
+  return true;
+}
+
 /* No pointer is kept from one call to the next: the bytes are told anew each time. */
-napi_value envelopeRunLanes(napi_env env, napi_callback_info info) {
+napi_value envelopeRun(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
-  Bytes into = a.bytes(5);
+  Bytes slots = a.bytes(1), kinds = a.bytes(2), into = a.bytes(4);
+  int64_t count = a.integer(5);
   envelope *with = envelopeOf(a);
   if (a.failed || !with) return nullptr;
-  bool fits = into.length == 2 * ENVELOPE_HASH;
-  for (int lane = 0; lane < 2 && fits; lane++) {
-    int64_t message = a.integer(1 + 2 * lane);
-    Bytes data = a.bytes(2 + 2 * lane);
-    if (a.failed) return nullptr;
-    fits = message >= ENVELOPE_NOTHING && message <= ENVELOPE_MAC_OF_OBJECT &&
-           envelope_lane(with, lane, static_cast<envelope_message>(message), data.data, data.length);
+  uint32_t used = 0;
+  bool fits = count > 0 && count <= ENVELOPE_MESSAGES && slots.length >= static_cast<size_t>(count) && kinds.length >= static_cast<size_t>(count) &&
+              into.length == ENVELOPE_MESSAGES * ENVELOPE_HASH;
+  for (int64_t i = 0; i < count && fits; i++) {
+    Bytes data;
+    fits = slots.data[i] < ENVELOPE_MESSAGES && !(used & (1u << slots.data[i])) && kinds.data[i] <= ENVELOPE_MAC_OF_OBJECT &&
+           elementBytes(env, a.value(3), static_cast<uint32_t>(i), &data) &&
+           envelope_message(with, slots.data[i], static_cast<enum envelope_message>(kinds.data[i]), data.data, data.length);
+    if (fits) used |= 1u << slots.data[i];
   }
   if (!fits) {
-    envelope_lanes_clear(with);
+    envelope_messages_clear(with);
     napi_throw_range_error(env, nullptr, "this cannot be hashed");
     return nullptr;
   }
-  int finished = envelope_lanes_run(with, reinterpret_cast<uint8_t(*)[ENVELOPE_HASH]>(into.data));
+  uint32_t finished = envelope_run(with, slots.data, static_cast<int>(count), reinterpret_cast<uint8_t(*)[ENVELOPE_HASH]>(into.data));
   return finished ? makeNumber(env, finished) : failed(env);
 }
 
@@ -141,6 +162,6 @@ void registerEnvelope(napi_env env, napi_value exports) {
   defineFunction(env, exports, "envelopeOpen", envelopeOpen);
   defineFunction(env, exports, "envelopeEncrypt", envelopeEncrypt);
   defineFunction(env, exports, "envelopeDecrypt", envelopeDecrypt);
-  defineFunction(env, exports, "envelopeClearLanes", envelopeClearLanes);
-  defineFunction(env, exports, "envelopeRunLanes", envelopeRunLanes);
+  defineFunction(env, exports, "envelopeClear", envelopeClear);
+  defineFunction(env, exports, "envelopeRun", envelopeRun);
 }

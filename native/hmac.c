@@ -56,31 +56,125 @@ int hmac_hash(const struct hmac_key *key, const uint8_t *data, size_t length, ui
   return 1;
 }
 
-/* Whole blocks that are not in the state. */
-static size_t blocks_of(struct hmac_message *message) {
-  if (message->done == 0) memcpy(message->state, message->key->inner, sizeof message->state);
-  return (message->length - message->done) / SHA256_BLOCK;
-}
-
-static int finished(struct hmac_message *message, size_t blocks) {
-  message->done += blocks * SHA256_BLOCK;
-  if (message->length - message->done >= SHA256_BLOCK) return 0;
-  finish(message->key, message->state, message->data + message->done, message->length, message->hash);
+/* Goes to the next part that has blocks; 0 when the message is finished. */
+static int next_part(struct hmac_message *message) {
+  uint8_t inner[SHA256_HASH];
   message->done = 0;
-  return 1;
+  switch (message->part++) {
+    case HMAC_NOTHING:
+      memcpy(message->state, message->key->inner, sizeof message->state);
+      message->blocks = message->length / SHA256_BLOCK;
+      return message->blocks > 0 || next_part(message);
+    case HMAC_BODY:
+      /* The padded key was a block of its own. */
+      message->blocks = sha256_end(message->end, message->data + message->length / SHA256_BLOCK * SHA256_BLOCK, SHA256_BLOCK + message->length);
+      return 1;
+    case HMAC_END:
+      sha256_hash(message->state, inner);
+      memcpy(message->state, message->key->outer, sizeof message->state);
+      message->blocks = sha256_end(message->end, inner, SHA256_BLOCK + SHA256_HASH);
+      return 1;
+    default:
+      sha256_hash(message->state, message->hash);
+      message->part = HMAC_NOTHING;
+      return 0;
+  }
 }
 
-int hmac_advance(struct hmac_message *first, struct hmac_message *second) {
-  if (!first) return second ? hmac_advance(second, NULL) << 1 : 0;
-  if (!first->key->fast) return hash_slowly(first->key, first->data, first->length, first->hash);
-  size_t blocks = blocks_of(first);
-  if (!second) {
-    sha256_blocks(first->state, first->data + first->done, blocks);
-    return finished(first, blocks);
+/* Messages side by side: which ones, and where the blocks lie that each goes on with. */
+struct side {
+  int which[SHA256_LANES], used;
+  const uint8_t *data[SHA256_LANES];
+};
+
+static const uint8_t *place_of(const struct hmac_message *message) {
+  return (message->part == HMAC_BODY ? message->data : message->end) + message->done * SHA256_BLOCK;
+}
+
+/* As many blocks as all of them have. */
+static size_t shared_blocks(struct hmac_message *const messages[], struct side *side) {
+  size_t shared = SIZE_MAX;
+  for (int i = 0; i < side->used; i++) {
+    const struct hmac_message *message = messages[side->which[i]];
+    side->data[i] = place_of(message);
+    if (message->blocks - message->done < shared) shared = message->blocks - message->done;
   }
-  size_t others = blocks_of(second);
-  if (others < blocks) blocks = others;
-  sha256_blocks_of_two(first->state, first->data + first->done, second->state, second->data + second->done, blocks);
-  int which = finished(first, blocks);
-  return which | finished(second, blocks) << 1;
+  return shared;
+}
+
+/* So many blocks are worth going back to the caller for. */
+enum { PATIENCE = 4096 };
+
+static uint32_t advance_side_by_side(struct hmac_message *const messages[], int count) {
+  uint32_t finished = 0, *states[SHA256_SIDE_BY_SIDE];
+  struct side side = {.used = 0};
+  int next = 0;
+  for (size_t passed = 0;;) {
+    while (side.used < SHA256_SIDE_BY_SIDE && next < count) side.which[side.used++] = next++;
+    for (int i = 0; i < side.used; i++) states[i] = messages[side.which[i]]->state;
+    size_t blocks = shared_blocks(messages, &side);
+    sha256_blocks_side_by_side(states, side.data, side.used, blocks);
+    passed += blocks * (size_t)side.used;
+    int used = 0;
+    for (int i = 0; i < side.used; i++) {
+      struct hmac_message *message = messages[side.which[i]];
+      message->done += blocks;
+      if (message->done < message->blocks || next_part(message)) side.which[used++] = side.which[i];
+      else finished |= 1u << side.which[i];
+    }
+    side.used = used;
+    if (finished && (passed >= PATIENCE || used + count - next < SHA256_SIDE_BY_SIDE)) return finished;
+  }
+}
+
+static void to_lane(uint32_t states[8][SHA256_LANES], int lane, const struct hmac_message *message) {
+  for (int i = 0; i < 8; i++) states[i][lane] = message->state[i];
+}
+
+static void from_lane(uint32_t states[8][SHA256_LANES], int lane, struct hmac_message *message) {
+  for (int i = 0; i < 8; i++) message->state[i] = states[i][lane];
+}
+
+static uint32_t advance_in_lanes(struct hmac_message *const messages[], int count, int lanes_from) {
+  uint32_t finished = 0, states[8][SHA256_LANES] = {{0}};
+  struct side side = {.used = 0};
+  int next = 0;
+  for (size_t passed = 0;;) {
+    for (; side.used < SHA256_LANES && next < count; side.used++, next++) {
+      side.which[side.used] = next;
+      to_lane(states, side.used, messages[next]);
+    }
+    size_t blocks = shared_blocks(messages, &side);
+    /* What the other lanes make of it nobody looks at. */
+    for (int lane = side.used; lane < SHA256_LANES; lane++) side.data[lane] = side.data[0];
+    sha256_lanes_blocks(states, side.data, blocks);
+    passed += blocks * (size_t)side.used;
+    for (int lane = side.used - 1; lane >= 0; lane--) {
+      struct hmac_message *message = messages[side.which[lane]];
+      message->done += blocks;
+      if (message->done < message->blocks) continue;
+      from_lane(states, lane, message);
+      if (next_part(message)) {
+        to_lane(states, lane, message);
+        continue;
+      }
+      finished |= 1u << side.which[lane];
+      /* The last one, which was seen to already, takes its place. */
+      int last = --side.used;
+      side.which[lane] = side.which[last];
+      for (int i = 0; i < 8; i++) states[i][lane] = states[i][last];
+    }
+    if (finished && (passed >= PATIENCE || side.used + count - next < lanes_from)) break;
+  }
+  for (int lane = 0; lane < side.used; lane++) from_lane(states, lane, messages[side.which[lane]]);
+  return finished;
+}
+
+uint32_t hmac_advance(struct hmac_message *const messages[], int count, int lanes_from) {
+  if (count == 0) return 0;
+  if (!messages[0]->key->fast) return hash_slowly(messages[0]->key, messages[0]->data, messages[0]->length, messages[0]->hash) ? 1 : 0;
+  for (int i = 0; i < count; i++) {
+    if (messages[i]->part == HMAC_NOTHING) next_part(messages[i]);
+  }
+  return count >= lanes_from && lanes_from <= SHA256_LANES ? advance_in_lanes(messages, count, lanes_from) : advance_side_by_side(messages, count);
 }

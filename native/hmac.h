@@ -1,12 +1,12 @@
 /*
- * HMAC-SHA-256 (RFC 2104) by sha256.c, where the processor has the instructions for it, two messages at a time; elsewhere by OpenSSL,
- * one after the other.
+ * HMAC-SHA-256 (RFC 2104) by sha256.c and sha256_lanes.c, where the processor has the instructions for it, many messages at a time;
+ * elsewhere by OpenSSL, one after the other.
  */
 #ifndef BORGFS_HMAC_H
 #define BORGFS_HMAC_H
 
 #include "openssl.h"
-#include "sha256.h"
+#include "sha256_lanes.h"
 
 /* The states after the padded key, which every HMAC of that key begins with: as good as the key itself, and wiped like it. */
 struct hmac_key {
@@ -16,13 +16,21 @@ struct hmac_key {
   pointer inner_digest, outer_digest, digest;
 };
 
-/* A message being hashed. Whoever starts one sets `done` to 0 and the rest, but for state and hash. */
+/* More than there are lanes, so that a lane which gets free has another message at once. */
+#define HMAC_MESSAGES 32
+
+/* What of a message is being hashed: its whole blocks, its end with the padding, the outer hash over the inner one. */
+enum hmac_part { HMAC_NOTHING, HMAC_BODY, HMAC_END, HMAC_OUTER };
+
+/* A message being hashed. Whoever starts one sets `part` to HMAC_NOTHING, and key, data and length. */
 struct hmac_message {
   const struct hmac_key *key;
   const uint8_t *data;
   size_t length;
-  /* Bytes of data that are in the state. */
-  size_t done;
+  enum hmac_part part;
+  /* Blocks of the part that are in the state, and all that it has. */
+  size_t done, blocks;
+  uint8_t end[2 * SHA256_BLOCK];
   uint32_t state[8];
   uint8_t hash[SHA256_HASH];
 };
@@ -35,9 +43,10 @@ void hmac_key_wipe(struct hmac_key *key);
 int hmac_hash(const struct hmac_key *key, const uint8_t *data, size_t length, uint8_t hash[SHA256_HASH]);
 
 /*
- * Goes on with one or two messages (the other is NULL) until at least one is finished, which then has its hash and starts anew.
- * Returns 1 for the first, 2 for the second, 3 for both; 0 for a failure of OpenSSL.
+ * Goes on with up to HMAC_MESSAGES messages, of keys that are all fast or all are not, until some are finished and it is time to look for further ones: too few
+ * are left to be hashed side by side, or much was hashed. Bit i of the answer: messages[i] is finished, has its hash, and would start anew. 0 for a
+ * failure of OpenSSL, or without messages. The first messages come first. `lanes_from`: with how many sha256_lanes.c is used, if that exists; more than SHA256_LANES for never.
  */
-int hmac_advance(struct hmac_message *first, struct hmac_message *second);
+uint32_t hmac_advance(struct hmac_message *const messages[], int count, int lanes_from);
 
 #endif

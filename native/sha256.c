@@ -4,6 +4,14 @@
 
 const uint32_t sha256_start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
 
+const uint32_t sha256_constants[64] __attribute__((aligned(64))) = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be,
+    0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa,
+    0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85,
+    0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3,
+    0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
+    0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
 size_t sha256_end(uint8_t into[2 * SHA256_BLOCK], const uint8_t *rest, uint64_t length) {
   size_t used = length % SHA256_BLOCK, blocks = used < SHA256_BLOCK - 8 ? 1 : 2, end = blocks * SHA256_BLOCK;
   if (used) memcpy(into, rest, used);
@@ -22,14 +30,6 @@ void sha256_hash(const uint32_t state[8], uint8_t hash[SHA256_HASH]) {
 #include <immintrin.h>
 
 #define FAST __attribute__((target("sha,sse4.1,ssse3")))
-
-static const uint32_t constants[64] __attribute__((aligned(16))) = {
-    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be,
-    0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa,
-    0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85,
-    0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3,
-    0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
-    0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
 /* One message under way. The instructions want its state as ABEF and CDGH; `words` are the last 16 of the schedule, four by four. */
 struct lane {
@@ -59,42 +59,47 @@ FAST static inline __attribute__((always_inline)) void four_rounds(struct lane *
     __m128i second = lane->words[(group + 1) & 3], third = lane->words[(group + 2) & 3], last = lane->words[(group + 3) & 3];
     *words = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(*words, second), _mm_alignr_epi8(last, third, 4)), last);
   }
-  __m128i sums = _mm_add_epi32(*words, _mm_load_si128((const __m128i *)(constants + 4 * group)));
+  __m128i sums = _mm_add_epi32(*words, _mm_load_si128((const __m128i *)(sha256_constants + 4 * group)));
   lane->cdgh = _mm_sha256rnds2_epu32(lane->cdgh, lane->abef, sums);
   lane->abef = _mm_sha256rnds2_epu32(lane->abef, lane->cdgh, _mm_shuffle_epi32(sums, 0x0e));
 }
 
-FAST void sha256_blocks(uint32_t state[8], const uint8_t *data, size_t blocks) {
-  struct lane lane;
-  load_state(&lane, state);
-  for (; blocks > 0; blocks--, data += SHA256_BLOCK) {
-    __m128i abef = lane.abef, cdgh = lane.cdgh;
-#pragma GCC unroll 16
-    for (int group = 0; group < 16; group++) four_rounds(&lane, data, group);
-    lane.abef = _mm_add_epi32(lane.abef, abef);
-    lane.cdgh = _mm_add_epi32(lane.cdgh, cdgh);
-  }
-  store_state(&lane, state);
-}
-
-FAST void sha256_blocks_of_two(uint32_t a_state[8], const uint8_t *a, uint32_t b_state[8], const uint8_t *b, size_t blocks) {
-  struct lane one, two;
-  load_state(&one, a_state);
-  load_state(&two, b_state);
-  for (; blocks > 0; blocks--, a += SHA256_BLOCK, b += SHA256_BLOCK) {
-    __m128i one_abef = one.abef, one_cdgh = one.cdgh, two_abef = two.abef, two_cdgh = two.cdgh;
+/* `count` is a constant wherever this is inlined. */
+FAST static inline __attribute__((always_inline)) void blocks_of(uint32_t *const states[], const uint8_t *const data[], const int count, size_t blocks) {
+  struct lane lanes[SHA256_SIDE_BY_SIDE];
+#pragma GCC unroll 4
+  for (int i = 0; i < count; i++) load_state(&lanes[i], states[i]);
+  for (size_t block = 0; block < blocks; block++) {
+    __m128i abef[SHA256_SIDE_BY_SIDE], cdgh[SHA256_SIDE_BY_SIDE];
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) abef[i] = lanes[i].abef, cdgh[i] = lanes[i].cdgh;
+    /* Across the pages of memory the processor does not look ahead by itself. */
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) _mm_prefetch((const char *)(data[i] + (block + 8) * SHA256_BLOCK), _MM_HINT_T0);
 #pragma GCC unroll 16
     for (int group = 0; group < 16; group++) {
-      four_rounds(&one, a, group);
-      four_rounds(&two, b, group);
+#pragma GCC unroll 4
+      for (int i = 0; i < count; i++) four_rounds(&lanes[i], data[i] + block * SHA256_BLOCK, group);
     }
-    one.abef = _mm_add_epi32(one.abef, one_abef);
-    one.cdgh = _mm_add_epi32(one.cdgh, one_cdgh);
-    two.abef = _mm_add_epi32(two.abef, two_abef);
-    two.cdgh = _mm_add_epi32(two.cdgh, two_cdgh);
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) {
+      lanes[i].abef = _mm_add_epi32(lanes[i].abef, abef[i]);
+      lanes[i].cdgh = _mm_add_epi32(lanes[i].cdgh, cdgh[i]);
+    }
   }
-  store_state(&one, a_state);
-  store_state(&two, b_state);
+#pragma GCC unroll 4
+  for (int i = 0; i < count; i++) store_state(&lanes[i], states[i]);
+}
+
+FAST void sha256_blocks(uint32_t state[8], const uint8_t *data, size_t blocks) { blocks_of(&state, &data, 1, blocks); }
+
+FAST void sha256_blocks_side_by_side(uint32_t *const states[], const uint8_t *const data[], int count, size_t blocks) {
+  switch (count) {
+    case 1: blocks_of(states, data, 1, blocks); break;
+    case 2: blocks_of(states, data, 2, blocks); break;
+    case 3: blocks_of(states, data, 3, blocks); break;
+    case 4: blocks_of(states, data, 4, blocks); break;
+  }
 }
 
 /* GCC's __builtin_cpu_supports knows "sha" only since version 14. */
@@ -108,8 +113,8 @@ int sha256_is_fast(void) {
 
 int sha256_is_fast(void) { return 0; }
 void sha256_blocks(uint32_t state[8], const uint8_t *data, size_t blocks) { (void)state, (void)data, (void)blocks; }
-void sha256_blocks_of_two(uint32_t a_state[8], const uint8_t *a, uint32_t b_state[8], const uint8_t *b, size_t blocks) {
-  (void)a_state, (void)a, (void)b_state, (void)b, (void)blocks;
+void sha256_blocks_side_by_side(uint32_t *const states[], const uint8_t *const data[], int count, size_t blocks) {
+  (void)states, (void)data, (void)count, (void)blocks;
 }
 
 #endif

@@ -75,40 +75,46 @@ static void chunker_round(void) {
   free(data);
 }
 
-/* Both lanes given messages until all are hashed; hashes are compared with those of one message alone. */
-static void lanes_round(struct envelope *envelope, int hashes_only) {
-  enum { MESSAGES = 5 };
+/* Slots given messages until all are hashed; hashes are compared with those of one message alone. */
+static void messages_round(struct envelope *envelope, int hashes_only) {
+  enum { MESSAGES = 60 };
   uint8_t *data[MESSAGES];
   size_t lengths[MESSAGES];
   enum envelope_message kinds[MESSAGES];
-  for (int i = 0; i < MESSAGES; i++) {
+  int count = 1 + (int)below(MESSAGES);
+  for (int i = 0; i < count; i++) {
     kinds[i] = hashes_only || below(2) ? ENVELOPE_ID_OF_PLAINTEXT : ENVELOPE_MAC_OF_OBJECT;
     lengths[i] = (kinds[i] == ENVELOPE_MAC_OF_OBJECT ? ENVELOPE_HEADER : 0) + below(below(4) ? 300 : 20000);
     data[i] = random_bytes(lengths[i], 0);
   }
-  int lane_of[2] = {-1, -1}, started = 0, finished = 0;
-  uint8_t hashes[2][ENVELOPE_HASH], alone[ENVELOPE_HASH];
-  envelope_lanes_clear(envelope);
-  while (finished < MESSAGES) {
-    for (int lane = 0; lane < 2; lane++) {
-      if (lane_of[lane] < 0 && started < MESSAGES && (lane == 0 || below(4))) lane_of[lane] = started++;
-      int message = lane_of[lane];
-      if (!envelope_lane(envelope, lane, message < 0 ? ENVELOPE_NOTHING : kinds[message], message < 0 ? NULL : data[message], message < 0 ? 0 : lengths[message])) fail("a lane refuses");
+  int message_of[ENVELOPE_MESSAGES], started = 0, finished = 0;
+  for (int slot = 0; slot < ENVELOPE_MESSAGES; slot++) message_of[slot] = -1;
+  uint8_t hashes[ENVELOPE_MESSAGES][ENVELOPE_HASH], alone[ENVELOPE_HASH], slots[ENVELOPE_MESSAGES];
+  int most = 1 + (int)below(ENVELOPE_MESSAGES);
+  envelope_messages_clear(envelope);
+  while (finished < count) {
+    int used = 0;
+    for (int slot = 0; slot < ENVELOPE_MESSAGES; slot++) {
+      if (message_of[slot] < 0 && started < count && used < most && (used == 0 || below(8))) message_of[slot] = started++;
+      int message = message_of[slot];
+      if (message < 0) continue;
+      if (!envelope_message(envelope, slot, kinds[message], data[message], lengths[message])) fail("a slot refuses");
+      slots[used++] = (uint8_t)slot;
     }
-    int which = envelope_lanes_run(envelope, hashes);
-    if (!which) fail("no lane ran");
-    for (int lane = 0; lane < 2; lane++) {
-      if (!(which & (1 << lane))) continue;
-      int message = lane_of[lane];
-      if (message < 0) fail("an idle lane was finished");
+    uint32_t which = envelope_run(envelope, slots, used, hashes);
+    if (!which) fail("no slot ran");
+    for (int i = 0; i < 32; i++) {
+      if (!(which & (1u << i))) continue;
+      if (i >= used) fail("an idle slot was finished");
+      int message = message_of[slots[i]];
       if (kinds[message] == ENVELOPE_MAC_OF_OBJECT ? !envelope_mac(envelope, data[message], lengths[message], alone)
                                                    : !envelope_id_hash(envelope, data[message], lengths[message], alone)) fail("no hash");
-      if (memcmp(alone, hashes[lane], ENVELOPE_HASH)) fail("side by side, it is another hash");
-      lane_of[lane] = -1;
+      if (memcmp(alone, hashes[i], ENVELOPE_HASH)) fail("side by side, it is another hash");
+      message_of[slots[i]] = -1;
       finished++;
     }
   }
-  for (int i = 0; i < MESSAGES; i++) free(data[i]);
+  for (int i = 0; i < count; i++) free(data[i]);
 }
 
 static void envelope_round(void) {
@@ -116,8 +122,8 @@ static void envelope_round(void) {
   size_t hmac_length = below(65), id_length = below(65);
   uint8_t *hmac = random_bytes(hmac_length, 0), *id = random_bytes(id_length, 0);
   int hashes_only = below(8) == 0;
-  struct envelope *envelope = envelope_new(hashes_only ? NULL : enc, hmac, hmac_length, id, id_length, 1);
-  struct envelope *plain = envelope_new(hashes_only ? NULL : enc, hmac, hmac_length, id, id_length, 0);
+  struct envelope *envelope = envelope_new(hashes_only ? NULL : enc, hmac, hmac_length, id, id_length, below(2) ? ENVELOPE_IN_LANES : ENVELOPE_SIDE_BY_SIDE);
+  struct envelope *plain = envelope_new(hashes_only ? NULL : enc, hmac, hmac_length, id, id_length, ENVELOPE_BY_OPENSSL);
   if (!envelope || !plain) fail("no envelope: OpenSSL was not found");
   size_t head_length = below(8), length = below(below(8) ? 500 : 70000);
   uint8_t *head = random_bytes(head_length, 0), *data = random_bytes(length, 0);
@@ -142,8 +148,8 @@ static void envelope_round(void) {
   blake2b_256(data, 0, data, length, hash);
   blake2b_256(data, divided, data + divided, length - divided, mac);
   if (memcmp(hash, mac, sizeof mac)) fail("BLAKE2b of two parts is another hash");
-  lanes_round(envelope, hashes_only);
-  lanes_round(plain, hashes_only);
+  messages_round(envelope, hashes_only);
+  messages_round(plain, hashes_only);
   envelope_free(envelope);
   envelope_free(plain);
   free(enc); free(hmac); free(id); free(head); free(data); free(object); free(payload);

@@ -44,8 +44,12 @@ export type NativeTree = { readonly [treeBrand]: true }
 export type NativeXts = { readonly [xtsBrand]: true }
 export type NativeEnvelope = { readonly [envelopeBrand]: true }
 
-/** Messages of envelopeRunLanes: nothing, an id hash of plaintext, the MAC of a whole object. */
-export const laneNothing = 0, laneId = 1, laneMac = 2
+/** Messages of envelopeRun: an id hash of plaintext, the MAC of a whole object. */
+export const idMessage = 0, macMessage = 1
+/** As many messages, and as many slots, envelopeRun takes. */
+export const maxMessages = 32
+/** How an envelope hashes: by OpenSSL; with the processor's SHA instructions; also in the lanes of AVX-512, where these are faster; always in those, if they exist. All but the third are for tests. */
+export const hashByOpenssl = 0, hashSideBySide = 1, hashFastest = 2, hashInLanes = 3
 
 export const adviceSequential = 2, adviceWillNeed = 3, adviceDontNeed = 4
 
@@ -72,10 +76,10 @@ export interface Native {
 
   // --- envelope.c, hmac.c (crypto.md §3): what crypto/keys.ts does through node:crypto, at less cost ---
   /**
-   * AES-256-CTR and HMAC-SHA-256 with these keys (encKey empty: only hashing), for this thread. Keys are copied. `fast` false
-   * does without the processor's SHA instructions, as where there are none. Undefined where this Node's OpenSSL cannot be reached.
+   * AES-256-CTR and HMAC-SHA-256 with these keys (encKey empty: only hashing), for this thread. Keys are copied. Undefined where this
+   * Node's OpenSSL cannot be reached.
    */
-  makeEnvelope(encKey: Uint8Array, hmacKey: Uint8Array, idKey: Uint8Array, fast: boolean): NativeEnvelope | undefined
+  makeEnvelope(encKey: Uint8Array, hmacKey: Uint8Array, idKey: Uint8Array, hashing: number): NativeEnvelope | undefined
   /** HMAC-SHA-256 by the id key, 32 bytes, into the start of `into`. */
   envelopeIdHash(envelope: NativeEnvelope, data: Uint8Array, into: Uint8Array): void
   /** The object of payload head + data, at `offset` of the target; its length. */
@@ -84,15 +88,15 @@ export interface Native {
   envelopeEncrypt(envelope: NativeEnvelope, type: number, nonce: bigint, head: Uint8Array, data: Uint8Array, target: Uint8Array, offset: number): number
   /** The payload's length, written to the start of `target`; -1 if the MAC is wrong, then nothing was written. */
   envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
-  /** The same of an object whose MAC was computed by envelopeRunLanes. */
+  /** The same of an object whose MAC was computed by envelopeRun. `target` may be the object from its payload on: it is decrypted in place then. */
   envelopeDecrypt(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array, mac: Uint8Array): number
-  /** Two hashes side by side. To be called before the first; whatever was under way is dropped. */
-  envelopeClearLanes(envelope: NativeEnvelope): void
+  /** Many hashes side by side. To be called before the first; whatever was under way is dropped. */
+  envelopeClear(envelope: NativeEnvelope): void
   /**
-   * Goes on with the messages of two lanes (laneNothing with no bytes: that lane is idle) until at least one is finished. Bit 0 and 1 of the answer: that lane
-   * is, its hash is in the first or second 32 bytes of `into`. The other one must be given again as it was.
+   * Goes on with `count` messages, the first ones first, each in a slot of its own below maxMessages, until some are finished. Bit i of the answer: message i is, its hash
+   * is in the 32 bytes of `into` at 32 * i, and its slot is free. The others must be given again as they were.
    */
-  envelopeRunLanes(envelope: NativeEnvelope, first: number, firstData: Uint8Array, second: number, secondData: Uint8Array, into: Uint8Array): number
+  envelopeRun(envelope: NativeEnvelope, slots: Uint8Array, kinds: Uint8Array, data: readonly Uint8Array[], into: Uint8Array, count: number): number
 
   // --- pbkdf2.c ---
   /**

@@ -15,7 +15,7 @@ import { type FileSequence, maxWindow, reorderBytes, SequentialRead } from './re
 import type { Errno, Ino } from './types.js'
 
 /** Prefetches stop while so many loads of that length are under way: they must not stand before what somebody waits for. */
-const maxLongPrefetches = 8, maxShortPrefetches = 512
+const maxLongPrefetches = 16, maxShortPrefetches = 512
 /** Below this a copy into the reply costs less than a reply of two pieces. */
 const minViewBytes = 16 * 1024
 /** Longer files are not given as they are opened: who opens may want a part of them. The kernel reads ahead as much when the first byte is asked for. */

@@ -8,7 +8,7 @@ import { projectRoot, Sandbox } from '../helpers/sandbox.js'
 const itemSamples = fixtureJson<{ items: { msgpack_hex: string }[] }>('vectors', 'archive-items.json').items.map(({ msgpack_hex }) => Buffer.from(msgpack_hex, 'hex')).filter(({ length }) => length < 4096)
 
 /** The C files that know neither Node nor policy. */
-const sources = ['fuzz/driver.c', 'chunker.c', 'openssl.c', 'sha256.c', 'hmac.c', 'blake2b.c', 'envelope.c', 'attributes.c', 'items.c', 'tree.c', 'answers.c', 'lz4.c', 'crc32.c', 'deletion.c'].map(name => join(projectRoot, 'native', name))
+const sources = ['fuzz/driver.c', 'chunker.c', 'openssl.c', 'sha256.c', 'sha256_lanes.c', 'hmac.c', 'blake2b.c', 'envelope.c', 'attributes.c', 'items.c', 'tree.c', 'answers.c', 'lz4.c', 'crc32.c', 'deletion.c'].map(name => join(projectRoot, 'native', name))
 const flags = ['-g', '-O1', '-Wall', '-Wextra', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-fsanitize=address,undefined', '-fno-sanitize-recover=all']
 
 test('the plain C reads and writes no byte outside of its buffers', t => {
@@ -50,10 +50,10 @@ const number = () => next(3) ? numbers[next(numbers.length)] : next(5000)
 const bytes = () => { const size = [0, 1, 31, 32, 40, 41, 42, 64, 1000, 1024, 70000][next(11)]; const whole = new Uint8Array(size + 8); return whole.subarray(next(4), next(2) ? undefined : next(size + 8)) }
 const words = () => Uint32Array.from({ length: next(2) ? 256 : next(300) }, () => number())
 const columns = () => [Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, next(2) ? Uint16Array : Uint32Array, Uint8Array, Float64Array, BigInt64Array, BigInt64Array, BigInt64Array, Uint8Array, Uint8Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array].map(kind => next(80) ? new kind([0, 1, 8, 8, 64][next(5)]) : any())
-const envelopes = [addon.makeEnvelope(new Uint8Array(32), new Uint8Array(32), new Uint8Array(32), true), addon.makeEnvelope(new Uint8Array(0), new Uint8Array(32), new Uint8Array(64), false)]
+const envelopes = [addon.makeEnvelope(new Uint8Array(32), new Uint8Array(32), new Uint8Array(32), 2), addon.makeEnvelope(new Uint8Array(0), new Uint8Array(32), new Uint8Array(64), 0)]
 const any = () => [undefined, null, 'text', {}, [], 5n, true, number(), bytes(), words(), new ArrayBuffer(8)][next(11)]
-const kinds = { l: () => next(3), h: () => new Uint8Array(next(8) ? 64 : 63), n: number, b: bytes, w: words, f: () => next(2) === 1, i: () => [0n, 1n, -1n, (1n << 64n) - 1n, 1n << 70n][next(5)], e: () => envelopes[next(2)], s: () => new Uint8Array(new SharedArrayBuffer(65536)), c: columns, o: () => new Float64Array(next(9) ? 1 : 2) }
-const shapes = { ...(addon.crc32 ? { crc32: 'bn' } : {}), buzhashCuts: 'wnnnnbnnf', buzhashCutsAsync: 'wnnnnbnnf', buzhash: 'wb', buzhashUpdate: 'wnnnn', isZero: 'b', makeEnvelope: 'bbbf', blake2b256: 'bbb', envelopeIdHash: 'ebb', envelopeSeal: 'enibbbn', envelopeEncrypt: 'enibbbn', envelopeOpen: 'ebb', envelopeDecrypt: 'ebbb', envelopeClearLanes: 'e', envelopeRunLanes: 'elblbh', scatterPages: 'swnnb', gatherPages: 'swnnnbn', lz4Decode: 'bb', lz4Encode: 'bb', showTree: 'nnciinfoon', answerRequest: 'bn', hideTree: 'n' }
+const kinds = { l: () => next(3), h: () => new Uint8Array(next(8) ? 1024 : 1023), d: () => Uint8Array.from({ length: 3 }, () => next(12) === 0 ? 32 : next(32)), k: () => Uint8Array.from({ length: 3 }, () => next(8) === 0 ? 2 : next(2)), v: () => [bytes(), bytes(), next(8) ? bytes() : any()], n: number, b: bytes, w: words, f: () => next(2) === 1, i: () => [0n, 1n, -1n, (1n << 64n) - 1n, 1n << 70n][next(5)], e: () => envelopes[next(2)], s: () => new Uint8Array(new SharedArrayBuffer(65536)), c: columns, o: () => new Float64Array(next(9) ? 1 : 2) }
+const shapes = { ...(addon.crc32 ? { crc32: 'bn' } : {}), buzhashCuts: 'wnnnnbnnf', buzhashCutsAsync: 'wnnnnbnnf', buzhash: 'wb', buzhashUpdate: 'wnnnn', isZero: 'b', makeEnvelope: 'bbbl', blake2b256: 'bbb', envelopeIdHash: 'ebb', envelopeSeal: 'enibbbn', envelopeEncrypt: 'enibbbn', envelopeOpen: 'ebb', envelopeDecrypt: 'ebbb', envelopeClear: 'e', envelopeRun: 'edkvhl', scatterPages: 'swnnb', gatherPages: 'swnnnbn', lz4Decode: 'bb', lz4Encode: 'bb', showTree: 'nnciinfoon', answerRequest: 'bn', hideTree: 'n' }
 let answered = 0, threw = 0
 const waiting = []
 for (let count = 0; count < 8000; count++) {

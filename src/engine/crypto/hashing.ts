@@ -1,12 +1,12 @@
 /**
- * The hashes of a job that has many: MACs of objects and ids of plaintexts. A processor does two HMAC-SHA-256 side by side in less
+ * The hashes of a job that has many: MACs of objects and ids of plaintexts. A processor does several HMAC-SHA-256 side by side in less
  * time than one after the other, so whatever is independent is given here as soon as it is there, and taken as it gets ready.
  */
-import { laneId, laneMac, laneNothing, native, type NativeEnvelope } from '../native.js'
+import { idMessage, macMessage, maxMessages, native, type NativeEnvelope } from '../native.js'
 
 export interface Hashed<T> {
   readonly tag: T
-  /** 32 bytes; none for the MAC of a key that makes none. */
+  /** 32 bytes, valid until the next call of `next`; none for the MAC of a key that makes none. */
   readonly hash: Buffer
 }
 
@@ -16,12 +16,11 @@ export interface Hashing<T> {
   mac(object: Uint8Array, tag: T): void
   /** Wants the id of a plaintext. */
   id(plaintext: Uint8Array, tag: T): void
-  /** One that is ready, in no certain order; undefined if all were taken. To be called when two or more are wanted, or no more will come. */
+  /** One that is ready, in no certain order; undefined if all were taken. To be called when as many are wanted as can be. */
   next(): Hashed<T> | undefined
 }
 
 const hashBytes = 32
-const noBytes = new Uint8Array(0)
 const noHash = Buffer.alloc(0)
 
 interface Message<T> {
@@ -30,18 +29,24 @@ interface Message<T> {
   readonly tag: T
 }
 
-/** Whose messages are in the lanes of an envelope. Another one that finds them taken begins its own anew, which only costs work. */
+/** Whose messages are in the slots of an envelope. Another one that finds them taken begins its own anew, which only costs work. */
 const owners = new WeakMap<NativeEnvelope, object>()
 
 /** By the addon. */
-export class PairedHashing<T> implements Hashing<T> {
+export class ManyHashing<T> implements Hashing<T> {
   readonly #envelope: NativeEnvelope
   readonly #makesMacs: boolean
   /** MACs go first: what is ciphertext is mostly done with then, and still in the processor's cache. */
   readonly #macs: Message<T>[] = []
   readonly #ids: Message<T>[] = []
-  readonly #lanes: [Message<T> | undefined, Message<T> | undefined] = [undefined, undefined]
-  readonly #hashes = Buffer.alloc(2 * hashBytes)
+  /** In the addon, the oldest first; their slots, kinds and bytes beside them. */
+  readonly #underWay: Message<T>[] = []
+  readonly #slots = new Uint8Array(maxMessages)
+  readonly #kinds = new Uint8Array(maxMessages)
+  readonly #data: Uint8Array[] = []
+  readonly #freeSlots = Array.from({ length: maxMessages }, (_, slot) => slot)
+  readonly #hashes = Buffer.alloc(maxMessages * hashBytes)
+  readonly #hashAt = Array.from({ length: maxMessages }, (_, index) => this.#hashes.subarray(index * hashBytes, (index + 1) * hashBytes))
   readonly #ready: Hashed<T>[] = []
 
   /** `makesMacs`: the key is one that encrypts. */
@@ -51,36 +56,50 @@ export class PairedHashing<T> implements Hashing<T> {
   }
 
   mac(object: Uint8Array, tag: T): void {
-    if (this.#makesMacs) this.#macs.push({ kind: laneMac, data: object, tag })
+    if (this.#makesMacs) this.#macs.push({ kind: macMessage, data: object, tag })
     else this.#ready.push({ tag, hash: noHash })
   }
 
   id(plaintext: Uint8Array, tag: T): void {
-    this.#ids.push({ kind: laneId, data: plaintext, tag })
+    this.#ids.push({ kind: idMessage, data: plaintext, tag })
   }
 
   next(): Hashed<T> | undefined {
     const ready = this.#ready.shift()
     if (ready) return ready
-    const first = (this.#lanes[0] ??= this.#waiting()), second = (this.#lanes[1] ??= this.#waiting())
-    if (!first && !second) return undefined
+    while (this.#freeSlots.length > 0) {
+      const message = this.#macs.shift() ?? this.#ids.shift()
+      if (!message) break
+      this.#place(this.#underWay.length, message, this.#freeSlots.pop()!)
+    }
+    if (this.#underWay.length === 0) return undefined
     if (owners.get(this.#envelope) !== this) {
-      native().envelopeClearLanes(this.#envelope)
+      native().envelopeClear(this.#envelope)
       owners.set(this.#envelope, this)
     }
-    const finished = native().envelopeRunLanes(this.#envelope, first?.kind ?? laneNothing, first?.data ?? noBytes, second?.kind ?? laneNothing, second?.data ?? noBytes, this.#hashes)
-    if (finished & 1) this.#take(0, first!)
-    if (finished & 2) this.#take(1, second!)
+    this.#take(native().envelopeRun(this.#envelope, this.#slots, this.#kinds, this.#data, this.#hashes, this.#underWay.length))
     return this.#ready.shift()
   }
 
-  #waiting(): Message<T> | undefined {
-    return this.#macs.shift() ?? this.#ids.shift()
+  #place(at: number, message: Message<T>, slot: number): void {
+    this.#underWay[at] = message
+    this.#slots[at] = slot
+    this.#kinds[at] = message.kind
+    this.#data[at] = message.data
   }
 
-  #take(lane: 0 | 1, { tag }: Message<T>): void {
-    this.#lanes[lane] = undefined
-    this.#ready.push({ tag, hash: Buffer.from(this.#hashes.subarray(lane * hashBytes, (lane + 1) * hashBytes)) })
+  /** Those whose bits are set are finished; the others move up. */
+  #take(finished: number): void {
+    const count = this.#underWay.length
+    let left = 0
+    for (let index = 0; index < count; index++) {
+      const message = this.#underWay[index]!, slot = this.#slots[index]!
+      if ((finished >>> index) & 1) {
+        this.#freeSlots.push(slot)
+        this.#ready.push({ tag: message.tag, hash: this.#hashAt[index]! })
+      } else this.#place(left++, message, slot)
+    }
+    this.#underWay.length = this.#data.length = left
   }
 }
 

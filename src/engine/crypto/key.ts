@@ -41,7 +41,7 @@ export interface Key {
   open(object: Uint8Array, id: Uint8Array, into?: Buffer): Buffer
   /** IntegrityError unless type and length are those of an object of this key: what can be told before its MAC is computed. `id` is for the message only. */
   checkEnvelope(object: Uint8Array, id: Uint8Array): void
-  /** As open, of an object that checkEnvelope has seen, with its MAC as hashing() computed it. */
+  /** As open, of an object that checkEnvelope has seen, with its MAC as hashing() computed it. `into` may be the object's own payload: it is opened in place then. */
   openWithMac(object: Uint8Array, mac: Uint8Array, id: Uint8Array, into?: Buffer): Buffer
   /** Nonce of an encrypted object, for the manifest bound (crypto.md §4). */
   nonceOf(object: Uint8Array): bigint

@@ -5,8 +5,8 @@ import { type ChunkId, chunkId, idHex } from '../ids.js'
 import { IntegrityError } from '../errors.js'
 import { blake2b256, secured, wipe } from './blake2b.js'
 import { equalInConstantTime } from './constant-time.js'
-import { type Hashing, PairedHashing, PlainHashing } from './hashing.js'
-import { native, type NativeEnvelope } from '../native.js'
+import { type Hashing, ManyHashing, PlainHashing } from './hashing.js'
+import { hashFastest, native, type NativeEnvelope } from '../native.js'
 import type { EncryptionMode, Key, KeyMaterial } from './key.js'
 import { type KeyType, keyTypeOf, keyTypeOfMode, legacyPassphraseType } from './key-types.js'
 import { type Secrets, wipeSecrets } from './secrets.js'
@@ -171,7 +171,7 @@ class AuthenticatedKey extends BaseKey {
   }
 
   override hashing<T>(): Hashing<T> {
-    return this.envelope ? new PairedHashing(this.envelope, this.encrypted) : super.hashing()
+    return this.envelope ? new ManyHashing(this.envelope, this.encrypted) : super.hashing()
   }
 
   tamKey(salt: Uint8Array, context: 'manifest' | 'archive'): Buffer {
@@ -295,7 +295,7 @@ function wrongMac(id: Uint8Array): IntegrityError {
 function makeEnvelope(encKey: KeyObject | undefined, hmacKey: KeyObject, idKey: KeyObject): NativeEnvelope | undefined {
   const raw = [encKey?.export() ?? noHead, hmacKey.export(), idKey.export()] as const
   try {
-    return native().makeEnvelope(...raw, true)
+    return native().makeEnvelope(...raw, hashFastest)
   } finally {
     for (const bytes of raw) wipe(bytes)
   }

@@ -1,7 +1,7 @@
-/** The body of a byte worker: pure functions of bytes, one job after the other (docs/architecture.md). */
-import { parentPort } from 'node:worker_threads'
+/** The body of a byte worker: pure functions of bytes (docs/architecture.md). */
+import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { pack } from './pack-job.js'
-import { open } from './open-job.js'
+import { Opener } from './open-job.js'
 import type { FromWorker, ToWorker } from './jobs.js'
 import { repack } from './repack-job.js'
 import { seal, unseal } from './seal-job.js'
@@ -11,29 +11,59 @@ import { messageOf } from '../errors.js'
 const state: WorkerState = { key: undefined, codec: undefined, index: undefined, memory: new JobMemory() }
 const port = parentPort!
 
-// Jobs are taken strictly one by one: lzma, the only asynchronous method, must not let the next one overtake.
-let chain: Promise<void> = Promise.resolve()
-port.on('message', (message: ToWorker) => {
-  chain = chain.then(() => work(message))
+const waiting: ToWorker[] = []
+/** Open jobs run together with those that come meanwhile; all else is done strictly one by one: lzma, the only asynchronous method, must not let the next one overtake. */
+const opener = new Opener(state, () => {
+  for (let received = receiveMessageOnPort(port); received; received = receiveMessageOnPort(port)) waiting.push(received.message as ToWorker)
+  let found = false
+  for (let next = waiting[0]; next?.kind === 'open'; next = waiting[0]) {
+    waiting.shift()
+    const { job } = next
+    opener.add(next, answer, error => fail(job, error))
+    found = true
+  }
+  return found
 })
 
-async function work(message: ToWorker): Promise<void> {
-  if (message.kind === 'setup') return setUp(state, message)
-  try {
-    const result = await run(message)
-    const data = result.kind === 'opened' ? result.data : undefined
-    const transfer = data?.buffer instanceof ArrayBuffer && data.byteLength > 1 << 16 ? [data.buffer] : []
-    port.postMessage(result, transfer)
-  } catch (error) {
-    port.postMessage({ kind: 'failed', job: message.job, message: messageOf(error) } satisfies FromWorker)
+let working = false
+port.on('message', (message: ToWorker) => {
+  waiting.push(message)
+  if (!working) void work()
+})
+
+async function work(): Promise<void> {
+  working = true
+  for (let message = waiting[0]; message; message = waiting[0]) {
+    if (message.kind === 'open') {
+      await opener.run()
+      continue
+    }
+    waiting.shift()
+    if (message.kind === 'setup') setUp(state, message)
+    else {
+      try {
+        answer(await run(message))
+      } catch (error) {
+        fail(message.job, error)
+      }
+    }
   }
+  working = false
 }
 
-async function run(message: Exclude<ToWorker, { kind: 'setup' }>): Promise<FromWorker> {
+function answer(result: FromWorker): void {
+  const data = result.kind === 'opened' ? result.data : undefined
+  port.postMessage(result, data?.buffer instanceof ArrayBuffer && data.byteLength > 1 << 16 ? [data.buffer] : [])
+}
+
+function fail(job: number, error: unknown): void {
+  port.postMessage({ kind: 'failed', job, message: messageOf(error) } satisfies FromWorker)
+}
+
+async function run(message: Exclude<ToWorker, { kind: 'setup' | 'open' }>): Promise<FromWorker> {
   switch (message.kind) {
     case 'pack': return pack(state, message)
     case 'repack': return repack(state, message)
-    case 'open': return open(state, message)
     case 'seal': return { kind: 'sealed', job: message.job, ...seal(state.key!, message) }
     case 'unseal': return { kind: 'unsealed', job: message.job, ...unseal(state.key!, message) }
   }

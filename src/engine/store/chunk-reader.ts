@@ -19,7 +19,7 @@ export interface ReadManyOptions {
 }
 
 const batchBytes = 2 << 20
-/** Where the worker itself hands plaintexts on: two or more chunks of the longest kind, so that it has two to hash side by side. */
+/** Where the worker itself hands plaintexts on: it has two such jobs in hand, so about four usual long chunks to hash side by side. */
 const writeBatchBytes = 4 << 20
 const batchCount = 256
 /** Taken for the size of a chunk that no list tells: those of item streams have up to 512 KiB. */

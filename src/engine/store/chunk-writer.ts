@@ -38,11 +38,11 @@ type PendingPiece = Pending<Piece, StoredChunk> & { readonly aside: boolean }
 export type PendingFile = Pending<FilePiece, FileResult>
 
 const fileBatchBytes = 1 << 20
-/** Two or more of the longest kind, so that the worker has always two to hash side by side. */
-const pieceBatchBytes = 4 << 20
+/** Some of the usual long ones, so that the worker has about four to hash side by side. */
+const pieceBatchBytes = 8 << 20
 const pieceBatchCount = 128, fileBatchCount = 64
 /** Plaintext bytes handed to workers and not stored yet. */
-const maxBytesInFlight = 24 << 20
+const maxBytesInFlight = 32 << 20
 
 /** What it asks of where chunks go: a repository, or what stands before one. */
 export type ChunkHome = Pick<LocalRepository, 'has' | 'storedSize' | 'sharedIndex'>

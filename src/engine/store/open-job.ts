@@ -11,39 +11,51 @@ import { valueOf } from '../repository/entry.js'
 import { looksLikeArchive } from './archive-look.js'
 import { type FileError, type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
 import { verifyId, wrongId } from './repo-objects.js'
-import { type JobMemory, maxRunBytes, maxUnderWay, type WorkerState } from './worker-state.js'
+import { type Gathering, type JobMemory, maxLongUnderWay, maxRunBytes, maxRuns, maxUnderWay, maxUnderWayBytes, type WorkerState } from './worker-state.js'
 
-export async function open(state: WorkerState, job: OpenJob): Promise<OpenResult> {
-  const opening = new Opening(state, job)
-  const count = job.fds.length
-  for (let first = 0; first < count && !opening.fileError; ) {
-    const end = runEnd(job, first)
-    const start = job.offsets[first]!
-    const place = await opening.placeForRun()
-    let run: Buffer | undefined
-    let problem: unknown
-    try {
-      run = readRun(state, job.fds[first]!, start, job.offsets[end - 1]! + job.entryLengths[end - 1]! - start, place)
-    } catch (error) {
-      problem = error
-    }
-    for (let index = first; index < end && !opening.fileError; index++) {
-      const at = job.offsets[index]! - start
-      if (run) await opening.begin(index, place, run.subarray(at, at + job.entryLengths[index]!))
-      else opening.fail(index, problem)
-    }
-    first = end
-  }
-  return opening.finish()
+/** One job alone. */
+export function open(state: WorkerState, job: OpenJob): Promise<OpenResult> {
+  return new Promise((resolve, reject) => {
+    const opener = new Opener(state)
+    opener.add(job, resolve, reject)
+    void opener.run()
+  })
 }
 
-interface UnderWay {
+interface Run {
+  readonly place: number
+  readonly bytes: Buffer
+  /** Offset in its file. */
+  readonly start: number
+  /** Number of the first entry of the job behind it. */
+  readonly end: number
+  /** Entries under way in it. */
+  users: number
+}
+
+/** A job and how far it is. */
+interface JobUnderWay {
+  readonly job: OpenJob
+  readonly sink: Sink
+  readonly lengths: Uint32Array
+  readonly failures: OpenFailure[]
+  readonly done: (result: OpenResult) => void
+  readonly failed: (error: unknown) => void
+  /** In the order of the job. */
+  readonly underWay: Set<Entry>
+  /** The next entry to begin with, and the run that it lies in, if that was read. */
+  next: number
+  run: Run | undefined
+  /** Why the file of the job cannot be written, or why the job cannot go on: nothing more is begun then, or given on. */
+  fileError: FileError | undefined
+  error: { readonly cause: unknown } | undefined
+}
+
+interface Entry {
+  readonly of: JobUnderWay
   readonly index: number
   readonly id: ChunkId
-  /** Place of the run that its bytes lie in. */
-  readonly run: number
-  /** Which scratch memory its payload goes to. */
-  readonly slot: number
+  readonly run: Run
   readonly object: Buffer
   /** Once it is decoded: what waits for its id. */
   plain: Buffer | undefined
@@ -52,98 +64,200 @@ interface UnderWay {
 }
 
 /**
- * Entry by entry: MAC, compared; decrypted and decompressed; id, compared; given to the sink. Nothing is decrypted before its MAC
- * was right, and nothing given before its id was; of two entries under way either may be done first.
+ * Entry by entry: MAC, compared; decrypted, in place, and decompressed; id, compared; given to the sink. Nothing is decrypted before its MAC
+ * was right, and nothing given before its id was. Many entries are under way, because hashes side by side cost less, and any of them may be
+ * done first; so are the jobs that follow each other, because otherwise the last entries of each would be hashed alone. Entries begin in the order
+ * of the jobs.
  */
-class Opening {
+export class Opener {
   readonly #state: WorkerState
-  readonly #job: OpenJob
-  readonly #sink: Sink
-  readonly #hashing: Hashing<UnderWay>
-  readonly #underWay = new Set<UnderWay>()
-  readonly #freeSlots = Array.from({ length: maxUnderWay }, (_, slot) => slot)
-  readonly #lengths: Uint32Array
-  readonly #failures: OpenFailure[] = []
-  /** Why the file of the job cannot be written. */
-  fileError: FileError | undefined
+  readonly #look: (() => boolean) | undefined
+  readonly #jobs: JobUnderWay[] = []
+  readonly #freePlaces = Array.from({ length: maxRuns }, (_, place) => place)
+  #underWay = 0
+  /** Of their objects. */
+  #bytesUnderWay = 0
+  /** A job may be done. */
+  #mayEnd = false
 
-  constructor(state: WorkerState, job: OpenJob) {
+  /** `look` is called while it runs and has room: it may add jobs, and tells whether it did. Nobody else uses the state's memory meanwhile. */
+  constructor(state: WorkerState, look?: () => boolean) {
     this.#state = state
-    this.#job = job
-    this.#sink = sinkOf(job, state.memory)
-    this.#hashing = state.key!.hashing()
-    this.#lengths = new Uint32Array(job.fds.length)
+    this.#look = look
   }
 
-  async begin(index: number, run: number, entry: Buffer): Promise<void> {
-    while (this.#underWay.size >= maxUnderWay) await this.#advance()
+  /** Either function is called once, while `run` runs. */
+  add(job: OpenJob, done: (result: OpenResult) => void, failed: (error: unknown) => void): void {
+    this.#jobs.push({
+      job, sink: sinkOf(job, this.#state.memory), lengths: new Uint32Array(job.fds.length), failures: [], done, failed,
+      underWay: new Set(), next: 0, run: undefined, fileError: undefined, error: undefined,
+    })
+    if (job.fds.length === 0) this.#mayEnd = true
+  }
+
+  /** Until there is no job any more. */
+  async run(): Promise<void> {
     try {
-      const { id, object } = objectOf(this.#job, index, entry)
+      const hashing = this.#state.key!.hashing<Entry>()
+      for (;;) {
+        while (this.#begin(hashing)) continue
+        if (this.#mayEnd) {
+          this.#end()
+          continue
+        }
+        if (this.#hasRoom && this.#look?.()) continue
+        if (this.#underWay === 0) return
+        const { tag, hash } = hashing.next()!
+        const advanced = this.#advance(tag, hash, hashing)
+        if (advanced) await advanced
+      }
+    } catch (error) {
+      // What is under way is lost, and its memory is free again.
+      this.#underWay = this.#bytesUnderWay = 0
+      this.#freePlaces.splice(0, this.#freePlaces.length, ...Array(maxRuns).keys())
+      for (const { failed } of this.#jobs.splice(0)) failed(error)
+    }
+  }
+
+  get #hasRoom(): boolean {
+    return this.#underWay < maxLongUnderWay || (this.#underWay < maxUnderWay && this.#bytesUnderWay < maxUnderWayBytes)
+  }
+
+  /** Begins with one more entry. False if there is none, or no room. */
+  #begin(hashing: Hashing<Entry>): boolean {
+    if (!this.#hasRoom) return false
+    const of = this.#jobs.find(({ job, next, fileError, error }) => next < job.fds.length && !fileError && !error)
+    if (!of) return false
+    const { job } = of
+    const index = of.next
+    if (!of.run || of.run.end <= index) {
+      const place = this.#freePlaces.at(-1)
+      if (place === undefined) return false
+      const end = runEnd(job, index)
+      const start = job.offsets[index]!
+      try {
+        const bytes = readRun(this.#state, job.fds[index]!, start, job.offsets[end - 1]! + job.entryLengths[end - 1]! - start, place)
+        this.#freePlaces.pop()
+        of.run = { place, bytes, start, end, users: 0 }
+      } catch (error) {
+        for (; of.next < end; of.next++) of.failures.push(failureOf(of.next, error))
+        this.#mayEnd = true
+        return true
+      }
+    }
+    const { run } = of
+    of.next++
+    try {
+      const at = job.offsets[index]! - run.start
+      const { id, object } = objectOf(job, index, run.bytes.subarray(at, at + job.entryLengths[index]!))
       this.#state.key!.checkEnvelope(object, id)
-      const entryUnderWay: UnderWay = { index, id, run, slot: this.#freeSlots.pop()!, object, plain: undefined, verified: false }
-      this.#underWay.add(entryUnderWay)
-      this.#hashing.mac(object, entryUnderWay)
+      const entry: Entry = { of, index, id, run, object, plain: undefined, verified: false }
+      of.underWay.add(entry)
+      this.#underWay++
+      this.#bytesUnderWay += object.length
+      run.users++
+      hashing.mac(object, entry)
     } catch (error) {
-      this.fail(index, error)
+      of.failures.push(failureOf(index, error))
     }
+    this.#letGo(of, run)
+    return true
   }
 
-  fail(index: number, error: unknown): void {
-    this.#failures.push(failureOf(index, error))
-  }
-
-  /** A place for another run: one that no entry under way needs any more. */
-  async placeForRun(): Promise<number> {
-    while (this.#underWay.size >= maxUnderWay) await this.#advance()
-    const used = [...this.#underWay].map(({ run }) => run)
-    return used.includes(0) ? 1 : 0
-  }
-
-  async finish(): Promise<OpenResult> {
-    while (this.#underWay.size > 0 && !this.fileError) await this.#advance()
-    const { data, kept } = this.#sink
-    this.#failures.sort((a, b) => a.index - b.index)
-    return {
-      kind: 'opened', job: this.#job.job, data: this.fileError ? new Uint8Array(0) : data?.() ?? new Uint8Array(0), lengths: this.#lengths, failures: this.#failures,
-      ...(kept && { kept }), ...(this.fileError && { fileError: this.fileError }),
-    }
-  }
-
-  /** One step of one entry. */
-  async #advance(): Promise<void> {
-    const { tag: entry, hash } = this.#hashing.next()!
-    const { index, id, slot, object } = entry
+  /** One step of one entry; a promise for a method that takes its time. */
+  #advance(entry: Entry, hash: Buffer, hashing: Hashing<Entry>): Promise<void> | undefined {
+    const { of, index, id, object } = entry
     try {
-      if (!entry.plain) {
-        const payload = this.#state.key!.openWithMac(object, hash, id, this.#state.memory.payload(object.length, slot))
-        const decoded = decodedOf(this.#job, index, payload)
-        entry.plain = Buffer.isBuffer(decoded) ? decoded : await decoded
-        if (!id.equals(manifestId)) return this.#hashing.id(entry.plain, entry)
-      } else if (!equalInConstantTime(hash, id)) throw wrongId(id)
-      entry.verified = true
+      if (of.fileError || of.error) {
+        this.#leave(entry)
+        this.#give(of)
+      } else if (!entry.plain) {
+        const key = this.#state.key!
+        const decoded = decodedOf(of.job, index, key.openWithMac(object, hash, id, object.subarray(key.sealedLength(0))))
+        if (!Buffer.isBuffer(decoded)) {
+          return decoded.then(plain => this.#decoded(entry, plain, hashing), (error: unknown) => this.#fail(entry, error))
+        }
+        this.#decoded(entry, decoded, hashing)
+      } else {
+        if (!equalInConstantTime(hash, id)) throw wrongId(id)
+        this.#verified(entry)
+      }
     } catch (error) {
-      this.fail(index, error)
-      this.#leave(entry)
+      this.#fail(entry, error)
     }
-    this.#give()
+    return undefined
   }
 
-  /** Gives on what is verified and has its turn. The set is in the order of the job. */
-  #give(): void {
-    for (const entry of this.#underWay) {
+  #decoded(entry: Entry, plain: Buffer, hashing: Hashing<Entry>): void {
+    entry.plain = plain
+    if (entry.id.equals(manifestId)) this.#verified(entry)
+    else hashing.id(plain, entry)
+  }
+
+  #verified(entry: Entry): void {
+    entry.verified = true
+    this.#give(entry.of)
+  }
+
+  #fail(entry: Entry, error: unknown): void {
+    entry.of.failures.push(failureOf(entry.index, error))
+    this.#leave(entry)
+    this.#give(entry.of)
+  }
+
+  /** Gives on what is verified and has its turn. */
+  #give(of: JobUnderWay): void {
+    for (const entry of of.underWay) {
       if (entry.verified) {
         const { index } = entry
         const plain = entry.plain!
-        this.fileError ??= this.#sink.take(plain, index)
-        this.#lengths[index] = plain.length
+        try {
+          if (!of.fileError && !of.error) of.fileError = of.sink.take(plain, index)
+        } catch (cause) {
+          of.error = { cause }
+        }
+        of.lengths[index] = plain.length
         this.#leave(entry)
-      } else if (this.#sink.ordered) return
+      } else if (of.sink.ordered) return
     }
   }
 
-  #leave(entry: UnderWay): void {
-    this.#underWay.delete(entry)
-    this.#freeSlots.push(entry.slot)
+  #leave(entry: Entry): void {
+    const { of, run, object } = entry
+    of.underWay.delete(entry)
+    this.#underWay--
+    this.#bytesUnderWay -= object.length
+    run.users--
+    this.#letGo(of, run)
+  }
+
+  /** The place of a run that nobody needs any more. */
+  #letGo(of: JobUnderWay, run: Run): void {
+    if (run.users > 0 || (of.run === run && of.next < run.end && !of.fileError && !of.error)) return
+    if (of.run === run) of.run = undefined
+    this.#freePlaces.push(run.place)
+    this.#mayEnd = true
+  }
+
+  /** Answers the jobs that are done. */
+  #end(): void {
+    this.#mayEnd = false
+    for (const of of [...this.#jobs]) {
+      const { job, sink, lengths, failures, fileError, error } = of
+      if (of.underWay.size > 0 || (of.next < job.fds.length && !fileError && !error)) continue
+      this.#jobs.splice(this.#jobs.indexOf(of), 1)
+      if (of.run) this.#freePlaces.push(of.run.place)
+      if (error) {
+        of.failed(error.cause)
+        continue
+      }
+      failures.sort((a, b) => a.index - b.index)
+      const data = sink.data?.() ?? new Uint8Array(0)
+      of.done({
+        kind: 'opened', job: job.job, data: fileError ? new Uint8Array(0) : data, lengths, failures,
+        ...(sink.kept && { kept: sink.kept }), ...(fileError && { fileError }),
+      })
+    }
   }
 }
 
@@ -164,37 +278,42 @@ function sinkOf(job: OpenJob, memory: JobMemory): Sink {
   if (output) {
     const target = new Uint8Array(output)
     let used = 0
-    /** Everything is gathered, from when it did not fit any more. */
-    let fits = true
+    /** Everything, from when it did not fit any more. */
+    let gathering: Gathering | undefined
     return {
       ordered: true,
       take(plain) {
-        if (fits && used + plain.length > target.length) {
-          fits = false
-          memory.startGathering()
-          memory.gather(Buffer.from(output, 0, used))
+        if (!gathering && used + plain.length > target.length) {
+          gathering = memory.startGathering()
+          gathering.add(Buffer.from(output, 0, used))
         }
-        if (fits) target.set(plain, used)
-        else memory.gather(plain)
+        if (gathering) gathering.add(plain)
+        else target.set(plain, used)
         used += plain.length
         return undefined
       },
-      data: () => (fits ? new Uint8Array(0) : memory.takeGathered()),
+      data: () => (gathering ? taken(gathering, memory) : new Uint8Array(0)),
     }
   }
   const kept: number[] = []
-  memory.startGathering()
+  const gathering = memory.startGathering()
   return {
     ordered: job.keep !== 'none',
     take(plain, index) {
       if (job.keep === 'none' || (job.keep === 'archives' && !looksLikeArchive(plain))) return undefined
-      memory.gather(plain)
+      gathering.add(plain)
       if (job.keep) kept.push(index)
       return undefined
     },
-    data: () => memory.takeGathered(),
+    data: () => taken(gathering, memory),
     ...(job.keep && { kept }),
   }
+}
+
+function taken(gathering: Gathering, memory: JobMemory): Uint8Array {
+  const data = gathering.take()
+  memory.endGathering(gathering)
+  return data
 }
 
 /** What tells where entries lie. */

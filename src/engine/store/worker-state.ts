@@ -7,24 +7,25 @@ import { keyFromMaterial } from '../crypto/keys.js'
 import { SharedTableReader } from '../hashindex/shared-table-reader.js'
 import type { WorkerSetup } from './jobs.js'
 
-/** Memory that one job after the other uses. Jobs of one state never overlap; those of two states in one thread may. */
+/** Memory that one job after the other uses. */
 export class JobMemory {
-  /** Entries as read, and the payloads of those in hand: for as many as may be under way. */
-  readonly #runs = Array.from({ length: maxUnderWay }, () => Buffer.alloc(0))
-  readonly #payloads = Array.from({ length: maxUnderWay }, () => Buffer.alloc(0))
+  /** Entries as read, and what they are decrypted to, in place. */
+  readonly #runs: Buffer[] = Array.from({ length: maxRuns }, () => Buffer.alloc(0))
+  /** The payload of an entry that is opened alone. */
+  #payload: Buffer = Buffer.alloc(0)
   /** Contents of the files of a job. */
   #files = Buffer.alloc(0)
-  /** Plaintexts of the job in hand, where they go back by message. */
-  #gathered = Buffer.alloc(0)
-  #gatheredBytes = 0
+  /** Those that no job uses. */
+  readonly #gatherings: Gathering[] = []
 
-  /** At least `length` bytes, until the next call with the same `place`, which is below maxUnderWay. */
+  /** At least `length` bytes, until the next call with the same `place`, which is below maxRuns. */
   run(length: number, place = 0): Buffer {
-    return atLeast(this.#runs, place, length)
+    return (this.#runs[place] = atLeast(this.#runs[place]!, length))
   }
 
-  payload(length: number, place = 0): Buffer {
-    return atLeast(this.#payloads, place, length)
+  /** Until the next call. */
+  payload(length: number): Buffer {
+    return (this.#payload = atLeast(this.#payload, length))
   }
 
   files(length: number): Buffer {
@@ -32,39 +33,53 @@ export class JobMemory {
     return this.#files
   }
 
-  /** A job that failed may have left something. */
-  startGathering(): void {
-    this.#gatheredBytes = 0
+  /** For one job, until endGathering. */
+  startGathering(): Gathering {
+    return this.#gatherings.pop() ?? new Gathering()
   }
 
-  gather(plain: Buffer): void {
-    const used = this.#gatheredBytes
-    if (this.#gathered.length < used + plain.length) {
-      const grown = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, used + plain.length, Math.min(2 * this.#gathered.length, maxGatheredBytes)))
-      this.#gathered.copy(grown, 0, 0, used)
-      this.#gathered = grown
+  endGathering(gathering: Gathering): void {
+    if (this.#gatherings.length < keptGatherings) this.#gatherings.push(gathering)
+  }
+}
+
+/** Plaintexts of a job, where they go back by message. */
+export class Gathering {
+  #memory = Buffer.alloc(0)
+  #bytes = 0
+
+  add(plain: Buffer): void {
+    const used = this.#bytes
+    if (this.#memory.length < used + plain.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, used + plain.length, Math.min(2 * this.#memory.length, maxGatheredBytes)))
+      this.#memory.copy(grown, 0, 0, used)
+      this.#memory = grown
     }
-    this.#gathered.set(plain, used)
-    this.#gatheredBytes += plain.length
+    this.#memory.set(plain, used)
+    this.#bytes += plain.length
   }
 
-  /** What was gathered, in one buffer of its own that can be transferred. */
-  takeGathered(): Uint8Array {
-    const { buffer, byteOffset } = this.#gathered
-    return new Uint8Array(buffer.slice(byteOffset, byteOffset + this.#gatheredBytes))
+  /** All of it, in one buffer of its own that can be transferred; then it is empty. */
+  take(): Uint8Array {
+    const { buffer, byteOffset } = this.#memory
+    const taken = new Uint8Array(buffer.slice(byteOffset, byteOffset + this.#bytes))
+    this.#bytes = 0
+    return taken
   }
 }
 
-function atLeast(memory: Buffer[], place: number, length: number): Buffer {
-  if (memory[place]!.length < length) memory[place] = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
-  return memory[place]!
+function atLeast(memory: Buffer, length: number): Buffer {
+  return memory.length < length ? Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length)) : memory
 }
 
-/** Entries of a job under way at a time: while the MAC or id of one is hashed, so is that of the other. */
-export const maxUnderWay = 2
 /** Entries that follow each other in a file are read together up to so many bytes. */
 export const maxRunBytes = 4 << 20
+/** Runs that entries under way may lie in: as many long chunks are hashed side by side as it is worth. */
+export const maxRuns = 4
+/** Entries under way at a time: the more there are to be hashed side by side, the better; but each has a plaintext of its own. So if they are more than a few, they are no more bytes than that. */
+export const maxUnderWay = 32, maxLongUnderWay = 4, maxUnderWayBytes = 4 << 20
 const maxGatheredBytes = 64 << 20
+const keptGatherings = 2
 
 export interface WorkerState {
   readonly memory: JobMemory

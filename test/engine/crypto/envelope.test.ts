@@ -6,7 +6,8 @@ import { keyTypeOfMode } from '../../../src/engine/crypto/key-types.js'
 import type { Key } from '../../../src/engine/crypto/key.js'
 import { keyFromMaterial, keyFromSecrets, plaintextKey, usePlainCrypto } from '../../../src/engine/crypto/keys.js'
 import { IntegrityError } from '../../../src/engine/errors.js'
-import { native } from '../../../src/engine/native.js'
+import { hashByOpenssl, hashFastest, hashInLanes, hashSideBySide, native } from '../../../src/engine/native.js'
+import { ManyHashing } from '../../../src/engine/crypto/hashing.js'
 
 function twins(mode: 'repokey' | 'keyfile' | 'authenticated' | 'repokey-blake2' | 'authenticated-blake2'): { fast: Key; plain: Key } {
   const fast = keyFromSecrets(keyTypeOfMode(mode), {
@@ -23,7 +24,7 @@ function twins(mode: 'repokey' | 'keyfile' | 'authenticated' | 'repokey-blake2' 
 const sizes = [0, 1, 2, 15, 16, 17, 63, 64, 65, 16383, 16384, 16385, 100_000, 1_048_577]
 
 test('this Node has the functions that the one-pass code wants', t => {
-  t.truthy(native().makeEnvelope(randomBytes(32), randomBytes(32), randomBytes(32), true))
+  t.truthy(native().makeEnvelope(randomBytes(32), randomBytes(32), randomBytes(32), hashFastest))
 })
 
 test('ids are the same', t => {
@@ -69,17 +70,18 @@ test('any flipped bit is an integrity error, and nothing of it is decrypted', t 
 })
 
 test('an object that does not fit its target is refused before anything is written', t => {
-  const envelope = native().makeEnvelope(randomBytes(32), randomBytes(32), randomBytes(32), true)!
+  const envelope = native().makeEnvelope(randomBytes(32), randomBytes(32), randomBytes(32), hashFastest)!
   t.throws(() => native().envelopeSeal(envelope, 3, 1n, Buffer.alloc(0), Buffer.alloc(100), Buffer.alloc(140), 0), { instanceOf: RangeError })
   t.throws(() => native().envelopeSeal(envelope, 3, 1n, Buffer.alloc(0), Buffer.alloc(100), Buffer.alloc(200), 100), { instanceOf: RangeError })
   t.throws(() => native().envelopeOpen(envelope, Buffer.alloc(100), Buffer.alloc(58)), { instanceOf: RangeError })
   t.throws(() => native().envelopeOpen(envelope, Buffer.alloc(40), Buffer.alloc(58)), { instanceOf: RangeError })
-  t.throws(() => native().makeEnvelope(randomBytes(31), randomBytes(32), randomBytes(32), true), { instanceOf: RangeError })
+  t.throws(() => native().makeEnvelope(randomBytes(32), randomBytes(32), randomBytes(32), 4), { instanceOf: RangeError })
+  t.throws(() => native().makeEnvelope(randomBytes(31), randomBytes(32), randomBytes(32), hashFastest), { instanceOf: RangeError })
 })
 
 test('the hashes of SHA-256 are those of node:crypto for any length, with the processor\'s instructions and without', t => {
   const [idKey, into] = [randomBytes(32), Buffer.alloc(32)]
-  const envelopes = [true, false].map(fast => native().makeEnvelope(Buffer.alloc(0), randomBytes(32), idKey, fast)!)
+  const envelopes = [hashSideBySide, hashByOpenssl].map(hashing => native().makeEnvelope(Buffer.alloc(0), randomBytes(32), idKey, hashing)!)
   const lengths = [...Array.from({ length: 260 }, (_, length) => length), ...Array.from({ length: 40 }, () => randomInt(200_000))]
   for (const length of lengths) {
     const data = randomBytes(length)
@@ -99,13 +101,13 @@ test('BLAKE2b is that of libsodium for any length', t => {
 })
 
 /** The hash of each message. */
-function hashesOf(key: Key, wanted: readonly { kind: 'mac' | 'id'; data: Buffer }[], atOnce: number): Buffer[] {
+function hashesOf(key: { hashing: Key['hashing'] }, wanted: readonly { kind: 'mac' | 'id'; data: Buffer }[], atOnce: number): Buffer[] {
   const hashing = key.hashing<number>()
   const hashes = new Array<Buffer>(wanted.length)
   let underWay = 0
   const take = (): void => {
     const ready = hashing.next()!
-    hashes[ready.tag] = ready.hash
+    hashes[ready.tag] = Buffer.from(ready.hash)
     underWay--
   }
   for (const [index, { kind, data }] of wanted.entries()) {
@@ -126,9 +128,38 @@ test('MACs and ids of many messages side by side are those of each alone, for ev
     const { fast, plain } = twins(mode)
     const expected = hashesOf(plain, wanted, 1)
     for (const [index, { kind, data }] of wanted.entries()) if (kind === 'id') t.deepEqual(expected[index]!, fast.idHash(data))
-    for (const atOnce of [1, 2, 3, 60]) t.deepEqual(hashesOf(fast, wanted, atOnce), expected, `${mode}, ${atOnce} at once`)
+    for (const atOnce of [1, 2, 3, 4, 5, 16, 60]) t.deepEqual(hashesOf(fast, wanted, atOnce), expected, `${mode}, ${atOnce} at once`)
   }
   t.true(hashesOf(plaintextKey(), wanted, 2)[wanted.findIndex(({ kind }) => kind === 'id')]!.length === 32)
+})
+
+test('any number of messages of any length, wherever they lie, has the hashes of node:crypto, in each way of hashing', t => {
+  const [hmacKey, idKey] = [randomBytes(32), randomBytes(32)]
+  const memory = randomBytes(300_000)
+  const messageOf = (kind: 'mac' | 'id', length: number) => {
+    const at = randomInt(memory.length - length)
+    return { kind, data: memory.subarray(at, at + length) }
+  }
+  const sets = Array.from({ length: 40 }, (_, count) => Array.from({ length: count + 1 }, (_, index) => (randomInt(2) ? messageOf('mac', 41 + randomInt(index % 5 ? 700 : 60_000)) : messageOf('id', randomInt(index % 5 ? 700 : 60_000)))))
+  sets.push(Array.from({ length: 301 }, (_, length) => messageOf('id', length)))
+  for (const hashing of [hashByOpenssl, hashSideBySide, hashFastest, hashInLanes]) {
+    const envelope = native().makeEnvelope(randomBytes(32), hmacKey, idKey, hashing)!
+    const key = { hashing: <T>() => new ManyHashing<T>(envelope, true) }
+    for (const wanted of sets) {
+      const expected = wanted.map(({ kind, data }) => createHmac('sha256', kind === 'mac' ? hmacKey : idKey).update(kind === 'mac' ? data.subarray(33) : data).digest())
+      for (const atOnce of [wanted.length, 1 + randomInt(wanted.length)]) t.deepEqual(hashesOf(key, wanted, atOnce), expected, `${wanted.length} messages, ${atOnce} at once, way ${hashing}`)
+    }
+  }
+})
+
+test('what cannot be hashed is refused, and the next round is none the worse', t => {
+  const envelope = native().makeEnvelope(randomBytes(32), randomBytes(32), randomBytes(32), hashFastest)!
+  const into = Buffer.alloc(32 * 32), data = [Buffer.alloc(100), Buffer.alloc(100)]
+  const run = (slots: number[], kinds: number[], bytes: unknown[], count = slots.length) => native().envelopeRun(envelope, Uint8Array.from(slots), Uint8Array.from(kinds), bytes as Buffer[], into, count)
+  for (const wrong of [() => run([0, 0], [0, 0], data), () => run([32], [0], data), () => run([0], [2], data), () => run([0], [1], [Buffer.alloc(40)]), () => run([0, 1], [0, 0], [data[0], 'x']), () => run([0], [0], data, 0), () => run([0], [0], data, 2), () => run([0], [0], data, 33)]) {
+    t.throws(wrong, { instanceOf: RangeError })
+  }
+  t.is(run([5, 3], [0, 1], data), 3)
 })
 
 test('an object sealed in two steps is the one sealed in one, and opens in two steps only with its own MAC', t => {

@@ -3,17 +3,17 @@ import test from 'ava'
 import { randomBytes, randomInt } from 'node:crypto'
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { lz4 } from '../../../src/engine/codec/lz4.js'
+import { parseCompression } from '../../../src/engine/codec/spec.js'
 import { keyTypeOfMode } from '../../../src/engine/crypto/key-types.js'
 import type { Key } from '../../../src/engine/crypto/key.js'
 import { keyFromSecrets, plaintextKey } from '../../../src/engine/crypto/keys.js'
-import { type OpenJob, unknownSize } from '../../../src/engine/store/jobs.js'
-import { open } from '../../../src/engine/store/open-job.js'
+import { type OpenJob, type OpenResult, unknownSize } from '../../../src/engine/store/jobs.js'
+import { open, Opener } from '../../../src/engine/store/open-job.js'
 import { pack } from '../../../src/engine/store/pack-job.js'
 import { JobMemory, type WorkerState } from '../../../src/engine/store/worker-state.js'
 import { Workers } from '../../../src/engine/store/workers.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 
-// One after the other: a worker does one job at a time, and so does its memory.
 const modes = ['repokey', 'authenticated', 'repokey-blake2', 'authenticated-blake2'] as const
 const kinds: readonly { name: string; key: () => Key }[] = [{ name: 'none', key: plaintextKey }, ...modes.map(mode => ({
   name: mode,
@@ -135,6 +135,64 @@ for (const { name, key: makeKey } of kinds) {
     }
   })
 }
+
+test.serial('jobs that run together have the results of each alone, wherever their plaintexts go, also those that come meanwhile', async t => {
+  const sandbox = new Sandbox('byte-jobs')
+  const key = kinds[1]!.key()
+  // lzma opens asynchronously: other entries are done meanwhile.
+  const fds: number[] = []
+  const jobs: OpenJob[] = []
+  try {
+    for (const [number, codec] of [lz4, parseCompression('lzma,0'), lz4, lz4].entries()) {
+      const plains = codec === lz4 ? somePlaintexts() : Array.from({ length: 25 }, () => randomBytes(randomInt(1, 9000)))
+      const { result, bytes } = await packed({ key, codec, index: undefined, memory: new JobMemory() }, plains)
+      const path = sandbox.path(`segment-${number}`)
+      const job = { ...jobOf(0, result), job: number, checkCrc: false }
+      for (const index of [number, 20]) bytes[job.offsets[index]! + job.entryLengths[index]! - 10]! ^= 1
+      writeFileSync(path, bytes)
+      const fd = openSync(path, 'r')
+      fds.push(fd)
+      // The third goes to an output that is too small, the fourth to a file that cannot be written.
+      const positions = new Float64Array(job.fds.length)
+      jobs.push({ ...job, fds: job.fds.fill(fd), ...(number === 2 && { output: new SharedArrayBuffer(100_000) }), ...(number === 3 && { file: { fd, positions, sparse: false } }) })
+    }
+    jobs.push({ ...jobs[0]!, job: 4, keep: 'none' }, { ...jobs[0]!, job: 5, fds: new Int32Array(0) })
+    const alone: OpenResult[] = []
+    for (const job of jobs) alone.push(await open({ key, codec: lz4, index: undefined, memory: new JobMemory() }, job))
+    t.truthy(alone[3]!.fileError)
+    t.deepEqual(alone.map(({ failures }) => failures.length).filter((_, number) => number !== 3), [2, 2, 2, 2, 0])
+    const state: WorkerState = { key, codec: lz4, index: undefined, memory: new JobMemory() }
+    for (let round = 0; round < 2; round++) {
+      const results = new Map<number, OpenResult>()
+      const later = jobs.slice(2)
+      const opener = new Opener(state, () => later.length > 0 && (add(later.shift()!), true))
+      const add = (job: OpenJob): void => opener.add(job, result => results.set(result.job, result), error => t.fail(String(error)))
+      for (const job of jobs.slice(0, 2)) add(job)
+      await opener.run()
+      t.is(results.size, jobs.length)
+      for (const [number, expected] of alone.entries()) {
+        const found = results.get(number)!
+        t.deepEqual(found.fileError, expected.fileError)
+        if (expected.fileError) continue
+        t.true(Buffer.from(found.data).equals(expected.data), `job ${number}`)
+        t.deepEqual(found.lengths, expected.lengths)
+        t.deepEqual(found.failures, expected.failures)
+        t.deepEqual(found.kept, expected.kept)
+      }
+    }
+    // A job that cannot go on fails alone.
+    const outcome: string[] = []
+    const opener = new Opener(state)
+    const pages = { memory: new SharedArrayBuffer(65536), numbers: new Uint32Array(1), starts: new Uint32Array(jobs[0]!.fds.length).fill(65000), pageBytes: 65536 }
+    opener.add({ ...jobs[0]!, pages }, () => outcome.push('done'), () => outcome.push('failed'))
+    opener.add(jobs[1]!, ({ data }) => outcome.push(Buffer.from(data).equals(alone[1]!.data) ? 'the same' : 'another'), () => outcome.push('failed'))
+    await opener.run()
+    t.deepEqual(outcome.sort(), ['failed', 'the same'])
+  } finally {
+    for (const fd of fds) closeSync(fd)
+    sandbox.close()
+  }
+})
 
 test.serial('chunks that are asked for alone, many at once, come right from whichever thread opens them', async t => {
   const sandbox = new Sandbox('byte-jobs')

@@ -37,7 +37,7 @@ export interface ScanSource {
   readonly workers: Workers
 }
 
-/** Some chunks of the longest kind each, so that a worker has always two to hash side by side; less where plaintexts come back. */
+/** Some chunks of the longest kind each, so that a worker has always some to hash side by side; less where plaintexts come back. */
 const batchBytes = 8 << 20, keptBatchBytes = 2 << 20
 const batchCount = 256
 const maxBatches = 24
