@@ -46,7 +46,7 @@ export class CommandContext {
     this.signals = options.signals
     this.signal = options.signals.first
     this.exit = new ExitStatus(options.env)
-    this.prompt = new TerminalPrompt(options.log, options.env)
+    this.prompt = new TerminalPrompt(options.log, options.env, this.signal)
     this.places = placesOf(options.env)
   }
 

@@ -6,11 +6,12 @@ import { native } from '../engine/native.js'
 import { firstOperand, parseArgs, type ParsedArgs, UsageError } from './args.js'
 import { commands, ownCommands } from './commands/all.js'
 import { CommandContext } from './context.js'
+import { releaseHeldLocks } from '../engine/repository/lock.js'
 import { SignalError } from './exit.js'
 import { commandSpecs } from './options.js'
 import { StderrLog, type Threshold } from './output/log.js'
 import { BrokenPipe, flushOutput } from './output/stdout.js'
-import { Signals } from './signals.js'
+import { Signals, tellListening } from './signals.js'
 import { borgVersion } from '../engine/constants.js'
 
 /** Words of the command line as escaped text: Node's own argv has lost bytes that are not UTF-8. */
@@ -40,7 +41,7 @@ const allowedToBypassLock = new Set(['check', 'config', 'diff', 'export-tar', 'e
 export async function main(program: string, exit: (code: number) => void = leave): Promise<void> {
   const log = new StderrLog()
   const words = commandWords()
-  const code = await run(program, words, log)
+  const code = await run(program, words, log, exit)
   try {
     flushOutput()
   } catch {
@@ -66,7 +67,7 @@ function leave(code: number): void {
   process.exit(code)
 }
 
-async function run(program: string, words: string[], log: StderrLog): Promise<number> {
+async function run(program: string, words: string[], log: StderrLog, exit: (code: number) => void): Promise<number> {
   for (const [start, line] of deprecated) if (words.some(word => word.startsWith(start))) log.line(line)
   if (words.length === 0) words = ['help']
   // Debian's borgfs is `borg mount` by another name; ours is both (commands.md §12).
@@ -90,6 +91,13 @@ async function run(program: string, words: string[], log: StderrLog): Promise<nu
   }
   const signals = new Signals()
   const context = new CommandContext({ args, program, argv: [program, ...words], env: process.env, log, signals })
+  signals.onUnanswered = reason => {
+    const code = tell(reason, context, signals.first)
+    if (context.flag('show-rc')) showRc(log, code)
+    releaseHeldLocks()
+    exit(code)
+  }
+  tellListening(process.env)
   let code: number
   try {
     native().umask(parseInt(context.text('umask') ?? '0077', 8))

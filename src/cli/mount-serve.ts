@@ -114,8 +114,11 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       ...(staging ? { commit, changeArchive: change } : {}),
     },
   }
+  // What is mounted has to be unmounted.
+  const signal = context.signals.answer()
   session = thread ? await MountSession.start(thread, sessionOptions) : await (await import('../fs/native-session.js')).NativeSession.start(sessionOptions)
-  if (!foreground) {
+  const ready = !signal.aborted
+  if (!foreground && ready) {
     becomeReady(context.env)
     driveLog.toFile = true
   }
@@ -125,7 +128,9 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     source.tidyTrees()
   }, calmAfterMs)
   context.atEnd(() => clearTimeout(calm))
-  await untilEnded(session, context.signal, driveLog)
+  await untilEnded(session, signal, driveLog)
+  // It was never there for anybody.
+  if (!ready) throw signal.reason
 }
 
 /** Until it is unmounted, by whomever, or a signal asks for the end. */

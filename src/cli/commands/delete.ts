@@ -41,6 +41,7 @@ export const deleteCommand: Command = async context => {
   const doomed = [...new Set(chosen)].flatMap(name => manifest.archives.get(name) ?? [])
   const options = { force: (context.number('force') ?? 0) > 0, checkpointIntervalMs: context.number('checkpoint-interval')! * 1000, considerParts: context.flag('consider-part-files') }
   await cache.sync(workers, syncListener(context), options.force ? doomed : [])
+  context.signals.answer()
   let interrupted = false
   const sums = await deleteArchives({ opened, workers, cache }, doomed, options, deletionListener(context, context.flag('progress')), async deletion => {
     for (const name of chosen) {
