@@ -169,6 +169,7 @@ function optionalValue(option: OptionSpec, next: () => string | undefined): stri
 function checkNumber(option: OptionSpec, value: string, where: string): void {
   const flags = option.flags.join('/')
   if (option.type === 'int' && !/^[+-]?\d+$/.test(value)) throw new UsageError(where, `argument ${flags}: invalid int value: '${value}'`)
+  if (option.type === 'positive-int' && !/^[+-]?\d+$/.test(value)) throw new UsageError(where, `argument ${flags}: invalid positive_int_validator value: '${value}'`)
   if (option.type === 'positive-int' && !/^\+?0*[1-9]\d*$/.test(value)) throw new UsageError(where, `argument ${flags}: A positive integer is required: ${value}`)
   if (option.type === 'octal' && !/^0*[0-7]+$/.test(value.replace(/^0o/, ''))) throw new UsageError(where, `argument ${flags}: invalid <lambda> value: '${value}'`)
 }

@@ -156,10 +156,15 @@ async function nonceProblems({ repository, key, security }: OpenedRepository<Loc
 function cacheProblems({ repository, manifest }: OpenedRepository<LocalRepository>, env: NodeJS.ProcessEnv, references: ReadonlyMap<string, number>): string[] {
   const id = repository.id.toString('hex')
   const folder = join(placesOf(env).cache, id)
-  if (!existsSync(join(folder, 'config'))) return []
-  let index: ChunkIndex
+  if (!existsSync(folder)) return []
+  let index: ChunkIndex, config: CacheConfig
   try {
-    const config = CacheConfig.load(join(folder, 'config'), id)
+    config = CacheConfig.load(join(folder, 'config'), id)
+  } catch (error) {
+    // Borg stands in front of it with a traceback.
+    return [`the cache's config cannot be read: ${(error as Error).message}`]
+  }
+  try {
     if (config.manifest !== manifest.id.toString('hex')) return []
     const digest = finalDigest(config.digests('chunks'))
     if (digest === undefined) return []

@@ -49,7 +49,7 @@ export const prune: Command = async context => {
   const sums = await deleteArchives({ opened, workers, cache }, doomed, options, deletionListener(context, false), async deletion => {
     for (const [info, verdict] of verdicts) {
       if (!verdict.keep) {
-        line?.update(pruned, doomed.length, percent => `Pruning archives ${Math.round(percent).toString().padStart(3)}%`, null)
+        line?.update(pruned, doomed.length, percent => `Pruning archives ${Math.round(percent).toString().padStart(3)}%`, null, pruned + 1)
         await deletion.delete(info)
       }
       tell(info, verdict)

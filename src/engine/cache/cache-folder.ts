@@ -6,7 +6,7 @@ import { HashTable } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
 import { cacheFolderOf, type Places } from '../platform/places.js'
-import { saveFile } from '../platform/save-file.js'
+import { saveFile, syncDirectory } from '../platform/save-file.js'
 import { Lock } from '../repository/lock.js'
 import { CacheConfig } from './cache-config.js'
 
@@ -36,6 +36,8 @@ function makeNew(folder: string, id: string, env: NodeJS.ProcessEnv): void {
   const temporary = files.makeUniqueDirectory(`${folder}.new-`)
   try {
     completeCacheFolder(temporary, id, env)
+    // Borg ends with a traceback if there is a folder without a config.
+    syncDirectory(temporary)
     files.rename(temporary, folder)
   } catch (error) {
     files.removeTree(temporary)

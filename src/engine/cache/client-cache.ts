@@ -261,14 +261,17 @@ export class ClientCache {
     const { manifest, key, repository } = this.#opened
     const config = this.#config
     const former = config.manifest
-    if (index) {
-      config.setManifest('')
-      config.setDigests('chunks', undefined)
+    // For who is killed here: that the files cache is another is no damage. Should only the chunks index be, its digest tells and the manifest,
+    // which is not the repository's any more; and Borg ends with a traceback if the config itself is not whole.
+    if (files) {
+      if (index) {
+        config.setManifest('')
+        config.setDigests('chunks', undefined)
+      }
+      config.setDigests(files.name, undefined)
+      config.save()
+      config.setDigests(files.name, files.write())
     }
-    if (files) config.setDigests(files.name, undefined)
-    // For who is killed here. After a power failure the digest tells of a chunks index that is not the one that the config knows.
-    config.save(files ? 'content' : 'no')
-    if (files) config.setDigests(files.name, files.write())
     if (index) config.setDigests('chunks', writeTable(join(this.folder, 'chunks'), 'chunks', index.table))
     syncDirectory(this.folder)
     config.setManifest(index ? idHex(manifest.id) : former)
