@@ -15,7 +15,7 @@ export const compact: Command = async context => {
   const signal = context.signals.answer()
   await compactRepository(repository, { thresholdPercent: context.number('threshold')!, cleanupCommits: context.flag('cleanup-commits'), signal }, {
     log: (level, message) => log.message(level, topic, message),
-    progress: (done, total) => line?.update(done, total, percent => `Compacting segments ${percent.toFixed(0).padStart(3)}%`, null),
+    progress: (done, total) => line?.update(done, total, percent => `Compacting segments ${percent.toFixed(0).padStart(3)}%`, null, done + 1),
     progressFinished: () => line?.finish(),
   })
 }
