@@ -33,7 +33,7 @@ export interface ParsedArgs {
 }
 
 const orderedFlags = new Set(['exclude', 'exclude-from', 'pattern', 'patterns-from'])
-const twoWordCommands = new Set(['benchmark', 'key', 'debug'])
+export const twoWordCommands: ReadonlySet<string> = new Set(['benchmark', 'key', 'debug'])
 
 /** Long flag without dashes, or the short one. */
 export function optionName(spec: OptionSpec): string {
@@ -139,6 +139,14 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
 export function firstOperand(words: readonly string[]): string | undefined {
   const at = endOfOwnWords(words, 0, commonOptions)
   return words[at] === '--' ? words[at + 1] : words[at]
+}
+
+/** The command as it is called, of one word or two: a second one that is missing is what there is to choose from. */
+export function commandName(words: readonly string[]): string | undefined {
+  const first = firstOperand(words)
+  if (first === undefined || !twoWordCommands.has(first)) return first
+  const second = words.slice(words.indexOf(first) + 1).find(word => !word.startsWith('-'))
+  return second === undefined ? first : `${first} ${second}`
 }
 
 /** Index of the repository of `with-lock [options] REPO COMMAND …`; what follows is not ours to parse. */

@@ -18,6 +18,7 @@ import { byteString, escapedBytes } from '../engine/text.js'
 import { type ParsedArgs, UsageError } from './args.js'
 import { ExitStatus } from './exit.js'
 import { StderrLog } from './output/log.js'
+import { cacheSteps } from './output/progress.js'
 import { TerminalPrompt } from './prompt.js'
 import type { Signals } from './signals.js'
 
@@ -140,7 +141,7 @@ export class CommandContext {
     const [{ Workers }, { ClientCache }] = await Promise.all([import('../engine/store/workers.js'), import('../engine/cache/client-cache.js')])
     const workers = new Workers({ key: opened.key, ...(codec ? { codec } : {}) })
     this.atEnd(() => workers.close())
-    const cache = await ClientCache.open(opened, { places: this.places, log: this.log, lockWaitMs: this.lockWaitMs, env: this.env })
+    const cache = await ClientCache.open(opened, { places: this.places, log: this.log, lockWaitMs: this.lockWaitMs, env: this.env, steps: cacheSteps(this) })
     this.atEnd(() => cache.close())
     return { workers, cache }
   }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { BorgError, IntegrityError } from '../engine/errors.js'
 import { escapedText } from '../engine/text.js'
 import { native } from '../engine/native.js'
-import { firstOperand, parseArgs, type ParsedArgs, UsageError } from './args.js'
+import { commandName, firstOperand, parseArgs, type ParsedArgs, twoWordCommands, UsageError } from './args.js'
 import { commands, ownCommands } from './commands/all.js'
 import { CommandContext } from './context.js'
 import { releaseHeldLocks } from '../engine/repository/lock.js'
@@ -73,7 +73,9 @@ async function run(program: string, words: string[], log: StderrLog, exit: (code
   // Debian's borgfs is `borg mount` by another name; ours is both (commands.md §12).
   const first = firstOperand(words)
   if (program === 'borgfs' && first !== undefined && !isCommand(first)) words = ['mount', ...words]
-  if ((words.includes('-h') || words.includes('--help')) && !words.includes('--')) words = ['help', ...(first !== undefined && isCommand(first) ? [first] : [])]
+  const called = commandName(words)
+  if ((words.includes('-h') || words.includes('--help')) && !words.includes('--')) words = ['help', ...(called !== undefined && isCommand(called) ? [called] : [])]
+  if (called !== undefined && twoWordCommands.has(called)) words = ['help', called]
   let args: ParsedArgs
   try {
     args = parseArgs(words, program, ownCommands)
@@ -131,7 +133,7 @@ async function ran(context: CommandContext, work: () => Promise<void>): Promise<
 }
 
 function isCommand(word: string): boolean {
-  return word in commandSpecs || word in commands || ['key', 'debug', 'benchmark'].includes(word)
+  return word in commandSpecs || word in commands || twoWordCommands.has(word)
 }
 
 function thresholdOf(args: ParsedArgs): Threshold {

@@ -39,6 +39,14 @@ test('a file of further certificates is not read for borgfs, and is there for wh
   t.is(sandbox.run(launcher, ['with-lock', 'repo', 'sh', '-c', print], { env: { PATH: path }, ok: 'any' }).stdout, '\n0\n')
 })
 
+test('a command of two words tells what there is to choose from, and has its own help', t => {
+  const sandbox = new Sandbox('launcher')
+  t.teardown(() => sandbox.close())
+  for (const words of [['key'], ['key', '--help'], ['help', 'key'], ['-v', 'key']]) t.regex(sandbox.borgfs(words).stdout, /^usage: borgfs key COMMAND[^]*  key export [^]*  key import /, words.join(' '))
+  t.regex(sandbox.borgfs(['debug']).stdout, /  debug info\n/)
+  for (const words of [['key', 'export', '--help'], ['--lock-wait', '5', 'key', 'export', '-h']]) t.regex(sandbox.borgfs(words).stdout, /^usage: borgfs key export .*PATH[^]*--qr-html/, words.join(' '))
+})
+
 test('options that every command has may stand before it, with values of their own', t => {
   const sandbox = prepared(t)
   for (const options of [['--lock-wait', '5'], ['--lock-wait=5', '-v'], ['--rsh', 'ssh', '--umask', '0077']]) {
