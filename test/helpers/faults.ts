@@ -75,7 +75,7 @@ export class World {
    * Starts borgfs, which stands still before a call of its (or ends without having come so far). `goOn` lets it run to its end.
    * One at a time.
    */
-  async paused(args: readonly string[], at: number, options: RunOptions = {}): Promise<{ readonly reached: boolean; goOn(): Promise<Ran> }> {
+  async paused(args: readonly string[], at: number, options: RunOptions = {}): Promise<{ readonly reached: boolean; signal(name: NodeJS.Signals): void; goOn(): Promise<Ran> }> {
     const { env, log } = this.watched({ at, action: 'pause' })
     const child = this.sandbox.start(process.execPath, [borgfsProgram, ...args], { ...options, env: { ...env, ...options.env } })
     let stdout = '', stderr = ''
@@ -89,6 +89,10 @@ export class World {
     await eventually('the program has stopped', () => existsSync(`${log}.paused`) || over, 120_000)
     return {
       reached: existsSync(`${log}.paused`),
+      /** Is handled when it goes on. */
+      signal(name) {
+        child.kill(name)
+      },
       goOn() {
         writeFileSync(`${log}.go`, '')
         return ended
