@@ -1,7 +1,7 @@
 import test from 'ava'
 import { spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fixtureJson } from '../helpers/fixtures.js'
 import { projectRoot, Sandbox } from '../helpers/sandbox.js'
 
@@ -71,3 +71,33 @@ test('hostile arguments of the addon are refused and never crash it', t => {
     t.is(ran.stdout, 'true true\n', `${ran.status} ${ran.signal} ${ran.stderr.slice(0, 2000)}`)
   }
 })
+
+// `BORGFS_ASAN_SEEDS=50`: the same with the whole addon built for AddressSanitizer, which takes a minute. Such a Node is slower and larger: not in every run.
+const seeds = Number(process.env.BORGFS_ASAN_SEEDS ?? 0)
+if (seeds > 0) {
+  test('hostile arguments of the addon read and write nothing that is not theirs', t => {
+    t.timeout(seeds * 60_000 + 600_000)
+    const sandbox = new Sandbox('addon-asan')
+    try {
+      const { targets } = JSON.parse(readFileSync(join(projectRoot, 'binding.gyp'), 'utf8')) as { targets: { sources: string[]; defines: string[] }[] }
+      const { sources, defines } = targets[0]!
+      const headers = join(dirname(process.execPath), '..', 'include', 'node')
+      const common = ['-g', '-O1', '-fPIC', '-fsanitize=address', '-fvisibility=hidden', `-I${headers}`, '-DNODE_GYP_MODULE_NAME=borgfs', ...defines.map(define => `-D${define}`)]
+      const objects = sources.map((source, index) => {
+        const object = sandbox.path(`${index}.o`)
+        sandbox.run(source.endsWith('.c') ? 'cc' : 'c++', [...common, ...source.endsWith('.c') ? [] : ['-std=c++17', '-fno-exceptions'], '-c', join(projectRoot, source), '-o', object])
+        return object
+      })
+      const addon = sandbox.path('borgfs.node')
+      sandbox.run('c++', ['-shared', '-fsanitize=address', ...objects, '-o', addon, '-ldl'])
+      const env = { LD_PRELOAD: sandbox.run('cc', ['-print-file-name=libasan.so']).stdout.trim(), ASAN_OPTIONS: 'detect_leaks=0' }
+      const first = Number(process.env.FUZZ_SEED ?? 1)
+      for (let seed = first; seed < first + seeds; seed++) {
+        const ran = sandbox.run(process.execPath, ['-e', hostileCalls, addon, String(seed)], { env, ok: 'any' })
+        t.is(ran.stdout, 'true true\n', `seed ${seed}: ${ran.rc} ${ran.stderr.slice(0, 3000)}`)
+      }
+    } finally {
+      sandbox.close()
+    }
+  })
+}
