@@ -85,15 +85,15 @@ bool isLongRead(const uint8_t *request, ssize_t length) {
 }
 
 /*
- * One program that asks for names and attributes one after the other (ls -l, find) is answered soonest by a thread on its own processor:
- * each of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a request.
- * Only while all is answered here: whatever takes longer gains more from two processors.
+ * One program that asks one small thing after the other (ls -l, find, cp of small files) is answered soonest by a thread on its own
+ * processor: each of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a
+ * request. Whatever takes longer gains more from two processors: reads that trees do not answer, and large writes.
  */
 class Companion {
  public:
   bool beside() const { return joined; }
 
-  /* A request was answered here. */
+  /* A request that is answered soon. */
   void note(uint32_t asker) {
     if (asker == 0) return; /* sent by the kernel itself */
     if (asker != pid) {
@@ -145,6 +145,16 @@ class Companion {
 thread_local Companion companion;
 const int companionPauseMs = 3;
 
+/* A READ, or a WRITE of more than a few pages. */
+bool takesLonger(const uint8_t *request, size_t length) {
+  /* struct fuse_in_header, and the beginning of struct fuse_write_in. */
+  struct { uint32_t length, opcode; uint64_t unique, node; uint32_t uid, gid, pid, padding; uint64_t handle, offset; uint32_t size; } write;
+  const uint32_t opcodeRead = 15, opcodeWrite = 16, longWrite = 64 * 1024;
+  if (length < sizeof write) return false;
+  memcpy(&write, request, sizeof write);
+  return write.opcode == opcodeRead || (write.opcode == opcodeWrite && write.size > longWrite);
+}
+
 /* Answers what trees can answer; whether that is all there is to do. */
 bool answered(int fuseFd, const Bytes &slot, size_t length) {
   const size_t pidAt = 32;
@@ -152,7 +162,8 @@ bool answered(int fuseFd, const Bytes &slot, size_t length) {
   if (length >= pidAt + sizeof pid) memcpy(&pid, slot.data + pidAt, sizeof pid);
   long reply = answerByTree(slot.data, length, slot.length);
   if (reply == ANSWER_OTHER) {
-    companion.leave();
+    if (takesLonger(slot.data, length)) companion.leave();
+    else companion.note(pid);
     return false;
   }
   companion.note(pid);
@@ -197,7 +208,7 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
         look = true;
         continue;
       }
-      afterRequest = !isLongRead(into.data, length);
+      afterRequest = !companion.beside() && !isLongRead(into.data, length);
       spinUntil = 0;
       return makeNumber(env, static_cast<double>(length));
     }

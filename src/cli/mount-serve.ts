@@ -11,6 +11,7 @@ import { ClientCache } from '../engine/cache/client-cache.js'
 import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
 import { files } from '../engine/platform/files.js'
 import { Lock } from '../engine/repository/lock.js'
+import { Stash } from '../engine/store/stash.js'
 import { Workers } from '../engine/store/workers.js'
 import { escapedBytes, escapedText } from '../engine/text.js'
 import { type ArchiveInfo as ManifestEntry, isCheckpointName } from '../engine/archive/manifest.js'
@@ -19,6 +20,8 @@ import { changeArchive } from '../fs/archive-changes.js'
 import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
+import { Cutter } from '../fs/incoming/cutter.js'
+import type { IncomingOptions } from '../fs/incoming/incoming.js'
 import { openStagingKeysOf, type StagingKeys } from '../fs/incoming/staging-keys.js'
 import type { DriveParts } from '../fs/drive.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
@@ -60,9 +63,10 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const mountTimeNs = BigInt(Date.now()) * 1_000_000n
   const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
   const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
+  const staging = narrowed || drive.mount.readOnly ? undefined : await stagingOptions(context, drive, { ...owner, mountTimeNs }, cacheFolder, opened, driveLog, mountpoint)
   const trees = new StoredTrees({ folder: join(cacheFolder, 'borgfs-trees'), key: opened.key, workers, maxBytes: drive.treeBytes, log: driveLog })
   const source: RepositorySource = new RepositorySource(opened, workers, {
-    log: driveLog, trees, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
+    log: driveLog, trees, stash: staging?.stash, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
     choose: found => {
       if (archive) return found.filter(({ id }) => id.equals(archive.id))
       // Versions are numbered in this order.
@@ -83,13 +87,12 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     kind: archive || drive.versions ? 'archive' : 'repository', archives: source.archives(), ...owner, umask: drive.umask,
     mountTimeNs, cacheBytes: drive.cacheBytes, allowDamagedFiles: drive.allowDamagedFiles,
   }
-  const staging = narrowed || drive.mount.readOnly ? undefined : await stagingOptions(context, drive, view, cacheFolder, opened, driveLog, mountpoint)
   const chunker = chunkerFor(defaultChunkerParams, opened.key.chunkSeed)
   const shown = (info: ManifestEntry): ArchiveInfo => source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
   const commit = async (request: CommitRequest, progress: (percent: number) => void) => {
     const current = source.opened
     const { info, numbers } = await commitStaged({ opened: current, workers, codec, chunker, log: driveLog }, request, {
-      nameTemplate: drive.archiveName, comment: Buffer.alloc(0), cmdline: context.argv.map(escapedBytes), log: driveLog, progress: throttled(progress),
+      nameTemplate: drive.archiveName, comment: Buffer.alloc(0), cmdline: context.argv.map(escapedBytes), log: driveLog, progress: throttled(progress), stash: staging?.stash,
       openCache: () => openCache(current),
     })
     source.listAgain()
@@ -111,7 +114,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     service: {
       source,
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
-      ...(staging ? { commit, changeArchive: change } : {}),
+      ...(staging ? { commit, changeArchive: change, cutter: new Cutter({ stash: staging.stash, workers, codec, chunker, opened: () => source.opened }) } : {}),
     },
   }
   // What is mounted has to be unmounted.
@@ -146,8 +149,12 @@ async function untilEnded(session: RunningMount, signal: AbortSignal, log: Drive
   for (const sentence of kept) log.write('warning', 'borg.fuse', sentence)
 }
 
+interface StagingParts extends Pick<DriveParts, 'incoming' | 'live'> {
+  readonly stash: Stash
+}
+
 /** incoming/ and live/, where they can be. */
-async function stagingOptions(context: CommandContext, drive: DriveOptions, view: MountView, cacheFolder: string, opened: Awaited<ReturnType<CommandContext['open']>>, log: Log, mountpoint: string): Promise<Pick<DriveParts, 'incoming' | 'live'> | undefined> {
+async function stagingOptions(context: CommandContext, drive: DriveOptions, view: Pick<MountView, 'uid' | 'gid' | 'mountTimeNs'>, cacheFolder: string, opened: Awaited<ReturnType<CommandContext['open']>>, log: Log, mountpoint: string): Promise<StagingParts | undefined> {
   const folder = drive.stagingFolder ?? join(cacheFolder, 'staging')
   refuseOverlap(mountpoint, folder, 'its staging folder')
   try {
@@ -167,6 +174,7 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
   }
   context.atEnd(() => lock.release())
   const now = view.mountTimeNs
+  const chunks = (): Pick<IncomingOptions, 'chunks' | 'stashBytes'> => ({ chunks: [stash.shared(), opened.repository.sharedIndex()], stashBytes: stash.bytes })
   const common = {
     maxBytes: drive.stagingMax, settleMs: drive.settleMs, lingerMs: drive.lingerMs,
     rootFacts: { mode: 0o040755, uid: view.uid, gid: view.gid, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
@@ -174,20 +182,22 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
   }
   const liveFolder = join(folder, 'live')
   let keys: StagingKeys | undefined, liveKeys: StagingKeys | undefined
+  let stash: Stash
   try {
     files.ensureDirectory(liveFolder, 0o700)
     ;[keys, liveKeys] = await openStagingKeysOf([folder, liveFolder], opened.key)
+    stash = new Stash(join(folder, 'chunks'))
   } catch (error) {
     log.write('warning', 'borg.fuse', `This drive has no incoming/: ${messageOf(error)}`)
     return undefined
   }
-  const incoming = { ...common, folder, keys, place: 'incoming' as const, finished: finishedBefore(folder, opened.manifest, keys) }
+  const incoming = { ...common, ...chunks(), folder, keys, place: 'incoming' as const, finished: finishedBefore(folder, opened.manifest, keys) }
   // What is shown with another owner or mode than it is stored with would be stored so.
   if (drive.uid !== undefined || drive.gid !== undefined || drive.umask !== 0) {
     if (drive.live.length > 0) log.write('warning', 'borg.fuse', 'There is no live/ with -o uid, gid or umask: archives made of it would get these owners and modes.')
-    return { incoming, live: undefined }
+    return { incoming, live: undefined, stash }
   }
-  return { incoming, live: { ...common, folder: liveFolder, keys: liveKeys, place: 'live' as const, finished: finishedBefore(liveFolder, opened.manifest, liveKeys), open: drive.live.map(archiveName) } }
+  return { incoming, stash, live: { ...common, ...chunks(), folder: liveFolder, keys: liveKeys, place: 'live' as const, finished: finishedBefore(liveFolder, opened.manifest, liveKeys), open: drive.live.map(archiveName) } }
 }
 
 /** What is told for each item is passed on only when it says something new, a few times a second. */

@@ -4,6 +4,7 @@ import { chunkId } from '../engine/ids.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
 import type { SegmentLease } from '../engine/repository/segment-descriptors.js'
 import { openJob } from '../engine/store/chunk-reader.js'
+import type { Stash } from '../engine/store/stash.js'
 import type { Workers } from '../engine/store/workers.js'
 import { pageBytes } from './chunk-cache.js'
 import type { ChunkFailure, ChunksReply, ChunksRequest } from './engine-port.js'
@@ -12,14 +13,16 @@ export class ChunkLoads {
   readonly #repository: LocalRepository
   readonly #workers: Workers
   readonly #lookAgain: () => Promise<void>
+  readonly #stash: Stash | undefined
 
   /**
-   * `lookAgain` is called before what failed is tried a second and last time: another client may have moved objects (compaction).
+   * `lookAgain` is called before what failed is tried a second and last time: another client may have moved objects (compaction). `stash`: where chunks are that the repository does not have yet.
    */
-  constructor(repository: LocalRepository, workers: Workers, lookAgain: () => Promise<void>) {
+  constructor(repository: LocalRepository, workers: Workers, lookAgain: () => Promise<void>, stash?: Stash) {
     this.#repository = repository
     this.#workers = workers
     this.#lookAgain = lookAgain
+    this.#stash = stash
   }
 
   async load(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply> {
@@ -30,7 +33,8 @@ export class ChunkLoads {
   }
 
   #try(request: ChunksRequest, slab: SharedArrayBuffer): Promise<ChunksReply> {
-    return this.#repository.leased(lease => this.#open(request, slab, lease))
+    const work = (): Promise<ChunksReply> => this.#repository.leased(lease => this.#open(request, slab, lease))
+    return this.#stash ? this.#stash.reading(work) : work()
   }
 
   async #open(request: ChunksRequest, slab: SharedArrayBuffer, lease: SegmentLease): Promise<ChunksReply> {
@@ -42,8 +46,13 @@ export class ChunkLoads {
     for (let index = 0; index < sizes.length; index++) {
       const id = chunkId(Buffer.from(ids.buffer, ids.byteOffset + index * 32, 32))
       try {
-        const place = this.#repository.locate(id)
-        located.push({ ...place, fd: lease.fd(place.segment), chunk: { id, size: sizes[index]! } })
+        const stashed = this.#stash && !this.#repository.has(id) ? this.#stash.locate(id) : undefined
+        const chunk = { id, size: sizes[index]! }
+        if (stashed) located.push({ ...stashed, chunk })
+        else {
+          const place = this.#repository.locate(id)
+          located.push({ ...place, fd: lease.fd(place.segment), chunk })
+        }
         positions.push(index)
       } catch (error) {
         failures.push(failureOf(index, messageOf(error)))

@@ -30,6 +30,7 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
   if (incoming) parts.set('incoming', incoming)
   const live = liveOptions && new Incoming({ ...liveOptions, newest: series => newestOf(view.archives, series)?.id }, client, notices, listener, () => fs.cache)
   if (live) parts.set('live', live)
+  const places = [incoming, live].filter(part => part !== undefined)
   const trees = [incoming, live].flatMap(part => part?.trees ?? [])
   if (facts) {
     const report = new Report(facts, trees, () => fs.cache, () => {
@@ -43,9 +44,21 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
       { name: 'status', content: () => report.text() }, { name: 'status.json', content: () => report.json() }, { name: eventsName, content: () => events.content },
     ]))
   }
-  const fs = new VirtualFs({ view, client, notices, answers, parts, changes })
+  const fs = new VirtualFs({ view, client, notices, answers, parts, changes, tick: () => tidyStash(places, live !== undefined, client) })
   client.onFinish = () => commitAll(trees, [], failures => client.finished(failures))
   return fs
+}
+
+/**
+ * After archives were made or trees dropped: what nobody needs any more of the stash goes. Not while the cutter puts something there that is
+ * not known here yet. Without live/ nobody knows what is staged there: then only what this mount put into the stash.
+ */
+function tidyStash(places: readonly Incoming[], complete: boolean, client: EngineClient): void {
+  if (!places.some(({ trees }) => trees.stashChanged) || places.some(({ isCutting }) => isCutting)) return
+  for (const { trees } of places) trees.stashChanged = false
+  client.request({ kind: 'keep-stashed', ids: Buffer.concat(places.map(place => place.stashedIds())), own: !complete }, (error, bytes) => {
+    if (!error) for (const place of places) place.stashBytes = bytes
+  })
 }
 
 /** One place after the other. */

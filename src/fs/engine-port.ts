@@ -5,6 +5,8 @@
  * a signal on its wake-up descriptor (EngineChannel), because that thread blocks in the kernel.
  */
 import type { LogLevel } from '../engine/log.js'
+import type { FilePiece } from '../engine/store/jobs.js'
+import type { FileSeal } from '../engine/store/sealed-file.js'
 import type { ArchiveTreeData } from './tree-columns.js'
 import type { RootListing } from './root-listing.js'
 import type { StatFs } from './types.js'
@@ -117,6 +119,33 @@ export interface CommitNumbers {
   /** Bytes that the repository grew by. */
   readonly newBytes: number
 }
+/**
+ * Contents of staged files to be cut into chunks (incoming/cutter.ts): small files, each of them one chunk, or a range of a large one. They
+ * must not be removed before the answer; what changes in them meanwhile makes the answer worthless, and is for whoever asked to notice.
+ */
+export interface CutRequest {
+  readonly kind: 'cut'
+  readonly files?: readonly FilePiece[]
+  readonly range?: {
+    readonly path: string
+    readonly seal: FileSeal | undefined
+    /** Where a chunk begins. */
+    readonly from: number
+    readonly to: number
+    /** The file ends at `to`; else the chunk that would end there is left. */
+    readonly final: boolean
+  }
+}
+export interface CutReply {
+  /** Extents: of the range, or one for each file that was stored, whatever their offsets. */
+  readonly rows: Uint8Array
+  /** For each chunk: in the repository, or in the stash; or no row, because the file is empty or cannot be read. */
+  readonly states: Uint8Array
+  /** What the stash takes on disk. */
+  readonly stashBytes: number
+}
+export const cutKnown = 1, cutStashed = 2
+
 /** How far a commit is. `holder`: HOST@PID of who has the lock, where that is known. */
 export type CommitProgress =
   | { readonly kind: 'waiting'; readonly holder: string | undefined }
@@ -152,8 +181,11 @@ export type EngineRequest =
   | { readonly kind: 'deduplicated-size'; readonly archive: string }
   | ChunksRequest
   | CommitRequest
+  | CutRequest
+  /** Drops stashed chunks that are not among `ids`. `own`: only those that this mount put there. */
+  | { readonly kind: 'keep-stashed'; readonly ids: Uint8Array; readonly own: boolean }
   | { readonly kind: 'statfs' }
-  /** Makes descriptors durable (fdatasync), in this order. They stay the asker's and open until the answer. */
+  /** Makes descriptors durable (fdatasync), in this order, and the stash before them. They stay the asker's and open until the answer. */
   | { readonly kind: 'sync'; readonly fds: readonly number[] }
   /** Makes everything durable that was written to the file system of a folder. */
   | { readonly kind: 'sync-folder'; readonly folder: string }
@@ -167,6 +199,8 @@ export interface EngineReplies {
   'deduplicated-size': number
   chunks: ChunksReply
   commit: CommitReply
+  cut: CutReply
+  'keep-stashed': number
   statfs: StatFs
   sync: undefined
   'sync-folder': undefined

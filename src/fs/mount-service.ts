@@ -12,6 +12,7 @@ import type {
   ArchiveChangeReply, ArchiveChangeRequest, ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitProgress, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
 } from './engine-port.js'
 import { wireError } from './errno.js'
+import type { Cutter } from './incoming/cutter.js'
 import { type LockableRepository, RepositoryLease } from './repository-lease.js'
 import type { ArchiveTreeData } from './tree-columns.js'
 import type { StatFs } from './types.js'
@@ -51,6 +52,8 @@ export interface MountServiceOptions {
   readonly log: Log
   /** Makes an archive of a staged tree; holds the exclusive lock meanwhile. Absent where nothing can be written. */
   readonly commit?: (request: CommitRequest, progress: (percent: number) => void) => Promise<CommitReply>
+  /** Absent where nothing can be written. */
+  readonly cutter?: Cutter | undefined
   /** Absent where nothing can be written. */
   readonly changeArchive?: (request: ArchiveChangeRequest) => Promise<ArchiveInfo | undefined>
   /** How long somebody who waits for a commit is let wait for the lock. */
@@ -132,7 +135,7 @@ export class MountService {
   }
 
   #value(request: EngineRequest, progress: (progress: CommitProgress) => void): Promise<unknown> | unknown {
-    const { source, commit, changeArchive, lockWaitMs } = this.#options
+    const { source, commit, changeArchive, cutter, lockWaitMs } = this.#options
     switch (request.kind) {
       case 'start':
         this.#slab = request.slab
@@ -146,19 +149,35 @@ export class MountService {
         if (!slab) throw new Error('chunks were asked for before the slab was handed over')
         return this.lease.reading(() => source.chunks(request, slab))
       }
+      case 'cut':
+      case 'keep-stashed':
+        if (!cutter) throw new Error('this mount is read-only')
+        return request.kind === 'cut' ? cutter.cut(request, this.lease) : cutter.keep(request.ids, request.own)
       case 'statfs': return source.statfs()
-      case 'sync': return makeDurable(request.fds)
+      case 'sync': return this.#makeDurable(request.fds)
       case 'sync-folder': return syncFolder(request.folder)
       case 'change-archive':
         if (!changeArchive) throw new Error('this mount is read-only')
-        return this.lease.exclusively(lockWaitMs, async () => ({ archive: await changeArchive(request) }))
+        return this.#exclusively(lockWaitMs, async () => ({ archive: await changeArchive(request) }))
       case 'commit':
         if (!commit) throw new Error('this mount is read-only')
-        return this.lease.exclusively(request.patient ? lockWaitMs : Math.min(lockWaitMs, shortWaitMs), () => {
+        return this.#exclusively(request.patient ? lockWaitMs : Math.min(lockWaitMs, shortWaitMs), () => {
           progress({ kind: 'committing', percent: 0 })
           return commit(request, percent => progress({ kind: 'committing', percent }))
         }, holder => progress({ kind: 'waiting', holder }))
     }
+  }
+
+  /** The cutter first: it may need the lock for a moment to come to an end. */
+  #exclusively<T>(waitMs: number, work: () => Promise<T>, waiting?: (holder: string | undefined) => void): Promise<T> {
+    const run = (): Promise<T> => this.lease.exclusively(waitMs, work, waiting)
+    return this.#options.cutter ? this.#options.cutter.whileQuiet(run) : run()
+  }
+
+  /** Chunks before what refers to them. */
+  async #makeDurable(fds: readonly number[]): Promise<void> {
+    await this.#options.cutter?.stash.sync()
+    for (const fd of fds) await files.datasyncLater(fd)
   }
 
   /** The list goes with the reply: the FUSE thread must have it before it hears from the kernel again. */
@@ -181,10 +200,6 @@ export class MountService {
     }
     if (!this.#closed) this.#timer = setTimeout(() => void this.#look(), this.#options.refreshMs)
   }
-}
-
-async function makeDurable(fds: readonly number[]): Promise<void> {
-  for (const fd of fds) await files.datasyncLater(fd)
 }
 
 /** syncfs(2), which Node does not have, by way of coreutils. */

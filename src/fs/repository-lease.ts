@@ -61,6 +61,11 @@ export class RepositoryLease {
     this.#rest()
   }
 
+  /** Whether a lock is held, so that what is seen of the repository is what it is. */
+  get locked(): boolean {
+    return this.#state !== 'none'
+  }
+
   /** Runs `work` with the shared lock, or without one while another client has the exclusive one. */
   async reading<T>(work: () => Promise<T>): Promise<T> {
     this.#users++

@@ -19,6 +19,7 @@ import type { ClientCache } from '../engine/cache/client-cache.js'
 import { groupIdOf, userIdOf } from '../engine/platform/owner.js'
 import type { LocalRepository } from '../engine/repository/local-repository.js'
 import { ChunkReader } from '../engine/store/chunk-reader.js'
+import type { Stash } from '../engine/store/stash.js'
 import type { Workers } from '../engine/store/workers.js'
 import { bytesOf, byteString } from '../engine/text.js'
 import { ChunkLoads } from './chunk-loads.js'
@@ -45,6 +46,8 @@ export interface SourceOptions extends Omit<ViewOptions, 'rootTimeNs' | 'owners'
   readonly log: Log
   /** Where trees of whole archives are kept for later mounts. */
   readonly trees?: StoredTrees | undefined
+  /** Chunks that are staged and not in the repository yet. */
+  readonly stash?: Stash | undefined
   /** Borg's versions view: one tree of all chosen archives, shown as if it were an archive. */
   readonly versions?: boolean
 }
@@ -79,7 +82,7 @@ export class RepositorySource implements MountSource {
     this.#options = options
     this.#workers = workers
     this.#reader = new ChunkReader(opened.repository, workers)
-    this.#loads = new ChunkLoads(opened.repository, workers, lookAgain)
+    this.#loads = new ChunkLoads(opened.repository, workers, lookAgain, options.stash)
     this.#list()
   }
 

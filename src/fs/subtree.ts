@@ -15,6 +15,8 @@ export interface SharedRange {
   readonly length: number
   /** From offset 0 on, without a gap. */
   readonly extents: Extents
+  /** Some of the chunks may not be in the repository yet, but in the stash. */
+  readonly stashed?: boolean
 }
 
 /** A file as it is, but for its name and its contents that are no chunks. */

@@ -36,7 +36,7 @@ export interface Opened {
   /** Data in the page cache from earlier opens is still right. */
   keepCache?: boolean
   directIo?: boolean
-  /** Closing needs no FLUSH: saves a round trip for each file that is only read. */
+  /** Closing needs no FLUSH: saves a round trip for each file. */
   noFlush?: boolean
   /** The kernel may keep the listing. */
   cacheDir?: boolean

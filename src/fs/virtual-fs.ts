@@ -28,6 +28,8 @@ export interface VirtualFsOptions {
   readonly parts?: ReadonlyMap<string, Subtree>
   /** Archives can be renamed and commented, and deleted if it says so. */
   readonly changes?: ArchiveChanges | undefined
+  /** Called after the parts' own. */
+  readonly tick?: () => void
 }
 export interface ArchiveChanges {
   /** `-o allow_delete`. */
@@ -52,12 +54,14 @@ export class VirtualFs implements FsCore {
   readonly #single: ArchiveFiles | undefined
   readonly #archives: ArchivesDir
   readonly #changes: ArchiveChanges | undefined
+  readonly #tick: (() => void) | undefined
   #rootTimeNs: bigint
   #statfs: { readonly value: StatFs; readonly untilMs: number } | undefined
   #memory: { readonly available: number; readonly untilMs: number } | undefined
 
-  constructor({ view, client, notices, answers, parts, changes }: VirtualFsOptions) {
+  constructor({ view, client, notices, answers, parts, changes, tick }: VirtualFsOptions) {
     this.#view = view
+    this.#tick = tick
     this.#changes = changes
     this.#client = client
     this.#notices = notices
@@ -97,6 +101,7 @@ export class VirtualFs implements FsCore {
   /** For the loop: every now and then, and after messages of the engine. */
   tick(nowMs: number): void {
     for (const part of this.#parts.values()) part.tick?.(nowMs)
+    this.#tick?.()
     this.#archives.tick(this.#notices, nowMs)
   }
 

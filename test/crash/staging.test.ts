@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ChunkId } from '../../src/engine/ids.js'
 import { cacheFolderOf, placesOf } from '../../src/engine/platform/places.js'
+import { Stash } from '../../src/engine/store/stash.js'
 import { isFile, type StagedNode } from '../../src/fs/incoming/nodes.js'
 import type { Place } from '../../src/fs/incoming/policy.js'
 import { Staging } from '../../src/fs/incoming/staging.js'
@@ -113,11 +114,17 @@ interface Version {
   readonly range: readonly [number, number] | undefined
 }
 
-/** What a path may be after so many calls: its last version that was promised, and all that were begun since. */
-function allowed(said: readonly Said[], path: string, calls: number): Version[] {
+/**
+ * What a path may be after so many calls: its last version that was promised, and all that were begun since. Where only the process was `killed`,
+ * what was done stays done, promised or not.
+ */
+function allowed(said: readonly Said[], path: string, calls: number, killed: boolean): Version[] {
   let versions: Version[] = [{ content: undefined, range: undefined }]
+  let begun = -1
   for (const line of said) {
     if (line.calls > calls) break
+    if (killed && begun >= 0 && line.calls > begun) versions = [{ ...versions.at(-1)!, range: undefined }]
+    if (line.path === path) begun = line.calls
     if (line.path === path) versions.push({ content: line.content === null ? undefined : Buffer.from(line.content!, 'hex'), range: line.range ?? undefined })
     if (line.kept?.includes(path)) versions = [{ ...versions.at(-1)!, range: undefined }]
   }
@@ -190,9 +197,10 @@ for (const place of ['incoming', 'live'] as const) {
       for (const state of states) {
         const label = `${state.calls} of ${calls.length} calls, lost: ${state.loss}`
         world.restoreUnlocked(state.tree)
-        const { files, lost } = await stagedFiles(world, place)
+        const killed = state.loss === 'nothing' || state.loss === 'half-write'
+        const { files, lost } = await stagedFiles(world, place, killed ? undefined : 'after the power failed')
         for (const path of paths) {
-          const versions = allowed(said, path, state.calls)
+          const versions = allowed(said, path, state.calls, killed)
           const found = files.get(path)
           if (!versions.some(({ content }) => content === undefined)) promises++
           const right = canBe(found, versions, state.loss === 'half-write' || typeof state.loss === 'number')
@@ -207,24 +215,26 @@ for (const place of ['incoming', 'live'] as const) {
   })
 }
 
-/** Contents by path in the staged tree `tree`, as the next mount would have them. */
-async function stagedFiles(world: World, place: Place): Promise<{ files: Map<string, Buffer>; lost: number }> {
+/** Contents by path in the staged tree `tree`, as the next mount would have them, in which start of the machine it may be. */
+async function stagedFiles(world: World, place: Place, boot: string | undefined): Promise<{ files: Map<string, Buffer>; lost: number }> {
   const env = world.sandbox.env(world.env)
   const { repository, key, objects, manifest } = await openForAudit(world.repository, env)
   const folder = join(cacheFolderOf(placesOf(env), repository.id), 'staging', place === 'live' ? 'live' : '')
   const now = 0n
+  const stash = new Stash(join(cacheFolderOf(placesOf(env), repository.id), 'staging', 'chunks'))
   const newest = [...manifest.archives.values()][0]!.id.toString('hex')
   const staging = new Staging({
-    folder, maxBytes: undefined, place, keys: openStagingKeys(folder, key), archiveIds: new Set([newest]), newest: () => newest,
+    folder, boot, maxBytes: undefined, place, keys: openStagingKeys(folder, key), archiveIds: new Set([newest]), chunks: [stash.shared(), repository.sharedIndex()], stashBytes: stash.bytes, newest: () => newest,
     rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
   })
   const files = new Map<string, Buffer>()
   const contentOf = async (node: StagedNode): Promise<Buffer> => {
     const bytes = Buffer.alloc(node.size)
-    if (!node.bare) staging.spool.read(node.id, bytes, 0, node.size)
+    if (node.place) staging.bundles.read(node.place, bytes, 0)
+    else if (!node.bare) staging.spool.read(node.id, bytes, 0, node.size)
     for (let index = 0; index < (node.extents?.count ?? 0); index++) {
       const { at, length, from, id } = node.extents!.get(index)
-      const plain = await objects.parse(Buffer.from(id) as ChunkId, await repository.get(Buffer.from(id) as ChunkId))
+      const plain = await objects.parse(Buffer.from(id) as ChunkId, stash.get(Buffer.from(id) as ChunkId) ?? await repository.get(Buffer.from(id) as ChunkId))
       plain.copy(bytes, at, from, from + length)
     }
     return bytes
@@ -232,6 +242,7 @@ async function stagedFiles(world: World, place: Place): Promise<{ files: Map<str
   const top = staging.nodes.child(staging.nodes.get(1)!, 'tree')
   if (top) for (const { node, path } of staging.nodes.walk(top)) if (isFile(node)) files.set(path, await contentOf(node))
   staging.close()
+  stash.close()
   await repository.close()
   return { files, lost: staging.lostRecords }
 }

@@ -178,7 +178,7 @@ run('a clone of what another client deletes and compacts fails its commit with a
     sandbox.borg(['--lock-wait', '60', 'delete', 'repo::one'])
     sandbox.borg(['--lock-wait', '60', 'compact', '--threshold', '0', 'repo'])
     const refused = sandbox.borgfs(['commit', mountpoint], { ok: [2] })
-    t.regex(refused.stderr, /incoming\/t was not saved and stays staged: linked was cloned from an archive that was deleted meanwhile/)
+    t.regex(refused.stderr, /incoming\/t was not saved and stays staged: linked refers to data of an archive that was deleted meanwhile/)
     sandbox.sh('cp source/f mnt/incoming/t/linked')
     sandbox.borgfs(['commit', mountpoint])
     const made = readdirSync(mountpoint).find(name => name.startsWith('t-'))!

@@ -35,6 +35,12 @@ export class NonceSource {
     return this.#reserving === undefined && this.#fits(count) ? this.#advance(count) : this.#takeLater(count)
   }
 
+  /** The same out of what is reserved already, which needs no lock; undefined if that is not enough. */
+  takeReserved(blocks: number): bigint | undefined {
+    const count = BigInt(blocks)
+    return this.#reserving === undefined && this.#fits(count) ? this.#advance(count) : undefined
+  }
+
   #fits(count: bigint): boolean {
     return this.#end !== undefined && this.#next + count <= this.#end
   }

@@ -21,7 +21,7 @@ import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
 import { ChunkWriter, type StoredChunk } from '../store/chunk-writer.js'
 import type { FileError } from '../store/jobs.js'
-import { type FileSeal, SealedSource } from '../store/sealed-file.js'
+import { type FileSeal, RangeSource } from '../store/sealed-file.js'
 import type { Workers } from '../store/workers.js'
 import { bytesOf } from '../text.js'
 import { CheckpointClock, type CheckpointOptions, checkpointName, Stopped } from './checkpoints.js'
@@ -33,9 +33,10 @@ import { rememberCommit } from './remember-commit.js'
 export type Content =
   /**
    * A regular file, opened here; `size` and `ino` as lstat saw them. `special`: read whatever it is (--read-special). `seal`: it lies
-   * encrypted on disk, and `size` is that of its content.
+   * encrypted on disk, and `size` is that of its content. `position`: it is a part of that file, and no more than one chunk (`ino` is not
+   * looked at then).
    */
-  | { readonly kind: 'file'; readonly path: Buffer; readonly size: number; readonly ino: bigint; readonly special?: boolean; readonly seal?: FileSeal }
+  | { readonly kind: 'file'; readonly path: Buffer; readonly size: number; readonly ino: bigint; readonly special?: boolean; readonly seal?: FileSeal; readonly position?: number }
   | { readonly kind: 'source'; readonly source: ByteSource; readonly size?: number }
   /** All of a small file: one chunk, none if it is empty. */
   | { readonly kind: 'bytes'; readonly bytes: Buffer }
@@ -88,8 +89,8 @@ export interface StoreOptions {
   readonly checkpointsOf?: string
   /** Called when all items are stored, before the manifest is written: what else the same transaction is to do. */
   readonly finish?: (tx: Transaction, writer: ChunkWriter) => Promise<void>
-  /** Called when the transaction begins. */
-  readonly begin?: (tx: Transaction, writer: ChunkWriter) => void
+  /** Called when the transaction begins. What it stores beside the writer it adds to the writer's sums. */
+  readonly begin?: (tx: Transaction, writer: ChunkWriter) => Promise<void> | void
 }
 
 export interface StoredArchive {
@@ -131,7 +132,7 @@ export async function storeArchive(context: StoreContext, name: string, entries:
           if (cache?.client.index?.release(info.id) === 0) cache.client.index.remove(info.id)
         }
       }, isValidArchiveName(bytesOf(checkpoint)))
-      options.begin?.(tx, pipeline.writer)
+      await options.begin?.(tx, pipeline.writer)
       await pipeline.run(entries)
       const info = await pipeline.archive.save(name, facts(false), tx, manifest, { replace: options.replace ?? false })
       await pipeline.removeOrphans(tx)
@@ -344,7 +345,9 @@ class Pipeline {
   }
 
   async #readSmall(content: Extract<Content, { kind: 'file' }>): Promise<ContentResult> {
-    const result = await this.writer.addFile({ path: content.path, size: content.size, ino: content.ino, ...(content.seal && { seal: content.seal }) })
+    const result = await this.writer.addFile({
+      path: content.path, size: content.size, ino: content.ino, ...(content.seal && { seal: content.seal }), ...(content.position !== undefined && { position: content.position }),
+    })
     if (result.kind === 'failed') return result
     // Others are under way beside it: this is no place for a checkpoint.
     if (result.kind === 'other') return this.#readLarge(content, undefined)
@@ -362,7 +365,7 @@ class Pipeline {
     }
     try {
       const before = fstatSync(fd, { bigint: true })
-      const result = await this.#cut(content.seal ? new SealedSource(fd, new FileCipher(content.seal.key), content.seal) : new DescriptorSource(fd), item, content.special ? undefined : content.size)
+      const result = await this.#cut(content.seal ? new RangeSource(fd, 0, content.seal.size, { cipher: new FileCipher(content.seal.key), file: content.seal.file }) : new DescriptorSource(fd), item, content.special ? undefined : content.size)
       if (result.kind === 'failed' || content.special) return result
       const after = fstatSync(fd, { bigint: true })
       return { ...result, changed: after.ctimeNs !== before.ctimeNs || after.size !== before.size }

@@ -54,6 +54,21 @@ function isZombie(pid: number): boolean {
   }
 }
 
+let boot: string | undefined
+
+/**
+ * Which start of the machine this is: what a killed process had written is there as long as it is the same, what had not been made durable is
+ * gone with another. Where nobody can tell, each process has its own.
+ */
+export function bootId(): string {
+  try {
+    boot ??= readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
+  } catch {
+    boot = randomBytes(16).toString('hex')
+  }
+  return boot
+}
+
 function canonicalName(): string {
   try {
     return native().canonicalHostName()

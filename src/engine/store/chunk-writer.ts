@@ -41,11 +41,14 @@ const batchCount = 128
 /** Plaintext bytes handed to workers and not stored yet. */
 const maxBytesInFlight = 24 << 20
 
+/** What it asks of where chunks go: a repository, or what stands before one. */
+export type ChunkHome = Pick<LocalRepository, 'has' | 'storedSize' | 'sharedIndex'>
+
 export class ChunkWriter {
-  readonly #repository: LocalRepository
-  readonly #tx: Transaction
+  readonly #repository: ChunkHome
+  readonly #tx: Pick<Transaction, 'putEntries'>
   readonly #key: Key
-  readonly #nonces: NonceSource
+  readonly #nonces: Pick<NonceSource, 'take'>
   readonly #codec: Codec
   readonly #workers: Workers
   readonly #outputs: SharedArrayBuffer[] = []
@@ -61,7 +64,7 @@ export class ChunkWriter {
   newBytes = 0
   newCount = 0
 
-  constructor(options: { repository: LocalRepository; transaction: Transaction; key: Key; nonces: NonceSource; codec: Codec; workers: Workers }) {
+  constructor(options: { repository: ChunkHome; transaction: Pick<Transaction, 'putEntries'>; key: Key; nonces: Pick<NonceSource, 'take'>; codec: Codec; workers: Workers }) {
     this.#repository = options.repository
     this.#tx = options.transaction
     this.#key = options.key

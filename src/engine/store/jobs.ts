@@ -25,6 +25,8 @@ export interface FilePiece {
   readonly ino: bigint
   /** It lies encrypted on disk; `size` is that of its content all the same. */
   readonly seal?: FileSeal
+  /** It is a part of the file, which nobody else changes: offset in it. `ino` is not looked at. */
+  readonly position?: number
 }
 
 export interface PackJob {

@@ -136,7 +136,7 @@ function readFiles(memory: JobMemory, files: readonly FilePiece[]): { plains: (B
       if (fd < 0) continue
       try {
         const room = scratch.subarray(used, used + roomFor(file))
-        const { plain, state } = file.seal ? readSealedFile(fd, file, file.seal, room) : readWhole(fd, file, room)
+        const { plain, state } = file.position !== undefined ? readPart(fd, file, file.position, room) : file.seal ? readSealedFile(fd, file, file.seal, room) : readWhole(fd, file, room)
         states[index] = state
         if (plain && plain.length > 0) {
           plains[index] = plain
@@ -163,10 +163,10 @@ function roomFor({ size, seal }: FilePiece): number {
 /** Opens the files of a job, so that the disk can fetch the later ones while the first are worked on. -1 for those that fail. */
 function openAll(files: readonly FilePiece[], fail: (index: number, error: unknown) => void): Int32Array {
   const fds = new Int32Array(files.length).fill(-1)
-  for (const [index, { path, size }] of files.entries()) {
+  for (const [index, { path, size, position }] of files.entries()) {
     try {
       fds[index] = native().openForReading(path)
-      if (size > 0) native().advise(fds[index]!, 0, size, adviceWillNeed)
+      if (size > 0 && position === undefined) native().advise(fds[index]!, 0, size, adviceWillNeed)
     } catch (error) {
       fail(index, error)
     }
@@ -213,8 +213,22 @@ function readWhole(fd: number, file: FilePiece, memory: Buffer): { plain: Buffer
 function readSealedFile(fd: number, file: FilePiece, seal: FileSeal, plain: Buffer): { plain: Buffer | undefined; state: number } {
   const { ino, size } = fstatSync(fd, { bigint: true })
   if (ino !== file.ino || sealedFileSize(Number(size)) !== seal.size) return { plain: undefined, state: fileOther }
+  // They stay in the host's memory: asked to forget them, it would first write them out, and they are removed soon.
   readSealed(fd, ciphers.of(seal.key), seal.file, plain, 0)
-  native().advise(fd, 0, 0, adviceDontNeed)
+  return { plain, state: fileOk }
+}
+
+/** The same of a part of a file. */
+function readPart(fd: number, { size, seal }: FilePiece, position: number, memory: Buffer): { plain: Buffer; state: number } {
+  const plain = memory.subarray(0, size)
+  if (seal) readSealed(fd, ciphers.of(seal.key), seal.file, plain, position)
+  else {
+    for (let done = 0; done < size; ) {
+      const count = readSync(fd, plain, done, size - done, position + done)
+      if (count === 0) throw Object.assign(new Error('the file is shorter than it was'), { code: 'EIO', errno: -5, syscall: 'read' })
+      done += count
+    }
+  }
   return { plain, state: fileOk }
 }
 

@@ -53,37 +53,59 @@ export class FileCiphers {
   }
 }
 
-/** A whole file as a source, from an open descriptor, which stays the caller's. */
-export class SealedSource implements ByteSource {
+/**
+ * Content of a file from `start` to `end` as a source, from an open descriptor, which stays the caller's. `seal`: it lies encrypted.
+ * EIO if the file is shorter.
+ */
+export class RangeSource implements ByteSource {
   readonly #fd: number
-  readonly #cipher: FileCipher
-  readonly #seal: FileSeal
-  #position = 0
+  readonly #end: number
+  readonly #seal: { readonly cipher: FileCipher; readonly file: number } | undefined
+  #position: number
 
-  constructor(fd: number, cipher: FileCipher, seal: FileSeal) {
+  constructor(fd: number, start: number, end: number, seal?: { readonly cipher: FileCipher; readonly file: number }) {
     this.#fd = fd
-    this.#cipher = cipher
+    this.#position = start
+    this.#end = end
     this.#seal = seal
   }
 
   async read(into: Uint8Array): Promise<number> {
-    const { file, size } = this.#seal
-    const wanted = Math.min(into.length, size - this.#position)
+    const left = this.#end - this.#position
+    const wanted = Math.min(into.length, left)
     if (wanted <= 0) return 0
-    // Whole blocks but at the end, so that the next call begins with one.
-    const length = wanted < size - this.#position ? wanted - (wanted % fileBlockBytes) || wanted : wanted
-    const { start, end } = blocksAround(this.#position, length)
-    const blocks = Buffer.allocUnsafe(end - start)
-    const got = await readAll(this.#fd, blocks, start)
-    if (start + got < this.#position + length) throw Object.assign(new Error('the file is shorter than it was'), { code: 'EIO', errno: -5, syscall: 'read' })
-    this.#cipher.open(file, start, blocks, blocks)
-    into.set(blocks.subarray(this.#position - start, this.#position - start + length))
+    const odd = this.#seal ? this.#position % fileBlockBytes : 0
+    const length = odd > 0 ? await this.#readOddBlock(into.subarray(0, Math.min(wanted, fileBlockBytes - odd))) : await this.#readBlocks(into, wanted)
     this.#position += length
     return length
   }
+
+  /** From the middle of a block to its end, or less. */
+  async #readOddBlock(into: Uint8Array): Promise<number> {
+    const block = Buffer.alloc(fileBlockBytes)
+    const inBlock = this.#position % fileBlockBytes
+    if (await readAll(this.#fd, block, this.#position - inBlock) < inBlock + into.length) throw tooShort()
+    this.#seal!.cipher.open(this.#seal!.file, this.#position - inBlock, block, block)
+    into.set(block.subarray(inBlock, inBlock + into.length))
+    return into.length
+  }
+
+  /** From the beginning of a block on, decrypted where it is wanted: whole blocks, but for the last one. */
+  async #readBlocks(into: Uint8Array, wanted: number): Promise<number> {
+    const whole = this.#seal ? wanted - (wanted % fileBlockBytes) : wanted
+    if (whole === 0) return this.#readOddBlock(into.subarray(0, wanted))
+    const blocks = into.subarray(0, whole)
+    if (await readAll(this.#fd, blocks, this.#position) < whole) throw tooShort()
+    this.#seal?.cipher.open(this.#seal.file, this.#position, blocks, blocks)
+    return whole
+  }
 }
 
-async function readAll(fd: number, into: Buffer, position: number): Promise<number> {
+function tooShort(): Error {
+  return Object.assign(new Error('the file is shorter than it was'), { code: 'EIO', errno: -5, syscall: 'read' })
+}
+
+async function readAll(fd: number, into: Uint8Array, position: number): Promise<number> {
   for (let done = 0; ; ) {
     const count = await new Promise<number>((resolve, reject) => read(fd, into, done, into.length - done, position + done, (error, bytes) => (error ? reject(error) : resolve(bytes))))
     done += count

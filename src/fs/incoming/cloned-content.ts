@@ -1,6 +1,7 @@
 /**
- * The contents of a staged file that is a clone, for its archive. Whole chunks are referred to again; what lies between them, written
- * or cut in the middle, is chunked anew. So a large file with a small change costs the change.
+ * The contents of a staged file that is a clone or was cut while it arrived, for its archive. Whole chunks are referred to again; what lies
+ * between them, written or cut in the middle, is chunked anew, and with it the chunk before: it ends where it ended, not where the chunker
+ * would have ended it. So a large file with a small change costs the change.
  */
 import { open } from 'node:fs/promises'
 import { ChunkList } from '../../engine/archive/chunk-list.js'
@@ -12,6 +13,7 @@ import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { Content } from '../../engine/operations/store-archive.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { type FileSeal, readSealed } from '../../engine/store/sealed-file.js'
+import type { Stash } from '../../engine/store/stash.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import { type Extent, Extents } from './extents.js'
 import type { FrozenItem } from './frozen.js'
@@ -25,14 +27,17 @@ interface Piece {
   readonly chunk: { readonly id: ChunkId; readonly from: number } | undefined
 }
 
-/** BorgError if a chunk is not in the repository any more. The exclusive lock is held: what is there stays. */
-export function clonedContent(frozen: FrozenItem, opened: Opened, seal: FileSeal | undefined): Content {
+/**
+ * BorgError if a chunk is not there any more. The exclusive lock is held: what is there stays. The stashed ones of wholeChunks are in the
+ * repository by now.
+ */
+export function clonedContent(frozen: FrozenItem, opened: Opened, seal: FileSeal | undefined, stash: Stash | undefined): Content {
   const cipher = seal && new FileCipher(seal.key)
   const extents = new Extents(frozen.extents)
   const parts: (ChunkList | ByteSource)[] = []
   let pieces: Piece[] = []
   const endPieces = (): void => {
-    if (pieces.length > 0) parts.push(new PiecesSource(pieces, { path: frozen.spool!, ...(seal && { seal, cipher: cipher! }) }, opened))
+    if (pieces.length > 0) parts.push(new PiecesSource(pieces, { path: frozen.content!.path, ...(seal && { seal, cipher: cipher! }) }, opened, stash))
     pieces = []
   }
   let at = 0
@@ -43,10 +48,10 @@ export function clonedContent(frozen: FrozenItem, opened: Opened, seal: FileSeal
   for (let index = 0; index < extents.count; index++) {
     const extent = extents.get(index)
     if (extent.at >= frozen.size) break
-    ensureThere(extent, frozen, opened)
+    ensureThere(extent, frozen, opened, stash)
     spooled(extent.at)
     const id = chunkId(Buffer.from(extent.id))
-    if (extent.from === 0 && extent.length === extent.size && extent.at + extent.length <= frozen.size) {
+    if (isWhole(extents, index, frozen.size)) {
       endPieces()
       let list = parts.at(-1)
       if (!(list instanceof ChunkList)) parts.push(list = new ChunkList())
@@ -60,9 +65,23 @@ export function clonedContent(frozen: FrozenItem, opened: Opened, seal: FileSeal
   return parts.length === 1 && first instanceof ChunkList ? { kind: 'chunks', chunks: first } : { kind: 'parts', parts }
 }
 
-function ensureThere({ id }: Extent, { path }: FrozenItem, { repository }: Opened): void {
-  if (repository.has(chunkId(Buffer.from(id)))) return
-  throw new BorgError('Error', `${shownText(bytesOf(path))} was cloned from an archive that was deleted meanwhile, and its data is gone from the repository. Remove the file or copy it again.`)
+/** An extent that is all of a chunk and is followed by another one or by the end of the file. */
+function isWhole(extents: Extents, index: number, fileSize: number): boolean {
+  const { at, length, from, size } = extents.get(index)
+  const end = at + length
+  return from === 0 && length === size && (end === fileSize || (end < fileSize && index + 1 < extents.count && extents.get(index + 1).at === end))
+}
+
+/** Ids of the chunks that an archive will refer to as they are. */
+export function* wholeChunks({ extents: packed, size }: FrozenItem): Generator<ChunkId> {
+  const extents = new Extents(packed)
+  for (let index = 0; index < extents.count; index++) if (isWhole(extents, index, size)) yield chunkId(Buffer.from(extents.get(index).id))
+}
+
+function ensureThere({ id: bytes }: Extent, { path }: FrozenItem, { repository }: Opened, stash: Stash | undefined): void {
+  const id = chunkId(Buffer.from(bytes))
+  if (repository.has(id) || stash?.has(id)) return
+  throw new BorgError('Error', `${shownText(bytesOf(path))} refers to data of an archive that was deleted meanwhile, and that is gone from the repository. Remove the file or copy it again.`)
 }
 
 interface SpoolFile {
@@ -76,14 +95,16 @@ class PiecesSource implements ByteSource {
   readonly #pieces: readonly Piece[]
   readonly #spool: SpoolFile
   readonly #opened: Opened
+  readonly #stash: Stash | undefined
   #index = 0
   #done = 0
   #plain: { readonly id: ChunkId; readonly bytes: Buffer } | undefined
 
-  constructor(pieces: readonly Piece[], spool: SpoolFile, opened: Opened) {
+  constructor(pieces: readonly Piece[], spool: SpoolFile, opened: Opened, stash: Stash | undefined) {
     this.#pieces = pieces
     this.#spool = spool
     this.#opened = opened
+    this.#stash = stash
   }
 
   async read(into: Uint8Array): Promise<number> {
@@ -101,7 +122,11 @@ class PiecesSource implements ByteSource {
   }
 
   async #readChunk({ id, from }: NonNullable<Piece['chunk']>, into: Uint8Array): Promise<void> {
-    if (!this.#plain?.id.equals(id)) this.#plain = { id, bytes: await this.#opened.objects.parse(id, await this.#opened.repository.get(id)) }
+    if (!this.#plain?.id.equals(id)) {
+      const { objects, repository } = this.#opened
+      const object = repository.has(id) ? undefined : this.#stash?.get(id)
+      this.#plain = { id, bytes: await objects.parse(id, object ?? await repository.get(id)) }
+    }
     into.set(this.#plain.bytes.subarray(from + this.#done, from + this.#done + into.length))
   }
 

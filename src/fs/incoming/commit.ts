@@ -8,7 +8,8 @@ import { nowMicros } from '../../engine/archive/timestamps.js'
 import type { ChunkIndex } from '../../engine/cache/chunk-index.js'
 import type { ClientCache } from '../../engine/cache/client-cache.js'
 import { BorgError } from '../../engine/errors.js'
-import { idHex } from '../../engine/ids.js'
+import { putHeaderBytes } from '../../engine/constants.js'
+import { type ChunkId, idHex, idKey } from '../../engine/ids.js'
 import type { Log } from '../../engine/log.js'
 import { archiveFacts } from '../../engine/operations/create.js'
 import { addAcls, clampTime } from '../../engine/operations/file-item.js'
@@ -24,7 +25,10 @@ import { byteString, bytesOf, escapedBytes, escapedText, shownText } from '../..
 import type { CommitNumbers, CommitRequest } from '../engine-port.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import type { FileSeal } from '../../engine/store/sealed-file.js'
-import { clonedContent } from './cloned-content.js'
+import type { ChunkWriter } from '../../engine/store/chunk-writer.js'
+import type { Stash } from '../../engine/store/stash.js'
+import type { Transaction } from '../../engine/repository/repository.js'
+import { clonedContent, wholeChunks } from './cloned-content.js'
 import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
 
@@ -36,6 +40,8 @@ export interface CommitOptions {
   readonly log: Log
   /** Told often; 0 to 99. */
   progress(percent: number): void
+  /** Chunks that were made ready while the tree was written. */
+  readonly stash?: Stash | undefined
   /** Needed only to replace an archive; closed here. */
   openCache(): Promise<ClientCache>
 }
@@ -78,15 +84,35 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   try {
     const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }
     const store = { ...context, ...replacing }
-    const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, context.opened, options.log, begun), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
+    const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, context.opened, options, begun), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
       reading: (_path, done) => tell(before + done),
-    })
+    }, { ...(options.stash && { begin: (tx, writer) => storeStashed(tree, context.opened, options.stash!, tx, writer) }) })
     return { info, numbers: { fileCount: stats.nfiles, originalSize: stats.size, newBytes } }
   } catch (error) {
     files.removeIfThere(markPath)
     throw error
   } finally {
     cache?.close()
+  }
+}
+
+/**
+ * Copies what the tree needs of the stash into the repository, as it is: it was sealed with counter values that nobody else has. What only
+ * parts of are needed is not among it: nothing would refer to it.
+ */
+async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<LocalRepository>, stash: Stash, tx: Transaction, writer: ChunkWriter): Promise<void> {
+  if (stash.count === 0) return
+  const wanted = new Map<string, ChunkId>()
+  for (const item of tree.items) {
+    if (!item.extents || (item.mode & typeMask) !== typeFile) continue
+    for (const id of wholeChunks(item)) if (!repository.has(id) && stash.has(id)) wanted.set(idKey(id), id)
+  }
+  for (const { bytes, ids, lengths } of stash.runs(wanted.values())) {
+    await tx.putEntries(bytes, ids, lengths)
+    writer.newCount += ids.length
+    writer.newBytes += bytes.length - ids.length * putHeaderBytes
+    // Others are to be answered meanwhile.
+    await new Promise(resolve => setImmediate(resolve))
   }
 }
 
@@ -130,7 +156,7 @@ function freeName(manifest: Manifest, tree: string | undefined, template: string
   }
 }
 
-function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, log: Log, begun: (item: FrozenItem) => void): Generator<ArchiveEntry> {
+function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, { log, stash }: CommitOptions, begun: (item: FrozenItem) => void): Generator<ArchiveEntry> {
   const firstNames = new Map<number, Buffer>()
   for (const frozen of tree.items) {
     begun(frozen)
@@ -152,14 +178,21 @@ function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, l
       item.hardlinkMaster = true
     } else if (type !== 0o040000 && !frozen.target) item.hardlinkMaster = false
     if (type !== typeFile) yield { item }
-    else if (frozen.spool === undefined) yield { item, content: { kind: 'chunks', chunks: new ChunkList() } }
-    else if (frozen.extents) yield { item, content: clonedContent(frozen, opened, sealOf(frozen, tree)), done: outcome => mustBeStored(path, outcome) }
+    else if (frozen.content === undefined) yield { item, content: { kind: 'chunks', chunks: new ChunkList() } }
+    else if (frozen.extents) yield { item, content: clonedContent(frozen, opened, sealOf(frozen, tree), stash), done: outcome => mustBeStored(path, outcome) }
     else {
-      const spool = Buffer.from(frozen.spool)
-      const { size, ino } = lstatSync(spool, { bigint: true })
+      const file = Buffer.from(frozen.content.path)
+      const { position } = frozen.content
       const seal = sealOf(frozen, tree)
+      let { size } = frozen
+      let ino = 0n
+      if (position === undefined) {
+        const stat = lstatSync(file, { bigint: true })
+        ino = stat.ino
+        if (!seal) size = Number(stat.size)
+      }
       yield {
-        item, content: { kind: 'file', path: spool, size: seal?.size ?? Number(size), ino, ...(seal && { seal }) },
+        item, content: { kind: 'file', path: file, size, ino, ...(seal && { seal }), ...(position !== undefined && { position }) },
         done: outcome => mustBeStored(path, outcome),
       }
     }
@@ -167,7 +200,8 @@ function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, l
 }
 
 function sealOf(frozen: FrozenItem, { keys }: FrozenTree): FileSeal | undefined {
-  return keys && frozen.sealed ? { key: keys.contents, file: frozen.id, size: frozen.size } : undefined
+  const file = frozen.content?.cipherNumber
+  return keys && file !== undefined ? { key: keys.contents, file, size: frozen.size } : undefined
 }
 
 /** A staged file must not be missing from its archive without a word: the tree stays staged. */

@@ -4,11 +4,14 @@
  */
 import { errnoOf } from '../../engine/errors.js'
 import type { Log } from '../../engine/log.js'
+import { files } from '../../engine/platform/files.js'
 import type { Answer, Call, ReadAnswer, ReadBytes } from '../core.js'
 import { errnoByCode } from '../errno.js'
 import type { SequentialRead } from '../read-ahead.js'
 import type { SharedRange } from '../subtree.js'
 import { Errno } from '../types.js'
+import { maxBundledBytes, type BundlePlace } from './bundles.js'
+import type { Cuts } from './cuts.js'
 import type { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
 import type { StagedNode } from './nodes.js'
@@ -18,15 +21,22 @@ import type { Staging } from './staging.js'
 export class Contents {
   readonly #staging: Staging
   readonly #reader: ExtentReader
+  readonly #cuts: Cuts
 
   /** Files whose spool file came beneath extents, or extents over it, since it was durable; the number tells one time from the next. */
   readonly #unsettled = new Map<StagedNode, number>()
   #times = 0
+  /** Files that a spool file took over from a bundle since it was durable. */
+  readonly #moved = new Set<StagedNode>()
 
-  constructor(staging: Staging, reader: ExtentReader) {
+  constructor(staging: Staging, reader: ExtentReader, cuts: Cuts) {
     this.#staging = staging
     this.#reader = reader
-    for (const node of staging.nodes.all()) if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
+    this.#cuts = cuts
+    for (const node of staging.nodes.all()) {
+      if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
+      if (node.former) this.#moved.add(node)
+    }
   }
 
   #unsettle(node: StagedNode): void {
@@ -37,7 +47,16 @@ export class Contents {
   /** To be called before spool files, those of all or of one node, are made durable; what it gives is to be called afterwards. */
   beforeSync(only?: StagedNode): () => void {
     const waiting = only ? [[only, this.#unsettled.get(only)] as const] : [...this.#unsettled]
+    const moved = only ? (this.#moved.has(only) ? [only] : []) : [...this.#moved]
     return () => {
+      for (const node of moved) {
+        this.#moved.delete(node)
+        const { former } = node
+        if (!former || this.#staging.nodes.get(node.id) !== node) continue
+        this.#staging.journal.placed(node.id, undefined, 0)
+        node.former = undefined
+        this.#staging.releasePlace(former.place)
+      }
       for (const [node, time] of waiting) {
         if (time === undefined || this.#unsettled.get(node) !== time) continue
         this.#unsettled.delete(node)
@@ -48,10 +67,24 @@ export class Contents {
     }
   }
 
+  /** Whether the journal hears of a node only when its spool file is durable, and then has to become so itself. */
+  waitsForSpool(node: StagedNode): boolean {
+    return this.#moved.has(node)
+  }
+
+  /** The same of any node. */
+  get waitForSpools(): boolean {
+    return this.#moved.size > 0
+  }
+
   /** As FsCore.read. */
   read(node: StagedNode, sequence: SequentialRead, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
-    const { id, extents, size, bare } = node
+    const { id, extents, size, bare, place } = node
     let count = 0
+    if (place) {
+      count = Math.max(0, Math.min(into.length, size - offset))
+      return hostErrno(() => this.#staging.bundles.read(place, into.subarray(0, count), offset)) ?? count
+    }
     const failed = bare ? undefined : hostErrno(() => {
       count = this.#staging.spool.read(id, into, offset, size)
     })
@@ -68,6 +101,9 @@ export class Contents {
     // What lay over the spool file comes into it.
     const replaced = node.extents?.overlaps(at, at + data.length) ? node.extents.slice(at, at + data.length, 0).bytes : 0
     if (growth + replaced > 0 && !this.#staging.mayGrow(growth + replaced)) return Errno.ENOSPC
+    this.#cuts.disturb(node, at)
+    const bundled = this.#writeBundled(node, at, data)
+    if (bundled !== 'spool') return bundled
     const failed = this.#materialize(node) ?? hostErrno(() => spool.write(node.id, data, at, node.size))
     if (failed) {
       // Some of it may have been written.
@@ -77,10 +113,68 @@ export class Contents {
     this.#staging.grew(growth)
     node.size += growth
     this.#cut(node, at, at + data.length)
+    if (growth > 0) this.#cuts.grew(node)
+    return undefined
+  }
+
+  /** Small files lie in bundles as long as they are written from front to back. `spool`: this one does not, or not any more. */
+  #writeBundled(node: StagedNode, at: number, data: Buffer): Errno | 'spool' | undefined {
+    const { bundles, journal, spool } = this.#staging
+    if (node.place) {
+      const { place, size } = node
+      let written = false
+      const failed = hostErrno(() => {
+        written = bundles.write(place, at, data, size)
+      })
+      if (failed) return failed
+      if (!written) return this.#unbundle(node) ?? 'spool'
+      const after = Math.max(size, at + data.length)
+      if (after === size) return undefined
+      this.#staging.grew(after - size)
+      node.size = after
+      journal.placed(node.id, place, after)
+      return undefined
+    }
+    if (node.size > 0 || at > 0 || data.length === 0 || data.length > maxBundledBytes || node.bare || node.extents || spool.exists(node.id)) return 'spool'
+    // What a new file begins with: the journal hears of it when it is there.
+    return hostErrno(() => {
+      const place = bundles.add(data)
+      node.place = place
+      journal.placed(node.id, place, data.length)
+      this.#staging.grew(data.length)
+      node.size = data.length
+    })
+  }
+
+  /** Gives a file that lies in a bundle a spool file. Until that is durable, the journal says as well where it lay (`beforeSync`). */
+  #unbundle(node: StagedNode): Errno | undefined {
+    const { place, size, id } = node
+    if (!place) return undefined
+    const { bundles, spool, journal, boot } = this.#staging
+    const failed = hostErrno(() => {
+      const content = Buffer.allocUnsafe(size)
+      bundles.read(place, content, 0)
+      try {
+        spool.write(id, content, 0, 0)
+        journal.takenOver(id, boot)
+      } catch (error) {
+        spool.remove(id)
+        throw error
+      }
+    })
+    if (failed) return failed
+    node.place = undefined
+    node.former = { place, size, boot }
+    this.#moved.add(node)
     return undefined
   }
 
   truncate(node: StagedNode, size: number): Errno | undefined {
+    this.#cuts.disturb(node, size)
+    if (size === 0) this.#cuts.emptied(node)
+    if (node.place && size <= node.size) return this.#shortenBundled(node, node.place, size)
+    const moved = this.#unbundle(node)
+    if (moved) return moved
     if (!node.bare || size > node.size) {
       const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.truncate(node.id, size))
       if (failed) return failed
@@ -92,8 +186,23 @@ export class Contents {
     return undefined
   }
 
+  #shortenBundled(node: StagedNode, place: BundlePlace, size: number): Errno | undefined {
+    const failed = hostErrno(() => this.#staging.journal.placed(node.id, size > 0 ? place : undefined, size))
+    if (failed) return failed
+    const before = node.size
+    this.#staging.grew(size - before)
+    node.size = size
+    if (size > 0) return undefined
+    node.place = undefined
+    this.#staging.releasePlace(place)
+    return undefined
+  }
+
   /** fallocate(2). */
   allocate(node: StagedNode, mode: number, offset: number, length: number): Errno | undefined {
+    const moved = this.#unbundle(node)
+    if (moved) return moved
+    this.#cuts.disturb(node, offset)
     // Ranges that move would move without what lies over them.
     if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
     const growth = mode & keepSize ? 0 : Math.max(0, offset + length - node.size)
@@ -109,8 +218,9 @@ export class Contents {
   }
 
   /** lseek(2) for SEEK_DATA and SEEK_HOLE. */
-  seek({ id, size, extents, bare }: StagedNode, offset: number, whence: number): number | Errno {
+  seek({ id, size, extents, bare, place }: StagedNode, offset: number, whence: number): number | Errno {
     if (offset >= size) return Errno.ENXIO
+    if (place) return whence === seekData ? offset : size
     let found = -1
     const failed = hostErrno(() => {
       const seek = (from: number, kind: number): number => (bare ? -1 : this.#staging.spool.seek(id, from, kind, size))
@@ -136,17 +246,20 @@ export class Contents {
   }
 
   /** What of a file are chunks, up to the first byte that is not. EOPNOTSUPP where it begins with one: the kernel copies then. */
-  shared({ size, extents }: StagedNode, offset: number, length: number): SharedRange | Errno {
+  shared({ size, extents, stashed }: StagedNode, offset: number, length: number): SharedRange | Errno {
     if (offset >= size) return { length: 0, extents: new Extents() }
     const end = Math.min(extents?.coveredFrom(offset) ?? offset, offset + length)
-    return end > offset ? { length: end - offset, extents: extents!.slice(offset, end, 0) } : Errno.EOPNOTSUPP
+    return end > offset ? { length: end - offset, extents: extents!.slice(offset, end, 0), stashed } : Errno.EOPNOTSUPP
   }
 
   /**
-   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file. A file that is nothing else needs no spool file.
+   * Lays extents, whose offsets begin at 0, over [offset, offset + length) of a file; `stashed`: some may be in the stash only. A file that is nothing else needs no spool file.
    * Where there is one it has the size, and that comes first: extents beyond it would be cut off if this process ended in between.
    */
-  clone(node: StagedNode, offset: number, length: number, extents: Extents): Errno | undefined {
+  clone(node: StagedNode, offset: number, length: number, extents: Extents, stashed = false): Errno | undefined {
+    const failedToMove = this.#unbundle(node)
+    if (failedToMove) return failedToMove
+    this.#cuts.disturb(node, offset)
     const end = offset + length
     const bare = offset <= node.size && (node.bare || (node.size === 0 && !this.#staging.spool.exists(node.id)))
     const failed = bare ? undefined : this.#materialize(node) ?? hostErrno(() => {
@@ -160,7 +273,10 @@ export class Contents {
     const moved = offset === 0 ? extents : extents.slice(0, length, offset)
     node.extents ??= new Extents()
     node.extents.put(moved)
-    this.#staging.journal.cloned(node.id, moved)
+    if (stashed) {
+      node.stashed = true
+      this.#staging.journal.stashed(node.id, moved)
+    } else this.#staging.journal.cloned(node.id, moved)
     // Only what lies in the spool counts as staged.
     this.#staging.grew(Math.max(0, end - node.size) - (node.extents.bytes - before))
     node.size = Math.max(node.size, end)
@@ -168,14 +284,35 @@ export class Contents {
   }
 
   /** Of 512 bytes. */
-  blocks({ id, bare, extents }: StagedNode): number {
+  blocks({ id, bare, extents, place, size }: StagedNode): number {
+    if (place) return Math.ceil(size / 512)
     return (bare ? 0 : this.#staging.spool.stat(id).blocks) + (extents ? Math.ceil(extents.bytes / 512) : 0)
   }
 
-  /** What has to be synced for its bytes to be durable, beside the journal. */
-  descriptors({ id }: StagedNode): number[] {
-    const fd = this.#staging.spool.descriptor(id, false)
-    return fd === undefined ? [] : [fd]
+  /**
+   * What has to be synced for its bytes to be durable, beside the journal and the stash. `done` is to be called after that, and says whether it
+   * went well. Host errors.
+   */
+  descriptors({ id, place }: StagedNode): { fds: number[]; done: (well: boolean) => void } {
+    const { spool, bundles } = this.#staging
+    const fds: number[] = [], own: number[] = []
+    // Descriptors of its own: a bundle may be closed before the disk is done.
+    const open = (path: string): void => {
+      own.push(files.open(path, 'r'))
+      fds.push(own.at(-1)!)
+    }
+    const spooled = place ? undefined : spool.descriptor(id, false)
+    if (place) open(bundles.path(place.bundle))
+    else if (spooled !== undefined) fds.push(spooled)
+    const folder = place && bundles.folderOf(place)
+    if (folder !== undefined) open(folder)
+    return {
+      fds,
+      done: well => {
+        for (const fd of own) files.close(fd)
+        if (well && place) bundles.named(place)
+      },
+    }
   }
 
   /** Nobody has it open any more. */

@@ -16,10 +16,8 @@ export interface FrozenItem {
   /** Further names of the same file come with the same id. */
   readonly nlink: number
   readonly size: number
-  /** Spool file; undefined for anything without contents. */
-  readonly spool: string | undefined
-  /** It lies encrypted, as file number `id`. */
-  readonly sealed: boolean
+  /** Undefined for anything without contents. `position`: of a bundled file. `cipherNumber`: it lies encrypted, under this number. */
+  readonly content: { readonly path: string; readonly position: number | undefined; readonly cipherNumber: number | undefined } | undefined
   /** What lies over the spool file, as Extents packs it. */
   readonly extents: Uint8Array | undefined
 }

@@ -2,6 +2,7 @@
  * MNT/incoming: the drop box. A full POSIX tree in the thread that answers the kernel; what is copied in becomes archives by
  * trees.ts. While a tree is being committed, operations that would change it wait until that is over.
  */
+import { idBytes } from '../../engine/constants.js'
 import { byteString, bytesOf } from '../../engine/text.js'
 import { type Answer, type AttrReply, type Call, type Created, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
@@ -13,6 +14,7 @@ import { SequentialRead } from '../read-ahead.js'
 import type { Likeness, SharedRange, Subtree } from '../subtree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../types.js'
 import { Contents, hostErrno, tidyUp } from './contents.js'
+import { Cuts } from './cuts.js'
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
@@ -62,6 +64,7 @@ export class Incoming implements Subtree {
   /** What makes this live/ instead of incoming/. */
   readonly #live: LiveSeries | undefined
   readonly #contents: Contents
+  readonly #cuts: Cuts
   readonly #handles = new Map<number, Handle>()
   /** By tree: files of archives that were linked into it, and what they became. */
   readonly #links = new WeakMap<StagedTree, Map<Ino, { readonly id: number; readonly ctimeNs: bigint }>>()
@@ -76,14 +79,15 @@ export class Incoming implements Subtree {
     this.range = options.place === 'live' ? inodeRange.live : inodeRange.incoming
     this.root = inoOf(this.range, rootId)
     this.#staging = new Staging(options)
-    this.#contents = new Contents(this.#staging, new ExtentReader(chunks, client))
+    this.#cuts = new Cuts(this.#staging, client, node => this.trees.isFrozen(this.#treeOf(node)))
+    this.#contents = new Contents(this.#staging, new ExtentReader(chunks, client), this.#cuts)
     this.#nodes = this.#staging.nodes
     this.#client = client
     this.#notices = notices
     this.trees = new Trees(options.place, this.#staging, client, { settleMs: options.settleMs, lingerMs: options.place === 'live' ? Infinity : options.lingerMs }, {
       state: (tree, text) => listener.state(tree, text),
       committed: tree => this.#live?.committed(tree),
-    }, tree => this.#leave(tree))
+    }, tree => this.#leave(tree), work => this.#cuts.whenIdle(work))
     if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
     if (options.place !== 'live') return
     this.#live = new LiveSeries(this.#staging, this.trees, client, {
@@ -108,11 +112,27 @@ export class Incoming implements Subtree {
   tick(nowMs: number): void {
     this.#syncNow(nowMs)
     this.#live?.tick()
+    this.#cuts.tick()
     this.trees.tick(nowMs)
+  }
+
+  /** Answers of the cutter are awaited: what it put into the stash is not known here yet. */
+  get isCutting(): boolean {
+    return this.#cuts.busy
+  }
+
+  /** Packed ids of the chunks that files here may need from the stash. */
+  stashedIds(): Uint8Array {
+    return idsOf(this.#nodes.all())
+  }
+
+  set stashBytes(bytes: number) {
+    this.#staging.stashBytes = bytes
   }
 
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
   #syncNow(nowMs: number): void {
+    this.#release(nowMs)
     if (this.#syncing || !(this.#unsynced || this.#staging.hasNeedless)) return
     const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
     if (!isDue) return
@@ -130,6 +150,21 @@ export class Incoming implements Subtree {
     else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, done)
     this.#unsynced = undefined
   }
+
+  /** What the journal and the stash made needless goes when they are durable. */
+  #release(nowMs: number): void {
+    if (!this.#staging.waitsForSync) return
+    this.#releaseAtMs ??= nowMs + syncAfterMs
+    if (nowMs < this.#releaseAtMs) return
+    this.#releaseAtMs = Infinity
+    const waiting = this.#staging.takeAfterSync()
+    this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
+      this.#releaseAtMs = undefined
+      if (error) waiting.again()
+      else waiting.done()
+    })
+  }
+  #releaseAtMs: number | undefined
 
   /** Before all that is staged is made durable; what it gives is for afterwards. */
   #beforeSync(): () => void {
@@ -498,9 +533,11 @@ export class Incoming implements Subtree {
       }
       node.ctimeNs = nowNs()
       // An access ACL that says no more than the mode is not kept, as other file systems do.
-      if (key === accessAclName && kept.length <= 28) this.#setXattr(node, key, undefined)
-      else this.#setXattr(node, key, kept)
-      this.#staging.journal.attributes(node)
+      const value = key === accessAclName && kept.length <= 28 ? undefined : kept
+      this.#staging.journal.together(() => {
+        if (value || exists) this.#setXattr(node, key, value)
+        this.#staging.journal.attributes(node)
+      })
       return undefined
     })
   }
@@ -576,7 +613,8 @@ export class Incoming implements Subtree {
       node.writers++
       if (tree) tree.writers++
     }
-    return { fh, keepCache: true }
+    // Nothing is left to be done at a close: what was written is in the kernel of the host. The kernel writes out what was mapped when the mapping ends.
+    return { fh, keepCache: true, noFlush: true }
   }
 
   read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
@@ -597,7 +635,7 @@ export class Incoming implements Subtree {
     if (!handle) return Errno.EBADF
     return this.#changing(handle.tree, call, () => {
       const { node } = handle
-      const failed = this.#contents.clone(node, offset, range.length, range.extents)
+      const failed = this.#contents.clone(node, offset, range.length, range.extents, range.stashed)
       if (failed) return failed
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
@@ -639,35 +677,48 @@ export class Incoming implements Subtree {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
     this.#recordTimes(handle.node)
-    return this.#sync(this.#contents.descriptors(handle.node), call, this.#contents.beforeSync(handle.node))
+    return this.#syncNode(handle.node, call)
   }
 
   fsyncdir(_ino: Ino, _fh: number, call: Call<void>): Answer<void> {
-    return this.#sync([], call)
+    return this.#syncNode(undefined, call)
   }
 
   /** All that is staged, also what was closed. */
   syncfs(call: Call<void>): Answer<void> {
     for (const { node } of this.#handles.values()) this.#recordTimes(node)
     const answer = call.defer()
+    const moved = this.#contents.waitForSpools
     const synced = this.#beforeSync()
     this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
       if (!error) tidyUp(this.#client, synced)
-      answer(error ? errnoByCode(error.code) : undefined)
+      this.#answerSync(error, moved, answer)
     })
     return LATER
   }
 
+  /** What the journal heard of only after the sync has to become durable as well. */
+  #answerSync(error: WireError | undefined, moved: boolean, answer: (value: Errno | undefined) => void): void {
+    const answered = (failed: WireError | undefined): void => answer(failed ? errnoByCode(failed.code) : undefined)
+    if (error || !moved) answered(error)
+    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, answered)
+  }
+
   /** The disk may take its time: the engine thread waits for it. The journal comes last: what it speaks of is there. */
-  #sync(fds: readonly number[], call: Call<void>, settle?: () => void): Answer<void> {
+  #syncNode(node: StagedNode | undefined, call: Call<void>): Answer<void> {
     let names: ReturnType<Staging['spool']['unsyncedNames']>
+    let descriptors: ReturnType<Contents['descriptors']> | undefined
     const failed = hostErrno(() => {
       names = this.#staging.spool.unsyncedNames()
+      descriptors = node && this.#contents.descriptors(node)
     })
     if (failed) return failed
+    const moved = node !== undefined && this.#contents.waitsForSpool(node)
+    const settle = node && this.#contents.beforeSync(node)
     const answer = call.defer()
     const synced = this.#staging.beforeSync()
-    this.#client.request({ kind: 'sync', fds: [...fds, ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
+    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
+      descriptors?.done(error === undefined)
       if (!error) {
         names?.synced()
         tidyUp(this.#client, () => {
@@ -675,7 +726,7 @@ export class Incoming implements Subtree {
           settle?.()
         })
       }
-      answer(error ? errnoByCode(error.code) : undefined)
+      this.#answerSync(error, moved, answer)
     })
     return LATER
   }
@@ -689,6 +740,7 @@ export class Incoming implements Subtree {
     if (writes) {
       node.writers--
       this.#recordTimes(node)
+      if (node.writers === 0) this.#cuts.closed(node)
       if (tree) {
         tree.writers--
         tree.changedAtMs = performance.now()
@@ -854,6 +906,16 @@ export class Incoming implements Subtree {
 function saysNothingNew(node: StagedNode, { size, mode, uid, gid, atimeNs, mtimeNs }: AttrChange): boolean {
   return (size === undefined || size === node.size) && (mode === undefined || (mode & 0o7777) === (node.mode & 0o7777)) && (uid === undefined || uid === node.uid)
     && (gid === undefined || gid === node.gid) && (mtimeNs === undefined || mtimeNs === node.mtimeNs) && (atimeNs === undefined || atimeNs === node.atimeNs || mtimeNs !== undefined)
+}
+
+function idsOf(nodes: Iterable<StagedNode>): Uint8Array {
+  const stashed = [...nodes].filter(({ stashed, extents }) => stashed && extents)
+  const ids = new Uint8Array(stashed.reduce((sum, { extents }) => sum + extents!.count, 0) * idBytes)
+  let at = 0
+  for (const { extents } of stashed) {
+    for (let index = 0; index < extents!.count; index++, at += idBytes) ids.set(extents!.get(index).id, at)
+  }
+  return ids
 }
 
 const dot = Buffer.from('.'), dotDot = Buffer.from('..')

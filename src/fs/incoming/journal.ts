@@ -15,6 +15,7 @@ import { IntegrityError } from '../../engine/errors.js'
 import { files } from '../../engine/platform/files.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf } from '../../engine/text.js'
+import type { BundlePlace } from './bundles.js'
 import { extentBytes, Extents } from './extents.js'
 import type { MadeArchive } from './policy.js'
 import { type NodeFacts, Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
@@ -24,7 +25,7 @@ const maxGatheredBytes = 4 << 20
 const maxRecordBytes = 16 << 20
 
 /** Kinds of records. */
-const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14, kindSettled = 15
+const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14, kindSettled = 15, kindPlaced = 16, kindStashed = 17, kindTakenOver = 18
 /** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
 const maxRowsPerRecord = 1000
 
@@ -92,6 +93,21 @@ export class Journal {
   /** Parts of a file are chunks of the repository: over what was there. */
   cloned(id: number, extents: Extents): void {
     for (const rows of recordsOf(extents)) this.#append([kindExtents, id, rows])
+  }
+
+  /** The same of chunks that may be in the stash only. */
+  stashed(id: number, extents: Extents): void {
+    for (const rows of recordsOf(extents)) this.#append([kindStashed, id, rows])
+  }
+
+  /** A small file has `size` bytes, which lie in a bundle; or nothing lies there any more. */
+  placed(id: number, place: BundlePlace | undefined, size: number): void {
+    this.#append(place ? [kindPlaced, id, place.bundle, place.start, size] : [kindPlaced, id])
+  }
+
+  /** A spool file, with the same content so far, took over from the bundle. Means nothing once the machine failed, until `placed` says that nothing lies there any more. */
+  takenOver(id: number, boot: string): void {
+    this.#append([kindTakenOver, id, bytesOf(boot)])
   }
 
   /** The spool file beneath a file's extents is durable. Counts until more are laid over it. */
@@ -190,7 +206,13 @@ export class Journal {
         seen.add(id)
         add([kindNew, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null])
         for (const [attribute, value] of node.xattrs ?? []) add([kindXattr, id, bytesOf(attribute), value])
-        if (node.extents) for (const rows of recordsOf(node.extents)) add([kindExtents, id, rows])
+        if (node.place) add([kindPlaced, id, node.place.bundle, node.place.start, node.size])
+        if (node.former) {
+          const { place, size, boot } = node.former
+          add([kindPlaced, id, place.bundle, place.start, size])
+          add([kindTakenOver, id, bytesOf(boot)])
+        }
+        if (node.extents) for (const rows of recordsOf(node.extents)) add([node.stashed ? kindStashed : kindExtents, id, rows])
         if (node.extents && node.settled) add([kindSettled, id])
         if (node.children) visit(node)
         // What happened in a directory changed its times.
@@ -409,12 +431,31 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       else node.xattrs?.delete(name(2))
       return true
     }
-    case kindExtents: {
+    case kindExtents:
+    case kindStashed: {
       const node = nodes.get(number(1))
       const extents = new Extents(bytes(2))
       if (!node || node.children || !extents.isSound) return false
       ;(node.extents ??= new Extents()).put(extents)
       node.settled = false
+      if (record[0] === kindStashed) node.stashed = true
+      // It was cut: what is in the bundle is older from here on.
+      if (node.place) node.cut = { upTo: 0, inFlight: undefined, left: true }
+      return true
+    }
+    case kindPlaced: {
+      const node = nodes.get(number(1))
+      if (!node || node.children) return false
+      node.place = record.length > 2 ? { bundle: number(2), start: number(3) } : undefined
+      if (node.place) node.size = number(4)
+      node.cut = node.former = undefined
+      return true
+    }
+    case kindTakenOver: {
+      const node = nodes.get(number(1))
+      if (!node?.place) return false
+      node.former = { place: node.place, size: node.size, boot: name(2) }
+      node.place = node.cut = undefined
       return true
     }
     case kindSettled: {

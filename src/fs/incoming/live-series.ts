@@ -137,6 +137,11 @@ export class LiveSeries {
             ;(node.extents ??= new Extents()).put(extents)
             this.#staging.journal.cloned(node.id, extents)
             this.#staging.grew(before - node.extents.bytes)
+            if (node.place && node.extents.coveredFrom(0) >= node.size) {
+              this.#staging.releasePlace(node.place)
+              node.place = undefined
+              node.bare = true
+            }
           }
         })
         this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {

@@ -1,4 +1,6 @@
 /** Staged files and directories in memory: a plain POSIX tree, without disk or kernel. Names are byte strings. */
+import type { BundlePlace, FormerPlace } from './bundles.js'
+import type { CutState } from './cuts.js'
 import type { Extents } from './extents.js'
 
 export const rootId = 1
@@ -32,6 +34,14 @@ export interface StagedNode {
   extents: Extents | undefined
   /** The extents hold the whole file, and there is no spool file beneath them. */
   bare: boolean
+  /** Small files: where the content lies instead of in a spool file; nothing lies over it. */
+  place: BundlePlace | undefined
+  /** Where it lay until a spool file took over that is not durable yet. */
+  former: FormerPlace | undefined
+  /** Some of the extents may be chunks that the repository does not have yet: they are in the stash. */
+  stashed: boolean
+  /** Files that were cut in the background, or are just being. */
+  cut: CutState | undefined
   /** The spool file beneath extents was durable once: if it is shorter than they are, they were cut. Before, a crash may have taken its length. */
   settled: boolean
   /** Data was written since its attributes were journalled. */
@@ -169,6 +179,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, dirty: false,
+    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
   }
 }

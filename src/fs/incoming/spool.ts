@@ -16,6 +16,7 @@ import { blocksAround, readSealed, scratchBytes } from '../../engine/store/seale
 export const keepSize = 1, punchHole = 2, zeroRange = 16
 export const seekData = 3, seekHole = 4
 const sealedSuffix = '.x'
+const diskBlockBytes = 4096
 const zeros = Buffer.alloc(fileBlockBytes)
 
 export class Spool {
@@ -25,6 +26,8 @@ export class Spool {
   readonly #plain = new Set<number>()
   /** Open descriptors by id; closed with the last handle of the staged file. */
   readonly #open = new Map<number, number>()
+  /** Ids of the files that are there. */
+  readonly #there = new Set<number>()
   /** Opened by the first who wants its names durable. */
   #folderFd: number | undefined
   /** How often a name may have come to the folder, and how many of these times are on disk. */
@@ -35,7 +38,10 @@ export class Spool {
     this.#folder = join(stagingFolder, 'spool')
     this.#cipher = cipher
     files.ensureDirectory(this.#folder, 0o700)
-    if (cipher) for (const name of readdirSync(this.#folder)) if (!name.endsWith(sealedSuffix)) this.#plain.add(Number(name))
+    for (const name of readdirSync(this.#folder)) {
+      this.#there.add(idOf(name))
+      if (cipher && !name.endsWith(sealedSuffix)) this.#plain.add(Number(name))
+    }
   }
 
   path(id: number): string {
@@ -50,6 +56,7 @@ export class Spool {
   descriptor(id: number, create: boolean): number | undefined {
     let fd = this.#open.get(id)
     if (fd !== undefined) return fd
+    if (!create && !this.#there.has(id)) return undefined
     try {
       fd = files.open(this.path(id), constants.O_RDWR | (create ? constants.O_CREAT : 0), 0o600)
     } catch (error) {
@@ -58,6 +65,7 @@ export class Spool {
     }
     if (create) this.#namesMade++
     this.#open.set(id, fd)
+    this.#there.add(id)
     return fd
   }
 
@@ -118,13 +126,16 @@ export class Spool {
     const told = end >= after ? sealedFileLength(after) - end : 0
     const blocks = scratchBytes(end - start + told)
     const plain = blocks.subarray(0, end - start)
-    plain.fill(0, 0, offset - start)
-    plain.fill(0, offset - start + data.length)
-    // What was behind the end is not, whatever stands there.
-    if (tail) plain.set(tail.subarray(0, Math.min(fileBlockBytes, size - last)), last - start)
-    if (head) plain.set(head.subarray(0, Math.min(offset - start, size - start)))
-    plain.set(data, offset - start)
-    cipher.seal(id, start, plain, plain)
+    if (plain.length === data.length) cipher.seal(id, start, data, plain)
+    else {
+      plain.fill(0, 0, offset - start)
+      plain.fill(0, offset - start + data.length)
+      // What was behind the end is not, whatever stands there.
+      if (tail) plain.set(tail.subarray(0, Math.min(fileBlockBytes, size - last)), last - start)
+      if (head) plain.set(head.subarray(0, Math.min(offset - start, size - start)))
+      plain.set(data, offset - start)
+      cipher.seal(id, start, plain, plain)
+    }
     blocks.fill(0, end - start)
     files.writeAll(fd, blocks, start)
     if (after > size && sealedFileLength(size) > sealedFileLength(after)) files.truncateOpen(fd, sealedFileLength(after))
@@ -171,6 +182,13 @@ export class Spool {
     if (!(mode & keepSize) && end > size) this.truncate(id, end)
   }
 
+  /** Gives back the room of a stretch that nothing is read from any more. */
+  punch(id: number, from: number, to: number): void {
+    const fd = this.descriptor(id, false)
+    const start = Math.ceil(from / diskBlockBytes) * diskBlockBytes, end = Math.floor(to / diskBlockBytes) * diskBlockBytes
+    if (fd !== undefined && start < end) native().fallocate(fd, punchHole | keepSize, start, end - start)
+  }
+
   /** lseek(2) for SEEK_DATA and SEEK_HOLE: -1 where there is nothing more. `size`: of the file. */
   seek(id: number, from: number, kind: number, size: number): number {
     const fd = from < size ? this.descriptor(id, false) : undefined
@@ -181,6 +199,7 @@ export class Spool {
 
   /** Size and blocks of 512 bytes on disk; zero if nothing was written. */
   stat(id: number): { size: number; blocks: number } {
+    if (!this.#there.has(id)) return { size: 0, blocks: 0 }
     try {
       const fd = this.#open.get(id)
       const { size, blocks } = fd === undefined ? statSync(this.path(id)) : fstatSync(fd)
@@ -192,7 +211,7 @@ export class Spool {
   }
 
   exists(id: number): boolean {
-    return this.#open.has(id) || statSync(this.path(id), { throwIfNoEntry: false }) !== undefined
+    return this.#there.has(id)
   }
 
   close(id: number): void {
@@ -204,16 +223,17 @@ export class Spool {
 
   remove(id: number): void {
     this.close(id)
-    files.removeIfThere(this.path(id))
+    if (this.#there.delete(id)) files.removeIfThere(this.path(id))
     this.#plain.delete(id)
   }
 
   /** Removes the files of nobody. */
   removeOrphans(known: (id: number) => boolean): void {
     for (const name of readdirSync(this.#folder)) {
-      const id = Number(name.endsWith(sealedSuffix) ? name.slice(0, -sealedSuffix.length) : name)
+      const id = idOf(name)
       if (known(id)) continue
       files.remove(join(this.#folder, name))
+      this.#there.delete(id)
       this.#plain.delete(id)
     }
   }
@@ -223,4 +243,8 @@ export class Spool {
     this.#folderFd = undefined
     for (const id of [...this.#open.keys()]) this.close(id)
   }
+}
+
+function idOf(name: string): number {
+  return Number(name.endsWith(sealedSuffix) ? name.slice(0, -sealedSuffix.length) : name)
 }

@@ -6,8 +6,12 @@ import { fstatSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { FileCipher } from '../../engine/crypto/file-cipher.js'
 import { keyFromMaterial } from '../../engine/crypto/keys.js'
-import { errnoOf } from '../../engine/errors.js'
+import { SharedTableReader, type SharedTable } from '../../engine/hashindex/hash-table.js'
 import { files } from '../../engine/platform/files.js'
+import { bootId } from '../../engine/platform/process-id.js'
+import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
+import { hostErrno } from './contents.js'
+import { errnoOf } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
@@ -27,6 +31,12 @@ export interface StagingOptions {
   readonly place: Place
   /** Absent where the repository is not encrypted. */
   readonly keys?: StagingKeys | undefined
+  /** Where chunks are that the repository or the stash has: of what was not durable when the host failed, chunks may be missing. */
+  readonly chunks?: readonly SharedTable[] | undefined
+  /** What the stash takes on disk. */
+  readonly stashBytes?: number | undefined
+  /** Which start of the machine this is, if not the real one. */
+  readonly boot?: string | undefined
   /** live: id of the newest archive of a series. */
   readonly newest?: ((series: string) => string | undefined) | undefined
 }
@@ -37,6 +47,10 @@ export class Staging {
   readonly nodes: Nodes
   readonly journal: Journal
   readonly spool: Spool
+  readonly bundles: Bundles
+  readonly boot: string
+  /** What the stash takes on disk, as last heard. */
+  stashBytes: number
   /** What earlier processes made of trees that changed since. */
   readonly made: MadeArchives = new Map()
   /** live: series that were open, whose files are to be taken from their newest archives. */
@@ -45,8 +59,9 @@ export class Staging {
   readonly lostRecords: number
   readonly #maxBytes: number
   #bytes = 0
+  #afterSync: (() => void)[] = []
   /** Spool files of nobody, with their sizes: they go when the journal that says so is on disk. Before, a crash might bring their names back. */
-  #needless: { readonly id: number; readonly bytes: number }[] = []
+  #needless: { readonly bytes: number; remove(): void }[] = []
   /** The mark is needless as well, since so many of them were. */
   #needlessMark: number | undefined
   #marks = 0
@@ -56,22 +71,27 @@ export class Staging {
     files.ensureDirectory(options.folder, 0o700)
     this.#maxBytes = options.maxBytes ?? Infinity
     this.nodes = new Nodes(options.rootFacts)
+    this.boot = options.boot ?? bootId()
     this.keys = options.keys
-    this.spool = new Spool(options.folder, this.keys && new FileCipher(this.keys.contents))
+    const cipher = this.keys && new FileCipher(this.keys.contents)
+    this.spool = new Spool(options.folder, cipher)
+    this.bundles = new Bundles(options.folder, cipher)
+    this.stashBytes = options.stashBytes ?? 0
     const path = join(options.folder, journalName)
     const recordKey = this.keys && keyFromMaterial(this.keys.records)
     const before = statSync(path, { throwIfNoEntry: false })
     const known = new Set<string>()
     this.lostRecords = replay(path, this.nodes, this.made, recordKey, known)
     const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
-    this.#adoptSizes()
+    this.#adoptSizes(options.chunks ?? [])
     this.journal = Journal.open(path, recordKey && { key: recordKey, firstNonce: this.keys!.firstNonce })
     if (options.place === 'live') this.#dropOutdated(options, finished)
     else this.#dropArchived(options, finished)
     // An empty one that was there before says nothing already, and is as durable.
     if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.journal.rewrite(this.nodes, this.made)
     files.removeIfThere(join(this.folder, markName))
-    this.spool.removeOrphans(id => isFile(this.nodes.get(id) ?? nobody))
+    this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
+    this.bundles.removeOrphans()
   }
 
   /**
@@ -129,7 +149,7 @@ export class Staging {
       // Another sync may have been faster.
       const known = last ? this.#needless.indexOf(last) : -1
       const gone = this.#needless.splice(0, known + 1)
-      for (const { id } of gone) this.spool.remove(id)
+      for (const { remove } of gone) remove()
       if (mark === undefined || this.#needlessMark !== mark) return
       this.#needlessMark = undefined
       files.removeIfThere(join(this.folder, markName))
@@ -137,9 +157,26 @@ export class Staging {
   }
 
   /** The spool knows best how much was written, and when, if the process ended before the journal heard of it. */
-  #adoptSizes(): void {
+  #adoptSizes(chunks: readonly SharedTable[]): void {
+    const tables = chunks.map(table => new SharedTableReader(table))
+    const isThere = (id: Uint8Array): boolean => tables.length === 0 || tables.some(table => table.has(id))
     for (const node of this.nodes.all()) {
       if (!isFile(node)) continue
+      if (node.former) this.#adoptPlace(node, node.former)
+      const lost = node.stashed && this.#dropLost(node, isThere)
+      // What was cut lies in its bundle still, but that is only the truth where chunks of it are lost.
+      if (node.place && node.cut && !lost) node.place = undefined
+      if (node.place) {
+        node.extents = undefined
+        node.stashed = false
+        node.cut = undefined
+        node.size = this.bundles.present(node.place, node.size)
+        // A crash may have taken the bundle, or never have had it.
+        if (node.size > 0) this.bundles.claim(node.place)
+        else node.place = undefined
+        this.#bytes += node.size
+        continue
+      }
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
       node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
       if (node.settled) node.extents?.remove(node.size, Infinity)
@@ -153,6 +190,32 @@ export class Staging {
       const { size } = node
       this.#bytes += size - (node.extents?.bytes ?? 0)
     }
+  }
+
+  /** A spool file that took over from a bundle counts unless the machine failed before it was durable. */
+  #adoptPlace(node: StagedNode, former: FormerPlace): void {
+    if (former.boot === this.boot && (this.spool.exists(node.id) || node.extents)) return this.bundles.claim(former.place)
+    node.place = former.place
+    node.size = former.size
+    node.former = node.extents = undefined
+    node.stashed = node.settled = false
+  }
+
+  /**
+   * Chunks that are nowhere, because the host failed before they were durable: what lay beneath them is still there, or else nothing can be
+   * done but say so when the file is read. Whether there are any.
+   */
+  #dropLost(node: StagedNode, isThere: (id: Uint8Array) => boolean): boolean {
+    const { extents } = node
+    if (!extents || (!node.place && !this.spool.exists(node.id))) return false
+    const before = extents.count
+    for (let index = before - 1; index >= 0; index--) {
+      const { at, length, id } = extents.get(index)
+      if (!isThere(id)) extents.remove(at, at + length)
+    }
+    const lost = extents.count < before
+    if (extents.count === 0) node.extents = undefined
+    return lost
   }
 
   /**
@@ -176,7 +239,7 @@ export class Staging {
 
   /** Room for `more` further bytes. */
   mayGrow(more: number): boolean {
-    return this.#bytes + more <= this.#maxBytes
+    return this.#bytes + this.stashBytes + more <= this.#maxBytes
   }
 
   grew(bytes: number): void {
@@ -192,32 +255,75 @@ export class Staging {
   #removeContents(node: StagedNode): void {
     if (!isFile(node)) return
     this.#bytes -= node.size - (node.extents?.bytes ?? 0)
-    if (node.bare) return
-    this.spool.close(node.id)
-    this.#needless.push({ id: node.id, bytes: node.size })
+    const { id, size, bare, place, former } = node
+    if (place || former || !bare) {
+      if (!place) this.spool.close(id)
+      this.#needless.push({
+        bytes: size,
+        remove: () => {
+          if (place) this.bundles.release(place)
+          else this.spool.remove(id)
+          if (former) this.bundles.release(former.place)
+        },
+      })
+    }
+    node.place = node.former = undefined
+  }
+
+  /** Runs `work`, which removes what the journal and the stash have made needless, when both are durable as they are now. */
+  afterSync(work: () => void): void {
+    this.#afterSync.push(work)
+  }
+
+  releasePlace(place: BundlePlace): void {
+    this.afterSync(() => this.bundles.release(place))
+  }
+
+  get waitsForSync(): boolean {
+    return this.#afterSync.length > 0
+  }
+
+  /** What waits for everything to be durable, for whoever makes it so: `done` if that went well, `again` if not. */
+  takeAfterSync(): { done(): void; again(): void } {
+    const works = this.#afterSync
+    this.#afterSync = []
+    return {
+      done: () => {
+        // What cannot be removed now goes at the next start.
+        for (const work of works) hostErrno(work)
+      },
+      again: () => this.#afterSync.unshift(...works),
+    }
   }
 
   statfs(): { blocks: number; bfree: number; bavail: number; files: number; ffree: number; bsize: number } {
     const { blocks, bfree, bavail, files, ffree, bsize } = statfsSync(this.folder)
-    const left = Math.max(0, Math.floor((this.#maxBytes - this.#bytes) / bsize))
+    const left = Math.max(0, Math.floor((this.#maxBytes - this.#bytes - this.stashBytes) / bsize))
     return { blocks, bfree: Math.min(bfree, left), bavail: Math.min(bavail, left), files, ffree, bsize }
   }
 
   close(): void {
-    if (this.hasNeedless) {
+    // What was cut just before it became an archive still waits to be let go.
+    const isEmpty = this.nodes.get(rootId)!.children!.size === 0
+    if (this.hasNeedless || (isEmpty && !this.bundles.isEmpty)) {
       const synced = this.beforeSync()
       try {
         files.datasync(this.journal.fd)
         synced()
+        if (isEmpty) this.bundles.clear()
       } catch (error) {
         // The next mount tidies up.
         if (errnoOf(error) === undefined) throw error
       }
     }
     this.spool.closeAll()
+    this.bundles.closeAll()
     this.journal.close()
   }
 }
 
 const maxEmptyJournalBytes = 1 << 20
-const nobody = { mode: 0 } as StagedNode
+
+function hasSpool(node: StagedNode | undefined): boolean {
+  return node !== undefined && isFile(node) && !node.place
+}

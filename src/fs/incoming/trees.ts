@@ -55,11 +55,14 @@ export class Trees {
   readonly #changeNoted = new Set<StagedTree>()
   /** Called when a committed tree is to leave the box. */
   readonly #leave: (tree: StagedTree) => void
+  readonly #whenUncut: (work: () => void) => void
+  /** Archives were made or trees dropped since somebody set it back: chunks in the stash may be needless. */
+  stashChanged = true
   #room: { freeBytes: number; atMs: number } | undefined
 
   readonly #place: Place
 
-  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void) {
+  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void, whenUncut: (work: () => void) => void) {
     this.#place = place
     this.#nodes = staging.nodes
     this.#staging = staging
@@ -68,6 +71,7 @@ export class Trees {
     this.#options = options
     this.#listener = listener
     this.#leave = leave
+    this.#whenUncut = whenUncut
     // What an earlier process left.
     for (const [name, id] of this.#nodes.get(rootId)!.children!) this.of(this.#nodes.get(id)!.children ? name : undefined)
     for (const [name, { made, changed }] of staging.made) {
@@ -126,6 +130,7 @@ export class Trees {
   forget(name: string | undefined): void {
     const tree = this.#trees.get(name)
     if (!tree) return
+    this.stashChanged = true
     this.#trees.delete(name)
     if (this.#told.delete(tree)) this.#listener.state(tree, 'left')
     this.#changeNoted.delete(tree)
@@ -252,7 +257,6 @@ export class Trees {
    */
   commit(tree: StagedTree, options: { exactName?: Buffer; patient: boolean }, done: CommitDone): void {
     const before = tree.state
-    const frozen = this.#freeze(tree)
     const { made } = tree
     tree.frozen = true
     if (before.kind !== 'waiting') tree.state = { kind: 'committing', percent: 0 }
@@ -267,8 +271,9 @@ export class Trees {
       this.#tell(tree)
     }
     this.#staging.keepMark()
-    this.#whenTidy(() => this.#client.request({
-      kind: 'commit', staged: frozen, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
+    // What is just being cut is either cut then or not.
+    this.#whenUncut(() => this.#whenTidy(() => this.#client.request({
+      kind: 'commit', staged: this.#freeze(tree), patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
       ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
     }, (error, reply) => {
       tree.frozen = false
@@ -282,7 +287,7 @@ export class Trees {
       const waiting = this.#waiting.get(tree) ?? []
       this.#waiting.delete(tree)
       for (const work of waiting) work()
-    }, heard))
+    }, heard)))
     this.#tell(tree)
   }
 
@@ -300,6 +305,7 @@ export class Trees {
     const archive = byteString(name)
     tree.made = { name: archive, id, tree: tree.name }
     tree.newBytes = numbers.newBytes
+    this.stashChanged = true
     this.#changeNoted.delete(tree)
     tree.state = { kind: 'committed', archive, atMs: performance.now() }
     try {
@@ -399,10 +405,17 @@ export class Trees {
     for (const { node, path } of this.#walk(tree)) {
       const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink } = node
       if (isFile(node)) bytes += node.size
-      const spool = isFile(node) && node.size > 0 ? this.#staging.spool.path(id) : undefined
-      items.push({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, spool, sealed: this.#staging.spool.isSealed(id), extents: node.extents && new Uint8Array(node.extents.rows) })
+      items.push({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, content: this.#contentOf(node), extents: node.extents && new Uint8Array(node.extents.rows) })
     }
     return { name: tree.name, items, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
+  }
+
+  #contentOf(node: StagedNode): FrozenItem['content'] {
+    if (!isFile(node) || node.size === 0) return undefined
+    const { spool, bundles } = this.#staging
+    const { id, place } = node
+    if (place) return { path: bundles.path(place.bundle), position: place.start, cipherNumber: this.#staging.keys && bundles.cipherNumber(place.bundle) }
+    return { path: spool.path(id), position: undefined, cipherNumber: spool.isSealed(id) ? id : undefined }
   }
 }
 

@@ -55,7 +55,8 @@ test('what was removed goes when the journal that says so is on disk, and a sync
     const tree = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
     const create = (name: string): void => {
       const { entry, opened } = incoming.create(tree.attr.ino, Buffer.from(name), 0o644, 2, call()) as { entry: Entry; opened: { fh: number } }
-      incoming.write(entry.attr.ino, opened.fh, 0, Buffer.from(name), call<number>() as Call<number>)
+      // Not from the front, so that it gets a spool file of its own.
+      incoming.write(entry.attr.ino, opened.fh, 1, Buffer.from(name), call<number>() as Call<number>)
       incoming.release(entry.attr.ino, opened.fh)
     }
     const spooled = (): number => readdirSync(sandbox.path('staging', 'spool')).length

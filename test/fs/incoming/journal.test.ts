@@ -34,6 +34,21 @@ function history(path: string): Nodes {
   journal.attributes(file)
   file.xattrs = new Map([['user.\xe4', Buffer.from([0, 255])]])
   journal.xattr(file.id, 'user.\xe4', Buffer.from([0, 255]))
+  const [small, left, settled] = ['small', 'left', 'settled'].map((name, index) => {
+    const node = make(tree, name, 0o100600)
+    Object.assign(node, { place: { bundle: 3, start: 4096 * index }, size: 70 + index })
+    journal.placed(node.id, node.place, node.size)
+    return node
+  }) as [typeof file, typeof file, typeof file]
+  small.size = 1000
+  journal.placed(small.id, small.place, 1000)
+  for (const node of [left, settled]) {
+    node.former = { place: node.place!, size: node.size, boot: 'this one' }
+    node.place = undefined
+    journal.takenOver(node.id, 'this one')
+  }
+  settled.former = undefined
+  journal.placed(settled.id, undefined, 0)
   make(root, 'dropped', 0o040700)
   nodes.forget(nodes.unlink(root, 'dropped')!.id)
   journal.dropped(rootId, 'dropped')
@@ -43,7 +58,7 @@ function history(path: string): Nodes {
 
 function listed(nodes: Nodes): string[] {
   return [...nodes.walk(nodes.get(rootId)!)].map(({ node, path }) => [path, node.id, node.mode.toString(8), node.nlink, node.uid, node.gid, node.mtimeNs, node.target?.toString('hex'),
-    [...(node.xattrs ?? [])].map(([name, value]) => `${name}=${value.toString('hex')}`)].join(' ')).sort()
+    [...(node.xattrs ?? [])].map(([name, value]) => `${name}=${value.toString('hex')}`), JSON.stringify([node.place && node.size, node.place, node.former])].join(' ')).sort()
 }
 
 test('replaying a journal gives the tree that was journalled', t => {

@@ -1,0 +1,263 @@
+/**
+ * Chunks that wait outside the repository: whole PUT entries, sealed as the repository's own, in files of this client. What is staged for
+ * an archive is made ready here while it arrives; at the commit the entries are copied into the repository as they are.
+ *
+ *   FOLDER/N   entries back to back, laid out as a segment file (repository.md §3). A file is written by one process only and never
+ *              changed: what a killed process left is read from its beginning to the first entry that is not whole.
+ *
+ * The index is in memory: 44 bytes a chunk, outside the JavaScript heap. An entry is durable after sync().
+ */
+import { constants, readdirSync, readSync } from 'node:fs'
+import { join } from 'node:path'
+import { putHeaderBytes } from '../constants.js'
+import { crc32 } from '../crc32.js'
+import { IntegrityError } from '../errors.js'
+import { HashTable, type SharedTable } from '../hashindex/hash-table.js'
+import { type ChunkId, idHex } from '../ids.js'
+import { files } from '../platform/files.js'
+import { magic, tagPut, valueOf } from '../repository/entry.js'
+import { walkSegment } from '../repository/segment-walk.js'
+
+/** A file is given up when nothing in it is wanted any more, so they are not large. */
+const maxFileBytes = 64 << 20
+const maxRunBytes = 4 << 20
+const maxEntriesOfFile = 1 << 20
+/** Words of the index: file, offset, length of the entry. */
+const fileWord = 0, offsetWord = 1, lengthWord = 2
+
+export interface StashedEntry {
+  readonly fd: number
+  readonly offset: number
+  /** Of the whole entry. */
+  readonly length: number
+}
+
+interface StashFile {
+  readonly fd: number
+  bytes: number
+  dirty: boolean
+}
+
+export class Stash {
+  readonly folder: string
+  readonly #index = new HashTable(3)
+  readonly #files = new Map<number, StashFile>()
+  #current: { readonly number: number; readonly file: StashFile } | undefined
+  #next = 1
+  /** From here on they are this process' own. */
+  readonly #firstOwn: number
+  /** Jobs that read by descriptor, and descriptors to be closed when there is none. */
+  #readers = 0
+  readonly #toClose: number[] = []
+
+  /** What an earlier process left is found again, and is durable from here on. Host errors. */
+  constructor(folder: string) {
+    this.folder = folder
+    files.ensureDirectory(folder, 0o700)
+    for (const number of readdirSync(folder).map(Number).filter(Number.isInteger).sort((a, b) => a - b)) this.#load(number)
+    this.#firstOwn = this.#next
+    if (this.#files.size > 0) files.syncDirectory(folder)
+  }
+
+  #load(number: number): void {
+    this.#next = Math.max(this.#next, number + 1)
+    const path = this.#path(number)
+    const { count, tags, ids, offsets, sizes } = walkSegment({ path, segment: number, from: 0, limit: maxEntriesOfFile, checkCrc: true })
+    if (count === 0) return files.remove(path)
+    const fd = files.open(path, 'r')
+    files.datasync(fd)
+    let bytes = 0
+    for (let index = 0; index < count; index++) {
+      bytes = offsets[index]! + sizes[index]!
+      if (tags[index] === tagPut) this.#index.set(ids.subarray(index * 32, index * 32 + 32), number, offsets[index]!, sizes[index]!)
+    }
+    this.#files.set(number, { fd, bytes, dirty: false })
+  }
+
+  #path(number: number): string {
+    return join(this.folder, String(number))
+  }
+
+  /** On disk. */
+  get bytes(): number {
+    let total = 0
+    for (const { bytes } of this.#files.values()) total += bytes
+    return total
+  }
+
+  get count(): number {
+    return this.#index.size
+  }
+
+  has(id: ChunkId): boolean {
+    return this.#index.has(id)
+  }
+
+  /** For other threads; stale when it grew. */
+  shared(): SharedTable {
+    return this.#index.shared()
+  }
+
+  /** Length of the object, as LocalRepository.storedSize. */
+  storedSize(id: ChunkId): number | undefined {
+    const bucket = this.#index.find(id)
+    return bucket < 0 ? undefined : this.#index.value(bucket, lengthWord) - putHeaderBytes
+  }
+
+  /** For a job of another thread, within `reading`. */
+  locate(id: ChunkId): StashedEntry | undefined {
+    const bucket = this.#index.find(id)
+    if (bucket < 0) return undefined
+    return { fd: this.#files.get(this.#index.value(bucket, fileWord))!.fd, offset: this.#index.value(bucket, offsetWord), length: this.#index.value(bucket, lengthWord) }
+  }
+
+  /** Descriptors that `work` got from locate stay open until it has ended. */
+  async reading<T>(work: () => Promise<T>): Promise<T> {
+    this.#readers++
+    try {
+      return await work()
+    } finally {
+      if (--this.#readers === 0) for (const fd of this.#toClose.splice(0)) files.close(fd)
+    }
+  }
+
+  /** The object of an entry; undefined if there is none. SegmentError if it is damaged. */
+  get(id: ChunkId): Buffer | undefined {
+    const place = this.locate(id)
+    if (!place) return undefined
+    return valueOf(readAt(place.fd, place.offset, place.length), id, 0, place.offset)
+  }
+
+  /**
+   * Whole entries back to back, of ids that are not here yet. Host errors: then none of them is here. The memory is the caller's.
+   */
+  append(entries: Uint8Array, ids: readonly ChunkId[], lengths: ArrayLike<number>): void {
+    if (this.#current && this.#current.file.bytes + entries.length > maxFileBytes) this.#current = undefined
+    const { number, file } = this.#current ??= this.#begin()
+    try {
+      files.writeAll(file.fd, entries, file.bytes)
+    } catch (error) {
+      // What was written of it is not read, and cut off if the disk lets us; the next entries go to a new file.
+      this.#current = undefined
+      if (file.bytes > magic.length) files.truncateOpen(file.fd, file.bytes)
+      else this.#remove(number, file)
+      throw error
+    }
+    let offset = file.bytes
+    for (const [index, id] of ids.entries()) {
+      this.#index.set(id, number, offset, lengths[index]!)
+      offset += lengths[index]!
+    }
+    file.bytes = offset
+    file.dirty = true
+  }
+
+  #begin(): { number: number; file: StashFile } {
+    const number = this.#next++
+    const fd = files.open(this.#path(number), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
+    try {
+      files.writeAll(fd, magic, 0)
+    } catch (error) {
+      files.close(fd)
+      files.remove(this.#path(number))
+      throw error
+    }
+    const file = { fd, bytes: magic.length, dirty: true }
+    this.#files.set(number, file)
+    return { number, file }
+  }
+
+  /** Makes everything durable that was appended. */
+  async sync(): Promise<void> {
+    let named = false
+    for (const file of this.#files.values()) {
+      if (!file.dirty) continue
+      file.dirty = false
+      try {
+        await this.reading(() => files.datasyncLater(file.fd))
+      } catch (error) {
+        file.dirty = true
+        throw error
+      }
+      named = true
+    }
+    if (named) files.syncDirectory(this.folder)
+  }
+
+  /**
+   * The entries of ids, all of which are here, in the order in which they lie on disk, in runs of bounded size; each entry was compared with
+   * its CRC. IntegrityError, host errors. A run's memory is used again for the next one.
+   */
+  *runs(ids: Iterable<ChunkId>): Generator<{ bytes: Buffer; ids: ChunkId[]; lengths: number[] }> {
+    const wanted = [...ids].map(id => {
+      const bucket = this.#index.find(id)
+      if (bucket < 0) throw new IntegrityError(`chunk ${idHex(id)} is not in the staging folder`)
+      return { id, number: this.#index.value(bucket, fileWord), offset: this.#index.value(bucket, offsetWord), length: this.#index.value(bucket, lengthWord) }
+    }).sort((a, b) => a.number - b.number || a.offset - b.offset)
+    let memory = Buffer.alloc(0)
+    for (let first = 0; first < wanted.length; ) {
+      const { number, offset: start } = wanted[first]!
+      let last = first + 1, end = start + wanted[first]!.length
+      for (; last < wanted.length; last++) {
+        const { number: itsNumber, offset, length } = wanted[last]!
+        if (itsNumber !== number || offset !== end || end + length - start > maxRunBytes) break
+        end += length
+      }
+      if (memory.length < end - start) memory = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, end - start))
+      const bytes = memory.subarray(0, end - start)
+      readInto(this.#files.get(number)!.fd, start, bytes)
+      const run = wanted.slice(first, last)
+      for (const { id, offset, length } of run) {
+        const entry = bytes.subarray(offset - start, offset - start + length)
+        if (entry.readUInt32LE(4) !== length || entry[8] !== tagPut || !id.equals(entry.subarray(9, putHeaderBytes)) || crc32(entry.subarray(4)) !== entry.readUInt32LE(0)) {
+          throw new IntegrityError(`chunk ${idHex(id)} is damaged in the staging folder`)
+        }
+      }
+      yield { bytes, ids: run.map(({ id }) => id), lengths: run.map(({ length }) => length) }
+      first = last
+    }
+  }
+
+  /** Removes the files in which nothing is wanted; `own`: of those that this process made. */
+  keep(isWanted: (id: ChunkId) => boolean, own: boolean): void {
+    if (this.#files.size === 0) return
+    const wanted = new Set<number>()
+    for (const bucket of this.#index.buckets()) {
+      const number = this.#index.value(bucket, fileWord)
+      if (!wanted.has(number) && isWanted(this.#index.idAt(bucket))) wanted.add(number)
+    }
+    const gone = [...this.#files].filter(([number]) => !wanted.has(number) && (!own || number >= this.#firstOwn))
+    if (gone.length === 0) return
+    const numbers = new Set(gone.map(([number]) => number))
+    const ids = [...this.#index.entries()].filter(({ bucket }) => numbers.has(this.#index.value(bucket, fileWord))).map(({ id }) => id)
+    for (const id of ids) this.#index.delete(id)
+    for (const [number, file] of gone) this.#remove(number, file)
+  }
+
+  #remove(number: number, file: StashFile): void {
+    this.#files.delete(number)
+    if (this.#current?.number === number) this.#current = undefined
+    if (this.#readers > 0) this.#toClose.push(file.fd)
+    else files.close(file.fd)
+    files.removeIfThere(this.#path(number))
+  }
+
+  close(): void {
+    for (const { fd } of this.#files.values()) files.close(fd)
+    this.#files.clear()
+  }
+}
+
+function readAt(fd: number, offset: number, length: number): Buffer {
+  const bytes = Buffer.allocUnsafe(length)
+  readInto(fd, offset, bytes)
+  return bytes
+}
+
+function readInto(fd: number, position: number, into: Uint8Array): void {
+  for (let done = 0; done < into.length; ) {
+    const count = readSync(fd, into, done, into.length - done, position + done)
+    if (count === 0) throw new IntegrityError('a file of the staging folder is shorter than it was')
+    done += count
+  }
+}
