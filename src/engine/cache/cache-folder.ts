@@ -53,7 +53,8 @@ export function completeCacheFolder(folder: string, id: string, env: NodeJS.Proc
   if (missing('chunks.archive.d')) files.makeDirectory(join(folder, 'chunks.archive.d'), 0o700)
   if (missing('chunks')) {
     const chunks = new HashTable(3)
-    saveFile(join(folder, 'chunks'), [chunks.header(), chunks.bucketBytes], { mode: 0o600, durable: 'no' })
+    // There is no digest for it yet, and Borg takes it as it is.
+    saveFile(join(folder, 'chunks'), [chunks.header(), chunks.bucketBytes], { mode: 0o600, durable: 'content' })
   }
   if (missing(filesCacheName(env))) files.write(join(folder, filesCacheName(env)), '', { mode: 0o600 })
   if (missing('pre12-meta')) files.write(join(folder, 'pre12-meta'), '{}', { mode: 0o600 })

@@ -1,6 +1,7 @@
 /** Where passphrases come from (crypto.md §6, commands.md §6). The terminal is a port: cli/prompt.ts implements it. */
 import { spawn } from 'node:child_process'
-import { closeSync, readSync } from 'node:fs'
+import { closeSync, read } from 'node:fs'
+import { promisify } from 'node:util'
 import { borgVersion } from '../constants.js'
 import { errnoOf, messageOf } from '../errors.js'
 import { secured } from './blake2b.js'
@@ -104,7 +105,7 @@ async function readEnvironment(env: NodeJS.ProcessEnv, signal: AbortSignal | und
   if (env.BORG_PASSPHRASE !== undefined) return Buffer.from(env.BORG_PASSPHRASE)
   if (env.BORG_PASSCOMMAND !== undefined) return runPasscommand(env.BORG_PASSCOMMAND, env, signal)
   const descriptor = env.BORG_PASSPHRASE_FD
-  if (descriptor !== undefined && /^\d+$/.test(descriptor)) return withoutNewlines(readDescriptor(Number(descriptor)))
+  if (descriptor !== undefined && /^\d+$/.test(descriptor)) return withoutNewlines(await readDescriptor(Number(descriptor), signal))
   return undefined
 }
 
@@ -142,13 +143,22 @@ async function runPasscommand(command: string, env: NodeJS.ProcessEnv, signal: A
   return withoutNewlines(Buffer.from(Buffer.concat(pieces).toString('utf8').replace(/\r\n?/g, '\n')))
 }
 
-function readDescriptor(fd: number): Buffer {
+const readBytes = promisify(read)
+
+/** Not synchronously: a signal would wait for whoever is to write. */
+async function readDescriptor(fd: number, signal: AbortSignal | undefined): Promise<Buffer> {
   const pieces: Buffer[] = []
   const piece = Buffer.alloc(4096)
   try {
-    for (let count = readSync(fd, piece); count > 0; count = readSync(fd, piece)) pieces.push(Buffer.from(piece.subarray(0, count)))
+    for (;;) {
+      const { bytesRead } = await readBytes(fd, piece, 0, piece.length, null)
+      signal?.throwIfAborted()
+      if (bytesRead === 0) break
+      pieces.push(Buffer.from(piece.subarray(0, bytesRead)))
+    }
     closeSync(fd)
   } catch (error) {
+    signal?.throwIfAborted()
     throw new PasscommandFailure(`BORG_PASSPHRASE_FD ${fd} cannot be read: ${messageOf(error)}`)
   }
   piece.fill(0)
