@@ -30,6 +30,7 @@ import { StoredTrees } from '../fs/stored-trees.js'
 import { becomeReady } from './background.js'
 import { archiveName, type CommandContext, loadMatcher, selectArchives } from './context.js'
 import { type DriveOptions, parseDriveOptions } from './mount-options.js'
+import { stagingName } from './staging-name.js'
 
 /** How long an ended drive waits for programs that still have files open in it. */
 const lingeringMs = 5_000
@@ -155,7 +156,7 @@ interface StagingParts extends Pick<DriveParts, 'incoming' | 'live'> {
 
 /** incoming/ and live/, where they can be. */
 async function stagingOptions(context: CommandContext, drive: DriveOptions, view: Pick<MountView, 'uid' | 'gid' | 'mountTimeNs'>, cacheFolder: string, opened: Awaited<ReturnType<CommandContext['open']>>, log: Log, mountpoint: string): Promise<StagingParts | undefined> {
-  const folder = drive.stagingFolder ?? join(cacheFolder, 'staging')
+  const folder = drive.stagingFolder ?? join(cacheFolder, stagingName)
   refuseOverlap(mountpoint, folder, 'its staging folder')
   try {
     statSync(opened.repository.path)

@@ -42,9 +42,9 @@ for (const [name, args] of Object.entries(commands)) {
         const state = await judge(t, world, operation, prepared, label)
         if (rc === 0) t.is(state, 'after', label)
       }
-      t.true(ends.size > 1 || !ends.has(0), `some were ended: ${[...ends].join(' ')}`)
+      // One that does not wait for anything any more is done before it hears of a signal.
       if (haveBorg) t.is(world.borgCheck(), undefined)
-      t.log(`${chosen.length} of ${calls.length} calls`)
+      t.log(`${chosen.length} of ${calls.length} calls, exit codes ${[...ends].join(' ')}`)
     } finally {
       sandbox.close()
     }
