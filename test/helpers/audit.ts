@@ -156,15 +156,10 @@ async function nonceProblems({ repository, key, security }: OpenedRepository<Loc
 function cacheProblems({ repository, manifest }: OpenedRepository<LocalRepository>, env: NodeJS.ProcessEnv, references: ReadonlyMap<string, number>): string[] {
   const id = repository.id.toString('hex')
   const folder = join(placesOf(env).cache, id)
-  if (!existsSync(folder)) return []
-  let index: ChunkIndex, config: CacheConfig
+  if (!existsSync(join(folder, 'config'))) return []
+  let index: ChunkIndex
   try {
-    config = CacheConfig.load(join(folder, 'config'), id)
-  } catch (error) {
-    // Borg stands in front of it with a traceback.
-    return [`the cache's config cannot be read: ${(error as Error).message}`]
-  }
-  try {
+    const config = CacheConfig.load(join(folder, 'config'), id)
     if (config.manifest !== manifest.id.toString('hex')) return []
     const digest = finalDigest(config.digests('chunks'))
     if (digest === undefined) return []
@@ -179,6 +174,19 @@ function cacheProblems({ repository, manifest }: OpenedRepository<LocalRepositor
   for (const [chunk, count] of references) if (counted.get(chunk) !== count) problems.push(`the cache counts ${counted.get(chunk) ?? 0} references to ${chunk}, there are ${count}`)
   for (const chunk of counted.keys()) if (!references.has(chunk)) problems.push(`the cache knows ${chunk}, which nobody refers to`)
   return problems
+}
+
+/** In front of a cache without a whole config Borg ends with a traceback: no crash of ours may leave one. */
+export function cacheConfigProblems(caches: string): string[] {
+  if (!existsSync(caches)) return []
+  return readdirSync(caches).filter(name => /^[0-9a-f]{64}$/.test(name)).flatMap(id => {
+    try {
+      CacheConfig.load(join(caches, id, 'config'), id)
+      return []
+    } catch (error) {
+      return [`the config of the cache cannot be read: ${(error as Error).message}`]
+    }
+  })
 }
 
 /** Leftovers that no later run would clean up. */

@@ -3,8 +3,9 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { ExecutionContext } from 'ava'
+import { placesOf } from '../../src/engine/platform/places.js'
 import { ArchiveReader } from '../../src/engine/archive/archive-reader.js'
-import { type Audit, audit, openForAudit } from './audit.js'
+import { type Audit, audit, cacheConfigProblems, openForAudit } from './audit.js'
 import { digestOf, DiskModel, layOut, type Loss, randomOf, type Tree, treeOf } from './disk-model.js'
 import type { LoggedCall } from './fault-preload.js'
 import { borgfsProgram, eventually, haveBorg, type Ran, type RunOptions, Sandbox } from './sandbox.js'
@@ -113,8 +114,10 @@ export class World {
     layOut(this.root, new Map([...tree].filter(([path]) => !beside.test(path))))
   }
 
-  audit(extra: RunOptions['env'] = {}): Promise<Audit> {
-    return audit(this.repository, this.sandbox.env({ ...this.env, ...extra }), this.sandbox.path('replayed'))
+  async audit(extra: RunOptions['env'] = {}): Promise<Audit> {
+    const env = this.sandbox.env({ ...this.env, ...extra })
+    const found = await audit(this.repository, env, this.sandbox.path('replayed'))
+    return { ...found, problems: [...found.problems, ...cacheConfigProblems(placesOf(env).cache)] }
   }
 
   /** What is wrong with checkpoints of an archive of `source`: whole files are as they are there, parts in a row are the beginning of one. */
