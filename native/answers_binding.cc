@@ -17,7 +17,8 @@ struct Header {
 
 struct Shown {
   shown_tree tree;
-  napi_ref columns;
+  /* What the pointers are into: the columns, and the two numbers. */
+  napi_ref kept[3];
   double *lastUse, *clock;
 };
 
@@ -56,6 +57,24 @@ bool readColumn(napi_env env, napi_value columns, uint32_t index, napi_typedarra
   return true;
 }
 
+const size_t keptArguments[] = {2, 7, 8};
+
+void forget(napi_env env, Shown &shown) {
+  for (napi_ref &each : shown.kept)
+    if (each) napi_delete_reference(env, each);
+}
+
+/* False, and nothing kept, if one of them cannot be. */
+bool keep(napi_env env, const Arguments &a, Shown &made) {
+  for (size_t i = 0; i < sizeof made.kept / sizeof *made.kept; i++) {
+    if (napi_create_reference(env, a.value(keptArguments[i]), 1, &made.kept[i]) == napi_ok) continue;
+    made.kept[i] = nullptr;
+    forget(env, made);
+    return false;
+  }
+  return true;
+}
+
 /* (root, above, columns, suppliedTimeNs, rootTimeNs, ttlSeconds, bare, lastUse, clock, generation) */
 napi_value showTree(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
@@ -85,7 +104,7 @@ napi_value showTree(napi_env env, napi_callback_info info) {
     }
   }
   tree.rows = tree.parent.count;
-  if (!complete || tree.slots.count == 0 || (tree.slots.count & (tree.slots.count - 1)) != 0 || shownTrees.count(tree.base >> 32) || napi_create_reference(env, a.value(2), 1, &made.columns) != napi_ok) {
+  if (!complete || tree.slots.count == 0 || (tree.slots.count & (tree.slots.count - 1)) != 0 || shownTrees.count(tree.base >> 32) || !keep(env, a, made)) {
     napi_throw_type_error(env, nullptr, "the columns of a tree that is not shown yet are wanted");
     return nullptr;
   }
@@ -102,7 +121,7 @@ napi_value hideTree(napi_env env, napi_callback_info info) {
   if (a.failed) return nullptr;
   auto found = shownTrees.find(range);
   if (found != shownTrees.end()) {
-    napi_delete_reference(env, found->second.columns);
+    forget(env, found->second);
     shownTrees.erase(found);
   }
   return makeUndefined(env);

@@ -14,6 +14,7 @@ extern "C" {
 /* What a chunker was asked to do. table: 256 entries already XORed with the seed. */
 struct chunker_params {
   const uint32_t *table;
+  /* At least 1: a chunk has bytes. */
   size_t min_size;
   size_t max_size;
   uint32_t mask;

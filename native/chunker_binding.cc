@@ -23,7 +23,7 @@ class Cuts : public Work {
     int64_t start = arguments.integer(6), end = arguments.integer(7);
     last = arguments.flag(8);
     if (arguments.failed) return;
-    if (tableBytes.length != 1024 || start < 0 || start > end || static_cast<uint64_t>(end) > data.length || window < 1 || window > largest || minSize < 0 ||
+    if (tableBytes.length != 1024 || start < 0 || start > end || static_cast<uint64_t>(end) > data.length || window < 1 || window > largest || minSize < 1 ||
         minSize > largest || maxSize > largest || maxSize < minSize + window + 1) {
       napi_throw_range_error(arguments.env, nullptr, "chunker parameters out of range");
       arguments.failed = true;

@@ -57,7 +57,7 @@ static size_t plain_next(const struct chunker_params *p, const uint8_t *data, si
 static void chunker_round(void) {
   uint32_t table[256];
   for (int i = 0; i < 256; i++) table[i] = next() * 2654435761u;
-  struct chunker_params params = {table, below(2000), 0, (1u << below(12)) - 1, 1 + below(300)};
+  struct chunker_params params = {table, 1 + below(2000), 0, (1u << below(12)) - 1, 1 + below(300)};
   params.max_size = params.min_size + params.window + 1 + below(200000);
   size_t length = below(below(20) ? 5000 : 150000);
   uint8_t *data = random_bytes(length, below(3) ? 0 : 1 + next() % 3);

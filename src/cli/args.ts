@@ -33,7 +33,7 @@ export interface ParsedArgs {
 }
 
 const orderedFlags = new Set(['exclude', 'exclude-from', 'pattern', 'patterns-from'])
-const twoWordCommands = new Set(['benchmark', 'key', 'debug'])
+export const twoWordCommands: ReadonlySet<string> = new Set(['benchmark', 'key', 'debug'])
 
 /** Long flag without dashes, or the short one. */
 function optionName(spec: OptionSpec): string {
@@ -141,6 +141,14 @@ export function firstOperand(words: readonly string[]): string | undefined {
   return words[at] === '--' ? words[at + 1] : words[at]
 }
 
+/** The command as it is called, of one word or two: a second one that is missing is what there is to choose from. */
+export function commandName(words: readonly string[]): string | undefined {
+  const first = firstOperand(words)
+  if (first === undefined || !twoWordCommands.has(first)) return first
+  const second = words.slice(words.indexOf(first) + 1).find(word => !word.startsWith('-'))
+  return second === undefined ? first : `${first} ${second}`
+}
+
 /** Index of the repository of `with-lock [options] REPO COMMAND …`; what follows is not ours to parse. */
 function endOfOwnWords(words: readonly string[], from: number, options: readonly OptionSpec[]): number {
   let at = from
@@ -169,6 +177,7 @@ function optionalValue(option: OptionSpec, next: () => string | undefined): stri
 function checkNumber(option: OptionSpec, value: string, where: string): void {
   const flags = option.flags.join('/')
   if (option.type === 'int' && !/^[+-]?\d+$/.test(value)) throw new UsageError(where, `argument ${flags}: invalid int value: '${value}'`)
+  if (option.type === 'positive-int' && !/^[+-]?\d+$/.test(value)) throw new UsageError(where, `argument ${flags}: invalid positive_int_validator value: '${value}'`)
   if (option.type === 'positive-int' && !/^\+?0*[1-9]\d*$/.test(value)) throw new UsageError(where, `argument ${flags}: A positive integer is required: ${value}`)
   if (option.type === 'octal' && !/^0*[0-7]+$/.test(value.replace(/^0o/, ''))) throw new UsageError(where, `argument ${flags}: invalid <lambda> value: '${value}'`)
 }

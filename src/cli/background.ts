@@ -6,15 +6,14 @@
 import { spawn } from 'node:child_process'
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
+import { waitingFd, waitingShell } from './signals.js'
+import { type EndingSignal, endingSignals } from './exit.js'
 
-const marker = 'BORGFS_READY_FD'
 const readyFd = 3
-/** Instead of the pipe: the process number of bin/borgfs, which waits for SIGUSR1. */
-const waitingShell = 'BORGFS_READY_PID'
 
 /** True in the process that was started to serve. */
 export function isBackgroundChild(env: NodeJS.ProcessEnv): boolean {
-  return env[marker] !== undefined || env[waitingShell] !== undefined
+  return env[waitingFd] !== undefined || env[waitingShell] !== undefined
 }
 
 /** Starts the serving process and waits until it is ready or has ended. Returns the exit code of this command. */
@@ -23,17 +22,26 @@ export function startInBackground(env: NodeJS.ProcessEnv): Promise<number> {
     // A passphrase that comes by descriptor must be there under the same number.
     const passphraseFd = /^\d+$/.test(env.BORG_PASSPHRASE_FD ?? '') ? Number(env.BORG_PASSPHRASE_FD) : undefined
     const stdio: ('inherit' | 'pipe' | 'ignore' | number)[] = ['inherit', 'inherit', 'inherit', 'pipe']
-    const childEnv: NodeJS.ProcessEnv = { ...env, [marker]: String(readyFd) }
+    const childEnv: NodeJS.ProcessEnv = { ...env, [waitingFd]: String(readyFd) }
     if (passphraseFd !== undefined && passphraseFd >= 3) {
       stdio.push(passphraseFd)
       childEnv.BORG_PASSPHRASE_FD = '4'
     }
+    // Ctrl-C at a passphrase prompt reaches this process only: the child has a session of its own. Signals are passed on to all that it
+    // started, and kept until it listens: before that they could be lost, or find this process without anything to pass on to.
+    let asked: EndingSignal | undefined, heard = ''
+    const passOn = (name: EndingSignal): void => {
+      if (heard === '') asked ??= name
+      else process.kill(-child.pid!, name)
+    }
+    for (const name of endingSignals) process.on(name, passOn)
     const child = spawn(process.execPath, process.argv.slice(1), { detached: true, stdio, env: childEnv, argv0: process.argv0 })
-    // Ctrl-C at a passphrase prompt reaches this process only: the child has a session of its own.
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => void child.kill(name))
     child.once('error', reject)
     let ready = false
-    child.stdio[readyFd]!.on('data', () => {
+    child.stdio[readyFd]!.on('data', (said: Buffer) => {
+      if (heard === '' && asked) process.nextTick(passOn, asked)
+      heard += said.toString()
+      if (!heard.includes('ready')) return
       ready = true
       child.unref()
       resolve(0)
@@ -46,8 +54,8 @@ export function startInBackground(env: NodeJS.ProcessEnv): Promise<number> {
 
 /** Tells the waiting parent, and lets go of the terminal and of the working directory. */
 export function becomeReady(env: NodeJS.ProcessEnv): void {
-  if (env[marker] !== undefined) {
-    const fd = Number(env[marker])
+  if (env[waitingFd] !== undefined) {
+    const fd = Number(env[waitingFd])
     writeSync(fd, 'ready\n')
     closeSync(fd)
   } else if (Number(env[waitingShell]) === process.ppid) process.kill(process.ppid, 'SIGUSR1')

@@ -19,6 +19,7 @@ import type { FuseThread } from '../fs/fuse-thread.js'
 import { type ParsedArgs, UsageError } from './args.js'
 import { ExitStatus } from './exit.js'
 import { StderrLog } from './output/log.js'
+import { cacheSteps } from './output/progress.js'
 import { TerminalPrompt } from './prompt.js'
 import type { Signals } from './signals.js'
 
@@ -55,7 +56,7 @@ export class CommandContext {
     this.fuseThread = options.fuseThread
     this.signal = options.signals.first
     this.exit = new ExitStatus(options.env)
-    this.prompt = new TerminalPrompt(options.log, options.env)
+    this.prompt = new TerminalPrompt(options.log, options.env, this.signal)
     this.places = placesOf(options.env)
   }
 
@@ -168,7 +169,7 @@ export class CommandContext {
     const [{ Workers }, { ClientCache }] = await Promise.all([import('../engine/store/workers.js'), import('../engine/cache/client-cache.js')])
     const workers = new Workers({ key: opened.key, ...(codec ? { codec } : {}) })
     this.atEnd(() => workers.close())
-    const cache = await ClientCache.open(opened, { places: this.places, log: this.log, lockWaitMs: this.lockWaitMs, env: this.env })
+    const cache = await ClientCache.open(opened, { places: this.places, log: this.log, lockWaitMs: this.lockWaitMs, env: this.env, steps: cacheSteps(this) })
     this.atEnd(() => cache.close())
     return { workers, cache }
   }

@@ -16,7 +16,7 @@ export function deletionListener(context: CommandContext, progress: boolean): De
     ...(progress ? {
       progress: (done, total) => {
         line ??= new PercentLine(log, 'archive.delete', 5)
-        line.update(done, total, percent => `Decrementing references ${Math.round(percent).toString().padStart(3)}%`, null)
+        line.update(done, total, percent => `Decrementing references ${Math.round(percent).toString().padStart(3)}%`, null, done + 1)
       },
       finished: () => {
         line?.finish()

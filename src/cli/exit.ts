@@ -6,10 +6,14 @@ export const warningCode = {
   fileChanged: 100, includePatternNeverMatched: 101, backup: 102, backupOs: 104, backupPermission: 105, backupIo: 106, backupNotFound: 107,
 } as const
 
+const sentences = { SIGINT: 'Keyboard interrupt', SIGTERM: 'Received SIGTERM', SIGHUP: 'Received SIGHUP.' } as const
+export type EndingSignal = keyof typeof sentences
+export const endingSignals = Object.keys(sentences) as EndingSignal[]
+
 /** A run that was ended by a signal in an orderly way. */
 export class SignalError extends Error {
-  constructor(readonly signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP', message: string) {
-    super(message)
+  constructor(readonly signal: EndingSignal) {
+    super(sentences[signal])
   }
 
   get exitCode(): number {

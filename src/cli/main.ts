@@ -3,14 +3,15 @@ import { readFileSync } from 'node:fs'
 import { BorgError, IntegrityError } from '../engine/errors.js'
 import { escapedText } from '../engine/text.js'
 import { native } from '../engine/native.js'
-import { firstOperand, parseArgs, type ParsedArgs, UsageError } from './args.js'
+import { commandName, firstOperand, parseArgs, type ParsedArgs, twoWordCommands, UsageError } from './args.js'
 import { commands, ownCommands } from './commands/all.js'
 import { CommandContext } from './context.js'
+import { releaseHeldLocks } from '../engine/repository/lock.js'
 import { SignalError } from './exit.js'
 import { commandSpecs } from './options.js'
 import { StderrLog, type Threshold } from './output/log.js'
 import { BrokenPipe, flushOutput } from './output/stdout.js'
-import { Signals } from './signals.js'
+import { Signals, tellListening } from './signals.js'
 import type { FuseThread } from '../fs/fuse-thread.js'
 import { borgVersion } from '../engine/constants.js'
 
@@ -47,7 +48,7 @@ export interface MainOptions {
 export async function main(program: string, { exit = leave, fuseThread }: MainOptions = {}): Promise<void> {
   const log = new StderrLog()
   const words = commandWords()
-  const code = await run(program, words, log, fuseThread)
+  const code = await run(program, words, log, exit, fuseThread)
   try {
     flushOutput()
   } catch {
@@ -76,13 +77,15 @@ function leave(code: number): void {
   process.exit(code)
 }
 
-async function run(program: string, words: string[], log: StderrLog, fuseThread: FuseThread | undefined): Promise<number> {
+async function run(program: string, words: string[], log: StderrLog, exit: (code: number) => void, fuseThread: FuseThread | undefined): Promise<number> {
   for (const [start, line] of deprecated) if (words.some(word => word.startsWith(start))) log.line(line)
   if (words.length === 0) words = ['help']
   // Debian's borgfs is `borg mount` by another name; ours is both (commands.md §12).
   const first = firstOperand(words)
   if (program === 'borgfs' && first !== undefined && !isCommand(first)) words = ['mount', ...words]
-  if ((words.includes('-h') || words.includes('--help')) && !words.includes('--')) words = ['help', ...(first !== undefined && isCommand(first) ? [first] : [])]
+  const called = commandName(words)
+  if ((words.includes('-h') || words.includes('--help')) && !words.includes('--')) words = ['help', ...(called !== undefined && isCommand(called) ? [called] : [])]
+  if (called !== undefined && twoWordCommands.has(called)) words = ['help', called]
   let args: ParsedArgs
   try {
     args = parseArgs(words, program, ownCommands)
@@ -100,6 +103,13 @@ async function run(program: string, words: string[], log: StderrLog, fuseThread:
   }
   const signals = new Signals()
   const context = new CommandContext({ args, program, argv: [program, ...words], env: process.env, log, signals, fuseThread })
+  signals.onUnanswered = reason => {
+    const code = tell(reason, context, signals.first)
+    if (context.flag('show-rc')) showRc(log, code)
+    releaseHeldLocks()
+    exit(code)
+  }
+  tellListening(process.env)
   let code: number
   try {
     native().umask(parseInt(context.text('umask') ?? '0077', 8))
@@ -133,7 +143,7 @@ async function ran(context: CommandContext, work: () => Promise<void>): Promise<
 }
 
 function isCommand(word: string): boolean {
-  return word in commandSpecs || word in commands || ['key', 'debug', 'benchmark'].includes(word)
+  return word in commandSpecs || word in commands || twoWordCommands.has(word)
 }
 
 function thresholdOf(args: ParsedArgs): Threshold {

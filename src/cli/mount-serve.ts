@@ -31,6 +31,7 @@ import { StoredTrees } from '../fs/stored-trees.js'
 import { becomeReady } from './background.js'
 import { archiveName, type CommandContext, loadMatcher, selectArchives } from './context.js'
 import { type DriveOptions, parseDriveOptions } from './mount-options.js'
+import { stagingName } from './staging-name.js'
 
 /** How long an ended drive waits for programs that still have files open in it. */
 const lingeringMs = 5_000
@@ -119,8 +120,11 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       ...(staging ? { commit, changeArchive: change, cutter: new Cutter({ stash: staging.stash, workers, codec, chunker, opened: () => source.opened }) } : {}),
     },
   }
+  // What is mounted has to be unmounted.
+  const signal = context.signals.answer()
   session = thread ? await MountSession.start(thread, sessionOptions) : await (await import('../fs/native-session.js')).NativeSession.start(sessionOptions)
-  if (!foreground) {
+  const ready = !signal.aborted
+  if (!foreground && ready) {
     becomeReady(context.env)
     driveLog.toFile = true
   }
@@ -130,7 +134,9 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     source.tidyTrees()
   }, calmAfterMs)
   context.atEnd(() => clearTimeout(calm))
-  await untilEnded(session, context.signal, driveLog)
+  await untilEnded(session, signal, driveLog)
+  // It was never there for anybody.
+  if (!ready) throw signal.reason
 }
 
 /** Until it is unmounted, by whomever, or a signal asks for the end. */
@@ -152,7 +158,7 @@ interface StagingParts extends Pick<DriveParts, 'incoming' | 'live'> {
 
 /** incoming/ and live/, where they can be. */
 async function stagingOptions(context: CommandContext, drive: DriveOptions, view: Pick<MountView, 'uid' | 'gid' | 'mountTimeNs'>, cacheFolder: string, opened: Awaited<ReturnType<CommandContext['open']>>, log: Log, mountpoint: string): Promise<StagingParts | undefined> {
-  const folder = drive.stagingFolder ?? join(cacheFolder, 'staging')
+  const folder = drive.stagingFolder ?? join(cacheFolder, stagingName)
   refuseOverlap(mountpoint, folder, 'its staging folder')
   try {
     statSync(opened.repository.path)

@@ -176,6 +176,19 @@ function cacheProblems({ repository, manifest }: OpenedRepository<LocalRepositor
   return problems
 }
 
+/** In front of a cache without a whole config Borg ends with a traceback: no crash of ours may leave one. */
+export function cacheConfigProblems(caches: string): string[] {
+  if (!existsSync(caches)) return []
+  return readdirSync(caches).filter(name => /^[0-9a-f]{64}$/.test(name)).flatMap(id => {
+    try {
+      CacheConfig.load(join(caches, id, 'config'), id)
+      return []
+    } catch (error) {
+      return [`the config of the cache cannot be read: ${(error as Error).message}`]
+    }
+  })
+}
+
 /** Leftovers that no later run would clean up. */
 export function leftovers(folder: string): string[] {
   return readdirSync(folder, { recursive: true }).map(String).filter(name => /\.tmp$|\.new-|lock\.exclusive\.|lock\.roster$|lock\.exclusive$/.test(name))

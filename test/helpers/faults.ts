@@ -3,8 +3,9 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { ExecutionContext } from 'ava'
+import { placesOf } from '../../src/engine/platform/places.js'
 import { ArchiveReader } from '../../src/engine/archive/archive-reader.js'
-import { type Audit, audit, openForAudit } from './audit.js'
+import { type Audit, audit, cacheConfigProblems, openForAudit } from './audit.js'
 import { digestOf, DiskModel, layOut, type Loss, randomOf, type Tree, treeOf } from './disk-model.js'
 import type { LoggedCall } from './fault-preload.js'
 import { borgfsProgram, eventually, haveBorg, type Ran, type RunOptions, Sandbox } from './sandbox.js'
@@ -81,7 +82,7 @@ export class World {
    * Starts borgfs, which stands still before a call of its (or ends without having come so far). `goOn` lets it run to its end.
    * One at a time.
    */
-  async paused(args: readonly string[], at: number, options: RunOptions = {}): Promise<{ readonly reached: boolean; goOn(): Promise<Ran> }> {
+  async paused(args: readonly string[], at: number, options: RunOptions = {}): Promise<{ readonly reached: boolean; signal(name: NodeJS.Signals): void; goOn(): Promise<Ran> }> {
     const { env, log } = this.watched({ at, action: 'pause' })
     const child = this.sandbox.start(process.execPath, [borgfsProgram, ...args], { ...options, env: { ...env, ...options.env } })
     let stdout = '', stderr = ''
@@ -95,6 +96,10 @@ export class World {
     await eventually('the program has stopped', () => existsSync(`${log}.paused`) || over, 120_000)
     return {
       reached: existsSync(`${log}.paused`),
+      /** Is handled when it goes on. */
+      signal(name) {
+        child.kill(name)
+      },
       goOn() {
         writeFileSync(`${log}.go`, '')
         return ended
@@ -115,8 +120,10 @@ export class World {
     layOut(this.root, new Map([...tree].filter(([path]) => !beside.test(path))))
   }
 
-  audit(extra: RunOptions['env'] = {}): Promise<Audit> {
-    return audit(this.repository, this.sandbox.env({ ...this.env, ...extra }), this.sandbox.path('replayed'))
+  async audit(extra: RunOptions['env'] = {}): Promise<Audit> {
+    const env = this.sandbox.env({ ...this.env, ...extra })
+    const found = await audit(this.repository, env, this.sandbox.path('replayed'))
+    return { ...found, problems: [...found.problems, ...cacheConfigProblems(placesOf(env).cache)] }
   }
 
   /** What is wrong with checkpoints of an archive of `source`: whole files are as they are there, parts in a row are the beginning of one. */

@@ -4,6 +4,7 @@ import { closeSync, existsSync, openSync, readSync, symlinkSync, writeSync } fro
 import { join } from 'node:path'
 import { chunkId } from '../../src/engine/ids.js'
 import { LocalRepository } from '../../src/engine/repository/local-repository.js'
+import { canMount } from '../helpers/mount.js'
 import { eventually, haveBorg, type Ran, Sandbox } from '../helpers/sandbox.js'
 
 const run = haveBorg ? test : test.skip
@@ -234,6 +235,36 @@ run('Ctrl-C lets the archive in hand be finished and commits; a terminated run c
       if (left.length === 0) break
     }
     t.notRegex(sandbox.borg(['info', '--debug', 'repo']).stderr, /sync/i)
+  } finally {
+    sandbox.close()
+  }
+})
+
+const mounting = canMount ? test : test.skip
+if (!canMount) console.error('SKIPPED aloud: test/interop/delete needs to mount')
+
+mounting('delete --cache-only keeps what was copied into a drive and is not saved, and either program makes its cache anew', async t => {
+  const sandbox = new Sandbox('delete-cache')
+  try {
+    sandbox.borgfs(['init', '-e', 'repokey', 'repo'])
+    sandbox.sh('mkdir source; echo content > source/file')
+    sandbox.borgfs(['create', 'repo::first', 'source'])
+    let mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=3600'] })
+    sandbox.sh(`cp -r source ${mountpoint}/incoming/tree; sync ${mountpoint}/incoming/tree/file ${mountpoint}/incoming/tree`)
+    for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
+    await eventually('the drive is gone', () => sandbox.processes().length === 0)
+    sandbox.sh(`umount -l ${mountpoint}`)
+    t.regex(sandbox.borgfs(['delete', '--cache-only', '-v', 'repo']).stderr, /^What was copied into a drive and is not saved yet is kept: .*\/staging\. .*\nCache deleted\.\n$/m)
+    if (haveBorg) {
+      sandbox.borg(['create', 'repo::second', 'source'])
+      t.is(sandbox.borg(['check', 'repo']).stderr, '')
+    }
+    sandbox.borgfs(['create', 'repo::third', 'source'])
+    mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=3600'] })
+    t.is(sandbox.sh(`cat ${mountpoint}/incoming/tree/file`).stdout, 'content\n')
+    sandbox.unmount(mountpoint)
+    // What is left when all is saved is nothing to tell of.
+    t.is(sandbox.borgfs(['delete', '--cache-only', '-v', 'repo']).stderr, 'Cache deleted.\n')
   } finally {
     sandbox.close()
   }

@@ -1,10 +1,8 @@
-import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { dirname, join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import { projectRoot, Sandbox } from '../helpers/sandbox.js'
+import { borgfsProgram, eventually, projectRoot, Sandbox } from '../helpers/sandbox.js'
 
 // What npm puts on the PATH. It finds Node there as well: the one that runs the tests comes first.
 const launcher = join(projectRoot, 'bin', 'borgfs')
@@ -41,6 +39,14 @@ test('a file of further certificates is not read for borgfs, and is there for wh
   t.is(sandbox.run(launcher, ['with-lock', 'repo', 'sh', '-c', print], { env: { PATH: path }, ok: 'any' }).stdout, '\n0\n')
 })
 
+test('a command of two words tells what there is to choose from, and has its own help', t => {
+  const sandbox = new Sandbox('launcher')
+  t.teardown(() => sandbox.close())
+  for (const words of [['key'], ['key', '--help'], ['help', 'key'], ['-v', 'key']]) t.regex(sandbox.borgfs(words).stdout, /^usage: borgfs key COMMAND[^]*  key export [^]*  key import /, words.join(' '))
+  t.regex(sandbox.borgfs(['debug']).stdout, /  debug info\n/)
+  for (const words of [['key', 'export', '--help'], ['--lock-wait', '5', 'key', 'export', '-h']]) t.regex(sandbox.borgfs(words).stdout, /^usage: borgfs key export .*PATH[^]*--qr-html/, words.join(' '))
+})
+
 test('options that every command has may stand before it, with values of their own', t => {
   const sandbox = prepared(t)
   for (const options of [['--lock-wait', '5'], ['--lock-wait=5', '-v'], ['--rsh', 'ssh', '--umask', '0077']]) {
@@ -75,13 +81,48 @@ test('standard input reaches the drive that asks for it', t => {
   sandbox.unmount(sandbox.path('mnt'))
 })
 
-test('a signal ends the drive that is not up yet', async t => {
+test('a signal ends the drive that waits for its passphrase', async t => {
   const sandbox = prepared(t)
-  const child = sandbox.start(launcher, ['mount', 'repo', 'mnt'], { env: { PATH: path, BORG_PASSPHRASE: undefined, BORG_PASSCOMMAND: 'sleep 47' } })
-  await pause(500)
+  const child = sandbox.start(launcher, ['mount', 'repo', 'mnt'], { env: { PATH: path, BORG_PASSPHRASE: undefined, BORG_PASSCOMMAND: 'bash -c "touch asked; exec sleep 1002"' } })
+  await eventually('it asks', () => existsSync(sandbox.path('asked')))
   const ended = once(child, 'exit')
   child.kill('SIGTERM')
-  const [code] = await ended as [number | null]
-  t.not(code, 0)
-  t.is(spawnSync('pgrep', ['-f', `mount repo mnt$`, '-P', String(child.pid)]).stdout.toString(), '')
+  t.deepEqual(await ended, [143, null])
+  await eventually('nothing is left of it', () => sandbox.processes().length === 0)
 })
+
+/** The step of going to the background that stands still, as a program or a module that waits until the file `go` is there. */
+const steps = [
+  { name: 'the session is not made yet', launcher, program: 'setsid' },
+  { name: 'Node is not there yet', launcher, program: 'node' },
+  { name: 'Node has not come to our code yet', launcher, program: undefined },
+  { name: 'Node has not come to our code yet, and Node waits for it', launcher: borgfsProgram, program: undefined },
+]
+for (const step of steps) {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    test(`${signal} is not lost while ${step.name}`, async t => {
+      const sandbox = prepared(t)
+      const here = sandbox.mkdir('bin')
+      const [begun, go] = [sandbox.path('begun'), sandbox.path('go')]
+      writeFileSync(join(here, step.program ?? 'none'), `#!/bin/sh\n: > ${begun}\nwhile ! [ -e ${go} ]; do sleep 0.02; done\nPATH=${path} exec ${step.program} "$@"\n`, { mode: 0o755 })
+      const module = sandbox.path('module.cjs')
+      writeFileSync(module, `if (process.env.BORGFS_READY_FD || process.env.BORGFS_READY_PID) {
+        const { existsSync, writeFileSync } = require('node:fs')
+        writeFileSync(${JSON.stringify(begun)}, '')
+        while (!existsSync(${JSON.stringify(go)})) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+      }`)
+      const child = sandbox.start(step.launcher, ['mount', 'repo', 'mnt'], { env: {
+        PATH: `${here}:${path}`, BORG_PASSPHRASE: undefined, BORG_PASSCOMMAND: 'sleep 1003', ...(step.program ? {} : { NODE_OPTIONS: `--require=${module}` }),
+      } })
+      let stderr = ''
+      child.stderr!.on('data', (bytes: Buffer) => (stderr += bytes.toString()))
+      const ended = once(child, 'close')
+      await eventually('it has come so far', () => existsSync(begun))
+      child.kill(signal)
+      writeFileSync(go, '')
+      t.deepEqual(await ended, [{ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }[signal], null])
+      t.regex(stderr, /^(Keyboard interrupt|Received SIGTERM|Received SIGHUP\.)\n$/)
+      await eventually('nothing is left of it', () => sandbox.processes().length === 0)
+    })
+  }
+}

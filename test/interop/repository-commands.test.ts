@@ -63,6 +63,35 @@ run('compact tells its progress as borg, as text and as JSON', t => {
   }
 })
 
+run('delete, prune, compact, rename and create tell their progress as JSON in the numbers and words of borg', t => {
+  const sandbox = new Sandbox('progress-json')
+  try {
+    withDeletedArchive(sandbox)
+    sandbox.sh('rm -r src/f1; borg create repo::b src; borg create repo::c src; cp -a repo kept; cp -a home kept-home')
+    const told = (program: 'borg' | 'borgfs', args: readonly string[]): Record<string, unknown>[] => {
+      sandbox.sh('rm -r repo home; cp -a kept repo; cp -a kept-home home')
+      return sandbox[program]([args[0]!, '--progress', '--log-json', ...args.slice(1)]).stderr.split(/[\r\n]/).filter(line => line.startsWith('{')).map(line => JSON.parse(line) as Record<string, unknown>)
+    }
+    const percents = (lines: readonly Record<string, unknown>[]): unknown[] => lines.filter(({ type }) => type === 'progress_percent').map(({ time: _1, operation: _2, ...rest }) => rest)
+    for (const args of [['delete', 'repo::a2'], ['prune', '--keep-last', '1', 'repo']]) {
+      const [theirs, ours] = [percents(told('borg', args)), percents(told('borgfs', args))]
+      t.true(theirs.length > 1)
+      t.deepEqual(ours, theirs, args.join(' '))
+    }
+    // Borg's compact commits once before, which is a segment more.
+    const compacting = percents(told('borgfs', ['compact', 'repo'])) as { current?: number; total?: number; finished: boolean }[]
+    t.deepEqual(compacting.map(({ current }) => current), [...compacting.slice(1).map((_, index) => index + 1), undefined])
+    const steps = (lines: readonly Record<string, unknown>[]): unknown[] => lines.filter(({ type }) => type === 'progress_message').map(({ msgid, message, finished }) => [msgid, message, finished])
+    for (const args of [['create', 'repo::d', 'src'], ['rename', 'repo::b', 'e']]) {
+      const [theirs, ours] = [steps(told('borg', args)), steps(told('borgfs', args))]
+      // Borg reads its config and the files cache in steps of their own.
+      t.deepEqual(ours, theirs.filter(step => !/Reading (?:config|files)/.test(String((step as unknown[])[1]))), args.join(' '))
+    }
+  } finally {
+    sandbox.close()
+  }
+})
+
 run('in append-only mode compact is silent and frees nothing, and the transactions are listed', t => {
   const sandbox = new Sandbox('append-only')
   try {

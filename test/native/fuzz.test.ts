@@ -1,7 +1,7 @@
 import test from 'ava'
 import { spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fixtureJson } from '../helpers/fixtures.js'
 import { projectRoot, Sandbox } from '../helpers/sandbox.js'
 
@@ -52,8 +52,9 @@ const words = () => Uint32Array.from({ length: next(2) ? 256 : next(300) }, () =
 const columns = () => [Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, next(2) ? Uint16Array : Uint32Array, Uint8Array, Float64Array, BigInt64Array, BigInt64Array, BigInt64Array, Uint8Array, Uint8Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array].map(kind => next(80) ? new kind([0, 1, 8, 8, 64][next(5)]) : any())
 const envelopes = [addon.makeEnvelope(new Uint8Array(32), new Uint8Array(32), new Uint8Array(32), 2), addon.makeEnvelope(new Uint8Array(0), new Uint8Array(32), new Uint8Array(64), 0)]
 const any = () => [undefined, null, 'text', {}, [], 5n, true, number(), bytes(), words(), new ArrayBuffer(8)][next(11)]
-const kinds = { l: () => next(3), h: () => new Uint8Array(next(8) ? 1024 : 1023), d: () => Uint8Array.from({ length: 3 }, () => next(12) === 0 ? 32 : next(32)), k: () => Uint8Array.from({ length: 3 }, () => next(8) === 0 ? 2 : next(2)), v: () => [bytes(), bytes(), next(8) ? bytes() : any()], n: number, b: bytes, w: words, f: () => next(2) === 1, i: () => [0n, 1n, -1n, (1n << 64n) - 1n, 1n << 70n][next(5)], e: () => envelopes[next(2)], s: () => new Uint8Array(new SharedArrayBuffer(65536)), c: columns, o: () => new Float64Array(next(9) ? 1 : 2) }
-const shapes = { ...(addon.crc32 ? { crc32: 'bn' } : {}), buzhashCuts: 'wnnnnbnnf', buzhashCutsAsync: 'wnnnnbnnf', buzhash: 'wb', buzhashUpdate: 'wnnnn', isZero: 'b', makeEnvelope: 'bbbl', blake2b256: 'bbb', envelopeIdHash: 'ebb', envelopeSeal: 'enibbbn', envelopeEncrypt: 'enibbbn', envelopeOpen: 'ebb', envelopeDecrypt: 'ebbb', envelopeClear: 'e', envelopeRun: 'edkvhl', scatterPages: 'swnnb', gatherPages: 'swnnnbn', lz4Decode: 'bb', lz4Encode: 'bb', showTree: 'nnciinfoon', answerRequest: 'bn', hideTree: 'n' }
+const kinds = { l: () => next(3), h: () => new Uint8Array(next(8) ? 1024 : 1023), d: () => Uint8Array.from({ length: 3 }, () => next(12) === 0 ? 32 : next(32)), k: () => Uint8Array.from({ length: 3 }, () => next(8) === 0 ? 2 : next(2)), v: () => [bytes(), bytes(), next(8) ? bytes() : any()], n: number, b: bytes, w: words, f: () => next(2) === 1, i: () => [0n, 1n, -1n, (1n << 64n) - 1n, 1n << 70n][next(5)], e: () => envelopes[next(2)], s: () => new Uint8Array(new SharedArrayBuffer(65536)), c: columns, o: () => new Float64Array(next(9) ? 1 : next(2) ? 2 : 32), y: () => next(9) ? addon.xxh64Begin() : bytes(), x: () => xts, t: () => trees[next(2)], p: () => () => undefined }
+const xts = addon.makeXts(new Uint8Array(64)), trees = [addon.makeTree(false), addon.makeTree(true)]
+const shapes = { ...(addon.crc32 ? { crc32: 'bn' } : {}), buzhashCuts: 'wnnnnbnnf', buzhashCutsAsync: 'wnnnnbnnf', buzhash: 'wb', buzhashUpdate: 'wnnnn', isZero: 'b', makeEnvelope: 'bbbl', blake2b256: 'bbb', envelopeIdHash: 'ebb', envelopeSeal: 'enibbbn', envelopeEncrypt: 'enibbbn', envelopeOpen: 'ebb', envelopeDecrypt: 'ebbb', envelopeClear: 'e', envelopeRun: 'edkvhl', scatterPages: 'swnnb', gatherPages: 'swnnnbn', lz4Decode: 'bb', lz4Encode: 'bb', showTree: 'nnciinfoon', answerRequest: 'bn', hideTree: 'n', unpackChunkRows: 'bnnb', countBuckets: 'bnnn', itemReferences: 'b', releaseReferences: 'bbwf', takeOutBuckets: 'bnbw', packShadow: 'bnb', unpackShadow: 'bnbw', frameDeletes: 'bb', entryLengths: 'nwnnnw', xxh64Update: 'yb', xxh64Digest: 'y', makeXts: 'b', xtsCrypt: 'xfnnbb', makeTree: 'f', treeAdd: 'tbp', treeLayout: 'to', treeWrite: 'tbb' }
 let answered = 0, threw = 0
 const waiting = []
 for (let count = 0; count < 8000; count++) {
@@ -71,3 +72,33 @@ test('hostile arguments of the addon are refused and never crash it', t => {
     t.is(ran.stdout, 'true true\n', `${ran.status} ${ran.signal} ${ran.stderr.slice(0, 2000)}`)
   }
 })
+
+// `BORGFS_ASAN_SEEDS=50`: the same with the whole addon built for AddressSanitizer, which takes a minute. Such a Node is slower and larger: not in every run.
+const seeds = Number(process.env.BORGFS_ASAN_SEEDS ?? 0)
+if (seeds > 0) {
+  test('hostile arguments of the addon read and write nothing that is not theirs', t => {
+    t.timeout(seeds * 60_000 + 600_000)
+    const sandbox = new Sandbox('addon-asan')
+    try {
+      const { targets } = JSON.parse(readFileSync(join(projectRoot, 'binding.gyp'), 'utf8')) as { targets: { sources: string[]; defines: string[] }[] }
+      const { sources, defines } = targets[0]!
+      const headers = join(dirname(process.execPath), '..', 'include', 'node')
+      const common = ['-g', '-O1', '-fPIC', '-fsanitize=address', '-fvisibility=hidden', `-I${headers}`, '-DNODE_GYP_MODULE_NAME=borgfs', ...defines.map(define => `-D${define}`)]
+      const objects = sources.map((source, index) => {
+        const object = sandbox.path(`${index}.o`)
+        sandbox.run(source.endsWith('.c') ? 'cc' : 'c++', [...common, ...source.endsWith('.c') ? [] : ['-std=c++17', '-fno-exceptions'], '-c', join(projectRoot, source), '-o', object])
+        return object
+      })
+      const addon = sandbox.path('borgfs.node')
+      sandbox.run('c++', ['-shared', '-fsanitize=address', ...objects, '-o', addon, '-ldl'])
+      const env = { LD_PRELOAD: sandbox.run('cc', ['-print-file-name=libasan.so']).stdout.trim(), ASAN_OPTIONS: 'detect_leaks=0' }
+      const first = Number(process.env.FUZZ_SEED ?? 1)
+      for (let seed = first; seed < first + seeds; seed++) {
+        const ran = sandbox.run(process.execPath, ['-e', hostileCalls, addon, String(seed)], { env, ok: 'any' })
+        t.is(ran.stdout, 'true true\n', `seed ${seed}: ${ran.rc} ${ran.stderr.slice(0, 3000)}`)
+      }
+    } finally {
+      sandbox.close()
+    }
+  })
+}

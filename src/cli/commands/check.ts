@@ -37,6 +37,7 @@ export const check: Command = async context => {
     return
   }
   const maxDurationSeconds = refuseContradictions(context)
+  const signal = context.signals.answer()
   const mode = planOnly ? 'plan' : repair ? 'repair' : 'plain'
   if (planOnly) log.always(planTopic)
   const tellPlan = (sentence: string): void => log.message('info', planTopic, `With --repair: ${sentence}`)
@@ -44,7 +45,7 @@ export const check: Command = async context => {
   let sound = true
   if (!context.flag('archives-only')) {
     const percent = percentLines(context)
-    sound = await checkRepository(repository, { mode, maxDurationSeconds, saveSpace: context.flag('save-space'), signal: context.signal }, {
+    sound = await checkRepository(repository, { mode, maxDurationSeconds, saveSpace: context.flag('save-space'), signal }, {
       log: (level, message) => log.message(level, 'borg.repository', message),
       finding: ({ repair: step }) => {
         if (planOnly && step !== undefined) tellPlan(step)
@@ -61,7 +62,7 @@ export const check: Command = async context => {
   if (!context.flag('repository-only')) {
     const percent = percentLines(context)
     const result = await checkArchives(repository, {
-      mode, verifyData: context.flag('verify-data'), crcsVerified: !context.flag('archives-only'), signal: context.signal, selection: selectionOf(context, location.archive),
+      mode, verifyData: context.flag('verify-data'), crcsVerified: !context.flag('archives-only'), signal, selection: selectionOf(context, location.archive),
       key: { places: context.places, passphrases: new Passphrases(context.env, context.prompt) },
     }, {
       log: (level, message) => log.message(level, 'borg.archive', message),

@@ -20,7 +20,7 @@ import type { Command } from '../command.js'
 import { archiveName, type CommandContext, loadMatcher } from '../context.js'
 import { checkpointsOf, listFilter, parseTimestampOption } from '../archive-options.js'
 import { warningCode, warningOfErrno } from '../exit.js'
-import { ArchiveProgressLine, syncListener } from '../output/progress.js'
+import { ArchiveProgressLine, cacheSteps, syncListener } from '../output/progress.js'
 import { archiveJson, cacheJson, printJson, repositoryJson, statsBlock } from '../output/summary.js'
 import { formatSize } from '../output/units.js'
 import { errorText } from '../output/errno-text.js'
@@ -74,7 +74,7 @@ export const create: Command = async context => {
   ensureNewName(opened.manifest, name)
   const workers = new Workers({ key: opened.key, codec })
   context.atEnd(() => workers.close())
-  const cache = await ClientCache.open(opened, { places: context.places, log, lockWaitMs: context.lockWaitMs, env: context.env })
+  const cache = await ClientCache.open(opened, { places: context.places, log, lockWaitMs: context.lockWaitMs, env: context.env, steps: cacheSteps(context) })
   context.atEnd(() => cache.close())
   const counted = context.flag('stats') || json
   // JSON has no word for unknown numbers.

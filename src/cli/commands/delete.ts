@@ -1,6 +1,7 @@
 /** `delete` (commands.md): archives, or the whole repository. */
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { completeCacheFolder } from '../../engine/cache/cache-folder.js'
 import { NoManifest } from '../../engine/archive/errors.js'
 import type { ArchiveInfo, Manifest } from '../../engine/archive/manifest.js'
 import { BorgError, CommandError } from '../../engine/errors.js'
@@ -8,9 +9,11 @@ import { canonical, type Location } from '../../engine/location.js'
 import { deleteArchives } from '../../engine/operations/delete.js'
 import { collectStatistics } from '../../engine/operations/statistics.js'
 import { files, removeTree } from '../../engine/platform/files.js'
+import { syncDirectory } from '../../engine/platform/save-file.js'
 import type { Command } from '../command.js'
 import { archiveName, choosesArchives, type CommandContext, selectArchives } from '../context.js'
 import { deletionListener, endedBySignal, printDeletionStats } from '../deletion.js'
+import { stagingName } from '../staging-name.js'
 import { syncListener } from '../output/progress.js'
 import { archiveLine, dashes } from '../output/summary.js'
 import { bytesOf, shownText } from '../../engine/text.js'
@@ -41,6 +44,7 @@ export const deleteCommand: Command = async context => {
   const doomed = [...new Set(chosen)].flatMap(name => manifest.archives.get(name) ?? [])
   const options = { force: (context.number('force') ?? 0) > 0, checkpointIntervalMs: context.number('checkpoint-interval')! * 1000, considerParts: context.flag('consider-part-files') }
   await cache.sync(workers, syncListener(context), options.force ? doomed : [])
+  context.signals.answer()
   let interrupted = false
   const sums = await deleteArchives({ opened, workers, cache }, doomed, options, deletionListener(context, context.flag('progress')), async deletion => {
     for (const name of chosen) {
@@ -129,13 +133,30 @@ async function deleteRepository(context: CommandContext, location: Location): Pr
     say('Would delete cache.')
     return
   }
-  // The config first: what a crash leaves behind is no cache to anybody.
   const cache = join(context.places.cache, id)
-  if (existsSync(join(cache, 'config'))) {
-    files.remove(join(cache, 'config'))
+  const staging = join(cache, stagingName)
+  if (context.flag('cache-only') && existsSync(staging)) {
+    emptyCache(cache, id, context.env)
+    if (holdsContent(staging)) log.message('warning', topic, `What was copied into a drive and is not saved yet is kept: ${staging}. Mount the repository to save it.`)
+  } else if (existsSync(cache)) {
+    // The config first: what a crash leaves behind is no cache to anybody.
+    files.removeIfThere(join(cache, 'config'))
     removeTree(cache)
   }
   say('Cache deleted.')
+}
+
+/** What waits in a drive is no cache: nobody else has it. Beside it stays an empty cache, because Borg takes a folder for one. */
+function emptyCache(folder: string, id: string, env: NodeJS.ProcessEnv): void {
+  files.removeIfThere(join(folder, 'config'))
+  for (const name of readdirSync(folder)) if (name !== stagingName) files.removeTree(join(folder, name))
+  completeCacheFolder(folder, id, env)
+  syncDirectory(folder)
+}
+
+/** Whether any file below is more than what a drive leaves that has nothing to save. */
+function holdsContent(staging: string): boolean {
+  return readdirSync(staging, { recursive: true, withFileTypes: true }).some(entry => entry.isFile() && /\/(?:spool|bundles|chunks)$/.test(entry.path))
 }
 
 async function confirmed(context: CommandContext, location: Location, repository: Awaited<ReturnType<CommandContext['openLocal']>>): Promise<boolean> {

@@ -29,11 +29,12 @@ export const extract: Command = async context => {
     progress = new PercentLine(log, 'extract', 0.1)
     for await (const item of archive.items({ reader })) total += item.chunks?.totalSize ?? 0
   }
+  const signal = context.signals.answer()
   await extractArchive(archive, reader, process.cwd(), {
     matcher, stripComponents: context.number('strip-components') ?? 0, dryRun: context.flag('dry-run'), sparse: context.flag('sparse'),
     parts: context.flag('consider-part-files'), numericIds: context.flag('numeric-ids'),
     noFlags: context.flag('noflags'), noAcls: context.flag('noacls'), noXattrs: context.flag('noxattrs'),
-    ...(context.flag('stdout') ? { output: bytes => print(Buffer.from(bytes)) } : {}), signal: context.signal,
+    ...(context.flag('stdout') ? { output: bytes => print(Buffer.from(bytes)) } : {}), signal,
   }, {
     ...(list ? { item: path => log.message('info', 'borg.output.list', shownText(path)) } : {}),
     warning: (path, text) => {

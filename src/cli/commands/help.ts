@@ -1,5 +1,6 @@
 /** `help [TOPIC]`: commands and their options from the tables, topics in short. */
 import { borgVersion } from '../../engine/constants.js'
+import { twoWordCommands } from '../args.js'
 import type { Command } from '../command.js'
 import { commandSpecs, commonOptions, type CommandSpec, type OptionSpec } from '../options.js'
 import { print } from '../output/stdout.js'
@@ -47,6 +48,7 @@ export const help: Command = context => {
   const topic = context.positional('topic')[0]
   if (topic === undefined) print(overview(context.program))
   else if (topics[topic]) print(`${topics[topic]}\n`)
+  else if (twoWordCommands.has(topic)) print(`usage: ${context.program} ${topic} COMMAND …\n\n${Object.keys(commandSpecs).filter(name => name.startsWith(`${topic} `)).map(summaryLine).join('\n')}\n`)
   else {
     const spec = ownCommands[topic] ?? commandSpecs[topic]
     if (!spec) throw context.complaint(`No help available on ${topic}.\nCommands: ${Object.keys(commandSpecs).join(', ')}\nTopics: ${Object.keys(topics).join(', ')}`)
@@ -58,7 +60,7 @@ export const help: Command = context => {
 function overview(program: string): string {
   // debug is for who looks into a repository by hand: one line for all of it.
   const names = Object.keys(commands).filter(name => !name.startsWith('debug ')).sort()
-  const lines = names.map(name => `  ${name.padEnd(22)} ${summaries[name] ?? ''}`)
+  const lines = names.map(summaryLine)
   const debug = Object.keys(commands).filter(name => name.startsWith('debug ')).map(name => name.slice('debug '.length))
   lines.push(`  ${'debug …'.padEnd(22)} look into a repository: ${debug.sort().join(', ')}`)
   return `usage: ${program} [options] COMMAND …
@@ -69,6 +71,10 @@ ${lines.join('\n')}
 
 "${program} help COMMAND" tells a command's options; further topics: ${Object.keys(topics).join(', ')}.
 `
+}
+
+function summaryLine(name: string): string {
+  return `  ${name.padEnd(22)} ${summaries[name] ?? ''}`.trimEnd()
 }
 
 function commandHelp(program: string, name: string, spec: CommandSpec): string {

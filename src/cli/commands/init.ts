@@ -25,6 +25,8 @@ export const init: Command = async context => {
   log.message('info', topic, `Initializing repository at "${canonical(location)}"`)
   const options = { mode, places: context.places, passphrases: new Passphrases(context.env, context.prompt), typedPath: location.path }
   plannedKeyfile(options)
+  // What was made so far is removed again, also when a question is not answered.
+  const signal = context.signals.answer()
   const undo = createRepository(path, { appendOnly: context.flag('append-only'), makeParentDirs: context.flag('make-parent-dirs'), ...(storageQuota === undefined ? {} : { storageQuota }) })
   let done = false
   context.atEnd(() => {
@@ -39,6 +41,7 @@ export const init: Command = async context => {
   const repository = await LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: context.lockWaitMs, log })
   context.atEnd(() => repository.close())
   const { keyfile } = await initRepository(repository, options)
+  signal.throwIfAborted()
   done = true
   if (mode === 'none') {
     log.message('info', topic, 'Encryption NOT enabled.\nUse the "--encryption=repokey|keyfile" to enable encryption.')

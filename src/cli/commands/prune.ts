@@ -41,11 +41,12 @@ export const prune: Command = async context => {
   const options = { force: context.flag('force'), checkpointIntervalMs: context.number('checkpoint-interval')! * 1000, considerParts: context.flag('consider-part-files') }
   await cache.sync(workers, syncListener(context), options.force ? doomed : [])
   const line = context.flag('progress') ? new PercentLine(log, 'prune', 5) : undefined
+  context.signals.answer()
   let interrupted = false
   const sums = await deleteArchives({ opened, workers, cache }, doomed, options, deletionListener(context, false), async deletion => {
     for (const [info, verdict] of verdicts) {
       if (!verdict.keep) {
-        line?.update(pruned, doomed.length, percent => `Pruning archives ${Math.round(percent).toString().padStart(3)}%`, null)
+        line?.update(pruned, doomed.length, percent => `Pruning archives ${Math.round(percent).toString().padStart(3)}%`, null, pruned + 1)
         await deletion.delete(info)
       }
       tell(info, verdict)

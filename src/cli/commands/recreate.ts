@@ -12,7 +12,7 @@ import { bytesOf, escapedBytes, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
 import { archiveName, type CommandContext, loadMatcher, selectArchives } from '../context.js'
 import { checkpointsOf, listFilter, parseTimestampOption } from '../archive-options.js'
-import { ArchiveProgressLine, syncListener } from '../output/progress.js'
+import { ArchiveProgressLine, cacheSteps, syncListener } from '../output/progress.js'
 import { flushOutput, print } from '../output/stdout.js'
 import type { StatisticsContext } from '../../engine/operations/statistics.js'
 import { statsBlock } from '../output/summary.js'
@@ -37,7 +37,7 @@ export const recreate: Command = async context => {
   context.atEnd(() => workers.close())
   let cache: ClientCache | undefined
   if (!dryRun) {
-    cache = await ClientCache.open(opened, { places: context.places, log, lockWaitMs: context.lockWaitMs, env: context.env })
+    cache = await ClientCache.open(opened, { places: context.places, log, lockWaitMs: context.lockWaitMs, env: context.env, steps: cacheSteps(context) })
     context.atEnd(() => cache!.close())
     await cache.sync(workers, syncListener(context))
   }

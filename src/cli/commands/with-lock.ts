@@ -14,22 +14,23 @@ export const withLock: Command = async context => {
   const path = context.localPath(context.location('repository'))
   const home = await RepositoryHome.open(path, { lock: 'exclusive', lockWaitMs: context.lockWaitMs, log: context.log })
   context.atEnd(() => home.close())
+  const signal = context.signals.answer()
   const program = context.positional('command')[0]!
   // The passphrase is nobody else's business.
   const { BORG_PASSPHRASE: _, ...env } = context.env
   const child = spawn(program, context.positional('args'), { stdio: 'inherit', env: { ...env, BORG_VERSION: borgVersion } })
   // The lock is kept until the program has ended: it may still be reading.
-  const pass = (): void => void child.kill(context.signal.reason instanceof SignalError ? context.signal.reason.signal : 'SIGTERM')
-  context.signal.addEventListener('abort', pass)
+  const pass = (): void => void child.kill(signal.reason instanceof SignalError ? signal.reason.signal : 'SIGTERM')
+  signal.addEventListener('abort', pass)
   try {
     const code = await new Promise<number>((resolve, reject) => {
       child.once('error', error => reject(notStarted(program, error)))
       child.once('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal!]))
     })
-    context.signal.throwIfAborted()
+    signal.throwIfAborted()
     context.exit.force(code)
   } finally {
-    context.signal.removeEventListener('abort', pass)
+    signal.removeEventListener('abort', pass)
   }
 }
 

@@ -46,8 +46,9 @@ export class StderrLog implements Log {
 
   /** A line that the next one overwrites. */
   progressLine(text: string): void {
+    // A longer one that is there would show behind it.
+    this.#write(`${text.padEnd(this.#progressLength)}\r`)
     this.#progressLength = text.length
-    this.#write(`${text}\r`)
   }
 
   clearProgress(): void {

@@ -2,7 +2,7 @@
 import { formatSize } from './units.js'
 import type { StderrLog } from './log.js'
 import { shownText } from '../../engine/text.js'
-import type { SyncListener } from '../../engine/cache/client-cache.js'
+import type { CacheStepListener, SyncListener } from '../../engine/cache/client-cache.js'
 
 const everyMs = 200
 
@@ -73,12 +73,29 @@ export class PercentLine {
   }
 }
 
+/** What is being done with the client cache. */
+export function cacheSteps(context: { readonly log: StderrLog; flag(name: string): boolean }): CacheStepListener | undefined {
+  if (!context.flag('progress')) return undefined
+  const { log } = context
+  let operation: number | undefined
+  return (group, message) => {
+    if (!log.json) {
+      if (message === undefined) log.clearProgress()
+      else log.progressLine(message.slice(0, width()))
+      return
+    }
+    operation ??= nextOperation++
+    log.object({ ...(message !== undefined && { message }), operation, msgid: group, type: 'progress_message', finished: message === undefined, time: Date.now() / 1000 })
+    if (message === undefined) operation = undefined
+  }
+}
+
 /** The line of a chunks cache that is brought up to date. */
 export function syncListener(context: { readonly log: StderrLog; flag(name: string): boolean }): SyncListener {
   if (!context.flag('progress')) return {}
   const line = new PercentLine(context.log, 'cache.sync', 0.1)
   return {
-    progress: (done, total, archive) => line.update(done, total, percent => `${Math.round(percent).toString().padStart(3)}% Syncing chunks cache. Processing archive ${archive}`, [archive]),
+    progress: (done, total, archive) => line.update(done, total, percent => `${Math.round(percent).toString().padStart(3)}% Syncing chunks cache. Processing archive ${archive}`, [archive], done + 1),
     finished: () => line.finish(),
   }
 }

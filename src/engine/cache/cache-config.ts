@@ -73,15 +73,15 @@ export class CacheConfig {
     return (this.get(section, key) ?? '').split(/ *, */).filter(word => word !== '')
   }
 
-  /** Not durable before its folder is synced; with 'no' not even then. */
-  save(durable: 'content' | 'no' = 'content'): void {
+  /** Whole at any time; not durable before its folder is synced. */
+  save(): void {
     let text = ''
     for (const [name, lines] of this.#sections) {
       text += `[${name}]\n`
       for (const [key, value] of lines) text += `${key} = ${value}\n`
       text += '\n'
     }
-    saveFile(this.path, Buffer.from(text), { mode: 0o600, durable })
+    saveFile(this.path, Buffer.from(text), { mode: 0o600, durable: 'content' })
   }
 }
 

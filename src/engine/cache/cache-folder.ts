@@ -6,7 +6,7 @@ import { HashTable } from '../hashindex/hash-table.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
 import { cacheFolderOf, type Places } from '../platform/places.js'
-import { saveFile } from '../platform/save-file.js'
+import { saveFile, syncDirectory } from '../platform/save-file.js'
 import { Lock } from '../repository/lock.js'
 import { CacheConfig } from './cache-config.js'
 
@@ -36,6 +36,8 @@ function makeNew(folder: string, id: string, env: NodeJS.ProcessEnv): void {
   const temporary = files.makeUniqueDirectory(`${folder}.new-`)
   try {
     completeCacheFolder(temporary, id, env)
+    // Borg ends with a traceback if there is a folder without a config.
+    syncDirectory(temporary)
     files.rename(temporary, folder)
   } catch (error) {
     files.removeTree(temporary)
@@ -51,7 +53,8 @@ export function completeCacheFolder(folder: string, id: string, env: NodeJS.Proc
   if (missing('chunks.archive.d')) files.makeDirectory(join(folder, 'chunks.archive.d'), 0o700)
   if (missing('chunks')) {
     const chunks = new HashTable(3)
-    saveFile(join(folder, 'chunks'), [chunks.header(), chunks.bucketBytes], { mode: 0o600, durable: 'no' })
+    // There is no digest for it yet, and Borg takes it as it is.
+    saveFile(join(folder, 'chunks'), [chunks.header(), chunks.bucketBytes], { mode: 0o600, durable: 'content' })
   }
   if (missing(filesCacheName(env))) files.write(join(folder, filesCacheName(env)), '', { mode: 0o600 })
   if (missing('pre12-meta')) files.write(join(folder, 'pre12-meta'), '{}', { mode: 0o600 })

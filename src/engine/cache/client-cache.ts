@@ -49,7 +49,11 @@ export interface ClientCacheOptions {
   readonly log: Log
   readonly lockWaitMs: number
   readonly env?: NodeJS.ProcessEnv
+  readonly steps?: CacheStepListener | undefined
 }
+
+/** Told before each step of reading or saving the cache, and without a message when all are done. `group` is Borg's message id. */
+export type CacheStepListener = (group: 'cache.begin_transaction' | 'cache.commit', message?: string) => void
 
 export interface SyncListener {
   /** Before each archive. */
@@ -70,6 +74,7 @@ export class ClientCache {
   readonly folder: string
   readonly #opened: CachedRepository
   readonly #log: Log
+  readonly #steps: CacheStepListener | undefined
   readonly #lock: Lock
   readonly #config: CacheConfig
   readonly #archives: ArchiveIndexes
@@ -80,7 +85,7 @@ export class ClientCache {
   /** Hex ids of archives that the index knows nothing of. */
   readonly #uncounted = new Set<string>()
 
-  private constructor(folder: string, opened: CachedRepository, lock: Lock, config: CacheConfig, archives: ArchiveIndexes, log: Log) {
+  private constructor(folder: string, opened: CachedRepository, lock: Lock, config: CacheConfig, archives: ArchiveIndexes, log: Log, steps: CacheStepListener | undefined) {
     this.folder = folder
     this.#opened = opened
     this.#lock = lock
@@ -88,6 +93,7 @@ export class ClientCache {
     this.#archives = archives
     this.sums = new ArchiveSumsFile(join(folder, 'borgfs-archive-sums'))
     this.#log = log
+    this.#steps = steps
   }
 
   /** Takes the cache's lock until close(). LockTimeout; EncryptionMethodMismatch. */
@@ -104,7 +110,7 @@ export class ClientCache {
       const config = loadConfig(folder, id, log)
       const keyType = config.get('cache', 'key_type')
       if (keyType !== undefined && keyType !== String(opened.key.type)) throw new EncryptionMethodMismatch()
-      const cache = new ClientCache(folder, opened, lock, config, new ArchiveIndexes(join(folder, 'chunks.archive.d'), log, env), log)
+      const cache = new ClientCache(folder, opened, lock, config, new ArchiveIndexes(join(folder, 'chunks.archive.d'), log, env), log, options.steps)
       cache.#refuseOtherFeatures()
       return cache
     } catch (error) {
@@ -155,6 +161,13 @@ export class ClientCache {
   }
 
   #load(): ChunkIndex | undefined {
+    this.#steps?.('cache.begin_transaction', 'Initializing cache transaction: Reading chunks')
+    const index = this.#read()
+    this.#steps?.('cache.begin_transaction')
+    return index
+  }
+
+  #read(): ChunkIndex | undefined {
     const path = join(this.folder, 'chunks')
     try {
       const expected = finalDigest(this.#config.digests('chunks'))
@@ -261,14 +274,19 @@ export class ClientCache {
     const { manifest, key, repository } = this.#opened
     const config = this.#config
     const former = config.manifest
-    if (index) {
-      config.setManifest('')
-      config.setDigests('chunks', undefined)
+    // For who is killed here: that the files cache is another is no damage. Should only the chunks index be, its digest tells and the manifest,
+    // which is not the repository's any more; and Borg ends with a traceback if the config itself is not whole.
+    if (files) {
+      if (index) {
+        config.setManifest('')
+        config.setDigests('chunks', undefined)
+      }
+      config.setDigests(files.name, undefined)
+      config.save()
+      this.#steps?.('cache.commit', 'Saving files cache')
+      config.setDigests(files.name, files.write())
     }
-    if (files) config.setDigests(files.name, undefined)
-    // For who is killed here. After a power failure the digest tells of a chunks index that is not the one that the config knows.
-    config.save(files ? 'content' : 'no')
-    if (files) config.setDigests(files.name, files.write())
+    if (index) this.#steps?.('cache.commit', 'Saving chunks cache')
     if (index) config.setDigests('chunks', writeTable(join(this.folder, 'chunks'), 'chunks', index.table))
     syncDirectory(this.folder)
     config.setManifest(index ? idHex(manifest.id) : former)
@@ -278,7 +296,9 @@ export class ClientCache {
     }
     config.set('cache', 'previous_location', repository.location)
     config.set('cache', 'key_type', String(key.type))
+    this.#steps?.('cache.commit', 'Saving cache config')
     config.save()
+    this.#steps?.('cache.commit')
   }
 
   /** The repository's transaction failed: what was counted in it is forgotten. */

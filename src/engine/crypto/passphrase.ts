@@ -1,11 +1,15 @@
 /** Where passphrases come from (crypto.md §6, commands.md §6). The terminal is a port: cli/prompt.ts implements it. */
-import { spawnSync } from 'node:child_process'
-import { closeSync, readSync } from 'node:fs'
-import { messageOf } from '../errors.js'
+import { spawn } from 'node:child_process'
+import { closeSync, read } from 'node:fs'
+import { promisify } from 'node:util'
+import { borgVersion } from '../constants.js'
+import { errnoOf, messageOf } from '../errors.js'
 import { secured } from './blake2b.js'
 import { NoPassphraseFailure, PasscommandFailure, PassphraseWrong, PasswordRetriesExceeded } from './errors.js'
 
 export interface PassphrasePrompt {
+  /** Ends whatever is waited for, a command included; its reason is thrown. */
+  readonly signal?: AbortSignal
   /** Reads a passphrase without echo, as UTF-8; undefined without a terminal. */
   ask(prompt: string): Promise<Buffer | undefined>
   /** One line for the person, on stderr. */
@@ -15,6 +19,7 @@ export interface PassphrasePrompt {
 }
 
 const maxTries = 3
+const maxPassphraseBytes = 1 << 20
 const maxNewTries = 10
 
 /** Reads the environment once: a descriptor can be read only once per process. */
@@ -31,13 +36,13 @@ export class Passphrases {
 
   /** What asking for takes neither a command nor a person: what will be tried first, should a passphrase be needed at all. */
   get atHand(): Buffer | undefined {
-    return this.#env.BORG_PASSPHRASE === undefined ? undefined : this.#fromEnvironment()
+    return this.#env.BORG_PASSPHRASE === undefined ? undefined : Buffer.from(this.#env.BORG_PASSPHRASE)
   }
 
   /** BORG_PASSPHRASE, BORG_PASSCOMMAND, BORG_PASSPHRASE_FD: the first that is there. */
-  #fromEnvironment(): Buffer | undefined {
+  async #fromEnvironment(): Promise<Buffer | undefined> {
     if (!this.#looked) {
-      this.#given = readEnvironment(this.#env)
+      this.#given = await readEnvironment(this.#env, this.#prompt.signal)
       this.#looked = true
     }
     return this.#given
@@ -48,7 +53,7 @@ export class Passphrases {
    * PassphraseWrong after a given one, PasswordRetriesExceeded after three typed ones, NoPassphraseFailure without a terminal.
    */
   async unlock<T>(location: string, attempt: (passphrase: Buffer) => T | undefined | Promise<T | undefined>): Promise<{ value: T; empty: boolean }> {
-    const given = this.#fromEnvironment()
+    const given = await this.#fromEnvironment()
     if (given !== undefined) {
       const value = await attempt(given)
       if (value === undefined) throw new PassphraseWrong()
@@ -69,7 +74,7 @@ export class Passphrases {
   async choose(): Promise<Buffer> {
     const wanted = this.#env.BORG_NEW_PASSPHRASE
     if (wanted !== undefined) return Buffer.from(wanted)
-    const given = this.#fromEnvironment()
+    const given = await this.#fromEnvironment()
     if (given !== undefined) return given
     for (let tries = 0; tries < maxNewTries; tries++) {
       const first = await this.#prompt.ask('Enter new passphrase: ')
@@ -96,32 +101,64 @@ export class Passphrases {
   }
 }
 
-function readEnvironment(env: NodeJS.ProcessEnv): Buffer | undefined {
+async function readEnvironment(env: NodeJS.ProcessEnv, signal: AbortSignal | undefined): Promise<Buffer | undefined> {
   if (env.BORG_PASSPHRASE !== undefined) return Buffer.from(env.BORG_PASSPHRASE)
-  if (env.BORG_PASSCOMMAND !== undefined) return runPasscommand(env.BORG_PASSCOMMAND, env)
+  if (env.BORG_PASSCOMMAND !== undefined) return runPasscommand(env.BORG_PASSCOMMAND, env, signal)
   const descriptor = env.BORG_PASSPHRASE_FD
-  if (descriptor !== undefined && /^\d+$/.test(descriptor)) return withoutNewlines(readDescriptor(Number(descriptor)))
+  if (descriptor !== undefined && /^\d+$/.test(descriptor)) return withoutNewlines(await readDescriptor(Number(descriptor), signal))
   return undefined
 }
 
-function runPasscommand(command: string, env: NodeJS.ProcessEnv): Buffer {
+async function runPasscommand(command: string, env: NodeJS.ProcessEnv, signal: AbortSignal | undefined): Promise<Buffer> {
   const words = shellWords(command)
   if (words === undefined || words.length === 0) throw new PasscommandFailure('it is empty or has an unbalanced quote')
   // The command must not see the passphrase variables, and Borg tells its version.
   const { BORG_PASSPHRASE: _1, BORG_NEW_PASSPHRASE: _2, ...rest } = env
-  const result = spawnSync(words[0]!, words.slice(1), { env: { ...rest, BORG_VERSION: '1.2.4' }, stdio: ['inherit', 'pipe', 'inherit'], maxBuffer: 1 << 20 })
-  if (result.error) throw new PasscommandFailure(messageOf(result.error))
-  if (result.status !== 0) throw new PasscommandFailure(`Command '${command}' ended with exit status ${result.status ?? `of signal ${result.signal}`}.`)
-  return withoutNewlines(Buffer.from(result.stdout.toString('utf8').replace(/\r\n?/g, '\n')))
+  signal?.throwIfAborted()
+  const child = spawn(words[0]!, words.slice(1), { env: { ...rest, BORG_VERSION: borgVersion }, stdio: ['inherit', 'pipe', 'inherit'] })
+  const pieces: Buffer[] = []
+  let length = 0
+  let stop: (() => void) | undefined
+  try {
+    child.stdout.on('data', (piece: Buffer) => {
+      pieces.push(piece)
+      if ((length += piece.length) > maxPassphraseBytes) child.kill()
+    })
+    const [status, killedBy] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+      stop = () => {
+        child.kill()
+        reject(signal!.reason as Error)
+      }
+      signal?.addEventListener('abort', stop)
+      child.once('error', reject)
+      child.once('close', (code, name) => resolve([code, name]))
+    })
+    if (length > maxPassphraseBytes) throw new PasscommandFailure(`'${command}' gave more than ${maxPassphraseBytes} bytes.`)
+    if (status !== 0) throw new PasscommandFailure(`Command '${command}' ended with exit status ${status ?? `of signal ${killedBy}`}.`)
+  } catch (error) {
+    throw errnoOf(error) === undefined ? error : new PasscommandFailure(messageOf(error))
+  } finally {
+    if (stop) signal?.removeEventListener('abort', stop)
+  }
+  return withoutNewlines(Buffer.from(Buffer.concat(pieces).toString('utf8').replace(/\r\n?/g, '\n')))
 }
 
-function readDescriptor(fd: number): Buffer {
+const readBytes = promisify(read)
+
+/** Not synchronously: a signal would wait for whoever is to write. */
+async function readDescriptor(fd: number, signal: AbortSignal | undefined): Promise<Buffer> {
   const pieces: Buffer[] = []
   const piece = Buffer.alloc(4096)
   try {
-    for (let count = readSync(fd, piece); count > 0; count = readSync(fd, piece)) pieces.push(Buffer.from(piece.subarray(0, count)))
+    for (;;) {
+      const { bytesRead } = await readBytes(fd, piece, 0, piece.length, null)
+      signal?.throwIfAborted()
+      if (bytesRead === 0) break
+      pieces.push(Buffer.from(piece.subarray(0, bytesRead)))
+    }
     closeSync(fd)
   } catch (error) {
+    signal?.throwIfAborted()
     throw new PasscommandFailure(`BORG_PASSPHRASE_FD ${fd} cannot be read: ${messageOf(error)}`)
   }
   piece.fill(0)

@@ -19,6 +19,9 @@ interface Roster {
 
 const pollMs = 100
 
+/** What this process holds, of all repositories and caches. */
+const held = new Set<Lock>()
+
 export class Lock {
   readonly #path: string
   readonly #id: ProcessId
@@ -53,6 +56,7 @@ export class Lock {
       }
       if (done) {
         this.#held = kind
+        held.add(this)
         return
       }
       if (Date.now() >= end) throw new LockTimeout(this.#path)
@@ -63,14 +67,15 @@ export class Lock {
   /** Never throws for a lock that somebody broke meanwhile: what it protected is over. */
   release(): void {
     if (this.#held === undefined) return
-    const held = this.#held
-    const lost = held === 'exclusive' && !this.stillHeld()
+    const kind = this.#held
+    const lost = kind === 'exclusive' && !this.stillHeld()
     this.#held = undefined
+    held.delete(this)
     // Whatever is there now is somebody else's.
     if (lost) return
-    if (held === 'shared') this.#enterNow()
+    if (kind === 'shared') this.#enterNow()
     try {
-      this.#change(roster => drop(roster, held, this.#entry))
+      this.#change(roster => drop(roster, kind, this.#entry))
     } finally {
       this.#leave()
     }
@@ -291,6 +296,20 @@ function add(roster: Roster, kind: LockKind, entry: Entry): void {
 
 function pause(): Promise<void> {
   return new Promise(resolve => setTimeout(resolve, pollMs))
+}
+
+/**
+ * For a process that is about to end in the middle of something: to other clients that is as if it were killed, but they need not find out that
+ * its locks are stale. Nothing may be done with a repository after this.
+ */
+export function releaseHeldLocks(): void {
+  for (const lock of held) {
+    try {
+      lock.release()
+    } catch {
+      // A dead process's lock is in nobody's way.
+    }
+  }
 }
 
 /** break-lock: removes whatever is there. */

@@ -16,7 +16,7 @@ export const keyImport: Command = async context => {
   const store = await keyStoreOf(repository, context.places)
   if (context.flag('paper')) {
     if (path !== undefined) throw new CommandError('with --paper import from file is not supported')
-    const blob = readPaper(context, repository.id)
+    const blob = await readPaper(context, repository.id)
     if (blob) await importPaperKey(store, blob, location)
     return
   }
@@ -26,13 +26,13 @@ export const keyImport: Command = async context => {
 }
 
 /** Asks line by line, on stdout as Borg does; undefined if it was given up. */
-function readPaper(context: CommandContext, repositoryId: Buffer): Buffer | undefined {
+async function readPaper(context: CommandContext, repositoryId: Buffer): Promise<Buffer | undefined> {
   const reader = new PaperKeyReader(repositoryId)
   for (;;) {
     print(reader.prompt)
     flushOutput()
-    const line = readLine()?.replace(/\r$/, '')
-    if (line === undefined || (line.replaceAll(' ', '') === '' && context.prompt.confirmTyped('Abort import? [yN]:'))) {
+    const line = (await readLine(context.signal))?.replace(/\r$/, '')
+    if (line === undefined || (line.replaceAll(' ', '') === '' && (await context.prompt.confirmTyped('Abort import? [yN]:')))) {
       print('\n - aborted\n')
       return undefined
     }

@@ -4,6 +4,9 @@ import fc from 'fast-check'
 import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { decodeItem } from '../../../../src/engine/archive/item-codec.js'
 import type { Item } from '../../../../src/engine/archive/item.js'
 import { MsgReader } from '../../../../src/engine/msgpack.js'
@@ -283,4 +286,24 @@ test.serial('who only lists gets names, and attributes from when it looked somet
   t.is(nodes(0, 1, 41, 1).get('f3'), BigInt(at(0, 5)))
   t.deepEqual(opened(0, 41), Buffer.concat([numbers(8, 0), numbers(4, 10, 0)]))
   t.is(nodes(0, 1, 42, 0).get('f3'), BigInt(at(0, 5)), 'opened for attributes')
+})
+
+test('what the addon writes to and reads for a shown tree is there until the tree is hidden', async t => {
+  setFlagsFromString('--expose_gc')
+  const collect = runInNewContext('gc') as () => void
+  const answers = new NativeTreeAnswers()
+  const tree = new ArchiveTree(build([item('file')]), inoOf(inodeRange.firstArchive + 900, 0))
+  const numbers = ((): WeakRef<Float64Array>[] => {
+    const lastUse = new Float64Array(1), clock = new Float64Array(1)
+    answers.show({ tree, above: rootIno, ttlMs: 1000, lastUse, clock })
+    return [new WeakRef(lastUse), new WeakRef(clock)]
+  })()
+  const gone = async (): Promise<number> => {
+    await nextTurn()
+    collect()
+    return numbers.filter(number => number.deref() === undefined).length
+  }
+  t.is(await gone(), 0)
+  answers.hide(tree)
+  t.is(await gone(), 2)
 })
