@@ -44,6 +44,28 @@ ptrdiff_t lz4_decode(const uint8_t *from, size_t length, uint8_t *to, size_t roo
   return out - to;
 }
 
+ptrdiff_t lz4_plain_length(const uint8_t *from, size_t length, size_t most) {
+  const uint8_t *end = from + length;
+  size_t left = most;
+  while (from < end) {
+    unsigned token = *from++;
+    /* At most 255 for each byte of the block: no sum overflows. */
+    size_t literals = token >> 4, match = token & 15;
+    if (literals == 15 && !lengthen(&from, end, &literals)) return -1;
+    if (literals > (size_t)(end - from) || literals > left) return -1;
+    from += literals;
+    left -= literals;
+    if (from == end) break;
+    if (end - from < 2) return -1;
+    from += 2;
+    if (match == 15 && !lengthen(&from, end, &match)) return -1;
+    match += 4;
+    if (match > left) return -1;
+    left -= match;
+  }
+  return (ptrdiff_t)(most - left);
+}
+
 enum { SHORTEST_MATCH = 4, FARTHEST = 65535, LAST_LITERALS = 5, NO_MATCH_AFTER = 12, HASH_BITS = 13, PATIENCE = 6 };
 
 static uint32_t four(const uint8_t *at) {

@@ -12,6 +12,10 @@ extern "C" {
 /* Bytes written to `to`, which has `room`; -1 if the block is damaged or gives more. Any input is safe. */
 ptrdiff_t lz4_decode(const uint8_t *from, size_t length, uint8_t *to, size_t room);
 
+/* Bytes of plaintext that a block says it has, without decoding it; -1 if it is cut off or there are more than `most`. Any input is safe. What it says of
+   offsets is not looked at: lz4_decode may still find it damaged. */
+ptrdiff_t lz4_plain_length(const uint8_t *from, size_t length, size_t most);
+
 /* Bytes written to `to`, which has `room`; -1 if they do not fit. `length` < 2^31. */
 ptrdiff_t lz4_encode(const uint8_t *from, size_t length, uint8_t *to, size_t room);
 

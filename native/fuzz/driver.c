@@ -394,7 +394,22 @@ static void lz4_round(void) {
   if (bytes >= 0) {
     uint8_t *exact = random_bytes((size_t)bytes, 1), *again = random_bytes(length, 1);
     memcpy(exact, packed, (size_t)bytes);
+    if (lz4_plain_length(exact, (size_t)bytes, length) != (ptrdiff_t)length || (length && lz4_plain_length(exact, (size_t)bytes, length - 1) != -1)) fail("lz4: another length");
     if (lz4_decode(exact, (size_t)bytes, again, length) != (ptrdiff_t)length || (length && memcmp(again, data, length) != 0)) fail("lz4: not what it was");
+    /* Changed and cut off: nothing is decoded that has another length than it said. */
+    size_t part = below((size_t)bytes + 1);
+    uint8_t *bad = random_bytes(part, 0);
+    memcpy(bad, exact, part);
+    for (int change = below(4); change > 0 && part > 0; change--) bad[below(part)] = (uint8_t)(below(2) ? 255 : next());
+    ptrdiff_t said = lz4_plain_length(bad, part, 2 * length), decoded = -1;
+    if (said > (ptrdiff_t)(2 * length)) fail("lz4: a length above the most");
+    if (said >= 0) {
+      uint8_t *room_for_it = random_bytes((size_t)said, 1);
+      decoded = lz4_decode(bad, part, room_for_it, (size_t)said);
+      free(room_for_it);
+    }
+    if (decoded != -1 && decoded != said) fail("lz4: not the length that it said");
+    free(bad);
     free(exact);
     free(again);
   }

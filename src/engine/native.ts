@@ -250,6 +250,8 @@ export interface Native {
   // --- lz4.c ---
   /** An LZ4 block, without any header, into the start of `target`; the bytes written, or -1 if it is damaged or does not fit. */
   lz4Decode(block: Uint8Array, target: Uint8Array): number
+  /** How many bytes an LZ4 block says that it gives, which costs a small part of decoding it; -1 if it is cut off or they are more than `most`. Its offsets are not looked at. */
+  lz4PlainLength(block: Uint8Array, most: number): number
   /** Makes an LZ4 block of `data` (< 2 GiB) in `target`; the bytes written, or -1 if it does not fit. */
   lz4Encode(data: Uint8Array, target: Uint8Array): number
 

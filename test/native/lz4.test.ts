@@ -24,6 +24,33 @@ test('blocks of lz4-napi give the bytes that were compressed', (t) => {
   }), { numRuns: 300 })
 })
 
+test('a block tells how much it gives before it is decoded, and no more than is asked for', (t) => {
+  fc.assert(fc.property(data, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 5 }), fc.nat(), (plain, changes, cut) => {
+    const packed = block(plain)
+    if (!packed) return
+    t.is(native().lz4PlainLength(packed, plain.length), plain.length)
+    t.is(native().lz4PlainLength(packed, 2 ** 40), plain.length)
+    t.is(native().lz4PlainLength(packed, plain.length - 1), -1)
+    t.is(native().lz4PlainLength(packed, -1), -1)
+    t.true(decompressLz4(Buffer.concat([Buffer.from([1, 0]), packed]), {}).equals(plain))
+    // Damaged, it may say anything; what is decoded is as long as it said.
+    const bad = Buffer.from(packed)
+    for (const [at, value] of changes) bad[at % bad.length] = value
+    const part = bad.subarray(0, 1 + cut % bad.length)
+    const said = native().lz4PlainLength(part, 1 << 20)
+    t.true(said <= 1 << 20)
+    const written = native().lz4Decode(part, Buffer.alloc(Math.max(0, said)))
+    t.true(written === -1 || written === said)
+  }), { numRuns: 500 })
+  const more = Buffer.concat([Buffer.of(0xff), Buffer.alloc(1000, 255)])
+  for (const bad of [Buffer.of(0xf0, 255, 255), Buffer.of(0x10), Buffer.of(0x10, 65, 0), Buffer.of(0x1f, 65, 1, 0, 255), more]) t.is(native().lz4PlainLength(bad, 1 << 27), -1)
+  t.is(native().lz4PlainLength(Buffer.alloc(0), 0), 0)
+  // 17 MiB that stand for 4 GiB.
+  const bomb = Buffer.concat([Buffer.of(0x1f, 65, 1, 0), Buffer.alloc(17 << 20, 255), Buffer.of(0, 0)])
+  t.is(native().lz4PlainLength(bomb, 1 << 27), -1)
+  t.throws(() => decompressLz4(Buffer.concat([Buffer.from([1, 0]), bomb]), {}), { message: /damaged/ })
+})
+
 test('damaged blocks write nothing outside their target', (t) => {
   fc.assert(fc.property(data, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 5 }), fc.nat(), (plain, changes, cut) => {
     const packed = block(plain)

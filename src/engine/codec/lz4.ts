@@ -1,6 +1,6 @@
 /**
  * Method lz4: 01 00, then one raw LZ4 block. lz4-napi puts the plaintext's length (uint32le) before its blocks, which Borg's
- * blocks lack; when decoding, a length that is too large only costs memory.
+ * blocks lack: it is what a chunk list tells, or what the block's own tokens add up to.
  */
 import { createRequire } from 'node:module'
 import { native } from '../native.js'
@@ -62,24 +62,17 @@ function decodeHere(payload: Uint8Array, size: number): Buffer | undefined {
 
 /** The plaintext of a payload with header 01 00. */
 export function decompressLz4(payload: Uint8Array, limits: DecodeLimits): Buffer {
-  const maxSize = limits.maxSize ?? defaultMaxPlaintext
-  // Without a known size: a first guess that nearly always fits, then larger ones up to the limit (compression.md §5).
-  let guess = limits.size ?? Math.min(maxSize, Math.max(64 * 1024, 6 * payload.length))
-  const here = decodeHere(payload, guess)
+  // Exactly as much memory as is needed: many plaintexts may be under way at a time.
+  const size = limits.size ?? native().lz4PlainLength(payload.subarray(2), limits.maxSize ?? defaultMaxPlaintext)
+  if (size < 0) throw new DecompressionError('the lz4 block is damaged')
+  const here = decodeHere(payload, size)
   if (here) return here
   const input = Buffer.allocUnsafe(payload.length - 2 + prefixBytes)
   input.set(payload.subarray(2), prefixBytes)
-  for (;;) {
-    input.writeUInt32LE(guess, 0)
-    try {
-      return lz4Napi().uncompressSync(input)
-    } catch (cause) {
-      if (limits.size !== undefined || guess >= maxSize || !isTooSmall(cause)) throw new DecompressionError('the lz4 block is damaged', cause)
-      guess = Math.min(maxSize, guess * 4)
-    }
+  input.writeUInt32LE(size, 0)
+  try {
+    return lz4Napi().uncompressSync(input)
+  } catch (cause) {
+    throw new DecompressionError('the lz4 block is damaged', cause)
   }
-}
-
-function isTooSmall(cause: unknown): boolean {
-  return cause instanceof Error && cause.message.includes('too small')
 }
