@@ -4,6 +4,7 @@
  */
 #include "arguments.h"
 
+#include <malloc.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -87,10 +88,17 @@ napi_value giveBackPages(napi_env env, napi_callback_info info) {
   return makeUndefined(env);
 }
 
+/* (): what malloc keeps of freed memory (see keepChunkMemory) goes back to the host. Other threads that allocate wait meanwhile. */
+napi_value trimHeap(napi_env env, napi_callback_info info) {
+  malloc_trim(0);
+  return makeUndefined(env);
+}
+
 }  // namespace
 
 void registerPages(napi_env env, napi_value exports) {
   defineFunction(env, exports, "scatterPages", scatterPages);
   defineFunction(env, exports, "gatherPages", gatherPages);
   defineFunction(env, exports, "giveBackPages", giveBackPages);
+  defineFunction(env, exports, "trimHeap", trimHeap);
 }

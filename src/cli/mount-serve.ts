@@ -27,6 +27,7 @@ import type { DriveParts } from '../fs/drive.js'
 import { startFuseThread } from '../fs/fuse-thread.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
 import { RepositorySource } from '../fs/repository-source.js'
+import { restingMemory } from '../fs/resting-memory.js'
 import { StoredTrees } from '../fs/stored-trees.js'
 import { becomeReady } from './background.js'
 import { archiveName, type CommandContext, loadMatcher, selectArchives } from './context.js'
@@ -36,6 +37,8 @@ import { stagingName } from './staging-name.js'
 /** How long an ended drive waits for programs that still have files open in it. */
 const lingeringMs = 5_000
 const calmAfterMs = 1_000
+/** A drive that was at work, and is asked for nothing for so long, gives memory back. */
+const idleAfterMs = 10_000
 
 export async function serve(context: CommandContext, foreground: boolean): Promise<void> {
   const { log } = context
@@ -117,6 +120,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     service: {
       source,
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
+      idle: { afterMs: idleAfterMs, ...restingMemory({ workers, source, chunker }) },
       ...(staging ? { commit, changeArchive: change, cutter: new Cutter({ stash: staging.stash, workers, codec, chunker, opened: () => source.opened }) } : {}),
     },
   }

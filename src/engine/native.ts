@@ -211,6 +211,8 @@ export interface Native {
 
   /** Gives the whole pages of `memory` back to the host: they read as zeros from then on. For memory that nobody will use any more but that only a collection would free. */
   giveBackPages(memory: Uint8Array): void
+  /** Gives back what the process' malloc keeps of freed memory. Milliseconds for each 100 MB, in which other threads may have to wait for memory. */
+  trimHeap(): void
 
   // --- chunk_rows.c (archive.md §4) ---
   /**

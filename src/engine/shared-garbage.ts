@@ -13,6 +13,11 @@ let collect: (() => void) | undefined
 /** Of memory that this thread will not refer to any more, or that takes the place of as much. */
 export function letGoShared(byteLength: number): void {
   if ((bytes += byteLength) < muchBytes) return
+  collectGarbage()
+}
+
+/** All of this thread's, at once: tens of milliseconds. */
+export function collectGarbage(): void {
   bytes = 0
   if (!collect) {
     setFlagsFromString('--expose-gc')

@@ -13,6 +13,7 @@ import type {
 } from './engine-port.js'
 import { wireError } from './errno.js'
 import type { Cutter } from './incoming/cutter.js'
+import { IdlePhases, type IdleOptions } from './idle-phases.js'
 import { type LockableRepository, RepositoryLease } from './repository-lease.js'
 import type { ArchiveTreeData } from './tree-columns.js'
 import type { StatFs } from './types.js'
@@ -36,6 +37,9 @@ export interface MountSource {
   statfs(): Promise<StatFs>
 }
 
+/** They keep no memory for their like. */
+const lightRequests: ReadonlySet<EngineRequest['kind']> = new Set(['start', 'statfs', 'sync', 'sync-folder'])
+
 /** For commits that are tried again anyway: the staged tree cannot be changed meanwhile. */
 const shortWaitMs = 1000
 
@@ -56,6 +60,8 @@ export interface MountServiceOptions {
   readonly cutter?: Cutter | undefined
   /** Absent where nothing can be written. */
   readonly changeArchive?: (request: ArchiveChangeRequest) => Promise<ArchiveInfo | undefined>
+  /** Gives back memory when nothing was asked for a while. */
+  readonly idle?: IdleOptions
   /** How long somebody who waits for a commit is let wait for the lock. */
   readonly lockWaitMs: number
 }
@@ -64,6 +70,7 @@ export class MountService {
   readonly lease: RepositoryLease
   readonly #options: MountServiceOptions
   readonly #log: Log
+  readonly #idle: IdlePhases | undefined
   #slab: SharedArrayBuffer | undefined
   #timer: NodeJS.Timeout | undefined
   #shown: string
@@ -74,6 +81,7 @@ export class MountService {
   constructor(options: MountServiceOptions) {
     this.#options = options
     this.#log = options.log
+    this.#idle = options.idle && new IdlePhases(options.idle)
     this.#shown = listKey(options.source.archives())
     this.lease = new RepositoryLease(options.repository, {
       locked: options.locked, hold: options.holdLock, log: options.log, changed: () => this.#reload(),
@@ -117,11 +125,14 @@ export class MountService {
   async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
+    this.#idle?.close()
     await this.lease.close()
   }
 
   async #answer(id: number, request: EngineRequest): Promise<void> {
     const { channel } = this.#options
+    const idle = lightRequests.has(request.kind) ? undefined : this.#idle
+    idle?.begin()
     try {
       const value = await this.#value(request, progress => this.#closed || channel.post({ type: 'progress', id, progress }))
       if (this.#closed) return
@@ -131,6 +142,8 @@ export class MountService {
       channel.post({ type: 'reply', id, value: request.kind === 'commit' || request.kind === 'change-archive' ? this.#withArchives(value as CommitReply | ArchiveChangeReply) : value }, transfer)
     } catch (error) {
       if (!this.#closed) channel.post({ type: 'error', id, error: wireError(error) })
+    } finally {
+      idle?.end()
     }
   }
 

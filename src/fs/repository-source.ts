@@ -179,6 +179,11 @@ export class RepositorySource implements MountSource {
     this.#options.trees?.tidy(new Set(Array.from(this.#opened.manifest.archives.values(), ({ id }) => idHex(id))))
   }
 
+  /** Keeps no memory for further reads. */
+  rest(): void {
+    this.#reader.rest()
+  }
+
   /** Resolves when nothing is being kept any more. */
   async settled(): Promise<void> {
     await this.#keeping

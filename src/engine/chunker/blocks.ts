@@ -1,4 +1,5 @@
 /** Memory that chunkers read into: a few shared blocks, used again when all chunks in them were released. */
+import { native } from '../native.js'
 
 export interface Block {
   readonly bytes: Buffer
@@ -41,6 +42,11 @@ export class Blocks {
     if (--block.users > 0) return
     this.#free.push(block)
     this.#waiting.shift()?.()
+  }
+
+  /** What nobody uses goes back to the host, and comes again when it is filled the next time. */
+  rest(): void {
+    for (const { bytes } of this.#free) native().giveBackPages(bytes)
   }
 
   /** A block with what the source gives, behind `start` bytes that `prepare` puts in. Nothing is held if the source fails. */

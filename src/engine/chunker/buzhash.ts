@@ -38,6 +38,10 @@ export class BuzhashChunker implements Chunker {
     this.#blocks = new Blocks(Math.max(blockBytes ?? 0, this.#maxSize + window + (4 << 20)), blockCount)
   }
 
+  rest(): void {
+    this.#blocks.rest()
+  }
+
   async *split(source: ByteSource): AsyncIterable<CutChunk> {
     while (this.#sources >= sourcesAtOnce) await new Promise<void>(resolve => this.#waiting.push(resolve))
     this.#blocks.max = ++this.#sources > 1 ? blockCount + extraBlocks : blockCount

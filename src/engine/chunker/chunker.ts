@@ -26,4 +26,6 @@ export interface Chunker {
   /** A source of at most so many bytes is one chunk. */
   readonly singleChunkBytes: number
   split(source: ByteSource): AsyncIterable<CutChunk>
+  /** Gives the memory back to the host that no source uses now. The next one faults it in again. */
+  rest(): void
 }

@@ -30,6 +30,10 @@ export class FixedChunker implements Chunker {
     this.#blocks = new Blocks(this.#blockSize, blockCount)
   }
 
+  rest(): void {
+    this.#blocks.rest()
+  }
+
   async *split(source: ByteSource): AsyncIterable<CutChunk> {
     if (this.#headerSize > 0 && !(yield* this.#readRange(source, this.#headerSize))) return
     if (this.#sparse && source.fd !== undefined) {

@@ -7,6 +7,7 @@ import { repack } from './repack-job.js'
 import { seal, unseal } from './seal-job.js'
 import { JobMemory, setUp, type WorkerState } from './worker-state.js'
 import { messageOf } from '../errors.js'
+import { collectGarbage } from '../shared-garbage.js'
 
 const state: WorkerState = { key: undefined, codec: undefined, index: undefined, memory: new JobMemory() }
 const port = parentPort!
@@ -40,6 +41,10 @@ async function work(): Promise<void> {
     }
     waiting.shift()
     if (message.kind === 'setup') setUp(state, message)
+    else if (message.kind === 'rest') {
+      state.memory.drop()
+      collectGarbage()
+    }
     else {
       try {
         answer(await run(message))
@@ -60,7 +65,7 @@ function fail(job: number, error: unknown): void {
   port.postMessage({ kind: 'failed', job, message: messageOf(error) } satisfies FromWorker)
 }
 
-async function run(message: Exclude<ToWorker, { kind: 'setup' | 'open' }>): Promise<FromWorker> {
+async function run(message: Exclude<ToWorker, { kind: 'setup' | 'rest' | 'open' }>): Promise<FromWorker> {
   switch (message.kind) {
     case 'pack': return pack(state, message)
     case 'repack': return repack(state, message)

@@ -40,6 +40,11 @@ export class ChunkReader {
     this.#workers = workers
   }
 
+  /** Keeps no memory for further reads. */
+  rest(): void {
+    this.#outputs.length = 0
+  }
+
   /**
    * The plaintexts in the order asked. The first that cannot be read throws, after all before it were given. With `borrowed` a
    * plaintext is only valid until the next one is asked for. `jobBytes`: what a worker is given at a time.

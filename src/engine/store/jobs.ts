@@ -11,6 +11,11 @@ export interface WorkerSetup {
   readonly index?: SharedTable
 }
 
+/** Nothing is expected for a while: the worker keeps no memory for the next job. */
+export interface WorkerRest {
+  readonly kind: 'rest'
+}
+
 /** Plaintext in shared memory, or copied. */
 export interface Piece {
   readonly memory: SharedArrayBuffer | Uint8Array
@@ -170,7 +175,7 @@ export interface UnsealResult {
   readonly job: number
 }
 
-export type ToWorker = WorkerSetup | PackJob | OpenJob | RepackJob | SealJob | UnsealJob
+export type ToWorker = WorkerSetup | WorkerRest | PackJob | OpenJob | RepackJob | SealJob | UnsealJob
 export interface JobFailed {
   readonly kind: 'failed'
   readonly job: number

@@ -33,6 +33,13 @@ export class JobMemory {
     return this.#files
   }
 
+  /** Keeps nothing for further jobs. Not while one runs. */
+  drop(): void {
+    this.#runs.fill(Buffer.alloc(0))
+    this.#payload = this.#files = Buffer.alloc(0)
+    this.#gatherings.length = 0
+  }
+
   /** For one job, until endGathering. */
   startGathering(): Gathering {
     return this.#gatherings.pop() ?? new Gathering()

@@ -10,7 +10,7 @@ import { giveBackShared, outgrown } from '../shared-garbage.js'
 import { open } from './open-job.js'
 import { pack } from './pack-job.js'
 import { JobMemory, type WorkerState } from './worker-state.js'
-import type { FromWorker, JobFailed, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, SealJob, SealResult, ToWorker, UnsealJob, WorkerSetup } from './jobs.js'
+import type { FromWorker, JobFailed, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, SealJob, SealResult, ToWorker, UnsealJob, WorkerRest, WorkerSetup } from './jobs.js'
 
 type JobResult = Exclude<FromWorker, JobFailed>
 
@@ -223,7 +223,18 @@ export class Workers {
     return this.#bytes >= bytesPerThread * this.#members.length || (this.#answeredMs !== undefined && performance.now() - this.#answeredMs >= patienceMs)
   }
 
-  #tell(setup: WorkerSetup): void {
+  /** Whether there is anything to be done or under way. */
+  get busy(): boolean {
+    return this.#jobsHere > 0 || this.#bytes > 0 || this.#urgent.length > 0 || this.#queue.length > 0 || this.#members.some(({ jobs }) => jobs.length > 0)
+  }
+
+  /** Nobody expects any job for a while: the threads stay, but keep no memory for the next one. Does nothing to what is under way. */
+  rest(): void {
+    if (this.#jobsHere === 0) this.#here.memory.drop()
+    this.#tell({ kind: 'rest' })
+  }
+
+  #tell(setup: WorkerSetup | WorkerRest): void {
     for (const { worker } of this.#members) worker.postMessage(setup)
   }
 

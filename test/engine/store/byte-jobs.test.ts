@@ -209,14 +209,28 @@ test.serial('chunks that are asked for alone, many at once, come right from whic
     const wanted = new Map(plains.map((plain, index) => [Buffer.from(result.ids.subarray(index * 32, index * 32 + 32)).toString('hex'), plain]))
     // The last is asked for under the id of the first.
     const idOf = (index: number): Uint8Array => ids.slice(index * 32, index * 32 + 32)
-    const opened = await Promise.all(Array.from(fds, (_, index) => workers.open({
+    const openAll = () => Promise.all(Array.from(fds, (_, index) => workers.open({
       fds: fds.slice(index, index + 1), offsets: offsets.slice(index, index + 1), entryLengths: entryLengths.slice(index, index + 1), sizes: sizes.slice(index, index + 1),
       ids: idOf(index === fds.length - 1 ? 0 : index), checkCrc: true,
     }, { urgent: true, alone: true })))
+    const opened = await openAll()
     t.is(opened.at(-1)!.failures.length, 1)
     for (const [index, { data, failures }] of opened.slice(0, -1).entries()) {
       t.deepEqual(failures, [])
       t.true(wanted.get(Buffer.from(idOf(index)).toString('hex'))!.equals(data))
+    }
+    // Whatever memory the workers and this thread had for jobs, there is some for those under way and for the next ones.
+    const given = workers.open({ fds, offsets, entryLengths, ids, sizes })
+    t.true(workers.busy)
+    workers.rest()
+    const { data, failures } = await given
+    t.false(workers.busy)
+    t.deepEqual(failures, [])
+    workers.rest()
+    t.true(Buffer.from((await workers.open({ fds, offsets, entryLengths, ids, sizes })).data).equals(data))
+    for (const [index, { data: again, failures: none }] of (await openAll()).slice(0, -1).entries()) {
+      t.deepEqual(none, [])
+      t.true(opened[index]!.data.length === again.length && Buffer.from(again).equals(opened[index]!.data))
     }
   } finally {
     await workers.close()
