@@ -60,6 +60,16 @@ function decodeHere(payload: Uint8Array, size: number): Buffer | undefined {
   return usual ? Buffer.from(plain) : plain
 }
 
+/** What lz4-napi is given: it has decoded it before the next call. Larger ones are rare, and not kept. */
+const keptInputBytes = 4 << 20
+let keptInput = Buffer.alloc(0)
+
+function inputOf(length: number): Buffer {
+  if (length > keptInputBytes) return Buffer.allocUnsafeSlow(length)
+  if (keptInput.length < length) keptInput = Buffer.allocUnsafeSlow(Math.min(keptInputBytes, Math.max(256 << 10, 2 * length)))
+  return keptInput.subarray(0, length)
+}
+
 /** The plaintext of a payload with header 01 00. */
 export function decompressLz4(payload: Uint8Array, limits: DecodeLimits): Buffer {
   // Exactly as much memory as is needed: many plaintexts may be under way at a time.
@@ -67,7 +77,7 @@ export function decompressLz4(payload: Uint8Array, limits: DecodeLimits): Buffer
   if (size < 0) throw new DecompressionError('the lz4 block is damaged')
   const here = decodeHere(payload, size)
   if (here) return here
-  const input = Buffer.allocUnsafe(payload.length - 2 + prefixBytes)
+  const input = inputOf(payload.length - 2 + prefixBytes)
   input.set(payload.subarray(2), prefixBytes)
   input.writeUInt32LE(size, 0)
   try {
