@@ -85,6 +85,11 @@ export class ArchiveFiles implements Subtree {
     return this.#withChunks(call, work)
   }
 
+  /** The same with names and attributes alone: chunk rows may be missing. */
+  withNames<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
+    return this.#withTree(call, work)
+  }
+
   /** It is not shown any more. Who still has something of it goes on. */
   retire(): void {
     this.#leftovers = new KernelLeftovers(this.root, this.#tree)
