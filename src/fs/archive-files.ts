@@ -355,7 +355,7 @@ export class ArchiveFiles implements Subtree {
       if (!sink(name, { attr, entryTtlMs: 0, attrTtlMs: 0, nameOnly: true }, row + firstCookie)) return
     }
     // Whatever comes next will need it. Not sooner: all cores are at work on it then, and the listing would wait for them.
-    if (ended && !this.#treeWaiters) this.#whenTree(() => {})
+    if (ended && !this.#treeWaiters.any) this.#whenTree(() => {})
   }
 
   /** An entry for `..`, of which only number and type matter. */
