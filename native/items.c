@@ -219,6 +219,9 @@ static int read_field(struct msgpack *c, const struct span *key, struct item *it
       if (is(key, "acl_access")) return item->has |= ITEM_ACL_ACCESS, read_raw(c, &item->acl_access);
       if (is(key, "acl_default")) return item->has |= ITEM_ACL_DEFAULT, read_raw(c, &item->acl_default);
       break;
+    case 'b':
+      if (is(key, "bsdflags")) return read_number32(c, 0, &item->bsdflags);
+      break;
     case 'c':
       if (is(key, "ctime")) return item->has |= ITEM_CTIME, read_time(c, &item->ctime_ns);
       if (is(key, "chunks")) {

@@ -33,7 +33,7 @@ enum {
 struct item {
   unsigned has;
   struct span path, user, group, source, acl_access, acl_default;
-  uint32_t mode, uid, gid, rdev;
+  uint32_t mode, uid, gid, rdev, bsdflags;
   int64_t mtime_ns, atime_ns, ctime_ns; /* clamped to 64 bits */
   double size;
   /* Values still packed: the entries of `chunks` and `xattrs`, behind their headers. */

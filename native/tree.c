@@ -11,7 +11,7 @@
 enum { TYPE_MASK = 0170000, TYPE_DIRECTORY = 0040000, TYPE_REGULAR = 0100000, TYPE_LINK = 0120000 };
 /* Flags of a row that are stored; HAS_XATTRS is only for building. */
 enum { ROW_DAMAGED = 1, ROW_REPLACED = 2, ROW_SUPPLIED = 4, ROW_LINK = 8, ROW_LINKED = 16, ROW_STORED = 31, HAS_XATTRS = 128 };
-enum { CHUNK_ROW = 40, ACCESS_NUMBERS = 12, NO_NAME = 0xffff, MAX_NAME = 0xfff0, ACL_ACCESS = 0xfffe, ACL_DEFAULT = 0xfffd };
+enum { CHUNK_ROW = 40, ACCESS_NUMBERS = 12, NO_NAME = 0xffff, MAX_NAME = 0xfff0, ACL_ACCESS = 0xfffe, ACL_DEFAULT = 0xfffd, BSD_FLAGS = 0xfffc };
 /* The first two rows of the table of owners and modes, which every tree has: directories that no item describes, names of hard links. */
 enum { ACCESS_SUPPLIED, ACCESS_NONE, ACCESS_FIRST };
 static const size_t LIMIT = UINT32_MAX;
@@ -388,7 +388,7 @@ static int begin_accesses(struct accesses *a) {
   return 1;
 }
 
-/* `kind`: the name's length, or what says that the value is an ACL as it is stored. */
+/* `kind`: the name's length, or what says that the value is an ACL as it is stored, or the file's flags. */
 static int add_xattr(struct tree *t, uint32_t kind, struct span name, struct span value) {
   uint8_t lengths[6];
   put16(lengths, kind);
@@ -411,6 +411,11 @@ static int add_xattrs(struct tree *t, uint32_t row, const struct item *item) {
   }
   if (status == ITEM_OK && item->has & ITEM_ACL_ACCESS) status = add_xattr(t, ACL_ACCESS, none, item->acl_access);
   if (status == ITEM_OK && item->has & ITEM_ACL_DEFAULT) status = add_xattr(t, ACL_DEFAULT, none, item->acl_default);
+  if (status == ITEM_OK && item->bsdflags) {
+    uint8_t bytes[4];
+    put32(bytes, item->bsdflags);
+    status = add_xattr(t, BSD_FLAGS, none, (struct span){bytes, sizeof bytes});
+  }
   if (status != ITEM_OK) return status;
   struct xattr_place place = {row, (uint32_t)start, (uint32_t)t->blobs.length, (uint32_t)(t->xattrs.length / sizeof place)};
   if (place.end == place.start && !(flags(t)[row] & HAS_XATTRS)) return ITEM_OK;

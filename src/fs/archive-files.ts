@@ -85,6 +85,11 @@ export class ArchiveFiles implements Subtree {
     return this.#withChunks(call, work)
   }
 
+  /** The same with names and attributes alone: chunk rows may be missing. */
+  withNames<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
+    return this.#withTree(call, work)
+  }
+
   /** It is not shown any more. Who still has something of it goes on. */
   retire(): void {
     this.#leftovers = new KernelLeftovers(this.root, this.#tree)
@@ -350,7 +355,7 @@ export class ArchiveFiles implements Subtree {
       if (!sink(name, { attr, entryTtlMs: 0, attrTtlMs: 0, nameOnly: true }, row + firstCookie)) return
     }
     // Whatever comes next will need it. Not sooner: all cores are at work on it then, and the listing would wait for them.
-    if (ended && !this.#treeWaiters) this.#whenTree(() => {})
+    if (ended && !this.#treeWaiters.any) this.#whenTree(() => {})
   }
 
   /** An entry for `..`, of which only number and type matter. */

@@ -1,6 +1,6 @@
 /** The files of one archive by row, read-only. Rows and inode numbers: `base + row`. Attributes are made on demand. */
 import { aclBinary, accessAclName, defaultAclName, isExtendedAcl } from '../engine/platform/acl.js'
-import { aclAccessKind, aclDefaultKind, type ArchiveTreeData, chunkRowBytes, columnBytes, findSlot, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied } from './tree-columns.js'
+import { aclAccessKind, aclDefaultKind, type ArchiveTreeData, chunkRowBytes, columnBytes, findSlot, flagsKind, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied } from './tree-columns.js'
 import type { Attr, Ino } from './types.js'
 
 export type { ArchiveTreeData } from './tree-columns.js'
@@ -34,6 +34,11 @@ export class ArchiveTree {
   /** Of all chunk rows. */
   get chunkBytes(): number {
     return this.columns.chunkCount * chunkRowBytes
+  }
+
+  /** All chunk rows; memory of the tree. */
+  get chunks(): Uint8Array {
+    return this.#chunks
   }
 
   setChunks(chunks: Uint8Array): void {
@@ -77,6 +82,34 @@ export class ArchiveTree {
 
   isDamaged(row: number): boolean {
     return (this.columns.flags[row]! & rowDamaged) !== 0
+  }
+
+  /** A later item has its name: only further names may still show it. */
+  isReplaced(row: number): boolean {
+    return (this.columns.flags[row]! & rowReplaced) !== 0
+  }
+
+  /** No item describes this directory. */
+  isSupplied(row: number): boolean {
+    return (this.columns.flags[row]! & rowSupplied) !== 0
+  }
+
+  /** It has several names. */
+  isLinked(row: number): boolean {
+    return (this.columns.flags[row]! & rowLinked) !== 0
+  }
+
+  /** The rows of further names that are shown, by what they stand for. Looks at all rows. */
+  furtherNames(): Map<number, number[]> {
+    const { flags, first, rowCount } = this.columns
+    const found = new Map<number, number[]>()
+    for (let row = 1; row < rowCount; row++) {
+      if ((flags[row]! & (rowLink | rowReplaced)) !== rowLink) continue
+      const names = found.get(first[row]!)
+      if (names) names.push(row)
+      else found.set(first[row]!, [row])
+    }
+    return found
   }
 
   mode(row: number): number {
@@ -177,22 +210,28 @@ export class ArchiveTree {
 
   /** Extended attributes with their values: memory of the tree, but for ACLs, whose names are looked up here and now. */
   *xattrs(row: number): Generator<[name: Buffer, value: Buffer]> {
+    for (const [name, value] of this.storedXattrs(row)) {
+      if (typeof name !== 'string') yield [name, value]
+      if (typeof name !== 'string' || name === 'flags') continue
+      const acl = this.#aclXattr(value)
+      // Borg stores the three plain entries beside a default ACL; file systems keep those in the mode alone.
+      if (acl && (name === 'default' || isExtendedAcl(acl))) yield [name === 'default' ? aclDefaultName : aclAccessName, acl]
+    }
+  }
+
+  /** The same as the archive has it: ACLs as texts, under the names `access` and `default`, and the file's flags as u32le. Memory of the tree. */
+  *storedXattrs(row: number): Generator<[name: Buffer | 'access' | 'default' | 'flags', value: Buffer]> {
     const index = indexOf(this.columns.xattrRow, row)
     if (index < 0) return
     let at = this.columns.xattrStart[index]!
     const end = this.columns.xattrEnd[index]!
     while (at < end) {
       const kind = this.#blobs.readUInt16LE(at)
-      const isAcl = kind === aclAccessKind || kind === aclDefaultKind
-      const nameEnd = isAcl ? at + 2 : at + 2 + kind
+      const special = kind === aclAccessKind ? 'access' : kind === aclDefaultKind ? 'default' : kind === flagsKind ? 'flags' : undefined
+      const nameEnd = special ? at + 2 : at + 2 + kind
       const valueEnd = nameEnd + 4 + this.#blobs.readUInt32LE(nameEnd)
       const value = this.#blobs.subarray(nameEnd + 4, valueEnd)
-      if (!isAcl) yield [this.#blobs.subarray(at + 2, nameEnd), value]
-      else {
-        const acl = this.#aclXattr(value)
-        // Borg stores the three plain entries beside a default ACL; file systems keep those in the mode alone.
-        if (acl && (kind === aclDefaultKind || isExtendedAcl(acl))) yield [kind === aclDefaultKind ? aclDefaultName : aclAccessName, acl]
-      }
+      yield [special ?? this.#blobs.subarray(at + 2, nameEnd), value]
       at = valueEnd
     }
   }
@@ -205,12 +244,18 @@ export class ArchiveTree {
       for (let at = xattrStart[index]!; at < xattrEnd[index]!;) {
         const kind = this.#blobs.readUInt16LE(at)
         if (kind === aclAccessKind || kind === aclDefaultKind) return false
-        const valueAt = at + 2 + kind
-        if (marks.has(this.#blobs.toString('latin1', at + 2, valueAt))) return false
+        const valueAt = kind === flagsKind ? at + 2 : at + 2 + kind
+        if (kind !== flagsKind && marks.has(this.#blobs.toString('latin1', at + 2, valueAt))) return false
         at = valueAt + 4 + this.#blobs.readUInt32LE(valueAt)
       }
     }
     return true
+  }
+
+  /** The file's flags (chattr) as the archive has them. */
+  flags(row: number): number {
+    for (const [name, value] of this.storedXattrs(row)) if (name === 'flags') return value.readUInt32LE()
+    return 0
   }
 
   xattr(row: number, name: Uint8Array): Buffer | undefined {

@@ -9,7 +9,7 @@ import type { Item } from '../engine/archive/item.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { BytePool, exactColumn, float64, grownColumn, int64, sharedColumn, uint32, uint8 } from './column.js'
 import {
-  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, maxNameBytes, nameHash, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
+  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxNameBytes, nameHash, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
 } from './tree-columns.js'
 import type { ShapeOptions } from './tree-options.js'
 
@@ -315,6 +315,11 @@ export class TreeBuilder {
     }
     if (item.aclAccess) add(aclAccessKind, emptyName, item.aclAccess)
     if (item.aclDefault) add(aclDefaultKind, emptyName, item.aclDefault)
+    if (item.bsdflags !== undefined && item.bsdflags >>> 0 !== 0) {
+      const flags = Buffer.alloc(4)
+      flags.writeUInt32LE(item.bsdflags >>> 0)
+      add(flagsKind, emptyName, flags)
+    }
     if (this.#blobs.length > start) this.#xattrs.set(row, [start, this.#blobs.length])
     else this.#xattrs.delete(row)
   }

@@ -32,6 +32,8 @@ export const noName = 0xffff
 export const maxNameBytes = 0xfff0
 /** In the place of an xattr name's length: the value is an ACL as it is stored. */
 export const aclAccessKind = 0xfffe, aclDefaultKind = 0xfffd
+/** The same: the value is the file's flags (chattr) as stored, u32le. No xattr, but as rare. */
+export const flagsKind = 0xfffc
 
 /** What follows from the archive alone, so that it can be kept for later mounts. */
 export interface TreeColumns {

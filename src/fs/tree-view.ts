@@ -7,15 +7,9 @@ const typeMask = 0o170000, directoryType = 0o040000, regularType = 0o100000
 /** Nothing is copied; what is made are a few bytes for each owner and mode that occurs. */
 export function shownTree(columns: TreeColumns, view: ViewOptions): ArchiveTreeData {
   const modes: number[] = [], uids: number[] = [], gids: number[] = []
-  const packed = Buffer.from(columns.owners.buffer, columns.owners.byteOffset, columns.owners.length)
   const { uid, gid, umask, forcedUid, forcedGid, numericIds, owners } = view
   const known = { user: remembered(name => owners.user(name)), group: remembered(name => owners.group(name)) }
-  for (let at = 0; at < packed.length;) {
-    const index = modes.length
-    const mode = packed.readUInt32LE(at), storedUid = packed.readUInt32LE(at + 4), storedGid = packed.readUInt32LE(at + 8)
-    const [user, userEnd] = nameAt(packed, at + accessNumbersBytes)
-    const [group, end] = nameAt(packed, userEnd)
-    at = end
+  for (const [index, { mode, uid: storedUid, gid: storedGid, user, group }] of ownersOf(columns).entries()) {
     const type = mode & typeMask
     modes.push(type === directoryType || type === regularType ? mode & ~umask : mode)
     if (index === accessSupplied) {
@@ -35,9 +29,31 @@ export function shownTree(columns: TreeColumns, view: ViewOptions): ArchiveTreeD
   }
 }
 
-function nameAt(packed: Buffer, at: number): [name: Buffer | undefined, end: number] {
+/** Mode and owner as an archive has them; names that it lacks are null. */
+export interface StoredOwner {
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly user: Buffer | null
+  readonly group: Buffer | null
+}
+
+/** By `access`. */
+export function ownersOf({ owners }: TreeColumns): StoredOwner[] {
+  const packed = Buffer.from(owners.buffer, owners.byteOffset, owners.length)
+  const found: StoredOwner[] = []
+  for (let at = 0; at < packed.length;) {
+    const [user, userEnd] = nameAt(packed, at + accessNumbersBytes)
+    const [group, end] = nameAt(packed, userEnd)
+    found.push({ mode: packed.readUInt32LE(at), uid: packed.readUInt32LE(at + 4), gid: packed.readUInt32LE(at + 8), user, group })
+    at = end
+  }
+  return found
+}
+
+function nameAt(packed: Buffer, at: number): [name: Buffer | null, end: number] {
   const length = packed.readUInt16LE(at)
-  if (length === noName) return [undefined, at + 2]
+  if (length === noName) return [null, at + 2]
   return [packed.subarray(at + 2, at + 2 + length), at + 2 + length]
 }
 

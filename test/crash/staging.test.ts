@@ -34,6 +34,7 @@ def text(path):
     with open(os.path.join(top, path), 'rb') as f: return f.read()
 def will(path, content, start=None, end=None): say(path=path, content=None if content is None else content.hex(), range=None if start is None else [start, end])
 def promise(*paths): say(kept=list(paths))
+def done(): say(done=True)
 def sync(path, *paths):
     fd = os.open(os.path.join(top, path), os.O_RDONLY)
     os.fsync(fd)
@@ -47,6 +48,7 @@ def change(path, at, data, then_sync=True, cut=None):
     fd = os.open(os.path.join(top, path), os.O_RDWR | os.O_CREAT, 0o644)
     if cut is None: os.pwrite(fd, data, at)
     else: os.ftruncate(fd, cut)
+    done()
     if then_sync:
         os.fsync(fd)
         promise(path)
@@ -56,6 +58,7 @@ def rename(old, new, *synced):
     will(new, content)
     will(old, None)
     os.rename(os.path.join(top, old), os.path.join(top, new))
+    done()
     if synced: sync(synced[0], old, new)
 rng = random.Random(5)
 def some(size): return bytes(rng.randrange(1, 256) for _ in range(size))
@@ -71,16 +74,19 @@ rename('tmp', 'b', '.')
 os.mkdir(os.path.join(top, 'd'))
 change('d/x', 0, some(40), then_sync=False)
 change('d/y', 0, some(3333))
-os.link(os.path.join(top, 'b'), os.path.join(top, 'd/link'))
 will('d/link', text('b'))
+os.link(os.path.join(top, 'b'), os.path.join(top, 'd/link'))
+done()
 sync('d', 'd/link')
 will('a', None)
 os.unlink(os.path.join(top, 'a'))
+done()
 sync('.', 'a')
 will('clone', open(cloned, 'rb').read(), 0, os.path.getsize(cloned))
 src, fd = os.open(cloned, os.O_RDONLY), os.open(os.path.join(top, 'clone'), os.O_RDWR | os.O_CREAT)
 size = os.fstat(src).st_size
 assert os.copy_file_range(src, fd, size, 0, 0) == size
+done()
 os.fsync(fd)
 promise('clone')
 os.close(fd)
@@ -93,6 +99,7 @@ will('e/x', text('d/x'), 0, len(text('d/x')))  # It was not synced.
 will('d/link', None)
 will('d/x', None)
 os.rename(os.path.join(top, 'd'), os.path.join(top, 'e'))
+done()
 sync('e', 'e/link', 'd/link', 'd/x')
 change('late', 0, some(2500), then_sync=False)
 change('late', 100, some(60), then_sync=False)
@@ -106,6 +113,8 @@ interface Said {
   readonly content?: string | null
   readonly range?: readonly [number, number] | null
   readonly kept?: readonly string[]
+  /** What was said before has returned. */
+  readonly done?: boolean
 }
 
 interface Version {
@@ -115,16 +124,14 @@ interface Version {
 }
 
 /**
- * What a path may be after so many calls: its last version that was promised, and all that were begun since. Where only the process was `killed`,
- * what was done stays done, promised or not.
+ * What a path may be after so many calls: its last version that was promised, and all that were begun since. Where only the process was killed,
+ * `whole` calls are done, and what was said to be done by then stays, promised or not.
  */
-function allowed(said: readonly Said[], path: string, calls: number, killed: boolean): Version[] {
+function allowed(said: readonly Said[], path: string, calls: number, whole: number): Version[] {
   let versions: Version[] = [{ content: undefined, range: undefined }]
-  let begun = -1
   for (const line of said) {
     if (line.calls > calls) break
-    if (killed && begun >= 0 && line.calls > begun) versions = [{ ...versions.at(-1)!, range: undefined }]
-    if (line.path === path) begun = line.calls
+    if (line.done && line.calls <= whole) versions = [{ ...versions.at(-1)!, range: undefined }]
     if (line.path === path) versions.push({ content: line.content === null ? undefined : Buffer.from(line.content!, 'hex'), range: line.range ?? undefined })
     if (line.kept?.includes(path)) versions = [{ ...versions.at(-1)!, range: undefined }]
   }
@@ -200,7 +207,7 @@ for (const place of ['incoming', 'live'] as const) {
         const killed = state.loss === 'nothing' || state.loss === 'half-write'
         const { files, lost } = await stagedFiles(world, place, killed ? undefined : 'after the power failed')
         for (const path of paths) {
-          const versions = allowed(said, path, state.calls, killed)
+          const versions = allowed(said, path, state.calls, killed ? state.calls - (state.loss === 'half-write' ? 1 : 0) : -1)
           const found = files.get(path)
           if (!versions.some(({ content }) => content === undefined)) promises++
           const right = canBe(found, versions, state.loss === 'half-write' || typeof state.loss === 'number')

@@ -19,32 +19,58 @@ const run = possible ? test.serial : test.serial.skip
 const [operations = '2500', seed = '1', compareEvery = '500', commitEvery = '0'] = (process.env.BORGFS_FSX ?? '').split(':').filter(Boolean)
 
 for (const place of ['incoming', 'live'] as const) {
-  run(`${operations} operations by chance in ${place}/ do what they do on the disk, and borg extracts what they left`, t => {
+  run(`${operations} operations by chance in ${place}/ do what they do on the disk, and borg extracts what they left`, async t => {
     const sandbox = new Sandbox(`fsx-${place}`)
     try {
       // Other users take part.
       chmodSync(sandbox.folder, 0o755)
       const sources = join(projectRoot, 'test', 'fsx')
       sandbox.run('cc', ['-O1', '-std=gnu17', '-o', 'fsx', ...readdirSync(sources).filter(name => name.endsWith('.c')).map(name => join(sources, name))])
-      const [trusted, source] = [sandbox.mkdir('trusted'), sandbox.mkdir('source')]
+      const source = sandbox.mkdir('source')
       for (const [index, size] of [1000, 300_000, 3_000_000, 5_500_000].entries()) writeFileSync(join(source, `f${index}`), randomBytes(size))
       sandbox.borg(['init', '-e', 'repokey', 'repo'])
       sandbox.borg(['create', '../repo::source-1', '.'], { cwd: source })
-      const mountpoint = sandbox.mount('repo', { args: ['-o', 'allow_other,default_permissions'] })
+      const mount = (): string => sandbox.mount('repo', { args: ['-o', 'allow_other,default_permissions'] })
+      const mountpoint = mount()
       const tested = join(mountpoint, place, 'tree')
+      const operate = (from: string, count: number, start = 0, settled = true): void => {
+        const said = sandbox.run('env', [...(settled ? [] : ['FSX_UNSETTLED=1']), sandbox.path('fsx'), String(Number(seed) + start), String(count), compareEvery, commitEvery, from, tested, source, join(mountpoint, 'source-1')],
+          { timeoutMs: 300_000 + Number(operations) * 60 })
+        t.regex(said.stdout, /operations/)
+      }
+      /** Where the real Borg extracted what became of the tree. */
+      const saved = (trusted: string, into: string): string => {
+        sandbox.unmount(mountpoint)
+        const archive = sandbox.borg(['list', '--short', '--last', '1', 'repo']).stdout.trim()
+        t.regex(archive, /^tree-/)
+        const out = sandbox.mkdir(into)
+        sandbox.borg(['extract', '--numeric-ids', `../repo::${archive}`], { cwd: out })
+        // A symlink with several names: Borg extracts one for each.
+        t.is(rsyncDifferences(sandbox, trusted, out).split('\n').filter(line => !/ \.\/$|^hL/.test(line)).join('\n'), '')
+        const plain = (folder: string): string => listing(sandbox, folder).replaceAll(/^l .*$/gm, '').replaceAll(/\n+/g, '\n')
+        t.is(plain(out), plain(trusted))
+        return out
+      }
       sandbox.run('mkdir', [tested])
-      const said = sandbox.run(sandbox.path('fsx'), [seed, operations, compareEvery, commitEvery, trusted, tested, source, join(mountpoint, 'source-1')],
-        { timeoutMs: 300_000 + Number(operations) * 60 })
-      t.regex(said.stdout, /operations/)
-      sandbox.unmount(mountpoint)
-      const archive = sandbox.borg(['list', '--short', '--last', '1', 'repo']).stdout.trim()
-      t.regex(archive, /^tree-/)
-      const out = sandbox.mkdir('out')
-      sandbox.borg(['extract', '--numeric-ids', `../repo::${archive}`], { cwd: out })
-      // A symlink with several names: Borg extracts one for each.
-      t.is(rsyncDifferences(sandbox, trusted, out).split('\n').filter(line => !/ \.\/$|^hL/.test(line)).join('\n'), '')
-      const plain = (folder: string): string => listing(sandbox, folder).replaceAll(/^l .*$/gm, '').replaceAll(/\n+/g, '\n')
-      t.is(plain(out), plain(trusted))
+      const trusted = sandbox.mkdir('trusted')
+      operate(trusted, Number(operations))
+      let extracted = saved(trusted, 'out')
+      if (place === 'live') {
+        // Now over an archive; after kill -9, over the same archive what was changed.
+        mount()
+        operate(extracted, Math.ceil(Number(operations) / 10), 1, false)
+        sandbox.run('sync', ['-f', mountpoint])
+        // Twice: what was read back is written anew.
+        for (let times = 0; times < 2; times++) {
+          for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
+          await sandbox.allEnded()
+          sandbox.run('umount', ['-l', mountpoint])
+          sandbox.borg(['break-lock', 'repo'])
+          mount()
+        }
+        operate(extracted, Math.ceil(Number(operations) / 5), 2)
+        extracted = saved(extracted, 'out2')
+      }
       t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)
     } finally {
       sandbox.close()

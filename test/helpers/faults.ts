@@ -163,7 +163,10 @@ export class World {
 }
 
 export function readCalls(log: string): LoggedCall[] {
-  return existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter(Boolean).map(line => JSON.parse(line) as LoggedCall) : []
+  if (!existsSync(log)) return []
+  // Behind the last line's end another one may just be coming.
+  const lines = readFileSync(log, 'utf8').split('\n').slice(0, -1)
+  return lines.map(line => JSON.parse(line) as LoggedCall)
 }
 
 export interface CrashState {

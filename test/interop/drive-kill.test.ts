@@ -20,7 +20,8 @@ try:
             with open(f'mnt/{tree}/f{n % 20}', 'w') as f: f.write(f'{n} ' * (1 + n % 3000))
             try: os.remove(f'mnt/{tree}/f{(n + 7) % 20}')
             except FileNotFoundError: pass
-        with open('last', 'w') as f: f.write(str(n))
+        with open('last.new', 'w') as f: f.write(str(n))
+        os.replace('last.new', 'last')
         time.sleep(0.003)
 except OSError: pass
 `

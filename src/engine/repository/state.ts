@@ -200,7 +200,9 @@ export function saveState(folder: string, state: RepositoryState): void {
   state.index.movedTo(join(folder, `index.${transaction}`))
   for (const name of readdirSync(folder)) {
     const match = /^(?:index|hints|integrity)\.(\d+)(?:\.tmp)?$/.exec(name)
-    if (match && name !== `index.${transaction}` && name !== `hints.${transaction}` && name !== `integrity.${transaction}`) files.removeIfThere(join(folder, name))
+    const isOld = match && name !== `index.${transaction}` && name !== `hints.${transaction}` && name !== `integrity.${transaction}`
+    // What a process that was killed, Borg's or ours, left beside a file that it replaced: nobody else replaces one now.
+    if (isOld || /^(?:nonce|config)-[0-9a-z_]{8}\.tmp$/.test(name)) files.removeIfThere(join(folder, name))
   }
 }
 

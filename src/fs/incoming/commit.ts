@@ -28,6 +28,7 @@ import type { FileSeal } from '../../engine/store/sealed-file.js'
 import type { ChunkWriter } from '../../engine/store/chunk-writer.js'
 import type { Stash } from '../../engine/store/stash.js'
 import type { Transaction } from '../../engine/repository/repository.js'
+import { BaseItems } from './base-items.js'
 import { clonedContent, wholeChunks } from './cloned-content.js'
 import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
@@ -168,48 +169,92 @@ function freeName(manifest: Manifest, tree: string | undefined, template: string
   }
 }
 
-function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, { log, stash }: CommitOptions, begun: (item: FrozenItem) => void): Generator<ArchiveEntry> {
+function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, options: CommitOptions, begun: (item: FrozenItem) => void): Generator<ArchiveEntry> {
+  const { items } = tree
   const firstNames = new Map<number, Buffer>()
-  for (const frozen of tree.items) {
-    begun(frozen)
-    const type = frozen.mode & typeMask
-    const path = bytesOf(frozen.path)
-    if (type === typeSocket) {
-      log.write('warning', 'borg.fuse', `${shownText(path)}: sockets are not archived`)
-      continue
-    }
-    const item = itemOf(frozen, path)
-    if (frozen.nlink > 1 && type !== 0o040000 && !frozen.target) {
-      const first = firstNames.get(frozen.id)
-      if (first) {
-        item.source = first
-        yield { item }
-        continue
-      }
-      firstNames.set(frozen.id, path)
-      item.hardlinkMaster = true
-    } else if (type !== 0o040000 && !frozen.target) item.hardlinkMaster = false
-    if (type !== typeFile) yield { item }
-    else if (frozen.content === undefined) yield { item, content: { kind: 'chunks', chunks: new ChunkList() } }
-    else if (frozen.extents) yield { item, content: clonedContent(frozen, opened, sealOf(frozen, tree), stash), done: outcome => mustBeStored(path, outcome) }
-    else {
-      const file = Buffer.from(frozen.content.path)
-      const { position } = frozen.content
-      const seal = sealOf(frozen, tree)
-      let { size } = frozen
-      let ino = 0n
-      if (position === undefined) {
-        const stat = lstatSync(file, { bigint: true })
-        ino = stat.ino
-        if (!seal) size = Number(stat.size)
-      }
-      yield {
-        item, content: { kind: 'file', path: file, size, ino, ...(seal && { seal }), ...(position !== undefined && { position }) },
-        done: outcome => mustBeStored(path, outcome),
-      }
+  const bases = tree.bases.map(base => new BaseItems(base, firstNames, id => opened.repository.has(id)))
+  const between = function* (from: number, to: number): Generator<ArchiveEntry> {
+    for (let index = from; index < to; index++) {
+      const frozen = items[index]!
+      begun(frozen)
+      const entry = entryOf(frozen, tree, opened, options, firstNames)
+      if (entry) yield entry
+      if (!frozen.beneath) continue
+      // What differs from the archive beneath stands where it stood there, what is new behind all else.
+      const { base, row, without } = frozen.beneath
+      const here = namesIn(items, index)
+      yield* bases[base]!.below(row, frozen.path === '.' ? noPath : bytesOf(frozen.path), without, name => {
+        const range = here.get(name)
+        here.delete(name)
+        return range && between(...range)
+      })
+      for (const range of here.values()) yield* between(...range)
+      index = endOf(items, index) - 1
     }
   }
+  yield* between(0, items.length)
 }
+
+/** Behind the last item below a directory. */
+function endOf(items: readonly FrozenItem[], index: number): number {
+  const { path } = items[index]!
+  if (path === '.') return items.length
+  let end = index + 1
+  while (end < items.length && items[end]!.path.startsWith(`${path}/`)) end++
+  return end
+}
+
+/** Names in a directory, with the items that are each one and all below it. */
+function namesIn(items: readonly FrozenItem[], directory: number): Map<string, [from: number, to: number]> {
+  const found = new Map<string, [number, number]>()
+  const skipped = items[directory]!.path === '.' ? 0 : items[directory]!.path.length + 1
+  const end = endOf(items, directory)
+  for (let from = directory + 1; from < end; ) {
+    const to = endOf(items, from)
+    found.set(items[from]!.path.slice(skipped), [from, to])
+    from = to
+  }
+  return found
+}
+
+/** Undefined for what no archive holds. */
+function entryOf(frozen: FrozenItem, tree: FrozenTree, opened: OpenedRepository<LocalRepository>, { log, stash }: CommitOptions, firstNames: Map<number, Buffer>): ArchiveEntry | undefined {
+  const type = frozen.mode & typeMask
+  const path = bytesOf(frozen.path)
+  if (type === typeSocket) {
+    log.write('warning', 'borg.fuse', `${shownText(path)}: sockets are not archived`)
+    return undefined
+  }
+  const item = itemOf(frozen, path)
+  if (type !== 0o040000 && !frozen.target) {
+    const first = frozen.nlink > 1 ? firstNames.get(frozen.id) : undefined
+    if (first) {
+      item.source = first
+      return { item }
+    }
+    item.hardlinkMaster = frozen.nlink > 1
+    if (item.hardlinkMaster) firstNames.set(frozen.id, path)
+  }
+  if (type !== typeFile) return { item }
+  if (frozen.content === undefined) return { item, content: { kind: 'chunks', chunks: new ChunkList() } }
+  if (frozen.extents) return { item, content: clonedContent(frozen, opened, sealOf(frozen, tree), stash), done: outcome => mustBeStored(path, outcome) }
+  const file = Buffer.from(frozen.content.path)
+  const { position } = frozen.content
+  const seal = sealOf(frozen, tree)
+  let { size } = frozen
+  let ino = 0n
+  if (position === undefined) {
+    const stat = lstatSync(file, { bigint: true })
+    ino = stat.ino
+    if (!seal) size = Number(stat.size)
+  }
+  return {
+    item, content: { kind: 'file', path: file, size, ino, ...(seal && { seal }), ...(position !== undefined && { position }) },
+    done: outcome => mustBeStored(path, outcome),
+  }
+}
+
+const noPath = Buffer.alloc(0)
 
 function sealOf(frozen: FrozenItem, { keys }: FrozenTree): FileSeal | undefined {
   const file = frozen.content?.cipherNumber
@@ -225,6 +270,7 @@ function itemOf(frozen: FrozenItem, path: Buffer): Item {
   const { mode, uid, gid } = frozen
   const item: Item = { path, mode, uid, gid, user: userNameOf(uid) ?? null, group: groupNameOf(gid) ?? null, mtimeNs: clampTime(frozen.mtimeNs), ctimeNs: clampTime(frozen.ctimeNs) }
   if (frozen.target) item.source = Buffer.from(frozen.target)
+  if (frozen.bsdflags !== 0) item.bsdflags = frozen.bsdflags
   const type = mode & typeMask
   if (type === typeCharDevice || type === typeBlockDevice) item.rdev = frozen.rdev
   let accessAcl: Buffer | undefined, defaultAcl: Buffer | undefined

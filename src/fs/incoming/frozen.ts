@@ -1,4 +1,5 @@
 /** A staged tree as it is handed to the engine thread: plain data that survives structured clone. */
+import type { ArchiveTreeData } from '../tree-columns.js'
 import type { StagingKeys } from './staging-keys.js'
 
 export interface FrozenItem {
@@ -20,13 +21,36 @@ export interface FrozenItem {
   readonly content: { readonly path: string; readonly position: number | undefined; readonly cipherNumber: number | undefined } | undefined
   /** What lies over the spool file, as Extents packs it. */
   readonly extents: Uint8Array | undefined
+  /** Directories: what else is in it. */
+  readonly beneath: FrozenBeneath | undefined
+  /** Of chattr, as Borg stores them. */
+  readonly bsdflags: number
+}
+
+/** All that a directory of an archive holds, but for some names in the directory itself. */
+export interface FrozenBeneath {
+  /** Of FrozenTree.bases. */
+  readonly base: number
+  readonly row: number
+  /** Byte strings. */
+  readonly without: ReadonlySet<string>
+}
+
+/** The tree of an archive, which need not exist any more. */
+export interface FrozenBase {
+  readonly columns: ArchiveTreeData
+  readonly chunks: Uint8Array
+  /** Row 0 has this id, and each row the next one. */
+  readonly firstId: number
 }
 
 export interface FrozenTree {
   /** Byte string; undefined for what lies directly in incoming/. */
   readonly name: string | undefined
+  /** A directory before what is in it. */
   readonly items: readonly FrozenItem[]
-  /** Of all files. */
+  readonly bases: readonly FrozenBase[]
+  /** Of all files that are not in a base. */
   readonly bytes: number
   /** Where the mark of a commit under way is written. */
   readonly stagingFolder: string

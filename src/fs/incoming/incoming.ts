@@ -88,7 +88,7 @@ export class Incoming implements Subtree {
     this.trees = new Trees(options.place, this.#staging, client, { settleMs: options.settleMs, lingerMs: options.place === 'live' ? Infinity : options.lingerMs }, {
       state: (tree, text) => listener.state(tree, text),
       committed: tree => this.#live?.committed(tree),
-    }, tree => this.#leave(tree), work => this.#cuts.whenIdle(work))
+    }, tree => this.#leave(tree), work => this.#cuts.whenIdle(work), (tree, work) => (this.#live ? this.#live.prepare(tree, work) : work(undefined)))
     if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
     if (options.place !== 'live') return
     this.#live = new LiveSeries(this.#staging, this.trees, client, {
@@ -113,6 +113,7 @@ export class Incoming implements Subtree {
   tick(nowMs: number): void {
     this.#syncNow(nowMs)
     this.#live?.tick()
+    this.#evict()
     this.#cuts.tick()
     this.trees.tick(nowMs)
   }
@@ -214,25 +215,29 @@ export class Incoming implements Subtree {
   // --- names ---
 
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
-    const directory = this.#node(parent)
-    if (!directory) return Errno.ESTALE
-    if (isDot(name)) return this.#entry(directory)
-    if (isDotDot(name)) return this.#entry(this.#nodes.get(directory.parent) ?? directory)
-    if (!directory.children) return Errno.ENOTDIR
+    const directory = localOf(parent)
+    if (isDot(name) || isDotDot(name)) {
+      const above = isDot(name) ? directory : this.#nodes.parentOf(directory)
+      return this.#entryOf(directory) && above !== undefined ? this.#entryOf(above) ?? this.#entryOf(directory)! : Errno.ESTALE
+    }
     const key = byteString(name)
     const look = (): Answer<Entry> => {
-      const node = this.#nodes.child(directory, key)
-      return node ? this.#entry(node) : Errno.ENOENT
+      const id = this.#nodes.childId(directory, key)
+      const entry = id === undefined ? undefined : this.#entryOf(id)
+      if (entry) return entry
+      return this.#nodes.isDirectory(directory) ? Errno.ENOENT : this.#attrOf(directory) ? Errno.ENOTDIR : Errno.ESTALE
     }
-    return directory.id === rootId && this.#live ? this.#live.whenOpen(key, call, look) : look()
+    return directory === rootId && this.#live ? this.#live.whenOpen(key, call, look) : look()
   }
 
   getattr(ino: Ino): Answer<AttrReply> {
-    const node = this.#node(ino)
-    return node ? { attr: this.#attr(node), attrTtlMs: ttlMs } : Errno.ESTALE
+    const attr = this.#attrOf(localOf(ino))
+    return attr ? { attr, attrTtlMs: ttlMs } : Errno.ESTALE
   }
 
   readlink(ino: Ino): Answer<Uint8Array> {
+    const found = this.#nodes.virtual(localOf(ino))
+    if (found) return found.base.tree.isSymlink(found.row) ? found.base.tree.linkTarget(found.row) : Errno.EINVAL
     return this.#node(ino)?.target ?? Errno.EINVAL
   }
 
@@ -271,9 +276,10 @@ export class Incoming implements Subtree {
     if (this.#live && parent === this.root && (facts().mode & typeMask) !== typeDirectory) return Errno.EPERM
     const { uid, gid, umask = 0 } = call
     const tree = this.#treeOfName(directory, key, (facts().mode & typeMask) === typeDirectory)
-    return this.#changing(tree, call, () => {
-      if (directory.children!.has(key)) return Errno.EEXIST
+    return this.#altering(tree, call, () => {
+      if (this.#nodes.childId(directory.id, key) !== undefined) return Errno.EEXIST
       if (directory.nlink === 0) return Errno.ENOENT
+      this.#staging.adopt(directory)
       const now = nowNs()
       const setGroup = (directory.mode & setGroupBit) !== 0
       const { mode: wanted, rdev, target } = facts()
@@ -296,10 +302,12 @@ export class Incoming implements Subtree {
     const key = byteString(newName)
     if (newName.length > maxNameBytes) return Errno.ENAMETOOLONG
     if (this.#live && newParent === this.root) return Errno.EPERM
-    return this.#changing(this.#treeOfName(directory, key, false), call, () => {
+    return this.#altering(this.#treeOfName(directory, key, false), call, () => {
       if (node.children) return Errno.EPERM
       if (node.nlink === 0) return Errno.ENOENT
-      if (directory.children!.has(key)) return Errno.EEXIST
+      if (this.#nodes.childId(directory.id, key) !== undefined) return Errno.EEXIST
+      this.#staging.adopt(directory)
+      this.#staging.adopt(node)
       this.#nodes.link(node, directory, key)
       node.ctimeNs = nowNs()
       this.#staging.journal.linked(node.id, directory.id, key)
@@ -361,7 +369,7 @@ export class Incoming implements Subtree {
 
   rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
     if (parent === this.root && this.#live?.close(byteString(name))) return undefined
-    return this.#remove(parent, name, call, node => (!node.children ? Errno.ENOTDIR : node.children.size > 0 ? Errno.ENOTEMPTY : undefined))
+    return this.#remove(parent, name, call, node => (!node.children ? Errno.ENOTDIR : !this.#nodes.isEmpty(node.id) ? Errno.ENOTEMPTY : undefined))
   }
 
   #remove(parent: Ino, name: Buffer, call: Call<void>, refuse: (node: StagedNode) => Errno | undefined): Answer<void> {
@@ -370,11 +378,12 @@ export class Incoming implements Subtree {
     const key = byteString(name)
     const existing = this.#nodes.child(directory, key)
     if (!existing) return Errno.ENOENT
-    return this.#changing(this.#treeOfName(directory, key, isDirectory(existing)), call, () => {
+    return this.#altering(this.#treeOfName(directory, key, isDirectory(existing)), call, () => {
       const node = this.#nodes.child(directory, key)
       if (!node) return Errno.ENOENT
       const refused = refuse(node)
       if (refused) return refused
+      this.#adoptName(directory, node)
       this.#nodes.unlink(directory, key)
       this.#staging.journal.unlinked(directory.id, key)
       const now = nowNs()
@@ -396,7 +405,7 @@ export class Incoming implements Subtree {
     if (newParent === this.root && isLeftBehind(newKey)) return Errno.EPERM
     if (this.#live && (parent === this.root || newParent === this.root)) return Errno.EPERM
     const target = this.#treeOfName(to, newKey, isDirectory(moving))
-    return this.#changing(target, call, later => this.#changing(this.#treeOfName(from, key, isDirectory(moving)), later, () => this.#rename(from, key, to, newKey, flags)))
+    return this.#altering(target, call, later => this.#altering(this.#treeOfName(from, key, isDirectory(moving)), later, () => this.#rename(from, key, to, newKey, flags)))
   }
 
   #rename(from: StagedNode, key: string, to: StagedNode, newKey: string, flags: number): Answer<void> {
@@ -409,6 +418,7 @@ export class Incoming implements Subtree {
     if (flags & exchange) {
       if (!over) return Errno.ENOENT
       if (over.children && this.#nodes.isWithin(from, over)) return Errno.EINVAL
+      for (const changed of [from, to, node, over]) this.#staging.adopt(changed)
       this.#nodes.exchange(from, key, to, newKey)
       this.#staging.journal.exchanged(from.id, key, to.id, newKey)
       over.ctimeNs = now
@@ -417,7 +427,11 @@ export class Incoming implements Subtree {
       if (over) {
         if (over.children && !node.children) return Errno.EISDIR
         if (!over.children && node.children) return Errno.ENOTDIR
-        if (over.children && over.children.size > 0) return Errno.ENOTEMPTY
+        if (over.children && !this.#nodes.isEmpty(over.id)) return Errno.ENOTEMPTY
+      }
+      for (const changed of [from, to, node]) this.#staging.adopt(changed)
+      if (over) {
+        this.#adoptName(to, over)
         this.#nodes.unlink(to, newKey)
       }
       this.#nodes.move(from, key, to, newKey)
@@ -484,10 +498,12 @@ export class Incoming implements Subtree {
   // --- attributes ---
 
   setattr(ino: Ino, change: AttrChange, call: Call<AttrReply>): Answer<AttrReply> {
+    const before = this.#live && this.#attrOf(localOf(ino))
+    if (before && saysNothingNew(before, change)) return { attr: before, attrTtlMs: ttlMs }
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
-    if (this.#live && saysNothingNew(node, change)) return { attr: this.#attr(node), attrTtlMs: ttlMs }
-    return this.#changing(this.#treeOf(node), call, () => {
+    return this.#altering(this.#treeOf(node), call, () => {
+      this.#staging.adopt(node)
       const now = nowNs()
       if (change.size !== undefined) {
         if (!isFile(node)) return node.children ? Errno.EISDIR : Errno.EINVAL
@@ -513,9 +529,11 @@ export class Incoming implements Subtree {
   }
 
   getxattr(ino: Ino, name: Buffer): Answer<Uint8Array> {
+    const key = byteString(name)
+    const found = this.#nodes.virtual(localOf(ino))
+    if (found) return found.base.tree.xattr(found.row, name) ?? refusedXattrName(key) ?? Errno.ENODATA
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
-    const key = byteString(name)
     if (key === stateXattr || key === problemXattr) {
       const tree = node.id === rootId ? this.trees.find(undefined) : node.parent === rootId && node.children ? this.#treeNamed(node) : undefined
       if (!tree || (tree.name === undefined && tree.empty && tree.state.kind !== 'committed')) return Errno.ENODATA
@@ -526,6 +544,8 @@ export class Incoming implements Subtree {
   }
 
   listxattr(ino: Ino): Answer<Uint8Array[]> {
+    const found = this.#nodes.virtual(localOf(ino))
+    if (found) return Array.from(found.base.tree.xattrs(found.row), ([name]) => name)
     const node = this.#node(ino)
     return node ? [...(node.xattrs?.keys() ?? [])].map(bytesOf) : Errno.ESTALE
   }
@@ -541,10 +561,11 @@ export class Incoming implements Subtree {
     if (refusedName) return refusedName
     const kept = Buffer.from(value)
     const killed = call.killSetId ? setGroupBit : 0
-    return this.#changing(this.#treeOf(node), call, () => {
+    return this.#altering(this.#treeOf(node), call, () => {
       const exists = node.xattrs?.has(key) ?? false
       if (flags & xattrCreate && exists) return Errno.EEXIST
       if (flags & xattrReplace && !exists) return Errno.ENODATA
+      this.#staging.adopt(node)
       if (key === accessAclName || key === defaultAclName) {
         if (key === defaultAclName && !node.children) return Errno.EACCES
         const mode = modeOfAcl(node.mode, kept)
@@ -566,9 +587,10 @@ export class Incoming implements Subtree {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
     const key = byteString(name)
-    return this.#changing(this.#treeOf(node), call, () => {
+    return this.#altering(this.#treeOf(node), call, () => {
       // To have no ACL is a way to have one: its removal always succeeds, as elsewhere.
       if (!node.xattrs?.has(key)) return key === accessAclName || key === defaultAclName ? undefined : refusedXattrName(key) ?? Errno.ENODATA
+      this.#staging.adopt(node)
       node.ctimeNs = nowNs()
       this.#setXattr(node, key, undefined)
       return undefined
@@ -611,8 +633,16 @@ export class Incoming implements Subtree {
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
     if (node.children) return Errno.EISDIR
-    if ((flags & writeFlags) === 0 && !(flags & truncateFlag)) return this.#openNode(node, flags)
-    return this.#changing(this.#treeOf(node), call, () => {
+    if ((flags & writeFlags) === 0 && !(flags & truncateFlag)) {
+      const opened = (): Answer<Opened> => {
+        // It may have been let go while the archive was awaited.
+        const here = this.#node(ino)
+        return here ? this.#openNode(here, flags) : Errno.ESTALE
+      }
+      return this.#live && !node.known ? this.#live.whenWhole(this.#treeOf(node), call, opened) : opened()
+    }
+    return this.#altering(this.#treeOf(node), call, () => {
+      this.#staging.adopt(node)
       if (flags & truncateFlag) {
         const failed = this.#contents.truncate(node, 0)
         if (failed) return failed
@@ -625,6 +655,7 @@ export class Incoming implements Subtree {
 
   #openNode(node: StagedNode, flags: number): Opened {
     const fh = this.#nextHandle++
+    this.#nodes.fill(node)
     const writes = (flags & writeFlags) !== 0
     const tree = this.#treeOf(node)
     this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, tree })
@@ -769,7 +800,19 @@ export class Incoming implements Subtree {
     if (node.opens > 0) return
     this.#contents.close(node)
     this.#letGo(node)
+    if (this.trees.isFrozen(tree)) this.#unused.add(node)
+    else this.#nodes.evict(node)
   }
+
+  /** Files that were only read need not stay, but whoever waits for a commit to end may be about to change one. */
+  #evict(): void {
+    for (const node of this.#unused) {
+      if (this.trees.isFrozen(this.#treeOf(node))) continue
+      this.#unused.delete(node)
+      this.#nodes.evict(node)
+    }
+  }
+  readonly #unused = new Set<StagedNode>()
 
   fallocate(_ino: Ino, fh: number, mode: number, offset: number, length: number, call: Call<void>): Answer<void> {
     const handle = this.#handles.get(fh)
@@ -793,32 +836,33 @@ export class Incoming implements Subtree {
   // --- listings ---
 
   opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
-    const node = this.#node(ino)
-    if (!node) return Errno.ESTALE
-    if (!node.children) return Errno.ENOTDIR
+    const id = localOf(ino)
+    if (!this.#nodes.isDirectory(id)) return this.#attrOf(id) ? Errno.ENOTDIR : Errno.ESTALE
     const open = (): Opened => {
       const fh = this.#nextHandle++
-      this.#listings.set(fh, { names: [...node.children!] })
+      this.#listings.set(fh, { names: [...this.#nodes.names(id)] })
       return { fh }
     }
-    return node.id === rootId && this.#live ? this.#live.whenOpen(undefined, call, open) : open()
+    return id === rootId && this.#live ? this.#live.whenOpen(undefined, call, open) : open()
   }
 
   readdir(ino: Ino, fh: number, cookie: number, sink: DirSink): Answer<void> {
-    const node = this.#node(ino)
-    if (!node?.children) return Errno.ESTALE
-    const listing = this.#listings.get(fh) ?? { names: [...node.children] }
+    const id = localOf(ino)
+    if (!this.#nodes.isDirectory(id)) return Errno.ESTALE
+    const listing = this.#listings.get(fh) ?? { names: [...this.#nodes.names(id)] }
     // rewinddir wants to see what is there now.
-    if (cookie === 0) listing.names = [...node.children]
-    if (cookie < 1 && !sink(dot, this.#entry(node), 1)) return undefined
-    const parent = node.id === rootId ? { attr: { ...this.#attr(node), ino: rootIno }, entryTtlMs: 0, attrTtlMs: 0 } : this.#entry(this.#nodes.get(node.parent) ?? node)
+    if (cookie === 0) listing.names = [...this.#nodes.names(id)]
+    const own = this.#entryOf(id)!
+    if (cookie < 1 && !sink(dot, own, 1)) return undefined
+    const parent = id === rootId ? { attr: { ...own.attr, ino: rootIno }, entryTtlMs: 0, attrTtlMs: 0 } : this.#entryOf(this.#nodes.parentOf(id) ?? id) ?? own
     if (cookie < 2 && !sink(dotDot, parent, 2)) return undefined
+    const mayDiffer = this.#nodes.peek(id) !== undefined
     for (let index = Math.max(0, cookie - 2); index < listing.names.length; index++) {
-      const [name, id] = listing.names[index]!
+      const [name, child] = listing.names[index]!
       // Gone or another one since the listing was taken.
-      if (node.children.get(name) !== id) continue
-      const child = this.#nodes.get(id)
-      if (child && !sink(bytesOf(name), this.#entry(child), index + 3)) return undefined
+      if (mayDiffer && this.#nodes.childId(id, name) !== child) continue
+      const entry = this.#entryOf(child)
+      if (entry && !sink(bytesOf(name), entry, index + 3)) return undefined
     }
     return undefined
   }
@@ -842,13 +886,29 @@ export class Incoming implements Subtree {
     return this.#nodes.get(localOf(ino))
   }
 
+  /** Of what is here, or in a base. */
+  #entryOf(id: number): Entry | undefined {
+    const node = this.#nodes.peek(id)
+    if (node) return this.#entry(node)
+    const attr = this.#attrOf(id)
+    return attr && { attr, entryTtlMs: ttlMs, attrTtlMs: ttlMs }
+  }
+
+  #attrOf(id: number): Attr | undefined {
+    const node = this.#nodes.peek(id)
+    if (node) return this.#attr(node)
+    const attr = this.#nodes.attrOf(id)
+    if (attr) attr.ino = inoOf(this.range, id)
+    return attr
+  }
+
   #entry(node: StagedNode): Entry {
     return { attr: this.#attr(node), entryTtlMs: this.#passing.has(node.id) ? 0 : ttlMs, attrTtlMs: ttlMs }
   }
 
   #attr(node: StagedNode): Attr {
     const { id, mode, uid, gid, rdev, nlink, size, atimeNs, mtimeNs, ctimeNs } = node
-    const blocks = isFile(node) && size > 0 ? this.#contents.blocks(node) : 0
+    const blocks = !isFile(node) || size === 0 ? 0 : node.known ? this.#contents.blocks(node) : Math.ceil(size / 512)
     return { ino: inoOf(this.range, id), size, blocks, mode, nlink, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, blksize: 4096 }
   }
 
@@ -883,6 +943,17 @@ export class Incoming implements Subtree {
       }
       return answer
     })
+  }
+
+  /** The same for what may touch files that are as a base has them. */
+  #altering<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    return this.#live ? this.#live.whenWhole(tree, call, later => this.#changing(tree, later, work)) : this.#changing(tree, call, work)
+  }
+
+  /** Before a name of a node is taken out of a directory. A file that keeps other names has to be here, because it has fewer now. */
+  #adoptName(directory: StagedNode, node: StagedNode): void {
+    this.#staging.adopt(directory)
+    if (!node.children && node.nlink > 1) this.#staging.adopt(node)
   }
 
   /** The same for what changes nothing. */
@@ -923,7 +994,7 @@ export class Incoming implements Subtree {
 }
 
 /** For live/, where it must not count as a change: rsync and touch -d set what is set already. */
-function saysNothingNew(node: StagedNode, { size, mode, uid, gid, atimeNs, mtimeNs }: AttrChange): boolean {
+function saysNothingNew(node: Attr, { size, mode, uid, gid, atimeNs, mtimeNs }: AttrChange): boolean {
   return (size === undefined || size === node.size) && (mode === undefined || (mode & 0o7777) === (node.mode & 0o7777)) && (uid === undefined || uid === node.uid)
     && (gid === undefined || gid === node.gid) && (mtimeNs === undefined || mtimeNs === node.mtimeNs) && (atimeNs === undefined || atimeNs === node.atimeNs || mtimeNs !== undefined)
 }

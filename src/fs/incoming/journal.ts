@@ -15,17 +15,18 @@ import { IntegrityError } from '../../engine/errors.js'
 import { files } from '../../engine/platform/files.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf } from '../../engine/text.js'
+import type { BaseTree } from './base-tree.js'
 import type { BundlePlace } from './bundles.js'
 import { extentBytes, Extents } from './extents.js'
 import type { MadeArchive } from './policy.js'
-import { type NodeFacts, Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
+import { type NodeFacts, Nodes, type Origin, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 
 const headerBytes = 8
 const maxGatheredBytes = 4 << 20
 const maxRecordBytes = 16 << 20
 
 /** Kinds of records. */
-const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14, kindSettled = 15, kindPlaced = 16, kindStashed = 17, kindTakenOver = 18
+const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14, kindSettled = 15, kindPlaced = 16, kindStashed = 17, kindTakenOver = 18, kindBase = 19, kindOrigin = 20
 /** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
 const maxRowsPerRecord = 1000
 
@@ -60,63 +61,79 @@ export class Journal {
     return this.#fd
   }
 
+  /** Whether a node is one that no record speaks of yet. A record about it would be of no use at the next start. */
+  isUnknown: (id: number) => boolean = () => false
+
   created(node: StagedNode, parent: number, name: string): void {
+    this.#about(parent)
     const { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, target } = node
     this.#append([kindNew, node.id, parent, bytesOf(name), mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, target ?? null])
   }
 
   linked(id: number, parent: number, name: string): void {
+    this.#about(id, parent)
     this.#append([kindLink, id, parent, bytesOf(name)])
   }
 
   unlinked(parent: number, name: string): void {
+    this.#about(parent)
     this.#append([kindUnlink, parent, bytesOf(name)])
   }
 
   moved(parent: number, name: string, newParent: number, newName: string): void {
+    this.#about(parent, newParent)
     this.#append([kindMove, parent, bytesOf(name), newParent, bytesOf(newName)])
   }
 
   exchanged(parent: number, name: string, other: number, otherName: string): void {
+    this.#about(parent, other)
     this.#append([kindExchange, parent, bytesOf(name), other, bytesOf(otherName)])
   }
 
   attributes(node: StagedNode): void {
     const { id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = node
+    this.#about(id)
     this.#append([kindAttributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
   }
 
   xattr(id: number, name: string, value: Buffer | undefined): void {
+    this.#about(id)
     this.#append([kindXattr, id, bytesOf(name), value ?? null])
   }
 
   /** Parts of a file are chunks of the repository: over what was there. */
   cloned(id: number, extents: Extents): void {
+    this.#about(id)
     for (const rows of recordsOf(extents)) this.#append([kindExtents, id, rows])
   }
 
   /** The same of chunks that may be in the stash only. */
   stashed(id: number, extents: Extents): void {
+    this.#about(id)
     for (const rows of recordsOf(extents)) this.#append([kindStashed, id, rows])
   }
 
   /** A small file has `size` bytes, which lie in a bundle; or nothing lies there any more. */
   placed(id: number, place: BundlePlace | undefined, size: number): void {
+    this.#about(id)
     this.#append(place ? [kindPlaced, id, place.bundle, place.start, size] : [kindPlaced, id])
   }
 
   /** A spool file, with the same content so far, took over from the bundle. Means nothing once the machine failed, until `placed` says that nothing lies there any more. */
   takenOver(id: number, boot: string): void {
+    this.#about(id)
     this.#append([kindTakenOver, id, bytesOf(boot)])
   }
 
   /** The spool file beneath a file's extents is durable. Counts until more are laid over it. */
   settled(id: number): void {
+    this.#about(id)
     this.#append([kindSettled, id])
   }
 
   /** A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. */
   cut(id: number, start: number, end: number): void {
+    this.#about(id)
     this.#append([kindCut, id, start, end])
   }
 
@@ -135,13 +152,26 @@ export class Journal {
     this.#append([kindChanged, tree === undefined ? null : bytesOf(tree)])
   }
 
-  /** Its files are being taken from an archive; `committed` says that they are all there. */
-  opening(tree: string): void {
-    this.#append([kindOpening, bytesOf(tree)])
+  /**
+   * Ids of a block stand for what an archive has, which a series is to show. `committed` says that it does. May be said again, and should be before
+   * the series changes: without this record a tree would have lost all that did not change.
+   */
+  based(base: BaseTree): void {
+    this.#append(baseFields(base))
+  }
+
+  /** What a directory lies over now; undefined: over nothing any more. */
+  origin(id: number, origin: Origin | undefined): void {
+    this.#append(originFields(id, origin))
+  }
+
+  #about(...ids: number[]): void {
+    for (const id of ids) if (this.isUnknown(id)) throw new Error(`a record of the journal about node ${id}, which it does not know`)
   }
 
   /** Records of `work` are written in large pieces. */
   together(work: () => void): void {
+    if (this.#gathered) return work()
     this.#gathered = []
     try {
       work()
@@ -195,6 +225,8 @@ export class Journal {
     const records: Buffer[] = []
     const seen = new Set<number>()
     const add = (fields: readonly MsgValue[]): void => void records.push(Buffer.from(this.#encoder.encode(fields)))
+    const origins: StagedNode[] = []
+    for (const base of nodes.bases) add(baseFields(base))
     const visit = (directory: StagedNode): void => {
       for (const [name, id] of directory.children!) {
         const node = nodes.get(id)
@@ -214,6 +246,11 @@ export class Journal {
         }
         if (node.extents) for (const rows of recordsOf(node.extents)) add([node.stashed ? kindStashed : kindExtents, id, rows])
         if (node.extents && node.settled) add([kindSettled, id])
+        if (node.origin || (node.children && nodes.baseOf(id))) {
+          origins.push(node)
+          add(originFields(id, node.origin))
+          for (const hidden of node.hidden ?? []) add([kindUnlink, id, bytesOf(hidden)])
+        }
         if (node.children) visit(node)
         // What happened in a directory changed its times.
         if (node.children) add([kindAttributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs])
@@ -225,6 +262,9 @@ export class Journal {
       add([kindCommitted, name, bytesOf(made.name), Buffer.from(made.id, 'hex'), made.tree === undefined ? null : bytesOf(made.tree)])
       if (changed) add([kindChanged, name])
     }
+    for (const base of nodes.bases) add(baseFields(base))
+    // After what says that a tree is an archive, from which follows where its directories were then.
+    for (const { id, origin } of origins) add(originFields(id, origin))
     this.#length = records.reduce((sum, { length }) => sum + length, 0)
     files.close(this.#fd)
     try {
@@ -237,6 +277,16 @@ export class Journal {
   close(): void {
     files.close(this.#fd)
   }
+}
+
+function baseFields({ series, archive, firstId, rowCount }: BaseTree): MsgValue[] {
+  return [kindBase, bytesOf(series), Buffer.from(archive, 'hex'), firstId, rowCount]
+}
+
+function originFields(id: number, origin: Origin | undefined): MsgValue[] {
+  if (!origin) return [kindOrigin, id]
+  const { base, row, path } = origin
+  return [kindOrigin, id, base.firstId, row, path === undefined ? base.attached ? base.tree.pathOf(row) : null : bytesOf(path)]
 }
 
 class RecordEncoder {
@@ -365,8 +415,14 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
         mode: number(4), uid: number(5), gid: number(6), rdev: number(7), atimeNs: time(8), mtimeNs: time(9), ctimeNs: time(10),
         target: Buffer.isBuffer(record[11]) ? record[11] : undefined,
       }
-      nodes.add(parent, name(3), facts, number(1))
-      if (parent.id === rootId) {
+      const node = nodes.add(parent, name(3), facts, number(1))
+      const base = node.children && nodes.baseOf(node.id)
+      if (base) {
+        const row = base.rowOf(node.id)
+        const above = parent.origin?.path
+        node.origin = { base, row, path: row === 0 ? '' : above === undefined ? undefined : joined(above, name(3)) }
+      }
+      if (parent.id === rootId && !base) {
         // Whatever else was lost: what is new is in no archive.
         if ((facts.mode & typeMask) === typeDirectory) archives.delete(name(3))
         else if (archives.has(undefined)) archives.get(undefined)!.changed = true
@@ -384,7 +440,8 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       forgetTree(parent, 2)
       const node = parent && nodes.unlink(parent, name(2))
       if (node && node.nlink === 0) nodes.forget(node.id)
-      return node !== undefined
+      // Of what lies beneath nothing is here yet.
+      return node !== undefined || parent?.origin !== undefined
     }
     case kindMove: {
       const [parent, newParent] = [directory(1), directory(3)]
@@ -474,18 +531,42 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       const node = parent && nodes.child(parent, name(2))
       if (!node) return false
       dropTree(nodes, parent, name(2))
+      nodes.dropBases()
       forgetTree(parent, 2)
       return true
     }
     case kindCommitted:
       known.add(bytes(3).toString('hex'))
       archives.set(optionalName(1), { made: { name: name(2), id: bytes(3).toString('hex'), tree: optionalName(4) }, changed: false })
+      if (record[1] !== null) noteOrigins(nodes, name(1))
       return true
     case kindChanged: {
       const known = archives.get(optionalName(1))
       if (known) known.changed = true
+      // Where the record that it is there was lost.
+      if (known && nodes.bases.length > 0) known.opening = false
       return known !== undefined
     }
+    case kindBase: {
+      const known = nodes.bases.find(({ firstId }) => firstId === number(3))
+      if (known) return known.archive === bytes(2).toString('hex')
+      const base = nodes.addBase(name(1), bytes(2).toString('hex'), number(4), number(3))
+      // The record that came first may be lost.
+      for (const node of base ? nodes.all() : []) if (node.children && base!.has(node.id)) node.origin ??= { base: base!, row: base!.rowOf(node.id), path: undefined }
+      if (base) noteOrigins(nodes, base.series)
+      if (base && !archives.has(base.series)) archives.set(base.series, { made: { name: '', id: '', tree: undefined }, changed: false, opening: true })
+      return base !== undefined
+    }
+    case kindOrigin: {
+      const node = directory(1)
+      if (!node) return false
+      const base = record.length > 2 ? nodes.baseOf(number(2)) : undefined
+      node.origin = base && base.firstId === number(2) && number(3) < base.rowCount ? { base, row: number(3), path: record[4] === null ? undefined : name(4) } : undefined
+      if (node.origin) node.origin.base.placed(node.origin.row, node.id)
+      else node.hidden = undefined
+      return record.length === 2 || node.origin !== undefined
+    }
+    // Older versions took all files at once.
     case kindOpening:
       archives.set(name(1), { made: { name: '', id: '', tree: undefined }, changed: true, opening: true })
       return true
@@ -494,6 +575,16 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       return true
   }
   return false
+}
+
+function joined(directory: string, name: string): string {
+  return directory === '' ? name : `${directory}/${name}`
+}
+
+/** A tree is an archive: its directories are there where they are now. */
+function noteOrigins(nodes: Nodes, tree: string): void {
+  const top = nodes.child(nodes.get(rootId)!, tree)
+  if (top) for (const { node, path } of nodes.walk(top)) if (node.origin) node.origin.path = path === '.' ? '' : path
 }
 
 /** Forgets a name with all below it. Returns the files whose last name that was; such as are open stay nodes until they are closed. */

@@ -1,6 +1,9 @@
 /**
- * The series that are open in live/: which archive each shows, opening and closing them, and letting go of spool files that an archive
+ * The series that are open in live/: which archive each lies over, opening and closing them, and letting go of spool files that an archive
  * made needless. Incoming does the rest, as for any staged tree.
+ *
+ * An archive's names and attributes are there when its series can be seen; what its files consist of comes right behind, and is waited for by whoever
+ * reads or changes a file. Both stay in memory as long as the series needs them, also when the archive is deleted meanwhile.
  */
 import { byteString, bytesOf, shownText } from '../../engine/text.js'
 import type { ArchiveTree } from '../archive-tree.js'
@@ -9,9 +12,10 @@ import { type Answer, type Call, LATER } from '../core.js'
 import type { EngineClient } from '../engine-client.js'
 import { type Entry, Errno } from '../types.js'
 import { Extents } from './extents.js'
+import type { BaseTree } from './base-tree.js'
 import { rootId, type StagedNode } from './nodes.js'
 import type { StagedTree } from './policy.js'
-import { newestOf, populate, stored } from './series.js'
+import { hasSpooled, newestOf, stored } from './series.js'
 import type { Staging } from './staging.js'
 import type { Trees } from './trees.js'
 
@@ -29,6 +33,9 @@ export interface SeriesHost {
   isInUse(tree: StagedTree): boolean
 }
 
+/** When nobody asks. */
+const retryMs = 10_000
+
 export class LiveSeries {
   readonly #staging: Staging
   readonly #trees: Trees
@@ -39,6 +46,12 @@ export class LiveSeries {
   readonly #opening = new Map<string, (() => void)[]>()
   /** Trees whose archive is to take the place of their spool files, with their versions when it was made. */
   readonly #toRelease = new Map<StagedTree, number>()
+  /** What series of an earlier process lie over: nothing in live/ can be seen before. */
+  readonly #inherited: BaseTree[]
+  /** Who waits for these; undefined if nothing is being loaded for them. */
+  #inheriting: ((failed: Errno | undefined) => void)[] | undefined
+  /** Bases whose chunk rows are being loaded, and who waits for them. */
+  readonly #loading = new Map<BaseTree, ((failed: Errno | undefined) => void)[]>()
 
   /** `open`: byte strings of series to open when somebody looks, beside those that were open before. */
   constructor(staging: Staging, trees: Trees, client: EngineClient, host: SeriesHost, open: readonly string[]) {
@@ -46,6 +59,7 @@ export class LiveSeries {
     this.#trees = trees
     this.#client = client
     this.#host = host
+    this.#inherited = [...staging.nodes.bases]
     for (const series of open) if (!this.#top(series)) staging.toOpen.add(series)
   }
 
@@ -54,6 +68,7 @@ export class LiveSeries {
   }
 
   tick(): void {
+    if (performance.now() >= this.#inheritAtMs) this.#inherit()
     for (const series of this.#staging.toOpen) this.#openAgain(series)
     for (const [tree, version] of this.#toRelease) this.#release(tree, version)
   }
@@ -61,6 +76,116 @@ export class LiveSeries {
   /** A tree is an archive. */
   committed(tree: StagedTree): void {
     this.#toRelease.set(tree, tree.version)
+    const top = this.#top(tree.name!)
+    if (!top) return
+    // What neither the archive beneath nor the new one has need not be hidden any more.
+    for (const { node: { origin, hidden } } of this.#staging.nodes.walk(top)) {
+      if (origin) for (const name of hidden ?? []) if (origin.base.lookup(origin.row, name) < 0) hidden!.delete(name)
+    }
+  }
+
+  /** Looks for what series of an earlier process lie over. */
+  #inherit(): Errno | undefined {
+    while (this.#inherited.length > 0 && !this.#inheriting) {
+      const waiting: ((failed: Errno | undefined) => void)[] = []
+      const answer = this.#attach(this.#inherited[0]!, value => {
+        this.#inheriting = undefined
+        const failed = value instanceof Errno ? value : undefined
+        if (failed) this.#inheritAtMs = performance.now() + retryMs
+        else this.#inherited.shift()
+        for (const wake of waiting) wake(failed)
+      })
+      if (answer === LATER) {
+        this.#inheriting = waiting
+        return undefined
+      }
+      if (answer instanceof Errno) {
+        this.#inheritAtMs = performance.now() + retryMs
+        return answer
+      }
+      this.#inherited.shift()
+    }
+    return undefined
+  }
+  #inheritAtMs = 0
+
+  /** The archive itself, or if it is gone what comes nearest to it: the one that was made of the series last, else the newest. */
+  #attach(base: BaseTree, done: (answer: Answer<void>) => void): Answer<void> {
+    const own = this.#archiveOf(base.archive)
+    const archive = own ?? this.#archiveOf(this.#trees.find(base.series)?.made?.id) ?? this.#newest(base.series)
+    if (!archive) return this.#rebase(base, undefined)
+    return archive.files.withTree<void>(call(done), tree => {
+      // By an option of this mount there may be other rows than before.
+      if (own && tree.rowCount === base.rowCount) {
+        this.#staging.nodes.attach(base, tree)
+        return undefined
+      }
+      return this.#rebase(base, { archive, tree })
+    })
+  }
+
+  #rebase(base: BaseTree, to: { archive: ShownArchive; tree: ArchiveTree } | undefined): Errno | undefined {
+    const { nodes, journal } = this.#staging
+    const fresh = to && nodes.addBase(base.series, to.archive.files.info.id, to.tree.rowCount)
+    if (to && !fresh) return Errno.ENOSPC
+    if (fresh) nodes.attach(fresh, to!.tree)
+    journal.together(() => {
+      if (fresh) journal.based(fresh)
+      for (const node of nodes.rebase(base, fresh)) journal.origin(node.id, node.origin)
+    })
+    const shown = `live/${shownText(bytesOf(base.series))}`
+    if (to?.archive.files.info.id !== base.archive) {
+      this.#client.write('warning', 'borg.fuse', to
+        ? `${shown}: the archive that it was opened from was deleted. What was changed in it lies over ${shownText(to.archive.name)} now.`
+        : `${shown}: the archive that it was opened from was deleted, and there is no other. Only what was changed in it is left.`)
+    }
+    return undefined
+  }
+
+  #archiveOf(id: string | undefined): ShownArchive | undefined {
+    return this.#archives.find(({ files }) => files.info.id === id)
+  }
+
+  #newest(series: string): ShownArchive | undefined {
+    return newestOf(this.#archives.map(archive => ({ name: archive.files.info.name, timeNs: archive.files.info.timeNs, archive })), series)?.archive
+  }
+
+  /** Bases that a tree lies over and whose chunk rows are not there yet. What was moved in from another series came from one that is whole. */
+  #unfinished(tree: StagedTree | undefined): BaseTree | undefined {
+    return this.#staging.nodes.bases.find(base => !base.whole && base.series === tree?.name)
+  }
+
+  #load(base: BaseTree): void {
+    if (base.whole || this.#loading.has(base)) return
+    const archive = this.#archiveOf(base.archive)
+    const waiting: ((failed: Errno | undefined) => void)[] = []
+    const done = (answer: Answer<void>): void => {
+      this.#loading.delete(base)
+      for (const wake of waiting) wake(answer instanceof Errno ? answer : undefined)
+    }
+    this.#loading.set(base, waiting)
+    if (!archive) this.#client.write('warning', 'borg.fuse', `live/${shownText(bytesOf(base.series))}: the archive that it was opened from was deleted before it could be read`)
+    const answer = archive?.files.withTree<void>(call(done), tree => {
+      if (!base.whole && tree.chunkBytes === base.tree.chunkBytes) base.tree.setChunks(tree.chunks)
+      return base.whole ? undefined : Errno.EIO
+    })
+    if (answer !== LATER) this.#loading.delete(base)
+  }
+
+  /** Runs `work` when all that a tree lies over is there, so that files in it can be read and changed. */
+  whenWhole<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    const base = this.#unfinished(tree)
+    if (!base) return work(call)
+    this.#load(base)
+    if (base.whole) return this.whenWhole(tree, call, work)
+    const waiting = this.#loading.get(base)
+    return waiting ? deferred(call, waiting, later => this.whenWhole(tree, later, work)) : Errno.EIO
+  }
+
+  /** The same for a commit. */
+  prepare(tree: StagedTree, done: (failed: Errno | undefined) => void): void {
+    const answer = this.whenOpen<void>(tree.name, call(value => done(value instanceof Errno ? value : undefined)), later => this.whenWhole<void>(tree, later, () => undefined))
+    if (answer !== LATER) done(answer instanceof Errno ? answer : undefined)
   }
 
   /** Starts to open a series that was open before, or that an option names. */
@@ -80,30 +205,37 @@ export class LiveSeries {
 
   /** Runs `work` when a series, or all of them, are open. */
   whenOpen<T>(series: string | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    const failed = this.#inherit()
+    if (failed) return failed
+    if (this.#inheriting) return deferred(call, this.#inheriting, later => this.whenOpen(series, later, work))
     for (const name of this.#staging.toOpen) if (series === undefined || series === name) this.#openAgain(name)
     const name = series ?? this.#opening.keys().next().value
     const waiting = name === undefined ? undefined : this.#opening.get(name)
     if (!waiting) return work(call)
-    const answer = call.defer()
-    const { uid, gid, pid, umask = 0 } = call
-    waiting.push(() => {
-      const late = this.whenOpen(series, { uid, gid, pid, umask, defer: () => answer }, work)
-      if (late !== LATER) answer(late)
-    })
-    return LATER
+    return deferred(call, waiting, later => this.whenOpen(series, later, work))
   }
 
   /** `mkdir live/NAME`: the newest archive of the series, or an empty directory. */
   open(key: string, mode: number, call: Call<Entry>): Answer<Entry> {
     const root = this.#staging.nodes.get(rootId)!
-    const newest = newestOf(this.#archives.map(({ files }) => ({ name: files.info.name, timeNs: files.info.timeNs, files })), key)
+    const newest = this.#newest(key)
     if (!newest || root.children!.has(key) || this.#host.refuses(key)) return this.#host.makeDirectory(key, mode, call)
-    return newest.files.withTree(call, tree => {
+    return newest.files.withNames(call, tree => {
       if (root.children!.has(key)) return Errno.EEXIST
       const { info } = newest.files
-      const node = populate(this.#staging, key, tree)
-      this.#trees.opened(key, info)
+      const { nodes, journal } = this.#staging
+      const base = nodes.addBase(key, info.id, tree.rowCount)
+      if (!base) return Errno.ENOSPC
+      nodes.attach(base, tree)
+      const node = nodes.open(base, key)
+      journal.together(() => {
+        journal.based(base)
+        journal.created(node, rootId, key)
+        for (const [attribute, value] of node.xattrs ?? []) journal.xattr(node.id, attribute, value)
+        this.#trees.opened(key, info)
+      })
       this.#host.touch()
+      this.#load(base)
       return this.#host.entry(node)
     })
   }
@@ -121,12 +253,13 @@ export class LiveSeries {
    * changes nothing that anybody reads; the files go when the journal that says so is on disk.
    */
   #release(tree: StagedTree, version: number): void {
-    const made = this.#archives.find(({ files }) => files.info.id === tree.made?.id)
+    const made = this.#archiveOf(tree.made?.id)
     const top = this.#top(tree.name!)
     const isStill = (): boolean => tree.version === version && tree.state.kind === 'committed' && this.#trees.find(tree.name) === tree
     if (!isStill()) this.#toRelease.delete(tree)
     else if (made && top?.children) {
       this.#toRelease.delete(tree)
+      if (!hasSpooled(this.#staging, top)) return
       const release = (archive: ArchiveTree): undefined => {
         if (!isStill()) return undefined
         const found = [...stored(this.#staging, top, archive)]
@@ -154,11 +287,27 @@ export class LiveSeries {
         })
         return undefined
       }
-      made.files.withTree<void>({ uid: 0, gid: 0, pid: 0, defer: () => () => undefined }, release)
+      made.files.withTree<void>(call(() => undefined), release)
     }
   }
 
   #top(series: string): StagedNode | undefined {
     return this.#staging.nodes.child(this.#staging.nodes.get(rootId)!, series)
   }
+}
+
+/** A call of nobody: `done` hears what comes late. */
+function call(done: (answer: void | Errno) => void): Call<void> {
+  return { uid: 0, gid: 0, pid: 0, defer: () => done }
+}
+
+/** Answers when those who wait are woken, by what `work` gives then. */
+function deferred<T>(call: Call<T>, waiting: ((failed: Errno | undefined) => void)[], work: (call: Call<T>) => Answer<T>): Answer<T> {
+  const { uid, gid, pid, umask = 0 } = call
+  const answer = call.defer()
+  waiting.push(failed => {
+    const late = failed ?? work({ uid, gid, pid, umask, defer: () => answer })
+    if (late !== LATER) answer(late)
+  })
+  return LATER
 }

@@ -1,9 +1,21 @@
-/** Staged files and directories in memory: a plain POSIX tree, without disk or kernel. Names are byte strings. */
+/**
+ * Staged files and directories in memory: a plain POSIX tree, without disk or kernel. Names are byte strings.
+ *
+ * In live/ a tree lies over that of an archive (base-tree.ts): a directory that is not here is the archive's, with all below it, and one that is
+ * here holds only what differs from the archive's. A node of what did not change is made when somebody needs one, and may be let go again
+ * (`known`).
+ */
+import { byteString } from '../../engine/text.js'
+import type { ArchiveTree } from '../archive-tree.js'
+import type { Attr } from '../types.js'
+import { BaseTree } from './base-tree.js'
 import type { BundlePlace, FormerPlace } from './bundles.js'
 import type { CutState } from './cuts.js'
 import type { Extents } from './extents.js'
 
 export const rootId = 1
+/** Inode numbers have 32 bits for it. */
+const maxId = 2 ** 32
 export const typeMask = 0o170000, typeDirectory = 0o040000, typeFile = 0o100000, typeSymlink = 0o120000
 
 export interface StagedNode {
@@ -23,8 +35,14 @@ export interface StagedNode {
   xattrs: Map<string, Buffer> | undefined
   /** Symlinks. */
   target: Buffer | undefined
-  /** Directories: name -> id, in the order of creation. */
+  /** Directories: name -> id, in the order of creation. Of one with an origin: those that are here. */
   readonly children: Map<string, number> | undefined
+  /** The directory of an archive whose names are in this one too, but for `hidden` ones. */
+  origin: Origin | undefined
+  /** Names that are the origin's, or were another archive's, and not in this directory any more. */
+  hidden: Set<string> | undefined
+  /** The journal knows it. False: it is as the archive has it, and no change may be made before Staging.adopt. */
+  known: boolean
   /** A directory that holds a name of it; the last one known. */
   parent: number
   /** Open handles, and those of them that may write. */
@@ -48,6 +66,13 @@ export interface StagedNode {
   dirty: boolean
 }
 
+export interface Origin {
+  readonly base: BaseTree
+  readonly row: number
+  /** Byte string; where the directory was when its tree was last an archive. Known after a start. */
+  path: string | undefined
+}
+
 export interface NodeFacts {
   readonly mode: number
   readonly uid: number
@@ -69,6 +94,7 @@ export function isFile(node: StagedNode): boolean {
 
 export class Nodes {
   readonly #nodes = new Map<number, StagedNode>()
+  readonly #bases: BaseTree[] = []
   #nextId = rootId + 1
 
   constructor(rootFacts: NodeFacts) {
@@ -83,7 +109,88 @@ export class Nodes {
     return this.#nodes.size
   }
 
+  get bases(): readonly BaseTree[] {
+    return this.#bases
+  }
+
+  /** A block of ids for an archive's tree. `firstId` is given when a journal is replayed. Undefined if there are no more ids. */
+  addBase(series: string, archive: string, rowCount: number, firstId = this.#nextId): BaseTree | undefined {
+    if (rowCount < 1 || firstId <= rootId || firstId + rowCount > maxId || this.#bases.some(base => base.firstId < firstId + rowCount && firstId < base.firstId + base.rowCount)) return undefined
+    const base = new BaseTree(series, archive, firstId, rowCount)
+    this.#bases.push(base)
+    this.#nextId = Math.max(this.#nextId, firstId + rowCount)
+    return base
+  }
+
+  baseOf(id: number): BaseTree | undefined {
+    for (const base of this.#bases) if (base.has(id)) return base
+    return undefined
+  }
+
+  /** The tree of a base is there: from now on it can be seen. */
+  attach(base: BaseTree, tree: ArchiveTree): void {
+    base.attach(tree)
+    for (const node of this.#nodes.values()) if (node.origin?.base === base) node.nlink = this.#countLinks(node, node.origin)
+  }
+
+  /** Whatever lay over a base lies over another archive now, as far as that has directories of the same paths; without one, over nothing. Returns the directories. */
+  rebase(from: BaseTree, to: BaseTree | undefined): StagedNode[] {
+    const moved: StagedNode[] = []
+    for (const node of this.#nodes.values()) {
+      const { origin } = node
+      if (origin?.base !== from) continue
+      moved.push(node)
+      const row = to && origin.path !== undefined ? to.find(origin.path) : -1
+      node.origin = row >= 0 && to!.tree.isDirectory(row) ? { base: to!, row, path: origin.path } : undefined
+      if (node.origin) to!.placed(row, node.id)
+      else node.hidden = undefined
+    }
+    this.#bases.splice(this.#bases.indexOf(from), 1)
+    // Other names of files that are here are other files now.
+    const names = new Map<number, number>()
+    for (const { children } of this.#nodes.values()) for (const id of children?.values() ?? []) names.set(id, (names.get(id) ?? 0) + 1)
+    for (const node of [...this.#nodes.values()]) {
+      if (node.children) node.nlink = node.id === rootId ? node.nlink : this.#countLinks(node, node.origin)
+      else if (from.has(node.id)) {
+        node.nlink = names.get(node.id) ?? 0
+        if (node.nlink === 0 && node.opens === 0) this.#nodes.delete(node.id)
+      }
+    }
+    return moved
+  }
+
+  /** Forgets the bases that nothing lies over any more. */
+  dropBases(): void {
+    const used = new Set<BaseTree>()
+    for (const { origin } of this.#bases.length > 0 ? this.#nodes.values() : []) if (origin) used.add(origin.base)
+    for (const base of this.#bases.filter(base => !used.has(base))) {
+      this.#bases.splice(this.#bases.indexOf(base), 1)
+      for (const node of [...this.#nodes.values()]) {
+        if (node.known || !base.has(node.id)) continue
+        // What is open goes when it is closed.
+        node.nlink = 0
+        if (node.opens === 0) this.#nodes.delete(node.id)
+      }
+    }
+  }
+
+  #countLinks({ children, hidden }: StagedNode, origin: Origin | undefined): number {
+    let links = 2
+    for (const id of children!.values()) if (this.#nodes.get(id)?.children) links++
+    if (!origin?.base.attached) return links
+    const { base, row } = origin
+    if (children!.size === 0 && !hidden) return links + base.subdirectories(row)
+    for (const [name, target] of base.names(row)) if (base.tree.isDirectory(target) && !children!.has(name) && !hidden?.has(name)) links++
+    return links
+  }
+
+  /** One is made of what a base has. */
   get(id: number): StagedNode | undefined {
+    return this.#nodes.get(id) ?? this.#make(id)
+  }
+
+  /** Only if it is here. */
+  peek(id: number): StagedNode | undefined {
     return this.#nodes.get(id)
   }
 
@@ -91,9 +198,150 @@ export class Nodes {
     return this.#nodes.values()
   }
 
+  /** What a base has, where that can be seen and no node stands for it. */
+  virtual(id: number): { readonly base: BaseTree; readonly row: number } | undefined {
+    if (this.#bases.length === 0 || this.#nodes.has(id)) return undefined
+    const base = this.baseOf(id)
+    if (!base?.attached) return undefined
+    const row = base.rowOf(id)
+    return base.isFile(row) && this.#isShown(base, row) ? { base, row } : undefined
+  }
+
+  /** Undefined for what is not here and in no base. */
+  attrOf(id: number): Attr | undefined {
+    const found = this.virtual(id)
+    return found?.base.attr(found.row)
+  }
+
+  /** Flags of a file that a base has, whatever was changed in it. */
+  flagsOf(id: number): number {
+    const base = this.baseOf(id)
+    return base?.attached ? base.tree.flags(base.rowOf(id)) : 0
+  }
+
+  isDirectory(id: number): boolean {
+    const node = this.#nodes.get(id)
+    if (node) return node.children !== undefined
+    const found = this.virtual(id)
+    return found !== undefined && found.base.tree.isDirectory(found.row)
+  }
+
+  /** No directory above it was taken away, nor its own name. What has several names is here before one of them goes. */
+  #isShown(base: BaseTree, from: number): boolean {
+    const { tree } = base
+    for (let row = from; row !== 0; ) {
+      let directory = tree.parentOf(row)
+      let name: string | undefined
+      if (tree.isReplaced(row)) {
+        const place = base.place(row)
+        if (!place) return false
+        ;[directory, name] = place
+      }
+      const above = this.#nodes.get(base.directoryId(directory))
+      if (above?.known) {
+        name ??= byteString(tree.nameOf(row))
+        return above.nlink > 0 && above.origin?.base === base && !above.hidden?.has(name) && !above.children!.has(name)
+      }
+      row = directory
+    }
+    return false
+  }
+
+  #make(id: number): StagedNode | undefined {
+    const found = this.virtual(id)
+    if (!found) return undefined
+    const { base, row } = found
+    const { tree } = base
+    const { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, nlink, size } = base.attr(row)
+    const target = tree.isSymlink(row) ? Buffer.from(tree.linkTarget(row)) : undefined
+    const node = makeNode(id, { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, target }, base.directoryId(base.place(row)?.[0] ?? 0))
+    node.known = false
+    node.nlink = nlink
+    node.xattrs = base.xattrs(row)
+    if (node.children) node.origin = { base, row, path: undefined }
+    else if (isFile(node) && size > 0) {
+      node.size = size
+      node.bare = true
+    }
+    this.#nodes.set(id, node)
+    return node
+  }
+
+  /** The contents of a file that a base has are known from now on. The base must be whole. */
+  fill(node: StagedNode): void {
+    const base = this.baseOf(node.id)
+    if (!node.known && base && isFile(node) && node.size > 0) node.extents ??= base.extents(base.rowOf(node.id))
+  }
+
+  /** `base.archive` shown as directory `name` of the root. */
+  open(base: BaseTree, name: string): StagedNode {
+    const root = this.#nodes.get(rootId)!
+    const { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, nlink } = base.attr(0)
+    const node = this.add(root, name, { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs }, base.firstId)
+    node.nlink = nlink
+    node.xattrs = base.xattrs(0)
+    node.origin = { base, row: 0, path: '' }
+    return node
+  }
+
+  /** Enters a node of what a base has under a name that it has there, in a directory that is known. */
+  enter(node: StagedNode, directory: StagedNode, name: string): void {
+    directory.children!.set(name, node.id)
+    node.parent = directory.id
+  }
+
+  /** Lets go of a node that is as its base has it. */
+  evict(node: StagedNode): void {
+    if (!node.known && node.opens === 0 && node.nlink > 0 && this.#nodes.get(node.id) === node) this.#nodes.delete(node.id)
+  }
+
+  childId(directory: number, name: string): number | undefined {
+    const node = this.#nodes.get(directory)
+    const own = node?.children?.get(name)
+    if (own !== undefined) return own
+    if (node && (!node.origin || node.hidden?.has(name))) return undefined
+    const { base, row } = node?.origin ?? this.virtual(directory) ?? {}
+    if (!base?.attached) return undefined
+    const found = base.lookup(row!, name)
+    return found < 0 ? undefined : base.idOf(found)
+  }
+
   child(parent: StagedNode, name: string): StagedNode | undefined {
-    const id = parent.children?.get(name)
-    return id === undefined ? undefined : this.#nodes.get(id)
+    const id = this.childId(parent.id, name)
+    return id === undefined ? undefined : this.get(id)
+  }
+
+  /** Names in a directory with their ids: the base's in its order, then the rest. */
+  *names(directory: number): Generator<[name: string, id: number]> {
+    const node = this.#nodes.get(directory)
+    const { base, row } = node ? node.origin ?? {} : this.virtual(directory) ?? {}
+    const { children, hidden } = node ?? {}
+    const told = children && children.size > 0 && base ? new Set<string>() : undefined
+    if (base?.attached) {
+      for (const [name, target] of base.names(row!)) {
+        if (hidden?.has(name)) continue
+        const own = children?.get(name)
+        if (own !== undefined) told!.add(name)
+        yield [name, own ?? base.idOf(target)]
+      }
+    }
+    for (const entry of children ?? []) if (!told?.has(entry[0])) yield entry
+  }
+
+  isEmpty(directory: number): boolean {
+    const node = this.#nodes.get(directory)
+    // Nobody knows yet.
+    if (node?.origin && !node.origin.base.attached) return false
+    for (const _ of this.names(directory)) return false
+    return true
+  }
+
+  parentOf(id: number): number | undefined {
+    const node = this.#nodes.get(id)
+    if (node) return node.parent
+    const found = this.virtual(id)
+    const place = found?.base.place(found.row)
+    return place && found!.base.directoryId(place[0])
   }
 
   /** `id` is given when a journal is replayed. */
@@ -115,7 +363,7 @@ export class Nodes {
   /** Takes a name away; the node stays until forget. */
   unlink(parent: StagedNode, name: string): StagedNode | undefined {
     const node = this.child(parent, name)
-    parent.children!.delete(name)
+    this.#takeName(parent, name)
     if (!node) return undefined
     if (node.children) {
       parent.nlink--
@@ -124,9 +372,15 @@ export class Nodes {
     return node
   }
 
+  /** Whatever archive lies beneath: it must not show the name. */
+  #takeName(parent: StagedNode, name: string): void {
+    parent.children!.delete(name)
+    if (parent.origin) (parent.hidden ??= new Set()).add(name)
+  }
+
   move(parent: StagedNode, name: string, newParent: StagedNode, newName: string): void {
     const node = this.child(parent, name)!
-    parent.children!.delete(name)
+    this.#takeName(parent, name)
     // Set anew, so that the name stands last in the listing.
     newParent.children!.delete(newName)
     newParent.children!.set(newName, node.id)
@@ -158,13 +412,14 @@ export class Nodes {
 
   /** Whether `node` is `ancestor` or lies below it. */
   isWithin(node: StagedNode, ancestor: StagedNode): boolean {
-    for (let at = node; ; at = this.#nodes.get(at.parent)!) {
-      if (at === ancestor) return true
-      if (at.id === rootId || !this.#nodes.has(at.parent)) return false
+    for (let at: number | undefined = node.id; at !== undefined; at = this.parentOf(at)) {
+      if (at === ancestor.id) return true
+      if (at === rootId) return false
     }
+    return false
   }
 
-  /** Everything below a directory, itself first, directories before their contents. */
+  /** Everything below a directory that is here, itself first, directories before their contents. */
   *walk(node: StagedNode, path = ''): Generator<{ node: StagedNode; path: string }> {
     yield { node, path: path || '.' }
     for (const [name, id] of node.children ?? []) {
@@ -179,6 +434,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, parent, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
+    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
   }
 }

@@ -86,8 +86,10 @@ export class Staging {
     const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
     this.#adoptSizes(options.chunks ?? [])
     this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => takeNonces(this.keys!) })
+    this.journal.isUnknown = id => this.nodes.peek(id)?.known === false
     if (options.place === 'live') this.#dropOutdated(options, finished)
     else this.#dropArchived(options, finished)
+    this.nodes.dropBases()
     // An empty one that was there before says nothing already, and is as durable.
     if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.journal.rewrite(this.nodes, this.made)
     files.removeIfThere(join(this.folder, markName))
@@ -107,19 +109,46 @@ export class Staging {
     }
   }
 
-  /** Series that did not change and of which there is a newer archive, or that were being opened: they begin anew. */
+  /** Series that did not change begin anew with their newest archive, and so do those that were being opened. */
   #dropOutdated({ newest }: StagingOptions, finished: FinishedTree | undefined): void {
     if (finished?.tree !== undefined) {
       this.made.set(finished.tree, { made: { name: finished.archiveName, id: finished.archive, tree: finished.tree }, changed: false })
     }
-    for (const [series, { made, changed, opening }] of [...this.made]) {
-      if (series === undefined) continue
-      const latest = newest?.(series)
-      // With a damaged journal nobody knows what is missing from it.
-      const whole = latest === undefined || (latest === made.id && this.lostRecords === 0)
-      if (!opening && (changed || whole)) continue
+    for (const [series, { changed, opening }] of [...this.made]) {
+      // What lies over no archive is all there is, if all of the series were deleted.
+      const isAll = !this.nodes.peek(this.nodes.childId(rootId, series ?? '') ?? 0)?.origin
+      if (series === undefined || (!opening && (changed || (isAll && newest?.(series) === undefined)))) continue
       this.drop(series)
       this.toOpen.add(series)
+    }
+  }
+
+  /** To be called before a node is changed: the journal hears of what is as a base has it, and of the directories above. Its base must be whole. */
+  adopt(node: StagedNode): void {
+    if (node.known) return
+    const { nodes, journal } = this
+    const base = nodes.baseOf(node.id)
+    if (!base?.whole || nodes.peek(node.id) !== node) throw Object.assign(new Error('the archive beneath is not there'), { code: 'EIO', errno: -5 })
+    const row = base.rowOf(node.id)
+    const places = base.places(row).map(([directory, name]) => [nodes.get(base.directoryId(directory))!, name] as const)
+    for (const [directory] of places) this.adopt(directory)
+    nodes.fill(node)
+    node.known = true
+    try {
+      journal.together(() => {
+        for (const [index, [directory, name]] of places.entries()) {
+          if (index === 0) journal.created(node, directory.id, name)
+          else journal.linked(node.id, directory.id, name)
+          nodes.enter(node, directory, name)
+        }
+        for (const [attribute, value] of node.xattrs ?? []) journal.xattr(node.id, attribute, value)
+        if (node.extents) journal.cloned(node.id, node.extents)
+      })
+    } catch (error) {
+      // On a full disk: it is as before.
+      node.known = false
+      for (const [directory, name] of places) directory.children!.delete(name)
+      throw error
     }
   }
 
@@ -238,6 +267,7 @@ export class Staging {
       this.journal.forgotten(name)
     })
     for (const gone of there) for (const node of dropTree(this.nodes, root, gone)) if (node.opens === 0) this.#removeContents(node)
+    this.nodes.dropBases()
     this.made.delete(name)
     return names
   }
@@ -258,7 +288,7 @@ export class Staging {
   }
 
   #removeContents(node: StagedNode): void {
-    if (!isFile(node)) return
+    if (!isFile(node) || !node.known) return
     this.#bytes -= node.size - (node.extents?.bytes ?? 0)
     const { id, size, bare, place, former } = node
     if (place || former || !bare) {

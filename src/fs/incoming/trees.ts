@@ -5,11 +5,13 @@ import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
 import type { CommitNumbers, CommitProgress, CommitReply, WireError } from '../engine-port.js'
 import { tidyUp } from './contents.js'
-import { type FrozenItem, type FrozenTree } from './frozen.js'
+import type { BaseTree } from './base-tree.js'
+import type { FrozenBeneath, FrozenItem, FrozenTree } from './frozen.js'
 import type { Journal } from './journal.js'
 import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
 import { describe, due, failedState, type Place, type PolicyOptions, type StagedTree, waitingState } from './policy.js'
 import type { Staging } from './staging.js'
+import type { Errno } from '../types.js'
 
 export type CommitDone = (error: WireError | undefined, reply: CommitReply | undefined) => void
 
@@ -19,6 +21,9 @@ export interface MadeCommit extends CommitNumbers {
   readonly archive: string
   readonly atMs: number
 }
+
+/** Calls `work` when all that a tree lies over is there, or cannot be had. */
+export type WhenWhole = (tree: StagedTree, work: (failed: Errno | undefined) => void) => void
 
 /** What happens to trees is told here, in words for people. */
 export interface TreeListener {
@@ -56,13 +61,15 @@ export class Trees {
   /** Called when a committed tree is to leave the box. */
   readonly #leave: (tree: StagedTree) => void
   readonly #whenUncut: (work: () => void) => void
+  readonly #whenWhole: WhenWhole
   /** Archives were made or trees dropped since somebody set it back: chunks in the stash may be needless. */
   stashChanged = true
   #room: { freeBytes: number; atMs: number } | undefined
 
   readonly #place: Place
 
-  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void, whenUncut: (work: () => void) => void) {
+  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void, whenUncut: (work: () => void) => void, whenWhole: WhenWhole = (_tree, work) => work(undefined)) {
+    this.#whenWhole = whenWhole
     this.#place = place
     this.#nodes = staging.nodes
     this.#staging = staging
@@ -115,11 +122,11 @@ export class Trees {
   /** The tree that a node belongs to; undefined for incoming/ itself. `name`: of the node in its parent, if known. */
   ofNode(node: StagedNode): StagedTree | undefined {
     if (node.id === rootId) return undefined
-    let below = node
-    for (let parent = this.#nodes.get(node.parent); parent; parent = this.#nodes.get(parent.parent)) {
-      if (parent.id === rootId) {
-        if (!below.children) return this.of(undefined)
-        for (const [name, id] of parent.children!) if (id === below.id) return this.of(name)
+    let below = node.id
+    for (let parent = this.#nodes.parentOf(below); parent !== undefined; parent = this.#nodes.parentOf(below)) {
+      if (parent === rootId) {
+        if (!this.#nodes.isDirectory(below)) return this.of(undefined)
+        for (const [name, id] of this.#nodes.get(rootId)!.children!) if (id === below) return this.of(name)
         return undefined
       }
       below = parent
@@ -161,6 +168,7 @@ export class Trees {
   changing(tree: StagedTree | undefined): void {
     if (!tree?.made || this.#changeNoted.has(tree)) return
     if (this.#unnoted.has(tree)) this.#noteCommit(tree, tree.made)
+    for (const base of this.#nodes.bases) if (base.series === tree.name) this.#journal.based(base)
     this.#journal.changed(tree.name)
     this.#changeNoted.add(tree)
   }
@@ -210,7 +218,10 @@ export class Trees {
 
   isEmpty(tree: StagedTree): boolean {
     const root = this.#nodes.get(rootId)!
-    if (tree.name !== undefined) return (this.#nodes.child(root, tree.name)?.children?.size ?? 0) === 0
+    if (tree.name !== undefined) {
+      const top = this.#nodes.child(root, tree.name)
+      return !top?.children || this.#nodes.isEmpty(top.id)
+    }
     for (const id of root.children!.values()) if (!this.#nodes.get(id)?.children) return false
     return true
   }
@@ -270,15 +281,10 @@ export class Trees {
       }
       this.#tell(tree)
     }
-    this.#staging.keepMark()
-    // What is just being cut is either cut then or not.
-    this.#whenUncut(() => this.#whenTidy(() => this.#client.request({
-      kind: 'commit', staged: this.#freeze(tree), patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
-      ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
-    }, (error, reply) => {
+    const finished = (error: WireError | undefined, reply: CommitReply | undefined): void => {
       tree.frozen = false
-      if (error) this.#failed(tree, before, error, holder)
-      else this.#succeeded(tree, reply)
+      if (reply) this.#succeeded(tree, reply)
+      else this.#failed(tree, before, error!, holder)
       this.#tell(tree)
       done(error, reply)
       // After whoever renamed was answered: what this tells the kernel waits for locks that a rename holds until then, and a process
@@ -287,7 +293,16 @@ export class Trees {
       const waiting = this.#waiting.get(tree) ?? []
       this.#waiting.delete(tree)
       for (const work of waiting) work()
-    }, heard)))
+    }
+    this.#whenWhole(tree, missing => {
+      if (missing) return finished({ code: missing.code, msgid: undefined, message: `the archive that ${shownPath(tree)} lies over cannot be read` }, undefined)
+      this.#staging.keepMark()
+      // What is just being cut is either cut then or not.
+      this.#whenUncut(() => this.#whenTidy(() => this.#client.request({
+        kind: 'commit', staged: this.#freeze(tree), patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
+        ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
+      }, (error, reply) => finished(error, error ? undefined : reply), heard)))
+    })
     this.#tell(tree)
   }
 
@@ -391,6 +406,15 @@ export class Trees {
     let files = 0, bytes = 0
     const seen = new Set<number>()
     for (const { node } of this.#walk(tree)) {
+      const { origin, children, hidden } = node
+      if (origin?.base.attached) {
+        const { base, row } = origin
+        for (const found of base.below(row, name => children!.has(name) || hidden?.has(name) === true)) {
+          if (base.tree.isDirectory(found)) continue
+          files++
+          if (base.tree.isRegular(found)) bytes += base.tree.size(found)
+        }
+      }
       if (node.children || (node.nlink > 1 && seen.has(node.id))) continue
       if (node.nlink > 1) seen.add(node.id)
       files++
@@ -401,13 +425,22 @@ export class Trees {
 
   #freeze(tree: StagedTree): FrozenTree {
     const items: FrozenItem[] = []
+    const used = new Map<BaseTree, number>()
     let bytes = 0
     for (const { node, path } of this.#walk(tree)) {
-      const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink } = node
+      const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, origin, children, hidden } = node
       if (isFile(node)) bytes += node.size
-      items.push({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, content: this.#contentOf(node), extents: node.extents && new Uint8Array(node.extents.rows) })
+      let beneath: FrozenBeneath | undefined
+      if (origin) {
+        if (!used.has(origin.base)) used.set(origin.base, used.size)
+        beneath = { base: used.get(origin.base)!, row: origin.row, without: new Set([...children!.keys(), ...hidden ?? []]) }
+      }
+      items.push({
+        path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, content: this.#contentOf(node), extents: node.extents && new Uint8Array(node.extents.rows), beneath, bsdflags: this.#nodes.flagsOf(id),
+      })
     }
-    return { name: tree.name, items, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
+    const bases = Array.from(used.keys(), ({ tree: { columns, chunks }, firstId }) => ({ columns: { ...columns, chunks: undefined }, chunks, firstId }))
+    return { name: tree.name, items, bases, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
   }
 
   #contentOf(node: StagedNode): FrozenItem['content'] {

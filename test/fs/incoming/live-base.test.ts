@@ -1,0 +1,263 @@
+/**
+ * A series over an archive's tree, held against one whose files are all its own: the same operations by chance give the same answers and the same
+ * view, also when the journal was read back, and over another archive of the same files.
+ */
+import test from 'ava'
+import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { ChunkList } from '../../../src/engine/archive/chunk-list.js'
+import type { Item } from '../../../src/engine/archive/item.js'
+import { ArchiveFiles } from '../../../src/fs/archive-files.js'
+import type { ShownArchive, ShownArchives } from '../../../src/fs/archives-dir.js'
+import type { Answer, Call } from '../../../src/fs/core.js'
+import { Incoming } from '../../../src/fs/incoming/incoming.js'
+import { inodeRange, inoOf, rootIno } from '../../../src/fs/inodes.js'
+import { type Attr, type Entry, Errno, type Ino } from '../../../src/fs/types.js'
+import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, fileMode, item, linkMode, mountView, settled } from '../../helpers/mount-fixtures.js'
+import { Sandbox } from '../../helpers/sandbox.js'
+
+const series = 'series'
+const names = ['a', 'b', 'c', 'd', 'e']
+
+class Chance {
+  #state: number
+
+  constructor(seed: number) {
+    this.#state = seed
+  }
+
+  pick(below: number): number {
+    this.#state = (Math.imul(this.#state, 1103515245) + 12345) & 0x7fffffff
+    return (this.#state >>> 8) % below
+  }
+
+  of<T>(values: readonly T[]): T {
+    return values[this.pick(values.length)]!
+  }
+}
+
+function chunksOf(size: number): ChunkList {
+  const list = new ChunkList()
+  list.add(Buffer.alloc(32, size % 251), size, size)
+  return list
+}
+
+/** Files, directories, links with several names, in an order that `chance` decides within each directory. */
+function archived(shape: Chance, order: Chance): Item[] {
+  const files = new Map<string, Item>()
+  const directories = ['']
+  for (let count = 0; count < 60; count++) {
+    const above = shape.of(directories)
+    const path = above === '' ? shape.of(names) : `${above}/${shape.of(names)}`
+    if (files.has(path) || path.length > 9) continue
+    const kind = shape.pick(10)
+    if (kind < 4) {
+      files.set(path, item(path, { mode: directoryMode, uid: 0 }))
+      directories.push(path)
+    } else if (kind < 9) {
+      const size = shape.pick(3) * 1000
+      files.set(path, item(path, { mode: fileMode | shape.pick(8), uid: shape.pick(3), ...(size > 0 && { chunks: chunksOf(size), size }), ...(shape.pick(4) === 0 && { xattrs: new Map([['user.x', Buffer.from(path)]]) }) }))
+    } else files.set(path, item(path, { mode: linkMode, uid: 0, source: Buffer.from(`to ${path}`) }))
+  }
+  const plain = [...files].filter(([, { mode }]) => (mode & 0o170000) === 0o100000).map(([path]) => path)
+  const links = new Map<string, string>()
+  for (let count = 0; count < 6 && plain.length > 0; count++) {
+    const above = shape.of(directories)
+    const path = `${above === '' ? '' : `${above}/`}${shape.of(names)}x`
+    if (!files.has(path) && !links.has(path)) links.set(path, shape.of(plain))
+  }
+  const shuffled = [...files].sort(([a], [b]) => a.split('/').length - b.split('/').length || order.pick(3) - 1)
+  const masters = new Set(links.values())
+  return [
+    item('.', { mode: directoryMode, uid: 0 }), ...shuffled.map(([path, made]) => (masters.has(path) ? { ...made, hardlinkMaster: true } : made)),
+    ...Array.from(links, ([path, source]) => ({ ...files.get(source)!, path: Buffer.from(path), source: Buffer.from(source), chunks: undefined }) as unknown as Item),
+  ]
+}
+
+class Drive {
+  readonly incoming: Incoming
+  readonly #engine = new FakeEngine(new Contents())
+
+  constructor(folder: string, archives: Record<string, Item[]>) {
+    this.incoming = new Incoming({
+      folder, maxBytes: undefined, place: 'live', archiveIds: new Set(Object.keys(archives)), settleMs: 1e9, lingerMs: 1e9, newest: () => Object.keys(archives)[0],
+      rootFacts: { mode: directoryMode, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
+    }, this.#engine.client, { invalidateInode() {}, invalidateEntry() {}, store() {} }, { state() {} }, () => {
+      throw new Error('no chunks here')
+    })
+    const shown = Object.entries(archives).map(([id, items], index): ShownArchive => {
+      this.#engine.trees.set(id, build(items))
+      const info = { ...archiveInfo(`${series}-2026-01-0${1 + index}`, id), timeNs: BigInt(index) }
+      return {
+        name: Buffer.from(info.name),
+        files: new ArchiveFiles(info, inoOf(inodeRange.firstArchive + index, 0), rootIno, { client: this.#engine.client, reader: undefined as never, view: mountView([]), treeLoaded() {}, rootChanged() {}, unused() {} }),
+      }
+    })
+    this.incoming.archivesChanged(shown as unknown as ShownArchives)
+  }
+
+  get warnings(): number {
+    return this.#engine.log.lines.filter(line => line.includes('was deleted')).length
+  }
+
+  /** The answer, also if it comes late. */
+  do<T>(ask: (incoming: Incoming, call: Call<T>) => Answer<T>): T | Errno | undefined {
+    const asked = call<T>()
+    const answer = ask(this.incoming, asked)
+    this.#engine.answer()
+    return settled(answer, asked)
+  }
+
+  open(): void {
+    this.do<Entry>((incoming, call) => incoming.mkdir(incoming.root, Buffer.from(series), 0o755, call))
+  }
+
+  find(path: string): Ino | Errno {
+    let ino = this.incoming.root
+    for (const name of [series, ...path === '' ? [] : path.split('/')]) {
+      const entry = this.do<Entry>((incoming, call) => incoming.lookup(ino, Buffer.from(name), call))
+      if (entry instanceof Errno || entry === undefined) return entry ?? Errno.EIO
+      ino = entry.attr.ino
+    }
+    return ino
+  }
+
+  names(ino: Ino): string[] {
+    const opened = this.do((incoming, call) => incoming.opendir(ino, call as never)) as { fh: number }
+    const found: string[] = []
+    this.incoming.readdir(ino, opened.fh, 0, name => found.push(Buffer.from(name).toString()) > 0)
+    this.incoming.releasedir(ino, opened.fh)
+    return found.filter(name => name !== '.' && name !== '..').sort()
+  }
+
+  /** What can be seen, as text. */
+  view(): string {
+    const lines: string[] = [], first = new Map<Ino, string>()
+    const visit = (ino: Ino, path: string): void => {
+      const { attr } = this.do((incoming) => incoming.getattr(ino)) as { attr: Attr }
+      const isDirectory = (attr.mode & 0o170000) === 0o040000
+      const xattrs = (this.do((incoming) => incoming.listxattr(ino)) as Uint8Array[]).map(name => `${Buffer.from(name).toString()}=${Buffer.from(this.do((incoming) => incoming.getxattr(ino, Buffer.from(name))) as Uint8Array).toString()}`)
+      const target = (attr.mode & 0o170000) === 0o120000 ? Buffer.from(this.do((incoming) => incoming.readlink(ino)) as Uint8Array).toString() : ''
+      lines.push([path, attr.mode.toString(8), attr.uid, attr.nlink, isDirectory ? '' : attr.size, xattrs.join(), target, isDirectory ? '' : first.get(ino) ?? ''].join(' '))
+      if (!first.has(ino)) first.set(ino, path)
+      if (isDirectory) for (const name of this.names(ino)) visit(this.find(`${path}/${name}`.slice(1)) as Ino, `${path}/${name}`)
+    }
+    visit(this.find('') as Ino, '')
+    return lines.join('\n')
+  }
+
+  /** Makes all files of an archive, one by one. */
+  copy(items: readonly Item[]): void {
+    for (const { path, mode, uid, size = 0, source, xattrs } of items) {
+      const text = path.toString()
+      if (text === '.') continue
+      const at = text.lastIndexOf('/')
+      const parent = this.find(at < 0 ? '' : text.slice(0, at)) as Ino, name = Buffer.from(text.slice(at + 1))
+      if ((mode & 0o170000) === 0o120000) this.do<Entry>((incoming, call) => incoming.symlink(parent, name, source!, call))
+      else if (source) this.do<Entry>((incoming, call) => incoming.link(this.find(source.toString()) as Ino, parent, name, call))
+      else {
+        const made = this.do<Entry>((incoming, call) => (mode === directoryMode ? incoming.mkdir(parent, name, mode, call) : incoming.mknod(parent, name, mode, 0, call))) as Entry
+        this.do((incoming, call) => incoming.setattr(made.attr.ino, { mode, uid, ...(size > 0 && { size }) }, call as never))
+        for (const [attribute, value] of xattrs ?? []) this.do<void>((incoming, call) => incoming.setxattr(made.attr.ino, Buffer.from(attribute), value!, 0, call))
+      }
+    }
+  }
+
+  /** What is journalled, read by a process of its own. */
+  again(folder: string, archives: Record<string, Item[]>): Drive {
+    cpSync(this.folder, folder, { recursive: true })
+    return new Drive(folder, archives)
+  }
+  folder = ''
+}
+
+function operate(chance: Chance, drives: readonly Drive[]): [what: string, answers: string[]] {
+  const path = (): string => Array.from({ length: 1 + chance.pick(3) }, () => chance.of(names) + (chance.pick(8) === 0 ? 'x' : '')).join('/')
+  const [a, b] = [path(), path()]
+  const above = (text: string): string => text.slice(0, Math.max(0, text.lastIndexOf('/')))
+  const last = (text: string): Buffer => Buffer.from(text.slice(text.lastIndexOf('/') + 1))
+  const kind = chance.pick(11), number = chance.pick(512), flags = chance.of([0, 0, 1, 2])
+  const what = `${['mkdir', 'mknod', 'unlink', 'rmdir', 'rename', 'link', 'chmod', 'truncate', 'setxattr', 'rename', 'open'][kind]} ${a} ${b} ${number} ${flags}`
+  const answers = drives.map(drive => {
+    const [ino, from, to] = [drive.find(a), drive.find(above(a)), drive.find(above(b))]
+    if (from instanceof Errno || ((kind === 4 || kind === 5 || kind === 9) && to instanceof Errno)) return 'no directory'
+    if (ino instanceof Errno && kind >= 5 && kind !== 9) return 'nothing there'
+    const answer = drive.do<unknown>((incoming, call) => {
+      const own = call as never
+      switch (kind) {
+        case 0: return incoming.mkdir(from, last(a), 0o755, own)
+        case 1: return incoming.mknod(from, last(a), fileMode, 0, own)
+        case 2: return incoming.unlink(from, last(a), own)
+        case 3: return incoming.rmdir(from, last(a), own)
+        case 4: case 9: return incoming.rename(from, last(a), to as Ino, last(b), flags, own)
+        case 5: return incoming.link(ino as Ino, to as Ino, last(b), own)
+        case 6: return incoming.setattr(ino as Ino, { mode: number }, own)
+        case 7: return incoming.setattr(ino as Ino, { size: number * 4 }, own)
+        case 8: return incoming.setxattr(ino as Ino, Buffer.from('user.y'), Buffer.from(String(number)), 0, own)
+        default: return incoming.open(ino as Ino, 0, own)
+      }
+    })
+    if (kind === 10 && !(answer instanceof Errno)) drive.incoming.release(0, (answer as { fh: number }).fh)
+    return answer instanceof Errno ? answer.code : 'done'
+  })
+  return [what, answers]
+}
+
+for (let seed = 1; seed <= 8; seed++) {
+  test(`operations by chance over an archive do what they do without one (${seed})`, t => {
+    const sandbox = new Sandbox('live-base')
+    try {
+      const [id, other] = ['ab'.repeat(32), 'cd'.repeat(32)]
+      const items = archived(new Chance(seed), new Chance(seed)), reordered = archived(new Chance(seed), new Chance(seed + 100))
+      const over = new Drive(sandbox.path('over'), { [id]: items }), own = new Drive(sandbox.path('own'), {})
+      over.folder = sandbox.path('over')
+      for (const drive of [over, own]) drive.open()
+      t.true(statSync(join(over.folder, 'journal')).size < 500)
+      own.copy(items)
+      t.is(over.view(), own.view(), 'before')
+      const chance = new Chance(seed * 7919)
+      let nodes = over.incoming.counts.nodes
+      t.true(nodes < 5, 'looking costs no node')
+      for (let count = 1; count <= 240; count++) {
+        const [what, [a, b]] = operate(chance, [over, own])
+        t.is(a, b, what)
+        if (count % 40 !== 0) continue
+        t.is(over.view(), own.view(), what)
+        const [same, moved] = [over.again(sandbox.path(`same-${count}`), { [id]: items }), over.again(sandbox.path(`moved-${count}`), { [other]: reordered })]
+        t.is(same.view(), own.view(), `read back after ${what}`)
+        // The archive is gone; the other one has the same files in other rows.
+        t.is(moved.view(), own.view(), `over the other archive after ${what}`)
+        t.deepEqual([same.warnings, moved.warnings], [0, 1])
+        if (count === 40) {
+          const damaged = sandbox.path('damaged')
+          cpSync(over.folder, damaged, { recursive: true })
+          const journal = readFileSync(join(damaged, 'journal'))
+          journal[12]! ^= 1
+          writeFileSync(join(damaged, 'journal'), journal)
+          t.is(new Drive(damaged, { [id]: items }).view(), own.view(), 'the record of what lies beneath is there twice')
+        }
+        same.folder = sandbox.path(`same-${count}`)
+        moved.folder = sandbox.path(`moved-${count}`)
+        if (count === 120) {
+          // And go on with these.
+          for (const drive of [same, moved]) {
+            const copy = new Chance(count)
+            const plain = own.again.bind(Object.assign(own, { folder: sandbox.path('own') }))(sandbox.path(`plain-${drive === same ? 1 : 2}`), {})
+            for (let more = 0; more < 40; more++) {
+              const [done, [x, y]] = operate(copy, [drive, plain])
+              t.is(x, y, done)
+            }
+            t.is(drive.view(), plain.view())
+            const again = drive.again(`${drive.folder}-again`, drive === same ? { [id]: items } : { [other]: reordered })
+            t.is(again.view(), plain.view())
+            t.is(again.warnings, 0)
+          }
+        }
+      }
+      nodes = over.incoming.counts.nodes
+      t.true(nodes > 1)
+    } finally {
+      sandbox.close()
+    }
+  })
+}
