@@ -120,7 +120,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     service: {
       source,
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
-      idle: { afterMs: idleAfterMs, ...restingMemory({ workers, source, chunker }) },
+      // Where this thread answers the kernel itself, that would be kept waiting.
+      ...(thread && { idle: { afterMs: idleAfterMs, ...restingMemory({ workers, source, chunker }) } }),
       ...(staging ? { commit, changeArchive: change, cutter: new Cutter({ stash: staging.stash, workers, codec, chunker, opened: () => source.opened }) } : {}),
     },
   }

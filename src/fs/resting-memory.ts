@@ -13,7 +13,7 @@ import type { RepositorySource } from './repository-source.js'
 /** Less than this more than after the last time is not worth a collection: many small reads far apart must not cost one each. */
 const worthBytes = 16 << 20
 /** V8 frees the memory of what it collected beside, and byte workers collect in their own time. */
-const trimAfterMs = 1000
+const trimAfterMs = 2000
 
 export function restingMemory({ workers, source, chunker }: { workers: Workers; source: RepositorySource; chunker: Chunker }): Pick<IdleOptions, 'busy' | 'rest'> {
   let restedBytes = 0

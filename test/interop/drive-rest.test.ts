@@ -23,7 +23,7 @@ run('memory that a save took is given back when the drive rests, and what comes 
       copyFileSync(source, join(mountpoint, `incoming/tree${round}/data`))
       renameSync(join(mountpoint, `incoming/tree${round}`), join(mountpoint, `tree${round}`))
       const peak = bytes('VmHWM')
-      if (round === 1) await eventually('memory given back', () => bytes('VmRSS') < peak - (100 << 20))
+      if (round === 1) await eventually('memory given back', () => bytes('VmRSS') < peak - (64 << 20))
       t.true(readFileSync(join(mountpoint, `tree${round}/data`)).equals(readFileSync(source)))
     }
     sandbox.unmount(mountpoint)
