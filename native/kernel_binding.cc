@@ -99,18 +99,32 @@ class Companion {
     if (asker != pid) {
       leave();
       pid = asker;
-    } else if (++streak == requestsBeforeJoining || (joined && streak % requestsBetweenLooks == 0)) join();
+      wait = requestsBeforeJoining;
+      return;
+    }
+    if (++streak < wait) return;
+    streak = 0;
+    wait = requestsBetweenLooks;
+    if (!joined) return join();
+    if (processorOf(pid) == processor) return;
+    /* The kernel found it another processor, as one was idle: beside each other they are woken less than on one. */
+    part();
+    wait = requestsApart;
   }
 
   void leave() {
     pid = streak = 0;
+    part();
+  }
+
+ private:
+  static const unsigned requestsBeforeJoining = 64, requestsBetweenLooks = 128, requestsApart = 16384;
+
+  void part() {
     if (!joined) return;
     joined = false;
     sched_setaffinity(0, sizeof everywhere, &everywhere);
   }
-
- private:
-  static const unsigned requestsBeforeJoining = 64, requestsBetweenLooks = 2048;
 
   void join() {
     int cpu = processorOf(pid);
@@ -119,6 +133,7 @@ class Companion {
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
     joined = sched_setaffinity(0, sizeof one, &one) == 0;
+    processor = cpu;
   }
 
   /* Where the thread ran last, -1 if that cannot be told. */
@@ -138,8 +153,10 @@ class Companion {
   }
 
   uint32_t pid = 0;
-  unsigned streak = 0;
+  /* Requests of it since something was decided, and how many there are to be before the next time. */
+  unsigned streak = 0, wait = requestsBeforeJoining;
   bool joined = false;
+  int processor = -1;
   cpu_set_t everywhere;
 };
 thread_local Companion companion;
