@@ -34,10 +34,11 @@ class Twins {
     const { _items: items, _meta: meta } = JSON.parse(this.sandbox.borg(['debug', 'dump-archive', `repo::${archive}`, '-'], this.options(name, { ok: [0] })).stdout) as {
       _items: Record<string, unknown>[]; _meta: Record<string, unknown>
     }
-    // Borg adds the item stream to the sizes, records the standard chunker params whatever they are, and leaves a promoted first name without size.
-    const { tam, items: _, size: _s, csize: _c, time_end, recreate_cmdline, chunker_params: _p, ...rest } = meta
+    // The item stream counts in the sizes, and differs where one of them is not told: Borg leaves a promoted first name without size. It records the
+    // standard chunker params whatever they are.
+    const { tam, items: _, size, csize: _c, time_end, recreate_cmdline, chunker_params: _p, ...rest } = meta
     return {
-      meta: { ...rest, tam: tam !== undefined, ended: typeof time_end, recreated: recreate_cmdline !== undefined },
+      meta: { ...rest, ...(options.csizes && { size }), tam: tam !== undefined, ended: typeof time_end, recreated: recreate_cmdline !== undefined },
       items: items.map(({ chunks = [], size: _size, ...item }) => ({ ...item, chunks: (chunks as unknown[][]).map(([id, size, csize]) => (options.csizes ? [id, size, csize] : [id, size])) })),
     }
   }

@@ -37,6 +37,8 @@ export class ArchiveWriter {
   /** What part items refer to, beside the whole files. */
   readonly #parts: Sums = { ...noStats }
   #count = 0
+  /** Whether the item stream counts among what the files take: Borg's `recreate` stores such sums, its `create` does not. */
+  countsItems = false
 
   /** `counter` is told of every reference that the archive makes, its own objects included. */
   constructor(writer: ChunkWriter, objects: RepoObjects, counter?: ReferenceCounter) {
@@ -49,6 +51,10 @@ export class ArchiveWriter {
       chunk.copy(memory)
       this.#items.push(writer.add(memory.subarray(0, chunk.length), () => this.#memory.push(memory), true).then(({ id, size, csize }) => {
         counter?.add(id, size, csize)
+        if (this.countsItems) {
+          this.#files.size += size
+          this.#files.csize += csize
+        }
         return id
       }))
     })

@@ -125,6 +125,7 @@ export class Recreater {
       target ?? info.name, entries, checkpoint => this.#facts(archive, chunkerParams, start, checkpoint), this.#listener,
       {
         replace: target === undefined,
+        countItems: true,
         checkpointsOf: target ?? info.name + temporarySuffix,
         begin: tx => repacker?.begin(tx),
         finish: async tx => {

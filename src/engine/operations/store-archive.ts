@@ -85,6 +85,8 @@ export interface StoreListener {
 export interface StoreOptions {
   /** The archive stands for the one of that name. */
   readonly replace?: boolean
+  /** As Borg's `recreate` sums up: the item stream is counted with the contents. */
+  readonly countItems?: boolean
   /** Name that checkpoints are called after, if not the archive's. */
   readonly checkpointsOf?: string
   /** Called when all items are stored, before the manifest is written: what else the same transaction is to do. */
@@ -138,6 +140,7 @@ export async function storeArchive(context: StoreContext, name: string, entries:
           if (cache?.client.index?.release(info.id) === 0) cache.client.index.remove(info.id)
         }
       }, isValidArchiveName(bytesOf(checkpoint)))
+      pipeline.archive.countsItems = options.countItems ?? false
       await options.begin?.(tx, pipeline.writer)
       await pipeline.run(entries)
       const info = await pipeline.archive.save(name, facts(false), tx, manifest, { replace: options.replace ?? false })
