@@ -12,9 +12,15 @@ export function formatSize(bytes: number, options: SizeOptions = { iec: false })
   const [base, units] = options.iec ? [1024, binaryUnits] as const : [1000, decimalUnits] as const
   let value = bytes
   for (const [index, unit] of units.entries()) {
-    const decimals = index === 0 ? 0 : 2
-    if (Math.abs(Number(value.toFixed(decimals))) < base || index === units.length - 1) return `${value.toFixed(decimals)} ${unit}B`
+    const text = index === 0 ? value.toFixed(0) : twoDecimals(value)
+    if (Math.abs(Number(text)) < base || index === units.length - 1) return `${text} ${unit}B`
     value /= base
   }
   return `${value} YB`
+}
+
+/** What lies in the middle goes to the even digit, as in Python; toFixed takes it away from zero. Of doubles only odd eighths do. */
+function twoDecimals(value: number): string {
+  const down = (Math.abs(value) * 8) % 4 === 1
+  return (down ? Math.trunc(value * 100) / 100 : value).toFixed(2)
 }
