@@ -1,10 +1,10 @@
 /** The serving half of `mount`: the repository, or one archive, as a drive (mount.md, incoming.md). */
 import { accessSync, constants, statSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { parseCompression } from '../engine/codec/spec.js'
 import { chunkerFor } from '../engine/chunker/params.js'
 import { defaultChunkerParams } from '../engine/constants.js'
-import { BorgError, CommandError, messageOf } from '../engine/errors.js'
+import { BorgError, messageOf } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
 import type { Log, LogLevel } from '../engine/log.js'
 import { ClientCache } from '../engine/cache/client-cache.js'
@@ -62,7 +62,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   if (drive.versions && archive) throw new BorgError('Error', 'Error: for versions view, do not specify a single archive, but always give the repository as location.')
   const narrowed = archive !== undefined || drive.versions || paths.length > 0 || context.args.ordered.length > 0 || strip > 0
     || ['first', 'last', 'glob-archives', 'prefix'].some(name => context.text(name) !== undefined)
-  const numericIds = context.flag('numeric-ids') || context.flag('numeric-owner')
+  const numericIds = context.flag('numeric-ids')
   const [uid, gid] = [drive.uid, drive.gid]
   const { matcher } = await loadMatcher(context, paths)
   const chosen = archive ? [archive] : await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: true })

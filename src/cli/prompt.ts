@@ -1,5 +1,5 @@
 /** Questions at the terminal: passphrases without echo, yes or no (commands.md §6). */
-import { closeSync, openSync, read } from 'node:fs'
+import { openSync, read } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { errnoOf } from '../engine/errors.js'
@@ -145,14 +145,4 @@ function readHidden(input: ReadStream, prompt: string, output: number, signal: A
     if (signal.aborted) return abort()
     signal.addEventListener('abort', abort)
   })
-}
-
-/** Whether a person could be asked at all. */
-export function hasTerminal(): boolean {
-  try {
-    closeSync(openSync('/dev/tty', 'r+'))
-    return true
-  } catch {
-    return process.stdin.isTTY === true
-  }
 }

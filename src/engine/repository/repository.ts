@@ -40,14 +40,13 @@ export interface Repository {
   close(): Promise<void>
 }
 
-/** A file that lies as a segment file does (repository.md §3), written elsewhere: PUT entries and nothing else. */
+/** A file that lies as a segment file does (repository.md §3), written elsewhere: PUT entries behind the magic, and nothing else. */
 export interface EntryFile {
   readonly path: string
   readonly bytes: number
   readonly ids: readonly ChunkId[]
-  /** Where each entry stands, and its length. */
+  /** Where each entry stands. */
   readonly offsets: readonly number[]
-  readonly lengths: readonly number[]
 }
 
 export interface Transaction {

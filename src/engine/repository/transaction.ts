@@ -4,7 +4,7 @@ import { BorgError } from '../errors.js'
 import { absent } from '../hashindex/bucket-layout.js'
 import { type ChunkId, manifestId } from '../ids.js'
 import { formatSize } from '../size-text.js'
-import { deleteBytes, frameDelete, frameDeletes, framePut } from './entry.js'
+import { deleteBytes, frameDelete, frameDeletes, framePut, magic } from './entry.js'
 import { ObjectNotFound, StorageQuotaExceeded } from './errors.js'
 import type { EntryFile, Transaction } from './repository.js'
 import type { Segments } from './segments.js'
@@ -70,14 +70,14 @@ export class LocalTransaction implements Transaction {
     this.#use(entry.length)
   }
 
-  adopt({ path, bytes, ids, offsets, lengths }: EntryFile): boolean {
+  adopt({ path, bytes, ids, offsets }: EntryFile): boolean {
     const segment = this.#segments.writer.adopt(path, bytes)
     if (segment === undefined) return false
     this.changed = true
     const { index, hints } = this.#state
     for (const [entry, id] of ids.entries()) index.set(id, segment, offsets[entry]!)
     hints.addLive(segment, ids.length)
-    this.#use(lengths.reduce((sum, length) => sum + length, 0))
+    this.#use(bytes - magic.length)
     return true
   }
 

@@ -79,12 +79,6 @@ export class ChunkWriter {
     this.#workers.setIndex(this.#repository.sharedIndex())
   }
 
-  /** The stored chunk of an id, without reading it; undefined if the repository has none. */
-  reuse(id: ChunkId, size: number): StoredChunk | undefined {
-    const csize = this.#repository.storedSize(id)
-    return csize === undefined ? undefined : { id, size, csize, isNew: false }
-  }
-
   /** Resolves when a further chunk may be added, undefined if that is now: what is in flight is bounded. */
   room(): Promise<void> | undefined {
     return this.#bytesInFlight > maxBytesInFlight ? this.#roomLater() : undefined

@@ -190,8 +190,8 @@ export class Stash {
    * Files of at least `minBytes` in which every entry is wanted: nothing is written to them any more.
    */
   *wholeFiles(isWanted: (id: ChunkId) => boolean, minBytes: number): Generator<EntryFile> {
-    const found = new Map<number, { ids: ChunkId[]; offsets: number[]; lengths: number[]; bytes: number }>()
-    for (const [number, { bytes }] of this.#files) if (bytes >= minBytes) found.set(number, { ids: [], offsets: [], lengths: [], bytes: magic.length })
+    const found = new Map<number, { ids: ChunkId[]; offsets: number[]; bytes: number }>()
+    for (const [number, { bytes }] of this.#files) if (bytes >= minBytes) found.set(number, { ids: [], offsets: [], bytes: magic.length })
     for (const bucket of this.#index.buckets()) {
       const number = this.#index.value(bucket, fileWord)
       const entries = found.get(number)
@@ -203,15 +203,14 @@ export class Stash {
       }
       entries.ids.push(id)
       entries.offsets.push(this.#index.value(bucket, offsetWord))
-      entries.lengths.push(this.#index.value(bucket, lengthWord))
-      entries.bytes += entries.lengths.at(-1)!
+      entries.bytes += this.#index.value(bucket, lengthWord)
     }
-    for (const [number, { ids, offsets, lengths, bytes }] of found) {
+    for (const [number, { ids, offsets, bytes }] of found) {
       const file = this.#files.get(number)!
       // Nothing else stands there: neither an entry that another file has as well, nor what a failed or a killed process left behind the last.
       if (bytes !== file.bytes || fstatSync(file.fd).size !== bytes) continue
       if (this.#current?.number === number) this.#current = undefined
-      yield { path: this.#path(number), bytes, ids, offsets, lengths }
+      yield { path: this.#path(number), bytes, ids, offsets }
     }
   }
 

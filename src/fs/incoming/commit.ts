@@ -20,6 +20,7 @@ import { accessAclName, defaultAclName } from '../../engine/platform/acl.js'
 import { typeBlockDevice, typeCharDevice, typeFile, typeMask, typeSocket } from '../../engine/platform/attributes.js'
 import { groupNameOf, userNameOf } from '../../engine/platform/owner.js'
 import { files } from '../../engine/platform/files.js'
+import { magic } from '../../engine/repository/entry.js'
 import { saveFile, syncContent } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf, escapedBytes, escapedText, shownText } from '../../engine/text.js'
 import type { CommitNumbers, CommitRequest } from '../engine-port.js'
@@ -119,7 +120,7 @@ async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<L
     // Where one cannot be, none can.
     if (!tx.adopt(file)) break
     for (const id of file.ids) wanted.delete(idKey(id))
-    stored(file.ids.length, file.lengths.reduce((sum, length) => sum + length, 0))
+    stored(file.ids.length, file.bytes - magic.length)
   }
   for (const { bytes, ids, lengths } of stash.runs(wanted.values())) {
     await tx.putEntries(bytes, ids, lengths)

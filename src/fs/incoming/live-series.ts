@@ -5,7 +5,7 @@
  * An archive's names and attributes are there when its series can be seen; what its files consist of comes right behind, and is waited for by whoever
  * reads or changes a file. Both stay in memory as long as the series needs them, also when the archive is deleted meanwhile.
  */
-import { byteString, bytesOf, shownText } from '../../engine/text.js'
+import { bytesOf, shownText } from '../../engine/text.js'
 import type { ArchiveTree } from '../archive-tree.js'
 import type { ShownArchive } from '../archives-dir.js'
 import { type Answer, type Call, LATER } from '../core.js'

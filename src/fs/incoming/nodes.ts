@@ -101,10 +101,6 @@ export class Nodes {
     this.#nodes.set(rootId, makeNode(rootId, rootFacts, rootId))
   }
 
-  get nextId(): number {
-    return this.#nextId
-  }
-
   get count(): number {
     return this.#nodes.size
   }
