@@ -1,10 +1,12 @@
 /*
- * Pages of memory. Copies between memory in one piece and pages of a slab. V8 itself copies shared memory word by word, with loads and stores that
+ * Pages and other memory. Copies between memory in one piece and pages of a slab. V8 itself copies shared memory word by word, with loads and stores that
  * other threads may watch: four times as slow. Here the owner of the pages has said that nobody does.
  */
 #include "arguments.h"
 
+#include <errno.h>
 #include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -88,6 +90,37 @@ napi_value giveBackPages(napi_env env, napi_callback_info info) {
   return makeUndefined(env);
 }
 
+/* (from, to): memory from one place to the beginning of another, either of which may be shared. */
+napi_value copyMemory(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  Bytes from = a.bytes(0), to = a.bytes(1);
+  if (a.failed) return nullptr;
+  if (from.length > to.length) {
+    napi_throw_range_error(env, nullptr, "the memory does not hold so much");
+    return nullptr;
+  }
+  memmove(to.data, from.data, from.length);
+  return makeUndefined(env);
+}
+
+/* (length): memory that begins at a page's beginning, as a disk wants it that is written to directly. */
+napi_value alignedMemory(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  size_t length = static_cast<size_t>(a.integer(0));
+  if (a.failed) return nullptr;
+  size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  void *memory = aligned_alloc(page, (length + page - 1) / page * page);
+  if (!memory) return throwErrno(env, ENOMEM, "aligned_alloc");
+  memset(memory, 0, length);
+  napi_value buffer, array;
+  if (napi_create_external_arraybuffer(env, memory, length, [](napi_env, void *data, void *) { free(data); }, nullptr, &buffer) != napi_ok) {
+    free(memory);
+    return throwErrno(env, ENOMEM, "aligned_alloc");
+  }
+  napi_create_typedarray(env, napi_uint8_array, length, buffer, 0, &array);
+  return array;
+}
+
 /* (): what malloc keeps of freed memory (see keepChunkMemory) goes back to the host. Other threads that allocate wait meanwhile. */
 napi_value trimHeap(napi_env env, napi_callback_info info) {
   malloc_trim(0);
@@ -100,5 +133,7 @@ void registerPages(napi_env env, napi_value exports) {
   defineFunction(env, exports, "scatterPages", scatterPages);
   defineFunction(env, exports, "gatherPages", gatherPages);
   defineFunction(env, exports, "giveBackPages", giveBackPages);
+  defineFunction(env, exports, "copyMemory", copyMemory);
+  defineFunction(env, exports, "alignedMemory", alignedMemory);
   defineFunction(env, exports, "trimHeap", trimHeap);
 }

@@ -11,6 +11,7 @@ import { ClientCache } from '../engine/cache/client-cache.js'
 import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
 import { files } from '../engine/platform/files.js'
 import { Lock } from '../engine/repository/lock.js'
+import { Outputs } from '../engine/store/outputs.js'
 import { Stash } from '../engine/store/stash.js'
 import { Workers } from '../engine/store/workers.js'
 import { escapedBytes, escapedText } from '../engine/text.js'
@@ -94,6 +95,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     mountTimeNs, cacheBytes: drive.cacheBytes, allowDamagedFiles: drive.allowDamagedFiles,
   }
   const chunker = chunkerFor(defaultChunkerParams, opened.key.chunkSeed)
+  const outputs = new Outputs()
   const shown = (info: ManifestEntry): ArchiveInfo => source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
   const commit = async (request: CommitRequest, progress: (percent: number) => void) => {
     const current = source.opened
@@ -121,8 +123,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       source,
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
       // Where this thread answers the kernel itself, that would be kept waiting.
-      ...(thread && { idle: { afterMs: idleAfterMs, ...restingMemory({ workers, source, chunker }) } }),
-      ...(staging ? { commit, changeArchive: change, cutter: new Cutter({ stash: staging.stash, workers, codec, chunker, opened: () => source.opened }) } : {}),
+      ...(thread && { idle: { afterMs: idleAfterMs, ...restingMemory({ workers, source, chunker, outputs }) } }),
+      ...(staging ? { commit, changeArchive: change, cutter: new Cutter({ stash: staging.stash, workers, codec, chunker, outputs, opened: () => source.opened }) } : {}),
     },
   }
   // What is mounted has to be unmounted.

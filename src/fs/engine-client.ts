@@ -3,7 +3,7 @@
  * for each message it drained. Nothing here waits.
  */
 import type { Log, LogLevel } from '../engine/log.js'
-import type { ArchiveInfo, CommitProgress, EngineChannel, EngineReplies, EngineRequest, ToEngine, ToFuse, WireError } from './engine-port.js'
+import type { ArchiveInfo, EngineChannel, EngineReplies, EngineRequest, Progress, ToEngine, ToFuse, WireError } from './engine-port.js'
 
 type Kind = EngineRequest['kind']
 type Callback = (error: WireError | undefined, value: unknown) => void
@@ -15,7 +15,7 @@ export class EngineClient implements Log {
   onFinish: (() => void) | undefined
   readonly #channel: EngineChannel<ToEngine>
   readonly #waiting = new Map<number, Callback>()
-  readonly #listeners = new Map<number, (progress: CommitProgress) => void>()
+  readonly #listeners = new Map<number, (progress: Progress) => void>()
   #next = 1
   #closed = false
 
@@ -25,10 +25,10 @@ export class EngineClient implements Log {
 
   /**
    * Asks; `done` is called exactly once with an error or the value: from `deliver`, or at once with EIO after `close`. `progress`
-   * hears of a commit before that.
+   * hears of a commit, or of a range that is cut, before that.
    */
   request<K extends Kind>(request: Extract<EngineRequest, { kind: K }>,
-    done: (error: WireError | undefined, value: EngineReplies[K]) => void, progress?: (progress: CommitProgress) => void): void {
+    done: (error: WireError | undefined, value: EngineReplies[K]) => void, progress?: (progress: Progress) => void): void {
     const id = this.#next++
     this.#waiting.set(id, done as Callback)
     if (progress) this.#listeners.set(id, progress)

@@ -145,11 +145,18 @@ export interface CutReply {
   readonly stashBytes: number
 }
 export const cutKnown = 1, cutStashed = 2
+/** A range was cut, and what its chunks are is still to come: its last one ends at `end`. */
+export interface CutProgress {
+  readonly kind: 'cut'
+  readonly end: number
+}
 
 /** How far a commit is. `holder`: HOST@PID of who has the lock, where that is known. */
 export type CommitProgress =
   | { readonly kind: 'waiting'; readonly holder: string | undefined }
   | { readonly kind: 'committing'; readonly percent: number }
+
+export type Progress = CommitProgress | CutProgress
 
 /** An archive renamed, deleted, or given a comment, in a transaction of its own (incoming.md §6). `archive` is ArchiveInfo.id. */
 export interface ArchiveChangeRequest {
@@ -224,8 +231,8 @@ export type ToEngine =
 export type ToFuse =
   | { readonly type: 'reply'; readonly id: number; readonly value: unknown }
   | { readonly type: 'error'; readonly id: number; readonly error: WireError }
-  /** Any number of them before the reply to a commit. */
-  | { readonly type: 'progress'; readonly id: number; readonly progress: CommitProgress }
+  /** Any number of them before the reply to a commit, at most one before that to a range to be cut. */
+  | { readonly type: 'progress'; readonly id: number; readonly progress: Progress }
   /** The list changed: the complete new one. */
   | { readonly type: 'archives'; readonly archives: readonly ArchiveInfo[] }
   /** Unmounting was asked for (umount, a signal): commit what is staged, then say `finished`. */

@@ -9,7 +9,7 @@ import { messageOf } from '../engine/errors.js'
 import { files } from '../engine/platform/files.js'
 import { letGoShared } from '../engine/shared-garbage.js'
 import type {
-  ArchiveChangeReply, ArchiveChangeRequest, ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitProgress, CommitReply, CommitRequest, EngineChannel, EngineRequest, ToEngine, ToFuse,
+  ArchiveChangeReply, ArchiveChangeRequest, ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitReply, CommitRequest, EngineChannel, EngineRequest, Progress, ToEngine, ToFuse,
 } from './engine-port.js'
 import { wireError } from './errno.js'
 import type { Cutter } from './incoming/cutter.js'
@@ -147,7 +147,7 @@ export class MountService {
     }
   }
 
-  #value(request: EngineRequest, progress: (progress: CommitProgress) => void): Promise<unknown> | unknown {
+  #value(request: EngineRequest, progress: (progress: Progress) => void): Promise<unknown> | unknown {
     const { source, commit, changeArchive, cutter, lockWaitMs } = this.#options
     switch (request.kind) {
       case 'start':
@@ -165,7 +165,7 @@ export class MountService {
       case 'cut':
       case 'keep-stashed':
         if (!cutter) throw new Error('this mount is read-only')
-        return request.kind === 'cut' ? cutter.cut(request, this.lease) : cutter.keep(request.ids, request.own)
+        return request.kind === 'cut' ? cutter.cut(request, this.lease, end => progress({ kind: 'cut', end })) : cutter.keep(request.ids, request.own)
       case 'statfs': return source.statfs()
       case 'sync': return this.#makeDurable(request.fds)
       case 'sync-folder': return syncFolder(request.folder)

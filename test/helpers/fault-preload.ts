@@ -89,6 +89,8 @@ function install(root: string): void {
     const bits = typeof flags === 'number' ? flags : { r: 0, 'r+': 2, w: 0o1101, wx: 0o1301, a: 0o2101, ax: 0o2301 }[flags] ?? 0
     const full = below(path)
     if (full === undefined || (bits & (fs.constants.O_CREAT | fs.constants.O_TRUNC)) === 0) return real.openSync(path, flags, mode)
+    // Half a write would not be one that the disk takes directly.
+    if (typeof flags === 'number') flags &= ~fs.constants.O_DIRECT
     const before = real.lstatSync(full, { throwIfNoEntry: false })
     const [created, truncated] = [before === undefined, before !== undefined && before.size > 0 && (bits & fs.constants.O_TRUNC) !== 0]
     if (created || truncated) meet('open', path)
@@ -118,6 +120,20 @@ function install(root: string): void {
     const [offset = 0, length = view.byteLength - Number(offset), given] = rest as [number?, number?, number?]
     return write(fd, Buffer.from(view.buffer, view.byteOffset + offset, length), given)
   }) as typeof fs.writeSync
+  const writeLater = fs.write as (...args: unknown[]) => void
+  fs.write = ((fd: number, data: unknown, ...rest: unknown[]): void => {
+    if (!watched(fd)) return writeLater(fd, data, ...rest)
+    const done = rest.pop() as (error: NodeJS.ErrnoException | null, count?: number) => void
+    setImmediate(() => {
+      let count: number
+      try {
+        count = (fs.writeSync as (...args: unknown[]) => number)(fd, data, ...rest)
+      } catch (error) {
+        return done(error as NodeJS.ErrnoException)
+      }
+      done(null, count)
+    })
+  }) as typeof fs.write
   fs.writevSync = (fd, views, given) => (watched(fd)
     ? write(fd, Buffer.concat(views.map(view => Buffer.from(view.buffer, view.byteOffset, view.byteLength))), given)
     : real.writevSync(fd, views, given))

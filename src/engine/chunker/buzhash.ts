@@ -94,7 +94,7 @@ export class BuzhashChunker implements Chunker {
   async #next(source: ByteSource, from: Block, start: number, end: number): Promise<{ block: Block; length: number }> {
     from.users++
     try {
-      return await this.#blocks.takeFilled(source, this.#blocks.size, end - start, bytes => from.bytes.copy(bytes, 0, start, end))
+      return await this.#blocks.takeFilled(source, this.#blocks.size, end - start, bytes => native().copyMemory(from.bytes.subarray(start, end), bytes))
     } finally {
       this.#blocks.release(from)
     }

@@ -6,7 +6,7 @@
  */
 import {
   closeSync, fdatasync, fsync, fdatasyncSync, fsyncSync, ftruncateSync, futimesSync, linkSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, realpathSync, renameSync,
-  rmdirSync, truncateSync, unlinkSync, writeSync, writevSync,
+  rmdirSync, truncateSync, unlinkSync, write, writeSync, writevSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { errnoOf } from '../errors.js'
@@ -21,6 +21,12 @@ const realFiles = {
   /** All of it, at the descriptor's position or at `position`. */
   writeAll(fd: number, bytes: Uint8Array, position?: number): void {
     for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, position === undefined ? null : position + done)
+  },
+  /** On libuv's pool: other work goes on meanwhile. The memory is not to be touched before the end. */
+  async writeAllLater(fd: number, bytes: Uint8Array, position: number): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      done += await new Promise<number>((resolve, reject) => write(fd, bytes, done, bytes.length - done, position + done, (error, count) => (error ? reject(error) : resolve(count))))
+    }
   },
   /** All of them, one after the other, at the descriptor's position. */
   writeAllOf(fd: number, parts: readonly Uint8Array[]): void {

@@ -19,6 +19,7 @@ import { files } from '../platform/files.js'
 import { magic, tagPut, valueOf } from '../repository/entry.js'
 import type { EntryFile } from '../repository/repository.js'
 import { walkSegment } from '../repository/segment-walk.js'
+import { AppendedFile } from './appended-file.js'
 
 /** A file is given up when nothing in it is wanted any more, so they are not large. */
 const maxFileBytes = 64 << 20
@@ -40,11 +41,21 @@ interface StashFile {
   dirty: boolean
 }
 
+/** The file that entries are appended to. */
+interface CurrentFile {
+  readonly number: number
+  readonly file: StashFile
+  readonly appended: AppendedFile
+}
+
 export class Stash {
   readonly folder: string
   readonly #index = new HashTable(3)
   readonly #files = new Map<number, StashFile>()
-  #current: { readonly number: number; readonly file: StashFile } | undefined
+  #current: CurrentFile | undefined
+  /** Entries are appended one after the other. */
+  #lastAppend: Promise<unknown> = Promise.resolve()
+  #lastSync: Promise<unknown> = Promise.resolve()
   #next = 1
   /** From here on they are this process' own. */
   readonly #firstOwn: number
@@ -131,16 +142,42 @@ export class Stash {
   }
 
   /**
-   * Whole entries back to back, of ids that are not here yet. Host errors: then none of them is here. The memory is the caller's.
+   * Whole entries back to back; those of ids that are here are left out. Host errors: then none of them came. The memory is the caller's, who
+   * leaves it alone until the end.
    */
-  append(entries: Uint8Array, ids: readonly ChunkId[], lengths: ArrayLike<number>): void {
-    if (this.#current && this.#current.file.bytes + entries.length > maxFileBytes) this.#current = undefined
-    const { number, file } = this.#current ??= this.#begin()
+  append(entries: Uint8Array, ids: readonly ChunkId[], lengths: ArrayLike<number>): Promise<void> {
+    const appended = this.#lastAppend.then(() => {
+      if (!ids.some(id => this.#index.has(id))) return this.#append(entries, ids, lengths)
+      const { bytes, left } = this.#without(entries, ids, lengths)
+      return left.length === 0 ? undefined : this.#append(bytes, left.map(({ id }) => id), left.map(({ length }) => length))
+    })
+    this.#lastAppend = appended.catch(() => undefined)
+    return appended
+  }
+
+  /** What is not here yet: it came with an append that was not over when this one was asked for. */
+  #without(entries: Uint8Array, ids: readonly ChunkId[], lengths: ArrayLike<number>): { bytes: Buffer; left: { readonly id: ChunkId; readonly length: number }[] } {
+    const parts: Uint8Array[] = [], left: { readonly id: ChunkId; readonly length: number }[] = []
+    let at = 0
+    for (const [index, id] of ids.entries()) {
+      const length = lengths[index]!
+      if (!this.#index.has(id)) {
+        parts.push(entries.subarray(at, at + length))
+        left.push({ id, length })
+      }
+      at += length
+    }
+    return { bytes: Buffer.concat(parts), left }
+  }
+
+  async #append(entries: Uint8Array, ids: readonly ChunkId[], lengths: ArrayLike<number>): Promise<void> {
+    if (this.#current && this.#current.file.bytes + entries.length > maxFileBytes) this.#finish()
+    const { number, file, appended } = this.#current ??= this.#begin()
     try {
-      files.writeAll(file.fd, entries, file.bytes)
+      await appended.append(entries, file.bytes)
     } catch (error) {
       // What was written of it is not read, and cut off if the disk lets us; the next entries go to a new file.
-      this.#current = undefined
+      this.#finish()
       if (file.bytes > magic.length) files.truncateOpen(file.fd, file.bytes)
       else this.#remove(number, file)
       throw error
@@ -154,23 +191,36 @@ export class Stash {
     file.dirty = true
   }
 
-  #begin(): { number: number; file: StashFile } {
+  #begin(): CurrentFile {
     const number = this.#next++
-    const fd = files.open(this.#path(number), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
+    const path = this.#path(number)
+    const fd = files.open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
     try {
       files.writeAll(fd, magic, 0)
     } catch (error) {
       files.close(fd)
-      files.remove(this.#path(number))
+      files.remove(path)
       throw error
     }
     const file = { fd, bytes: magic.length, dirty: true }
     this.#files.set(number, file)
-    return { number, file }
+    return { number, file, appended: new AppendedFile(path, fd) }
+  }
+
+  #finish(): void {
+    this.#current?.appended.close()
+    this.#current = undefined
   }
 
   /** Makes everything durable that was appended. */
-  async sync(): Promise<void> {
+  sync(): Promise<void> {
+    // One after the other: what another one is about passes for durable before it is.
+    const synced = this.#lastSync.then(() => this.#sync())
+    this.#lastSync = synced.catch(() => undefined)
+    return synced
+  }
+
+  async #sync(): Promise<void> {
     let named = false
     for (const file of this.#files.values()) {
       if (!file.dirty) continue
@@ -209,7 +259,7 @@ export class Stash {
       const file = this.#files.get(number)!
       // Nothing else stands there: neither an entry that another file has as well, nor what a failed or a killed process left behind the last.
       if (bytes !== file.bytes || fstatSync(file.fd).size !== bytes) continue
-      if (this.#current?.number === number) this.#current = undefined
+      if (this.#current?.number === number) this.#finish()
       yield { path: this.#path(number), bytes, ids, offsets }
     }
   }
@@ -266,13 +316,14 @@ export class Stash {
 
   #remove(number: number, file: StashFile): void {
     this.#files.delete(number)
-    if (this.#current?.number === number) this.#current = undefined
+    if (this.#current?.number === number) this.#finish()
     if (this.#readers > 0) this.#toClose.push(file.fd)
     else files.close(file.fd)
     files.removeIfThere(this.#path(number))
   }
 
   close(): void {
+    this.#finish()
     for (const { fd } of this.#files.values()) files.close(fd)
     this.#files.clear()
   }

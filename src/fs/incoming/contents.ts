@@ -46,6 +46,7 @@ export class Contents {
 
   /** To be called before spool files, those of all or of one node, are made durable; what it gives is to be called afterwards. */
   beforeSync(only?: StagedNode): () => void {
+    this.#cuts.promise(only)
     const waiting = only ? [[only, this.#unsettled.get(only)] as const] : [...this.#unsettled]
     const moved = only ? (this.#moved.has(only) ? [only] : []) : [...this.#moved]
     return () => {

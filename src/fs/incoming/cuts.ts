@@ -6,13 +6,19 @@
  * An answer counts only if what was cut is still what the file holds: every change of contents is told here first (`disturb`). A file that
  * is changed where it was cut already is not cut again: what was not changed stays cut, the rest is left to the commit.
  *
- * What a file had before it was cut goes only after the chunks and the journal that names them were made durable (Staging.afterSync).
+ * What a file had before it was cut goes only after the chunks and the journal that names them were made durable (Staging.afterSync). What
+ * nobody was promised to find after a power failure gives its room back as soon as the journal has heard of the chunks, which is enough for
+ * the death of this process: so the pages that a large file is written to are the same few over and over, and do not go to the disk.
+ *
+ * Of a large file two ranges are under way at a time: where the second begins is known when the first was cut, long before its chunks are
+ * sealed. Whoever writes faster than that is held up (`holdUp`).
  */
 import type { FilePiece } from '../../engine/store/jobs.js'
 import type { FileSeal } from '../../engine/store/sealed-file.js'
 import type { EngineClient } from '../engine-client.js'
 import { type CutReply, type CutRequest, cutStashed, type WireError } from '../engine-port.js'
 import { maxBundledBytes, type BundlePlace } from './bundles.js'
+import { hostErrno } from './contents.js'
 import { Extents } from './extents.js'
 import { isFile, type StagedNode } from './nodes.js'
 import type { Staging } from './staging.js'
@@ -22,7 +28,11 @@ const batchCount = 256, batchBytes = 2 << 20
 const rangeBytes = 32 << 20
 /** At a time: a commit waits for the answer. */
 const maxRangeBytes = 48 << 20
-const maxBatches = 3
+const maxBatches = 3, maxRanges = 2
+/** Whoever is so far ahead waits. */
+const maxBacklogBytes = 3 * rangeBytes
+/** But not for long where no answer comes: something else may have the repository. */
+const maxHoldMs = 2000
 /** After an answer that nothing can be cut now: another client has the lock, or the disk is full. */
 const pauseMs = 3000
 const rangeAlignment = 16
@@ -34,13 +44,35 @@ export interface CutInFlight {
   broken: boolean
 }
 
+interface RangeInFlight extends CutInFlight {
+  /** Up to the end of the file. */
+  readonly final: boolean
+  /** Where its last chunk ends; undefined as long as it is being cut. */
+  end: number | undefined
+  answer: { readonly error: WireError | undefined; readonly reply: CutReply } | undefined
+}
+
 /** How far a file was cut. */
 export interface CutState {
   /** It is chunks from its beginning to here, as far as nothing was changed since. */
   upTo: number
+  /** A small file. */
   inFlight: CutInFlight | undefined
+  /** Of a large one, each beginning where the one before ends, and noted in this order. */
+  ranges: RangeInFlight[]
   /** Not in the background any more. */
   left: boolean
+}
+
+interface WaitingForIdle {
+  isWanted(node: StagedNode): boolean
+  work(): void
+}
+
+interface Held {
+  readonly node: StagedNode
+  readonly sinceMs: number
+  goOn(): void
 }
 
 export class Cuts {
@@ -50,21 +82,30 @@ export class Cuts {
   readonly #small = new Set<StagedNode>()
   #smallBytes = 0
   readonly #large = new Set<StagedNode>()
+  /** Files that have grown since somebody opened them, or of which ranges are under way. */
+  readonly #growing = new Set<StagedNode>()
   #batches = 0
-  #range = false
+  #ranges = 0
   #notBeforeMs = 0
-  readonly #waiting: (() => void)[] = []
+  readonly #waiting: WaitingForIdle[] = []
+  #held: Held[] = []
+  /** Answers come. */
+  #isAnswered = true
+  /** Files with lower ids may hold what was made durable, or what is just becoming so: these up to an offset, of the others all. */
+  #promisedBelow: number
+  readonly #promised = new WeakMap<StagedNode, number>()
 
   /** `isFrozen`: its tree is just being committed. */
   constructor(staging: Staging, client: EngineClient, isFrozen: (node: StagedNode) => boolean) {
     this.#staging = staging
     this.#client = client
     this.#isFrozen = isFrozen
+    this.#promisedBelow = staging.nodes.nextId
   }
 
   /** Answers are awaited. */
   get busy(): boolean {
-    return this.#batches > 0 || this.#range
+    return this.#batches > 0 || this.#ranges > 0
   }
 
   /** Comes before each change of a file's contents from `at` on. */
@@ -72,8 +113,9 @@ export class Cuts {
     const { cut } = node
     if (!cut) return
     if (cut.inFlight && at < cut.inFlight.to) cut.inFlight.broken = true
+    for (const range of cut.ranges) if (at < range.to) range.broken = true
     // The last chunk of a file that was whole ends where the file ended.
-    if (at < cut.upTo || (node.bare && at <= cut.upTo) || cut.inFlight?.broken) cut.left = true
+    if (at < cut.upTo || (node.bare && at <= cut.upTo) || cut.inFlight?.broken || cut.ranges.at(-1)?.broken) cut.left = true
   }
 
   /** A file has no contents any more: whatever comes is new. */
@@ -84,11 +126,48 @@ export class Cuts {
 
   /** A file has grown. */
   grew(node: StagedNode): void {
-    if (node.size - (node.cut?.upTo ?? 0) >= rangeBytes && this.#mayCutRange(node)) this.#queueRange(node)
+    this.#growing.add(node)
+    if (this.#mayCutRange(node) && node.size - nextFrom(node.cut)! >= rangeBytes) this.#queueRange(node)
+  }
+
+  /**
+   * Whether whoever writes a file is to be held up, as more of it waits here than is to be kept. Only as long as answers come: it must not
+   * depend on anybody else.
+   */
+  isAhead({ cut, size }: StagedNode): boolean {
+    return cut !== undefined && this.#isAnswered && cut.ranges.length > 0 && !cut.left && size - cut.upTo >= maxBacklogBytes
+  }
+
+  /** `goOn` is called soon. */
+  holdUp(node: StagedNode, goOn: () => void): void {
+    this.#held.push({ node, goOn, sinceMs: performance.now() })
+  }
+
+  #letGo(isOver: (held: Held) => boolean): void {
+    const over = this.#held.filter(isOver)
+    if (over.length === 0) return
+    this.#held = this.#held.filter(held => !over.includes(held))
+    for (const { goOn } of over) goOn()
+  }
+
+  /** What is in the files, or in one of them, is being made durable. */
+  promise(only?: StagedNode): void {
+    if (only) {
+      this.#promised.set(only, Math.max(this.#promisedOf(only), only.size))
+      return
+    }
+    this.#promisedBelow = this.#staging.nodes.nextId
+    for (const node of this.#growing) this.#promised.set(node, node.size)
+  }
+
+  /** Bytes from the file's beginning. */
+  #promisedOf(node: StagedNode): number {
+    return this.#promised.get(node) ?? (node.id < this.#promisedBelow ? Infinity : 0)
   }
 
   /** Nobody has it open for writing any more. */
   closed(node: StagedNode): void {
+    if (!node.cut || node.cut.ranges.length === 0) this.#growing.delete(node)
     if (!isFile(node) || node.size === 0 || node.nlink === 0) return
     if (node.place) {
       if (this.#small.has(node) || node.cut) return
@@ -100,25 +179,35 @@ export class Cuts {
 
   tick(): void {
     this.#sendSmall()
-    this.#sendRange()
+    this.#sendRanges()
+    const longAgoMs = performance.now() - maxHoldMs
+    if (!this.#held.some(({ sinceMs }) => sinceMs < longAgoMs)) return
+    this.#isAnswered = false
+    this.#letGo(() => true)
   }
 
-  /** Runs `work` when no answer is awaited; nothing is asked before that. */
-  whenIdle(work: () => void): void {
-    if (this.busy) this.#waiting.push(work)
-    else work()
+  /** Runs `work` when no answer is awaited; nothing is asked before that, but for what is left of large files that are wanted and were closed. */
+  whenIdle(isWanted: (node: StagedNode) => boolean, work: () => void): void {
+    this.#waiting.push({ isWanted, work })
+    this.#sendRanges()
+    this.#wake()
+  }
+
+  #wake(): void {
+    if (!this.busy) for (const { work } of this.#waiting.splice(0)) work()
   }
 
   #mayCutRange(node: StagedNode): boolean {
     const { cut, place, bare, extents, size } = node
     if (place || bare || cut?.left || cut?.inFlight) return false
+    const from = nextFrom(cut)
     // Clones among what was written are left to the commit.
-    return (extents === undefined || cut !== undefined) && (cut?.upTo ?? 0) < size
+    return (extents === undefined || cut !== undefined) && from !== undefined && from < size
   }
 
   #queueRange(node: StagedNode): void {
     this.#large.add(node)
-    this.#sendRange()
+    this.#sendRanges()
   }
 
   get #mayAsk(): boolean {
@@ -136,7 +225,7 @@ export class Cuts {
         const { place, size } = node
         if (!place || node.writers > 0 || size === 0 || this.#staging.nodes.get(node.id) !== node || this.#isFrozen(node)) continue
         const inFlight = { from: 0, to: size, broken: false }
-        node.cut = { upTo: 0, inFlight, left: false }
+        node.cut = { upTo: 0, inFlight, ranges: [], left: false }
         batch.push({ node, place, inFlight })
         files.push({ path: Buffer.from(this.#staging.bundles.path(place.bundle)), size, ino: 0n, position: place.start, ...this.#seal(this.#staging.bundles.cipherNumber(place.bundle), size) })
         bytes += size
@@ -193,45 +282,68 @@ export class Cuts {
     })
   }
 
-  #sendRange(): void {
-    while (this.#large.size > 0 && !this.#range && this.#mayAsk) {
-      const [node] = this.#large
-      this.#large.delete(node!)
-      this.#askRange(node!)
+  #sendRanges(): void {
+    for (const node of this.#large) {
+      if (this.#ranges >= maxRanges || performance.now() < this.#notBeforeMs) return
+      const isLast = this.#waiting.length > 0
+      if (isLast && !(node.writers === 0 && this.#waiting.some(({ isWanted }) => isWanted(node)))) continue
+      this.#large.delete(node)
+      // What is about to be committed is frozen already.
+      if (isLast || !this.#isFrozen(node)) this.#askRange(node)
     }
   }
 
   #askRange(node: StagedNode): void {
-    if (this.#staging.nodes.get(node.id) !== node || !this.#mayCutRange(node) || this.#isFrozen(node)) return
-    const from = node.cut?.upTo ?? 0
+    if (this.#staging.nodes.get(node.id) !== node || !this.#mayCutRange(node)) return
+    const from = nextFrom(node.cut)!
     const end = Math.min(node.size, from + maxRangeBytes)
     const final = end === node.size && node.writers === 0
     const to = final ? end : end - (end % rangeAlignment)
     if (!final && to - from < rangeBytes) return
     // Chunks end anywhere; blocks are encrypted whole.
     const { spool } = this.#staging
-    const inFlight = { from, to, broken: false }
-    node.cut ??= { upTo: 0, inFlight, left: false }
-    node.cut.inFlight = inFlight
-    this.#range = true
+    const range: RangeInFlight = { from, to, final, broken: false, end: undefined, answer: undefined }
+    node.cut ??= { upTo: 0, inFlight: undefined, ranges: [], left: false }
+    node.cut.ranges.push(range)
+    this.#growing.add(node)
+    this.#ranges++
     const seal = spool.isSealed(node.id) ? this.#seal(node.id, to)?.seal : undefined
     this.#client.request({ kind: 'cut', range: { path: spool.path(node.id), seal, from, to, final } } satisfies CutRequest, (error, reply) => {
-      this.#range = false
+      this.#ranges--
       this.#answered(error, () => {
-        const { cut } = node
-        if (cut?.inFlight !== inFlight) return
-        cut.inFlight = undefined
-        if (error) cut.left ||= error.msgid !== 'LockTimeout' && error.code !== 'ENOSPC' && error.code !== 'EDQUOT'
-        else this.#rangeDone(node, cut, inFlight, reply, final)
-        if (cut.left || this.#staging.nodes.get(node.id) !== node) return
-        if (node.writers === 0) this.closed(node)
-        else this.grew(node)
+        range.answer = { error, reply }
+        this.#settleRanges(node)
       })
-      this.#sendRange()
+    }, progress => {
+      if (progress.kind !== 'cut') return
+      range.end = progress.end
+      this.#goOn(node)
     })
   }
 
-  #rangeDone(node: StagedNode, cut: CutState, { from, broken }: CutInFlight, { rows, states, stashBytes }: CutReply, final: boolean): void {
+  /** Asks for what follows in a file, if that may be. */
+  #goOn(node: StagedNode): void {
+    if (this.#staging.nodes.get(node.id) !== node) this.#growing.delete(node)
+    else if (node.writers === 0) this.closed(node)
+    else this.grew(node)
+    this.#sendRanges()
+  }
+
+  /** Notes those that were answered, in their order: what follows one that failed begins nowhere. */
+  #settleRanges(node: StagedNode): void {
+    const { cut } = node
+    for (let range = cut?.ranges[0]; cut && range?.answer; range = cut.ranges[0]) {
+      const { error, reply } = range.answer
+      cut.ranges.shift()
+      if (error) cut.left ||= error.msgid !== 'LockTimeout' && error.code !== 'ENOSPC' && error.code !== 'EDQUOT'
+      else this.#rangeDone(node, cut, range, reply)
+      if (error || cut.left) cut.ranges = []
+    }
+    this.#goOn(node)
+    this.#letGo(({ node: held }) => !this.isAhead(held))
+  }
+
+  #rangeDone(node: StagedNode, cut: CutState, { from, broken, final }: RangeInFlight, { rows, states, stashBytes }: CutReply): void {
     this.#staging.stashBytes = stashBytes
     if (broken || this.#staging.nodes.get(node.id) !== node || node.place || node.bare) {
       cut.left = true
@@ -246,6 +358,8 @@ export class Cuts {
     cut.upTo = extents.end
     // Appended to meanwhile: its last chunk does not end where it would.
     if (final && node.size > cut.upTo) cut.left = true
+    const unpromised = Math.max(from, this.#promisedOf(node))
+    if (unpromised < extents.end) hostErrno(() => this.#staging.spool.punch(node.id, unpromised, extents.end))
     this.#staging.afterSync(() => this.#release(node, from, extents.end))
   }
 
@@ -272,7 +386,15 @@ export class Cuts {
 
   #answered(error: WireError | undefined, work: () => void): void {
     if (error) this.#notBeforeMs = performance.now() + pauseMs
+    this.#isAnswered = true
     work()
-    if (!this.busy) for (const wake of this.#waiting.splice(0)) wake()
+    this.#wake()
   }
+}
+
+/** Where the next range of a large file begins; undefined if that is not known, or there is none. */
+function nextFrom(cut: CutState | undefined): number | undefined {
+  const last = cut?.ranges.at(-1)
+  if (last) return last.final ? undefined : last.end
+  return cut?.upTo ?? 0
 }

@@ -19,6 +19,7 @@ import { chunkId } from '../../engine/ids.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { ChunkWriter, type StoredChunk } from '../../engine/store/chunk-writer.js'
+import type { Outputs } from '../../engine/store/outputs.js'
 import { RangeSource } from '../../engine/store/sealed-file.js'
 import type { Stash } from '../../engine/store/stash.js'
 import type { Workers } from '../../engine/store/workers.js'
@@ -39,6 +40,7 @@ export interface CutterOptions {
   readonly codec: Codec
   /** Used by nobody else but by commits, during which nothing is cut. */
   readonly chunker: Chunker
+  readonly outputs: Outputs
   /** With the manifest that is current. */
   opened(): OpenedRepository<LocalRepository>
 }
@@ -59,8 +61,11 @@ export class Cutter {
     this.stash = options.stash
   }
 
-  /** Host errors of the files or of the stash, LockTimeout where counter values or a current view of the repository are not to be had now. */
-  async cut(request: CutRequest, lease: RepositoryLease): Promise<CutReply> {
+  /**
+   * Host errors of the files or of the stash, LockTimeout where counter values or a current view of the repository are not to be had now.
+   * `rangeCut` hears where the last chunk of a range ends, when the next one may be asked for.
+   */
+  async cut(request: CutRequest, lease: RepositoryLease, rangeCut: (end: number) => void): Promise<CutReply> {
     while (this.#quiet) await this.#quiet
     this.#active++
     try {
@@ -68,19 +73,16 @@ export class Cutter {
         // Without a lock somebody may just be deleting what seems to be there.
         if (!lease.locked) throw notNow()
         await this.#ensureRoom(request)
-        const { opened, workers, codec, stash } = this.#options
+        const { opened, workers, codec, stash, outputs } = this.#options
         const { repository, key } = opened()
         const writer = new ChunkWriter({
-          key, codec, workers, nonces: { take: blocks => this.#take(blocks, lease) },
+          key, codec, workers, outputs, nonces: { take: blocks => this.#take(blocks, lease) },
           repository: { has: id => repository.has(id) || stash.has(id), storedSize: id => repository.storedSize(id) ?? stash.storedSize(id), sharedIndex: () => repository.sharedIndex() },
           transaction: {
-            putEntries(entries, ids, lengths) {
-              stash.append(entries, ids, lengths)
-              return Promise.resolve()
-            },
+            putEntries: (entries, ids, lengths) => stash.append(entries, ids, lengths),
           },
         })
-        const stored = request.files ? await storeFiles(writer, request.files) : await this.#inTurn(() => this.#storeRange(writer, request.range!))
+        const stored = request.files ? await storeFiles(writer, request.files) : await this.#storeRange(writer, request.range!, rangeCut)
         return this.#reply(stored, request.range?.from ?? 0, repository)
       })
     } finally {
@@ -145,32 +147,41 @@ export class Cutter {
   }
 
   /** Chunks from `from` on; the last one only if the file ends there, else where it ends is not known yet. */
-  async #storeRange(writer: ChunkWriter, range: NonNullable<CutRequest['range']>): Promise<StoredChunk[]> {
-    const fd = openSync(range.path, 'r')
+  async #storeRange(writer: ChunkWriter, range: NonNullable<CutRequest['range']>, rangeCut: (end: number) => void): Promise<StoredChunk[]> {
+    const stored: StoredChunk[] = []
+    const pending: Promise<StoredChunk>[] = []
+    let end = range.from
+    const add = async ({ bytes, release }: CutChunk): Promise<void> => {
+      end += bytes.length
+      const added = writer.add(bytes, release)
+      added.catch(() => undefined)
+      pending.push(added)
+      if (pending.length >= settledAtOnce) stored.push(...await Promise.all(pending.splice(0, settledAtOnce / 2)))
+      await writer.room()
+    }
     try {
-      const source = new RangeSource(fd, range.from, range.to, range.seal && { cipher: new FileCipher(range.seal.key), file: range.seal.file })
-      const stored: StoredChunk[] = []
-      let pending: Promise<StoredChunk>[] = []
-      const add = async ({ bytes, release }: CutChunk): Promise<void> => {
-        const added = writer.add(bytes, release)
-        added.catch(() => undefined)
-        pending.push(added)
-        if (pending.length >= settledAtOnce) stored.push(...await Promise.all(pending.splice(0, settledAtOnce / 2)))
-        await writer.room()
-      }
+      await this.#inTurn(() => this.#cutRange(range, add))
+      rangeCut(end)
+      await writer.drain()
+      stored.push(...await Promise.all(pending))
+      return stored
+    } finally {
+      await writer.drain().catch(() => undefined)
+    }
+  }
+
+  async #cutRange({ path, from, to, final, seal }: NonNullable<CutRequest['range']>, add: (chunk: CutChunk) => Promise<void>): Promise<void> {
+    const fd = openSync(path, 'r')
+    try {
+      const source = new RangeSource(fd, from, to, seal && { cipher: new FileCipher(seal.key), file: seal.file })
       let held: CutChunk | undefined
       for await (const chunk of this.#options.chunker.split(source)) {
         if (held) await add(held)
         held = chunk
       }
-      if (held && range.final) await add(held)
+      if (held && final) await add(held)
       else held?.release()
-      await writer.drain()
-      stored.push(...await Promise.all(pending))
-      pending = []
-      return stored
     } finally {
-      await writer.drain().catch(() => undefined)
       closeSync(fd)
     }
   }

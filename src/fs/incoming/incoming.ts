@@ -33,8 +33,9 @@ export interface IncomingOptions extends StagingOptions, PolicyOptions {
 }
 
 const ttlMs = 3_600_000
-const writeFlags = 3, truncateFlag = 0o1000
-const setGroupBit = 0o2000
+const writeFlags = 3, writeOnlyFlag = 1, truncateFlag = 0o1000
+const setUserBit = 0o4000, setGroupBit = 0o2000, setGroupExecuteBits = 0o2010
+const capabilityXattr = 'security.capability'
 const noReplace = 1, exchange = 2
 const xattrCreate = 1, xattrReplace = 2
 /** State of a tree; why the last commit that was asked for was refused; what asks for one. On incoming/ itself: the loose files. */
@@ -51,6 +52,7 @@ interface Handle {
   readonly sequence: SequentialRead
   readonly node: StagedNode
   readonly writes: boolean
+  readonly onlyWrites: boolean
   readonly tree: StagedTree | undefined
 }
 
@@ -88,7 +90,7 @@ export class Incoming implements Subtree {
     this.trees = new Trees(options.place, this.#staging, client, { settleMs: options.settleMs, lingerMs: options.place === 'live' ? Infinity : options.lingerMs }, {
       state: (tree, text) => listener.state(tree, text),
       committed: tree => this.#live?.committed(tree),
-    }, tree => this.#leave(tree), work => this.#cuts.whenIdle(work), (tree, work) => (this.#live ? this.#live.prepare(tree, work) : work(undefined)))
+    }, tree => this.#leave(tree), (tree, work) => this.#cuts.whenIdle(node => this.#treeOf(node) === tree, work), (tree, work) => (this.#live ? this.#live.prepare(tree, work) : work(undefined)))
     if (this.#staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${this.#staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
     if (options.place !== 'live') return
     this.#live = new LiveSeries(this.#staging, this.trees, client, {
@@ -656,16 +658,17 @@ export class Incoming implements Subtree {
   #openNode(node: StagedNode, flags: number): Opened {
     const fh = this.#nextHandle++
     this.#nodes.fill(node)
-    const writes = (flags & writeFlags) !== 0
+    const writes = (flags & writeFlags) !== 0, onlyWrites = (flags & writeFlags) === writeOnlyFlag
     const tree = this.#treeOf(node)
-    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, tree })
+    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, onlyWrites, tree })
     node.opens++
     if (writes) {
       node.writers++
       if (tree) tree.writers++
     }
     // Nothing is left to be done at a close: what was written is in the kernel of the host. The kernel writes out what was mapped when the mapping ends.
-    return { fh, keepCache: true, noFlush: true }
+    // What is written and not read need not be copied into the page cache first, where it would take the place of what is used.
+    return { fh, keepCache: true, noFlush: true, onlyWritten: onlyWrites }
   }
 
   read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
@@ -699,16 +702,31 @@ export class Incoming implements Subtree {
     if (!handle) return Errno.EBADF
     const frozen = this.trees.isFrozen(handle.tree)
     const kept = frozen ? Buffer.from(data) : data
-    return this.#changing(handle.tree, call, () => {
+    return this.#changing(handle.tree, call, later => {
       const { node } = handle
       // O_APPEND is the kernel's work: it knows the size, and the flag can come and go while the file is open. What was written through
       // mmap comes by any handle, with its own place.
       const failed = this.#contents.write(node, offset, kept)
       if (failed) return failed
+      if (handle.onlyWrites) this.#dropPrivileges(node, later.uid)
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
-      return kept.length
+      if (!this.#cuts.isAhead(node)) return kept.length
+      const answer = later.defer()
+      this.#cuts.holdUp(node, () => answer(kept.length))
+      return LATER
     })
+  }
+
+  /** What programs get by a file's bits and capabilities does not outlive a change of it. Where data passes the page cache, the kernel leaves this to us. */
+  #dropPrivileges(node: StagedNode, uid: number): void {
+    const killed = uid === 0 ? 0 : (node.mode & setUserBit) | ((node.mode & setGroupExecuteBits) === setGroupExecuteBits ? setGroupBit : 0)
+    const isCapable = node.xattrs?.has(capabilityXattr) === true
+    if (killed === 0 && !isCapable) return
+    node.mode &= ~killed
+    if (isCapable) this.#setXattr(node, capabilityXattr, undefined)
+    this.#staging.journal.attributes(node)
+    this.#notices.invalidateInode(inoOf(this.range, node.id))
   }
 
   flush(_ino: Ino, fh: number): Answer<void> {

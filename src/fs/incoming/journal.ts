@@ -497,7 +497,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       node.settled = false
       if (record[0] === kindStashed) node.stashed = true
       // It was cut: what is in the bundle is older from here on.
-      if (node.place) node.cut = { upTo: 0, inFlight: undefined, left: true }
+      if (node.place) node.cut = { upTo: 0, inFlight: undefined, ranges: [], left: true }
       return true
     }
     case kindPlaced: {

@@ -105,6 +105,11 @@ export class Nodes {
     return this.#nodes.size
   }
 
+  /** Nodes that are made from now on have ids from here on. */
+  get nextId(): number {
+    return this.#nextId
+  }
+
   get bases(): readonly BaseTree[] {
     return this.#bases
   }

@@ -3,7 +3,7 @@ import { errnoOf, messageOf } from '../../engine/errors.js'
 import type { Log } from '../../engine/log.js'
 import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
-import type { CommitNumbers, CommitProgress, CommitReply, WireError } from '../engine-port.js'
+import type { CommitNumbers, CommitReply, Progress, WireError } from '../engine-port.js'
 import { tidyUp } from './contents.js'
 import type { BaseTree } from './base-tree.js'
 import type { FrozenBeneath, FrozenItem, FrozenTree } from './frozen.js'
@@ -24,6 +24,9 @@ export interface MadeCommit extends CommitNumbers {
 
 /** Calls `work` when all that a tree lies over is there, or cannot be had. */
 export type WhenWhole = (tree: StagedTree, work: (failed: Errno | undefined) => void) => void
+
+/** Calls `work` when nothing is being cut, and what of a tree could be cut is. */
+export type WhenUncut = (tree: StagedTree, work: () => void) => void
 
 /** What happens to trees is told here, in words for people. */
 export interface TreeListener {
@@ -60,7 +63,7 @@ export class Trees {
   readonly #changeNoted = new Set<StagedTree>()
   /** Called when a committed tree is to leave the box. */
   readonly #leave: (tree: StagedTree) => void
-  readonly #whenUncut: (work: () => void) => void
+  readonly #whenUncut: WhenUncut
   readonly #whenWhole: WhenWhole
   /** Archives were made or trees dropped since somebody set it back: chunks in the stash may be needless. */
   stashChanged = true
@@ -68,7 +71,7 @@ export class Trees {
 
   readonly #place: Place
 
-  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void, whenUncut: (work: () => void) => void, whenWhole: WhenWhole = (_tree, work) => work(undefined)) {
+  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void, whenUncut: WhenUncut, whenWhole: WhenWhole = (_tree, work) => work(undefined)) {
     this.#whenWhole = whenWhole
     this.#place = place
     this.#nodes = staging.nodes
@@ -273,7 +276,8 @@ export class Trees {
     if (before.kind !== 'waiting') tree.state = { kind: 'committing', percent: 0 }
     tree.problem = undefined
     let holder = before.kind === 'waiting' ? before.holder : undefined
-    const heard = (progress: CommitProgress): void => {
+    const heard = (progress: Progress): void => {
+      if (progress.kind === 'cut') return
       if (progress.kind === 'committing') tree.state = progress
       else {
         holder = progress.holder ?? holder
@@ -298,7 +302,7 @@ export class Trees {
       if (missing) return finished({ code: missing.code, msgid: undefined, message: `the archive that ${shownPath(tree)} lies over cannot be read` }, undefined)
       this.#staging.keepMark()
       // What is just being cut is either cut then or not.
-      this.#whenUncut(() => this.#whenTidy(() => this.#client.request({
+      this.#whenUncut(tree, () => this.#whenTidy(() => this.#client.request({
         kind: 'commit', staged: this.#freeze(tree), patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
         ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
       }, (error, reply) => finished(error, error ? undefined : reply), heard)))

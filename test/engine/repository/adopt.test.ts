@@ -17,10 +17,10 @@ const log = { write: (): void => undefined }
 const open = (path: string): Promise<LocalRepository> => LocalRepository.open(path, { lock: 'exclusive', lockWaitMs: 0, log })
 const idOf = (number: number): ChunkId => chunkId(Buffer.alloc(32, number))
 
-function stashOf(path: string, ...numbers: number[]): Stash {
+async function stashOf(path: string, ...numbers: number[]): Promise<Stash> {
   const stash = new Stash(path)
   const entries = numbers.map(number => framePut(idOf(number), Buffer.alloc(5000 + number, number)))
-  stash.append(Buffer.concat(entries), numbers.map(idOf), entries.map(({ length }) => length))
+  await stash.append(Buffer.concat(entries), numbers.map(idOf), entries.map(({ length }) => length))
   return stash
 }
 
@@ -37,7 +37,7 @@ function segmentsOf(path: string): number[] {
 test.serial('a file becomes a segment under a second name, and is found again in the log', async t => {
   const path = join(folder, 'whole')
   createRepository(path)
-  const stash = stashOf(join(folder, 'whole-stash'), 1, 2, 3)
+  const stash = await stashOf(join(folder, 'whole-stash'), 1, 2, 3)
   const repository = await open(path)
   await repository.transaction(async tx => {
     await tx.put(idOf(9), Buffer.from('before'))
@@ -48,7 +48,7 @@ test.serial('a file becomes a segment under a second name, and is found again in
   const own = join(folder, 'whole-stash', '1')
   t.is(statSync(own).nlink, 2)
   // What comes later goes to another file, and the first name may go.
-  stash.append(framePut(idOf(4), Buffer.from('later')), [idOf(4)], [46])
+  await stash.append(framePut(idOf(4), Buffer.from('later')), [idOf(4)], [46])
   t.is(readdirSync(join(folder, 'whole-stash')).length, 2)
   stash.keep(id => id.equals(idOf(4)), true)
   t.deepEqual(readdirSync(join(folder, 'whole-stash')), ['2'])
@@ -74,7 +74,7 @@ test.serial('a file becomes a segment under a second name, and is found again in
 test.serial('what fails leaves the file where it was, and nothing in the repository', async t => {
   const path = join(folder, 'fails')
   createRepository(path)
-  const stash = stashOf(join(folder, 'fails-stash'), 1, 2)
+  const stash = await stashOf(join(folder, 'fails-stash'), 1, 2)
   const repository = await open(path)
   await t.throwsAsync(repository.transaction(tx => {
     t.true(tx.adopt(only(stash)))
@@ -92,8 +92,8 @@ test.serial('what fails leaves the file where it was, and nothing in the reposit
   stash.close()
 })
 
-test.serial('only whole files count: all wanted, and nothing else in them', t => {
-  const stash = stashOf(join(folder, 'parts'), 1, 2)
+test.serial('only whole files count: all wanted, and nothing else in them', async t => {
+  const stash = await stashOf(join(folder, 'parts'), 1, 2)
   t.is([...stash.wholeFiles(id => !id.equals(idOf(2)), 0)].length, 0)
   t.is([...stash.wholeFiles(() => true, 20_000)].length, 0)
   // What a killed process left behind the last whole entry.
@@ -106,7 +106,7 @@ test.serial('where files would be another kind of files, none is adopted, and th
   const path = join(folder, 'rules')
   createRepository(path)
   mkdirSync(join(path, 'data', '0'), { recursive: true })
-  const stash = stashOf(join(folder, 'rules-stash'), 1, 2)
+  const stash = await stashOf(join(folder, 'rules-stash'), 1, 2)
   const repository = await open(path)
   const tried: boolean[] = []
   await repository.transaction(async tx => {

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { closeSync, ftruncateSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, constants, ftruncateSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ChunkId, chunkId } from '../../../src/engine/ids.js'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
@@ -13,20 +13,19 @@ function entriesOf(numbers: readonly number[], bytes = 1000): { entries: Buffer;
   return { entries: Buffer.concat(all), ids, lengths: all.map(({ length }) => length) }
 }
 
-function add(stash: Stash, numbers: readonly number[], bytes?: number): ChunkId[] {
+async function add(stash: Stash, numbers: readonly number[], bytes?: number): Promise<void> {
   const { entries, ids, lengths } = entriesOf(numbers, bytes)
-  stash.append(entries, ids, lengths)
-  return ids
+  await stash.append(entries, ids, lengths)
 }
 
 const idOf = (number: number): ChunkId => chunkId(Buffer.alloc(32, number))
 
-test.serial('what was stashed is found by id, in runs as it lies on disk, and again after a restart', t => {
+test.serial('what was stashed is found by id, in runs as it lies on disk, and again after a restart', async t => {
   const sandbox = new Sandbox('stash')
   try {
     let stash = new Stash(sandbox.path('chunks'))
-    add(stash, [3, 1])
-    add(stash, [2])
+    await add(stash, [3, 1])
+    await add(stash, [2])
     for (let round = 0; round < 2; round++) {
       t.is(stash.count, 3)
       for (const number of [1, 2, 3]) {
@@ -41,7 +40,7 @@ test.serial('what was stashed is found by id, in runs as it lies on disk, and ag
       stash = new Stash(sandbox.path('chunks'))
     }
     // A restarted one writes to files of its own.
-    add(stash, [9])
+    await add(stash, [9])
     t.is(readdirSync(sandbox.path('chunks')).length, 2)
     stash.close()
   } finally {
@@ -49,11 +48,11 @@ test.serial('what was stashed is found by id, in runs as it lies on disk, and ag
   }
 })
 
-test.serial('of a file that was cut off anywhere the whole entries before count, and nothing else', t => {
+test.serial('of a file that was cut off anywhere the whole entries before count, and nothing else', async t => {
   const sandbox = new Sandbox('stash-torn')
   try {
     const made = new Stash(sandbox.path('made'))
-    add(made, [1, 2, 3], 50)
+    await add(made, [1, 2, 3], 50)
     made.close()
     const whole = readFileSync(sandbox.path('made', '1'))
     const ends = [1, 2, 3].reduce<number[]>((sums, number) => [...sums, (sums.at(-1) ?? 8) + 41 + 50 + number], [])
@@ -71,11 +70,11 @@ test.serial('of a file that was cut off anywhere the whole entries before count,
   }
 })
 
-test.serial('a damaged entry is refused when it is wanted', t => {
+test.serial('a damaged entry is refused when it is wanted', async t => {
   const sandbox = new Sandbox('stash-damage')
   try {
     const stash = new Stash(sandbox.path('chunks'))
-    add(stash, [1, 2])
+    await add(stash, [1, 2])
     const path = join(sandbox.path('chunks'), '1')
     const bytes = readFileSync(path)
     bytes[bytes.length - 1]! ^= 1
@@ -98,11 +97,11 @@ test.serial('files go when nothing in them is wanted, while readers keep what th
   try {
     const folder = sandbox.path('chunks')
     const earlier = new Stash(folder)
-    add(earlier, [1])
+    await add(earlier, [1])
     earlier.close()
     const stash = new Stash(folder)
-    add(stash, [2], 40 << 20)
-    add(stash, [3], 40 << 20)
+    await add(stash, [2], 40 << 20)
+    await add(stash, [3], 40 << 20)
     t.is(readdirSync(folder).length, 3)
     await stash.reading(() => {
       const place = stash.locate(idOf(2))!
@@ -119,7 +118,7 @@ test.serial('files go when nothing in them is wanted, while readers keep what th
     t.is(stash.count, 0)
     t.deepEqual(readdirSync(folder), [])
     t.is(stash.bytes, 0)
-    add(stash, [2])
+    await add(stash, [2])
     t.true(stash.has(idOf(2)))
     stash.close()
   } finally {
@@ -127,28 +126,97 @@ test.serial('files go when nothing in them is wanted, while readers keep what th
   }
 })
 
-test.serial('a disk that is full while chunks are stashed loses those, and no other', t => {
+test.serial('a disk that is full while chunks are stashed loses those, and no other', async t => {
   const sandbox = new Sandbox('stash-full')
   const full = Object.assign(new Error('full'), { code: 'ENOSPC', errno: -28 })
   try {
     const stash = new Stash(sandbox.path('chunks'))
-    add(stash, [1])
+    await add(stash, [1])
     const before = replaceFiles({ ...files, writeAll(fd, bytes, position) {
       before.writeAll(fd, bytes.subarray(0, 100), position)
       throw full
     } })
     try {
-      t.throws(() => add(stash, [2]), { is: full })
+      await t.throwsAsync(add(stash, [2]), { is: full })
     } finally {
       replaceFiles(before)
     }
     t.false(stash.has(idOf(2)))
-    add(stash, [2, 3])
+    await add(stash, [2, 3])
     for (const number of [1, 2, 3]) t.deepEqual(stash.get(idOf(number)), Buffer.alloc(1000 + number, number))
     stash.close()
     const again = new Stash(sandbox.path('chunks'))
     for (const number of [1, 2, 3]) t.deepEqual(again.get(idOf(number)), Buffer.alloc(1000 + number, number))
     again.close()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test.serial('what is long goes to the disk directly, wherever it begins and ends, and lies there as if it had not', async t => {
+  const sandbox = new Sandbox('stash-long')
+  try {
+    const stash = new Stash(sandbox.path('chunks'))
+    const all: Buffer[] = []
+    // Around blocks of the disk and around what is written at a time.
+    const sizes = [300_000, 10, (1 << 20) - 8, 4096 - 41, 3 << 20, 262_144, 4096 * 700 + 1, (2 << 20) - 41, 1]
+    for (const [index, bytes] of sizes.entries()) {
+      const { entries, ids, lengths } = entriesOf([index + 1], bytes)
+      all.push(entries)
+      // As byte workers give it.
+      const shared = Buffer.from(new SharedArrayBuffer(entries.length))
+      shared.set(entries)
+      await stash.append(shared, ids, lengths)
+      t.true(readFileSync(join(sandbox.path('chunks'), '1')).subarray(8).equals(Buffer.concat(all)), `after ${index + 1}`)
+    }
+    await stash.sync()
+    stash.close()
+    const again = new Stash(sandbox.path('chunks'))
+    for (const [index, bytes] of sizes.entries()) t.true(again.get(idOf(index + 1))!.equals(Buffer.alloc(bytes + index + 1, index + 1)))
+    again.close()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test.serial('where the disk cannot be written to directly, files are as they are elsewhere', async t => {
+  const sandbox = new Sandbox('stash-indirect')
+  const refused = Object.assign(new Error('not so'), { code: 'EINVAL', errno: -22 })
+  const real = files
+  try {
+    for (const [name, refusing] of [
+      ['open', { open: (path: string, flags: string | number, mode?: number): number => {
+        if (typeof flags === 'number' && flags & constants.O_DIRECT) throw refused
+        return real.open(path, flags, mode)
+      } }],
+      ['write', { writeAllLater: () => Promise.reject(refused) }],
+    ] as const) {
+      const before = replaceFiles({ ...real, ...refusing })
+      try {
+        const stash = new Stash(sandbox.path(name))
+        await add(stash, [1, 2], 500_000)
+        await add(stash, [3], 500_000)
+        const { entries } = entriesOf([1, 2, 3], 500_000)
+        t.true(readFileSync(join(sandbox.path(name), '1')).subarray(8).equals(entries), name)
+        stash.close()
+      } finally {
+        replaceFiles(before)
+      }
+    }
+  } finally {
+    sandbox.close()
+  }
+})
+
+test.serial('chunks that come twice at the same time are there once', async t => {
+  const sandbox = new Sandbox('stash-twice')
+  try {
+    const stash = new Stash(sandbox.path('chunks'))
+    await Promise.all([add(stash, [1, 2], 400_000), add(stash, [2, 3], 400_000), add(stash, [1], 400_000)])
+    t.is(stash.count, 3)
+    t.is(stash.bytes, 8 + entriesOf([1, 2, 3], 400_000).entries.length)
+    for (const number of [1, 2, 3]) t.true(stash.get(idOf(number))!.equals(Buffer.alloc(400_000 + number, number)))
+    stash.close()
   } finally {
     sandbox.close()
   }
