@@ -4,7 +4,7 @@ import { type Files, files, replaceFiles } from '../../src/engine/platform/files
 export class Killed extends Error {}
 
 /** Calls of the layer that change something. */
-const counted = ['open', 'writeAll', 'writeAllOf', 'datasync', 'sync', 'truncate', 'truncateOpen', 'rename', 'link', 'remove', 'makeDirectory', 'removeDirectory'] as const
+const counted = ['open', 'writeAll', 'writeAllLater', 'writeAllOf', 'datasync', 'sync', 'truncate', 'truncateOpen', 'rename', 'link', 'remove', 'makeDirectory', 'removeDirectory'] as const
 
 /** Runs `work`, which is killed before call number `fatal` (from 0). True if it came to its end before that. */
 export async function killedAt(fatal: number, work: () => Promise<void>): Promise<boolean> {

@@ -25,9 +25,9 @@ import type { Staging } from './staging.js'
 
 const batchCount = 256, batchBytes = 2 << 20
 /** A growing file is cut when so much of it waits. */
-const rangeBytes = 32 << 20
+const rangeBytes = 16 << 20
 /** At a time: a commit waits for the answer. */
-const maxRangeBytes = 48 << 20
+const maxRangeBytes = 32 << 20
 const maxBatches = 3, maxRanges = 2
 /** Whoever is so far ahead waits. */
 const maxBacklogBytes = 3 * rangeBytes
