@@ -64,10 +64,11 @@ test('damaged blocks write nothing outside their target', (t) => {
   }), { numRuns: 2000 })
 })
 
-test('an empty block is nothing; a length that never ends, a match before the start and one of nothing are damage', (t) => {
+test('nothing, a match at the end, a length that never ends, a match before the start and one of nothing are damage', (t) => {
   const target = Buffer.alloc(64)
-  t.is(native().lz4Decode(Buffer.alloc(0), target), 0)
-  for (const bad of [[0xf0, 255, 255], [0x10], [0x10, 65, 0], [0x10, 65, 0, 0], [0x10, 65, 2, 0], [0x1f, 65, 1, 0, 255]]) t.is(native().lz4Decode(Buffer.from(bad), target), -1, String(bad))
+  t.is(native().lz4Decode(Buffer.of(0), target), 0)
+  t.is(native().lz4Decode(Buffer.of(0x14, 65, 1, 0, 0), target), 9)
+  for (const bad of [[], [0x14, 65, 1, 0], [0xf0, 255, 255], [0x10], [0x10, 65, 0], [0x10, 65, 0, 0], [0x10, 65, 2, 0], [0x1f, 65, 1, 0, 255]]) t.is(native().lz4Decode(Buffer.from(bad), target), -1, String(bad))
 })
 
 test('what is encoded here is decoded here and by lz4-napi, and never takes more room than it was given', (t) => {
