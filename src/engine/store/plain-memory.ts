@@ -24,6 +24,11 @@ export class PlainMemory {
     this.#bytes = bytes
   }
 
+  /** Bytes taken, for tests. Not those for which there was no room. */
+  get taken(): number {
+    return this.#places.reduce((sum, { start, end }) => sum + end - start, 0)
+  }
+
   /** Exactly `length` bytes, whatever is in them, until they are given back. Memory of their own where there is no room. */
   take(length: number): Buffer {
     const room = Math.ceil(length / placeBytes) * placeBytes
