@@ -30,11 +30,18 @@ enum { STEP = 16, LONG = 256 };
 /* What a sequence with less than 15 literals and a match of less than 19 bytes may read, and write. */
 enum { INPUT_OF_SHORT = 1 + STEP + 2, OUTPUT_OF_SHORT = 14 + 2 * STEP };
 
+/* `from` may be less than STEP bytes before `to`: what is read is what was there before. */
+static void copy_step(uint8_t *to, const uint8_t *from) {
+  uint8_t step[STEP];
+  memcpy(step, from, STEP);
+  memcpy(to, step, STEP);
+}
+
 /* Up to STEP - 1 bytes more than `length`, which is not 0. `from` is at least STEP bytes before `to`, or apart. */
 static void copy_steps(uint8_t *to, const uint8_t *from, size_t length) {
   uint8_t *end = to + length;
   do {
-    memcpy(to, from, STEP);
+    copy_step(to, from);
     to += STEP;
     from += STEP;
   } while (to < end);
@@ -93,14 +100,15 @@ ptrdiff_t lz4_decode(const uint8_t *from, size_t length, uint8_t *to, size_t roo
       literals = token >> 4;
       match = token & 15;
       if (literals == 15) break;
-      memcpy(out, from + 1, STEP);
+      copy_step(out, from + 1);
       size_t next = from[literals + 3];
       offset = two(from + literals + 1);
       from += literals + 3;
       out += literals;
-      if (match == 15 || offset < STEP || offset > (size_t)(out - to)) goto unusual_match;
+      /* What repeats itself takes more than one step; it is rare. */
+      if (match == 15 || offset < match + 4 || offset > (size_t)(out - to)) goto unusual_match;
       const uint8_t *source = out - offset;
-      memcpy(out, source, STEP);
+      copy_step(out, source);
       memcpy(out + STEP, source + STEP, 2);
       out += match + 4;
       token = next;

@@ -22,8 +22,8 @@ export interface DecodeLimits {
   /** No more plaintext than this is made of one chunk, whatever it claims. */
   readonly maxSize?: number
   /**
-   * Gives memory of just so many bytes for the plaintext, asked for at most once, when that is known to be no more than is allowed. It may be used
-   * (lz4, zstd) or not. Without it, plaintexts have memory of their own.
+   * Gives memory of just so many bytes for the plaintext; asked again, it may take back what it gave before. Never asked for more than is allowed. What is
+   * given may be used (lz4, zstd) or not. Without it, plaintexts have memory of their own.
    */
   readonly memory?: (size: number) => Buffer
 }

@@ -41,9 +41,18 @@ export const lz4: Codec = {
   maxPayload: size => size + 2,
 }
 
+/** Most plaintexts are no longer than so many times their blocks, and than the longest chunk of the default parameters. */
+const usualRatio = 4, longestUsual = 8 << 20
+
 /** The plaintext of a payload with header 01 00. */
 export function decompressLz4(payload: Uint8Array, limits: DecodeLimits): Buffer {
   const block = payload.subarray(2)
+  if (limits.size === undefined && limits.memory) {
+    // To ask the block for its length takes as long as to decode it, which mostly is possible without.
+    const room = limits.memory(Math.min(block.length * usualRatio, longestUsual, limits.maxSize ?? defaultMaxPlaintext))
+    const length = native().lz4Decode(block, room)
+    if (length >= 0) return room.subarray(0, length)
+  }
   // Exactly as much memory as is needed: many plaintexts may be under way at a time.
   const size = limits.size ?? native().lz4PlainLength(block, limits.maxSize ?? defaultMaxPlaintext)
   if (size < 0) throw damaged()

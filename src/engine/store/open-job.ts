@@ -182,7 +182,7 @@ export class Opener {
       } else if (!entry.plain) {
         const key = this.#state.key!
         const payload = key.openWithMac(object, hash, id, object.subarray(key.sealedLength(0)))
-        const decoded = decodedOf(of.job, index, payload, size => (entry.memory = this.#state.memory.plains.take(size)))
+        const decoded = decodedOf(of.job, index, payload, size => this.#memoryFor(entry, size))
         if (!Buffer.isBuffer(decoded)) {
           return decoded.then(plain => this.#decoded(entry, plain, hashing), (error: unknown) => this.#fail(entry, error))
         }
@@ -195,6 +195,12 @@ export class Opener {
       this.#fail(entry, error)
     }
     return undefined
+  }
+
+  #memoryFor(entry: Entry, size: number): Buffer {
+    const { plains } = this.#state.memory
+    if (entry.memory) plains.giveBack(entry.memory)
+    return (entry.memory = plains.take(size))
   }
 
   #decoded(entry: Entry, plain: Buffer, hashing: Hashing<Entry>): void {
