@@ -49,7 +49,8 @@ export class PlainMemory {
   giveBack(memory: Buffer): void {
     if (memory.buffer !== this.#memory?.buffer) return
     const start = memory.byteOffset - this.#memory.byteOffset
-    this.#places.splice(this.#places.findIndex(place => place.start === start), 1)
+    const index = this.#places.findIndex(place => place.start === start)
+    if (index >= 0) this.#places.splice(index, 1)
   }
 
   /** All was given back. */

@@ -144,8 +144,8 @@ test.serial('jobs that run together have the results of each alone, wherever the
   const fds: number[] = []
   const jobs: OpenJob[] = []
   try {
-    for (const [number, codec] of [lz4, parseCompression('lzma,0'), lz4, lz4].entries()) {
-      const plains = codec === lz4 ? somePlaintexts() : Array.from({ length: 25 }, () => randomBytes(randomInt(1, 9000)))
+    for (const [number, codec] of [lz4, parseCompression('lzma,0'), parseCompression('zstd,1'), lz4].entries()) {
+      const plains = codec.name !== 'lzma' ? somePlaintexts() : Array.from({ length: 25 }, () => randomBytes(randomInt(1, 9000)))
       const { result, bytes } = await packed({ key, codec, index: undefined, memory: new JobMemory() }, plains)
       const path = sandbox.path(`segment-${number}`)
       const job = { ...jobOf(0, result), job: number, checkCrc: false }
