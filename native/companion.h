@@ -2,6 +2,8 @@
 #ifndef BORGFS_COMPANION_H
 #define BORGFS_COMPANION_H
 
+#include "occupant.h"
+
 #include <fcntl.h>
 #include <sched.h>
 #include <stdint.h>
@@ -13,27 +15,49 @@
 /*
  * One program that asks one small thing after the other (ls -l, find, cp of small files) is answered soonest by a thread on its own
  * processor: each of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a
- * request. So the thread goes there now and then, and is not kept there: where the kernel finds both a processor of their own, that is its choice.
+ * request. So the thread goes there now and then, and is not kept there: while the other processor has work the kernel leaves both together.
+ * While it has none the kernel would have the program go on there at each answer. Where there are just two processors the other one is
+ * kept occupied instead, by a thread of the lowest priority, for no longer than this one would wait for the next request without sleeping.
  */
 class Companion {
  public:
   /* A request that is answered soon. */
-  void note(uint32_t asker) {
+  void note(uint32_t asker, long nanosecondsNow) {
     if (asker == 0) return; /* sent by the kernel itself */
-    if (asker != pid) {
+    if (asker != pid || nanosecondsNow - lastNote > longestPause) {
       pid = asker;
       streak = 0;
     }
-    if (++streak % requestsBetweenLooks != 0) return;
-    int cpu = processorOf(pid), own = sched_getcpu();
-    if (cpu != own) visit(cpu);
+    lastNote = nanosecondsNow;
+    if (++streak < requestsBeforeJoining) return;
+    if (streak % requestsBetweenLooks == 0) look();
+    beside = twoProcessors();
+    if (beside) Occupant::get().stayUntil(nanosecondsNow + occupied);
   }
 
   /* A request that takes longer gains more from two processors: reads that trees do not answer, and large writes. */
-  void leave() { streak = 0; }
+  void leave() {
+    if (beside) Occupant::get().stop();
+    beside = false;
+  }
+
+  /* The other processor is kept occupied, so it is better to sleep than to wait for a request without sleeping. */
+  bool isBeside() const { return beside; }
 
  private:
-  static const unsigned requestsBetweenLooks = 64;
+  static const unsigned requestsBeforeJoining = 32, requestsBetweenLooks = 64;
+  static const long longestPause = 5000000, occupied = 150000;
+
+  static bool twoProcessors() {
+    static const bool two = sysconf(_SC_NPROCESSORS_CONF) == 2 && sysconf(_SC_NPROCESSORS_ONLN) == 2;
+    return two;
+  }
+
+  void look() {
+    int cpu = processorOf(pid);
+    if (cpu != sched_getcpu()) visit(cpu);
+    if (twoProcessors() && (cpu == 0 || cpu == 1)) Occupant::get().stayBeside(cpu);
+  }
 
   static void visit(int cpu) {
     cpu_set_t everywhere, one;
@@ -60,7 +84,10 @@ class Companion {
   }
 
   uint32_t pid = 0;
+  /* Requests of it without a pause or one that takes longer. */
   unsigned streak = 0;
+  long lastNote = 0;
+  bool beside = false;
   long lastT = 0;
 };
 

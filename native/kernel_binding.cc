@@ -105,10 +105,10 @@ bool answered(int fuseFd, const Bytes &slot, size_t length) {
   long reply = answerByTree(slot.data, length, slot.length);
   if (reply == ANSWER_OTHER) {
     if (takesLonger(slot.data, length)) companion.leave();
-    else companion.note(pid);
+    else companion.note(pid, nanosecondsNow());
     return false;
   }
-  companion.note(pid);
+  companion.note(pid, nanosecondsNow());
   if (reply == ANSWER_NONE || write(fuseFd, slot.data, static_cast<size_t>(reply)) >= 0) return true;
   /* Nobody waits any more, or the mount is gone, which the next read says. Anything else would leave somebody waiting for ever. */
   if (errno != EINVAL) return true;
@@ -146,11 +146,11 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     ssize_t length = read(fuseFd, into.data, into.length);
     if (length > 0) {
       if (answered(fuseFd, into, static_cast<size_t>(length))) {
-        spinUntil = nanosecondsNow() + spinNanoseconds;
+        spinUntil = companion.isBeside() ? 0 : nanosecondsNow() + spinNanoseconds;
         look = true;
         continue;
       }
-      afterRequest = !isLongRead(into.data, length);
+      afterRequest = !companion.isBeside() && !isLongRead(into.data, length);
       spinUntil = 0;
       return makeNumber(env, static_cast<double>(length));
     }
