@@ -114,7 +114,7 @@ export class Incoming implements Subtree {
     this.#syncNow(nowMs)
     this.#live?.tick()
     this.#evict()
-    this.#cuts.tick()
+    this.#cuts.tick(nowMs)
     this.trees.tick(nowMs)
   }
 
