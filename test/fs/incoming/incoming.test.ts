@@ -7,13 +7,14 @@ import { Staging } from '../../../src/fs/incoming/staging.js'
 import { type Entry, Errno } from '../../../src/fs/types.js'
 import { call, Contents, FakeEngine } from '../../helpers/mount-fixtures.js'
 import { Sandbox } from '../../helpers/sandbox.js'
+import { noNotices } from '../../../src/fs/fuse/transport.js'
 
 function make(sandbox: Sandbox) {
   const engine = new FakeEngine(new Contents())
   const incoming = new Incoming({
     folder: sandbox.path('staging'), maxBytes: 1000, place: 'incoming', archiveIds: new Set(), settleMs: 1e9, lingerMs: 1e9,
     rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
-  }, engine.client, { invalidateInode() {}, invalidateEntry() {}, store() {} }, { state() {} }, () => {
+  }, engine.client, noNotices, { state() {} }, () => {
     throw new Error('no chunks here')
   })
   return { engine, incoming }
