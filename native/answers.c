@@ -6,12 +6,15 @@
 #include <string.h>
 
 enum {
-  LOOKUP = 1, FORGET = 2, GETATTR = 3, READLINK = 5, GETXATTR = 22, LISTXATTR = 23, OPENDIR = 27, READDIR = 28, RELEASEDIR = 29, READDIRPLUS = 44,
+  LOOKUP = 1, FORGET = 2, GETATTR = 3, READLINK = 5, OPEN = 14, RELEASE = 18, GETXATTR = 22, LISTXATTR = 23, OPENDIR = 27, READDIR = 28, RELEASEDIR = 29, READDIRPLUS = 44,
 };
 enum { REQUEST = 40, REPLY = 16, ENTRY = 128, ATTR = 88, ATTR_AT = 40, DIRENT = 24, MAX_NAME = 255, MAX_TARGET = 4096 };
 enum { TYPE_MASK = 0170000, TYPE_DIRECTORY = 0040000, TYPE_REGULAR = 0100000, TYPE_LINK = 0120000 };
 enum { ROW_REPLACED = 2, ROW_SUPPLIED = 4, ROW_LINK = 8, ROW_LINKED = 16 };
-enum { KEEP_CACHE = 2, CACHE_DIR = 8, FIRST_COOKIE = 2, FH_NAMES_ONLY = 1, SMALL = 64, MOUNT_ROOT = 1 };
+enum { KEEP_CACHE = 2, CACHE_DIR = 8, NO_FLUSH = 32, FIRST_COOKIE = 2, FH_NAMES_ONLY = 1, SMALL = 64, MOUNT_ROOT = 1 };
+enum { ACCESS_MODE = 3, TRUNCATE = 01000 };
+/* Of HandedFiles: the kernel has the content, and nobody wants to be told; the handle of all of them. */
+enum { HANDED = 1, FH_HANDED = 0 };
 #define NO_ROW SIZE_MAX
 /* body_of has the bytes of the body, or the negative error number, or this. */
 #define NOT_HERE LONG_MIN
@@ -290,6 +293,17 @@ static long body_of(const struct shown_tree *t, size_t row, uint32_t code, const
       if (get32(request + REQUEST) != 0) return 0;
       put64(body, 0);
       return 8;
+    case OPEN:
+      if (length < REQUEST + 8 || t->handed[row] != HANDED || get32(request + REQUEST) & (ACCESS_MODE | TRUNCATE)) return NOT_HERE;
+      ++*t->handed_opens;
+      put64(body, FH_HANDED);
+      put32(body + 8, KEEP_CACHE | NO_FLUSH);
+      put32(body + 12, 0);
+      return 16;
+    case RELEASE:
+      if (length < REQUEST + 8 || get64(request + REQUEST) != FH_HANDED || *t->handed_opens < 1) return NOT_HERE;
+      --*t->handed_opens;
+      return 0;
     case OPENDIR:
       /* The kernel keeps no listing that would have others ask for each name. */
       put64(body, manner & ANSWER_NAMES_ONLY ? FH_NAMES_ONLY : 0);

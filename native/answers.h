@@ -34,6 +34,9 @@ struct shown_tree {
   uint64_t generation;
   /* No file has an ACL or a security label. */
   int bare;
+  /* HandedFiles: a byte for each row, and how many handles of theirs are out. */
+  const uint8_t *handed;
+  double *handed_opens;
 };
 
 /* ANSWER_OTHER: not for here. ANSWER_NONE: done, and the kernel waits for nothing. Else the bytes of the reply. */

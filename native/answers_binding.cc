@@ -17,8 +17,8 @@ struct Header {
 
 struct Shown {
   shown_tree tree;
-  /* What the pointers are into: the columns, and the two numbers. */
-  napi_ref kept[3];
+  /* What the pointers are into: the columns, the two numbers, and what was handed out. */
+  napi_ref kept[5];
   double *lastUse, *clock;
 };
 
@@ -57,7 +57,7 @@ bool readColumn(napi_env env, napi_value columns, uint32_t index, napi_typedarra
   return true;
 }
 
-const size_t keptArguments[] = {2, 7, 8};
+const size_t keptArguments[] = {2, 7, 8, 10, 11};
 
 void forget(napi_env env, Shown &shown) {
   for (napi_ref &each : shown.kept)
@@ -75,7 +75,7 @@ bool keep(napi_env env, const Arguments &a, Shown &made) {
   return true;
 }
 
-/* (root, above, columns, suppliedTimeNs, rootTimeNs, ttlSeconds, bare, lastUse, clock, generation) */
+/* (root, above, columns, suppliedTimeNs, rootTimeNs, ttlSeconds, bare, lastUse, clock, generation, handed, handedOpens) */
 napi_value showTree(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   Shown made{};
@@ -88,13 +88,14 @@ napi_value showTree(napi_env env, napi_callback_info info) {
   tree.bare = a.flag(6);
   Bytes lastUse = a.bytes(7), clock = a.bytes(8);
   tree.generation = static_cast<uint64_t>(a.integer(9));
+  Bytes handed = a.bytes(10), handedOpens = a.bytes(11);
   if (a.failed) return nullptr;
   const napi_typedarray_type u8 = napi_uint8_array, u32 = napi_uint32_array, i64 = napi_bigint64_array;
   const struct { column *into; napi_typedarray_type type; } columns[] = {
       {&tree.parent, u32}, {&tree.name_start, u32}, {&tree.first, u32}, {&tree.count, u32}, {&tree.next_sibling, u32}, {&tree.access, u32}, {&tree.flags, u8},
       {&tree.size, napi_float64_array}, {&tree.mtime, i64}, {&tree.atime, i64}, {&tree.ctime, i64}, {&tree.names, u8}, {&tree.blobs, u8}, {&tree.slots, u32},
       {&tree.xattr_row, u32}, {&tree.linked_row, u32}, {&tree.linked_count, u32}, {&tree.modes, u32}, {&tree.uids, u32}, {&tree.gids, u32}};
-  bool complete = lastUse.length == 8 && clock.length == 8;
+  bool complete = lastUse.length == 8 && clock.length == 8 && handedOpens.length == 8;
   for (uint32_t i = 0; complete && i < sizeof columns / sizeof *columns; i++) {
     complete = readColumn(env, a.value(2), i, columns[i].type, columns[i].into);
     /* 16 bits where these suffice. */
@@ -104,12 +105,14 @@ napi_value showTree(napi_env env, napi_callback_info info) {
     }
   }
   tree.rows = tree.parent.count;
-  if (!complete || tree.slots.count == 0 || (tree.slots.count & (tree.slots.count - 1)) != 0 || shownTrees.count(tree.base >> 32) || !keep(env, a, made)) {
+  if (!complete || handed.length != tree.rows || tree.slots.count == 0 || (tree.slots.count & (tree.slots.count - 1)) != 0 || shownTrees.count(tree.base >> 32) || !keep(env, a, made)) {
     napi_throw_type_error(env, nullptr, "the columns of a tree that is not shown yet are wanted");
     return nullptr;
   }
   made.lastUse = reinterpret_cast<double *>(lastUse.data);
   made.clock = reinterpret_cast<double *>(clock.data);
+  made.tree.handed = handed.data;
+  made.tree.handed_opens = reinterpret_cast<double *>(handedOpens.data);
   shownTrees.emplace(tree.base >> 32, made);
   return makeUndefined(env);
 }

@@ -1,6 +1,7 @@
 /* The FUSE device: waiting for requests, being woken, and receiving the descriptor from fusermount3. */
 #include "answers_binding.h"
 #include "arguments.h"
+#include "companion.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -84,83 +85,7 @@ bool isLongRead(const uint8_t *request, ssize_t length) {
   return read.opcode == opcodeRead && read.size > maxReadBeforeSpin;
 }
 
-/*
- * One program that asks one small thing after the other (ls -l, find, cp of small files) is answered soonest by a thread on its own
- * processor: each of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a
- * request. Whatever takes longer gains more from two processors: reads that trees do not answer, and large writes.
- */
-class Companion {
- public:
-  bool beside() const { return joined; }
-
-  /* A request that is answered soon. */
-  void note(uint32_t asker) {
-    if (asker == 0) return; /* sent by the kernel itself */
-    if (asker != pid) {
-      leave();
-      pid = asker;
-      wait = requestsBeforeJoining;
-      return;
-    }
-    if (++streak < wait) return;
-    streak = 0;
-    wait = requestsBetweenLooks;
-    if (!joined) return join();
-    if (processorOf(pid) == processor) return;
-    /* The kernel found it another processor, as one was idle: beside each other they are woken less than on one. */
-    part();
-    wait = requestsApart;
-  }
-
-  void leave() {
-    pid = streak = 0;
-    part();
-  }
-
- private:
-  static const unsigned requestsBeforeJoining = 64, requestsBetweenLooks = 128, requestsApart = 16384;
-
-  void part() {
-    if (!joined) return;
-    joined = false;
-    sched_setaffinity(0, sizeof everywhere, &everywhere);
-  }
-
-  void join() {
-    int cpu = processorOf(pid);
-    cpu_set_t one;
-    if (cpu < 0 || cpu >= CPU_SETSIZE || (!joined && sched_getaffinity(0, sizeof everywhere, &everywhere) < 0)) return;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    joined = sched_setaffinity(0, sizeof one, &one) == 0;
-    processor = cpu;
-  }
-
-  /* Where the thread ran last, -1 if that cannot be told. */
-  static int processorOf(uint32_t pid) {
-    char path[40], text[1024];
-    snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    ssize_t length = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (length <= 0) return -1;
-    text[length] = 0;
-    /* The name may hold anything; behind its bracket stand fields 3, 4 ... and 39 is the processor. */
-    char *at = strrchr(text, ')');
-    for (int field = 2; at && field < 39; field++) at = strchr(at + 1, ' ');
-    return at ? atoi(at + 1) : -1;
-  }
-
-  uint32_t pid = 0;
-  /* Requests of it since something was decided, and how many there are to be before the next time. */
-  unsigned streak = 0, wait = requestsBeforeJoining;
-  bool joined = false;
-  int processor = -1;
-  cpu_set_t everywhere;
-};
 thread_local Companion companion;
-const int companionPauseMs = 3;
 
 /* A READ, or a WRITE of more than a few pages. */
 bool takesLonger(const uint8_t *request, size_t length) {
@@ -180,10 +105,10 @@ bool answered(int fuseFd, const Bytes &slot, size_t length) {
   long reply = answerByTree(slot.data, length, slot.length);
   if (reply == ANSWER_OTHER) {
     if (takesLonger(slot.data, length)) companion.leave();
-    else companion.note(pid);
+    else companion.note(pid, nanosecondsNow());
     return false;
   }
-  companion.note(pid);
+  companion.note(pid, nanosecondsNow());
   if (reply == ANSWER_NONE || write(fuseFd, slot.data, static_cast<size_t>(reply)) >= 0) return true;
   /* Nobody waits any more, or the mount is gone, which the next read says. Anything else would leave somebody waiting for ever. */
   if (errno != EINVAL) return true;
@@ -221,11 +146,11 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     ssize_t length = read(fuseFd, into.data, into.length);
     if (length > 0) {
       if (answered(fuseFd, into, static_cast<size_t>(length))) {
-        spinUntil = companion.beside() ? 0 : nanosecondsNow() + spinNanoseconds;
+        spinUntil = companion.isBeside() ? 0 : nanosecondsNow() + spinNanoseconds;
         look = true;
         continue;
       }
-      afterRequest = !companion.beside() && !isLongRead(into.data, length);
+      afterRequest = !companion.isBeside() && !isLongRead(into.data, length);
       spinUntil = 0;
       return makeNumber(env, static_cast<double>(length));
     }
@@ -239,12 +164,8 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
       continue;
     }
     struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
-    int ready = poll(fds, 2, companion.beside() ? companionPauseMs : timeoutMs);
+    int ready = poll(fds, 2, timeoutMs);
     if (ready < 0 && errno == EINTR) continue;
-    if (ready == 0 && companion.beside()) {
-      companion.leave();
-      continue;
-    }
     if (ready < 0) return throwErrno(env, errno, "poll");
     if (ready == 0) return makeNumber(env, 0);
     if (fds[1].revents && drain(wakeFd)) {

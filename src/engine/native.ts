@@ -242,9 +242,10 @@ export interface Native {
   // --- answers.c: what receiveRequest answers by itself ---
   /**
    * From now on this thread's receiveRequest answers what the kernel asks about the files of a tree, until hideTree. `columns` as in
-   * native/answers_binding.cc; at each answer `lastUse` (one number) gets what `clock` (one number) is counted up to.
+   * native/answers_binding.cc; at each answer `lastUse` (one number) gets what `clock` (one number) is counted up to. `handed`, one byte for
+   * each row, and `handedOpens` are those of HandedFiles.
    */
-  showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array, generation: number): void
+  showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array, generation: number, handed: Uint8Array, handedOpens: Float64Array): void
   hideTree(root: number): void
   /** What receiveRequest does with a request of `length` bytes: the length of the reply, which takes its place; 0 if it is not for here, -1 if there is none. */
   answerRequest(slot: Uint8Array, length: number): number

@@ -91,8 +91,8 @@ export class ArchiveAlias implements Subtree {
     return this.#files.listxattr(this.#theirs(ino), call)
   }
 
-  sharedRange(fh: number, offset: number, length: number): SharedRange | Errno {
-    return this.#files.sharedRange(fh, offset, length)
+  sharedRange(ino: Ino, fh: number, offset: number, length: number): SharedRange | Errno {
+    return this.#files.sharedRange(this.#theirs(ino), fh, offset, length)
   }
 
   withLikeness<T>(ino: Ino, call: Call<T>, work: (likeness: Likeness, call: Call<T>) => Answer<T>): Answer<T> {

@@ -11,7 +11,8 @@ import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, 
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
-import { type FileReader, OpenFile } from './file-reader.js'
+import { type FileReader, type FilesAhead, OpenFile } from './file-reader.js'
+import { handedHandle, HandedFiles } from './handed-files.js'
 import { localOf, rangeOf } from './inodes.js'
 import { KernelLeftovers } from './kernel-leftovers.js'
 import { OpenFiles } from './open-files.js'
@@ -22,6 +23,8 @@ import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
 import { Waiters } from './waiters.js'
 
+/** Beyond it they are looked up anew. */
+const maxLostFiles = 64
 /** How long the kernel keeps what never changes. */
 const unchangingTtlMs = 24 * 3600 * 1000
 const seekData = 3, seekHole = 4
@@ -52,6 +55,13 @@ export class ArchiveFiles implements Subtree {
   readonly #sequence = new FileSequence()
   readonly #open = new OpenFiles()
   #tree: ArchiveTree | undefined
+  /** Of as many rows as the tree has; from its first coming on. */
+  #handed = new HandedFiles(0)
+  /** A tree that was dropped while files handed out were open. */
+  #handedTree: ArchiveTree | undefined
+  #ahead: FilesAhead | undefined
+  /** Files handed out that the kernel asks for after all. */
+  readonly #lostFiles = new Map<number, OpenFile>()
   #head: ArchiveHead | undefined
   readonly #headWaiters = new Waiters<[error: Errno | undefined]>()
   readonly #treeWaiters = new Waiters<[error: Errno | undefined]>()
@@ -99,17 +109,17 @@ export class ArchiveFiles implements Subtree {
 
   /** Of a retired archive: asks the kernel to let go of what nobody uses. */
   askToForget(notices: KernelNotices, nowMs: number): void {
-    if (this.#open.count === 0) this.#leftovers?.ask(notices, nowMs)
+    if (this.openCount === 0) this.#leftovers?.ask(notices, nowMs)
   }
 
   /** Open files. */
   get openCount(): number {
-    return this.#open.count
+    return this.#open.count + this.#handed.opens[0]!
   }
 
   #tellIfUnused(): void {
     const waiting = this.#treeWaiters.any || this.#headWaiters.any || this.#chunkWaiters !== undefined
-    if (this.#leftovers && this.#references <= 0 && this.#open.count === 0 && !waiting) this.#context.unused(this)
+    if (this.#leftovers && this.#references <= 0 && this.openCount === 0 && !waiting) this.#context.unused(this)
   }
 
   /** Memory of the tree, 0 while there is none. */
@@ -126,6 +136,8 @@ export class ArchiveFiles implements Subtree {
   dropTree(): void {
     if (this.#tree) this.#context.answers?.hide(this.#tree)
     const bytes = this.treeBytes
+    if (this.#handed.opens[0]! > 0) this.#handedTree ??= this.#tree
+    this.#lostFiles.clear()
     this.#tree = undefined
     letGoShared(bytes)
   }
@@ -203,31 +215,66 @@ export class ArchiveFiles implements Subtree {
       ? this.#list(tree, directory, cookie, sink) : Errno.ENOTDIR)
   }
 
+  #mayBeOpened(tree: ArchiveTree, row: number): boolean {
+    return this.#context.view.allowDamagedFiles || !tree.isDamaged(row)
+  }
+
   /** `shown`: the inode of another place under which the kernel knows the file. */
   open(ino: Ino, flags: number, call: Call<Opened>, shown = ino): Answer<Opened> {
     if ((flags & (accessMode | truncate)) !== 0) return Errno.EROFS
     const row = this.#row(ino)
     return this.#withChunks(call, (tree) => {
       if (!tree.has(row) || !tree.isRegular(row)) return Errno.EINVAL
-      if (tree.isDamaged(row) && !this.#context.view.allowDamagedFiles) {
+      if (!this.#mayBeOpened(tree, row)) {
         this.#context.client.write('warning', 'borg.fuse',
           'File has damaged (all-zero) chunks. Try running borg check --repair. Mount with allow_damaged_files to read damaged files.')
         return Errno.EIO
       }
-      const file = new OpenFile(tree, row, shown, this.#sequence, Buffer.from(this.info.name))
+      const file = this.#fileOf(tree, row, shown)
+      if (shown === ino && this.#handed.has(row)) {
+        const { fh, tells } = this.#handed.open(row)
+        if (tells) this.#context.reader.passing(file)
+        return { fh, keepCache: true, noFlush: true }
+      }
       const { fh, isFirst } = this.#open.add(file)
-      if (isFirst) this.#context.reader.opening(file)
+      if (isFirst && (shown !== ino || this.#handed.mayGive(row))) this.#context.reader.opening(file)
       return { fh, keepCache: true, noFlush: true }
     })
   }
 
-  read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
+  read(ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
+    if (fh === handedHandle) return this.#readHanded(this.#row(ino), offset, into, call)
     const file = this.#open.get(fh)
     return file ? this.#context.reader.read(file, offset, into, call) : Errno.EBADF
   }
 
-  sharedRange(fh: number, offset: number, length: number): SharedRange | Errno {
-    const file = this.#open.get(fh)
+  /** The kernel had the content and has it no longer. */
+  #readHanded(row: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
+    if (this.#handed.opens[0] === 0) return Errno.EBADF
+    const known = this.#lostFiles.get(row) ?? this.#knownFile(row)
+    // Behind the end there is nothing that could have been given.
+    if (known && offset >= known.tree.size(row)) return 0
+    this.#handed.lost()
+    if (known) {
+      if (this.#lostFiles.size >= maxLostFiles) this.#lostFiles.clear()
+      this.#lostFiles.set(row, known)
+      return this.#context.reader.read(known, offset, into, call)
+    }
+    const { length } = into
+    const answer = call.defer()
+    this.#whenChunks((error, tree) => {
+      if (error) return answer(error)
+      const bytes = Buffer.alloc(length)
+      const late = this.#context.reader.read(this.#fileOf(tree!, row), offset, bytes, { ...call, defer: () => answer })
+      if (late !== LATER) answer(typeof late === 'number' ? bytes.subarray(0, late) : late)
+    })
+    return LATER
+  }
+
+  sharedRange(ino: Ino, fh: number, offset: number, length: number): SharedRange | Errno {
+    // EOPNOTSUPP makes the kernel copy by itself.
+    const file = fh === handedHandle ? this.#knownFile(this.#row(ino)) ?? Errno.EOPNOTSUPP : this.#open.get(fh)
+    if (file instanceof Errno) return file
     if (!file) return Errno.EBADF
     const { tree, row, sums } = file
     const end = Math.min(offset + length, tree.size(row), sums[sums.length - 1]!)
@@ -259,7 +306,20 @@ export class ArchiveFiles implements Subtree {
   }
 
   release(_ino: Ino, fh: number): void {
-    if (this.#open.remove(fh)) this.#tellIfUnused()
+    if (!(fh === handedHandle ? this.#handed.release() : this.#open.remove(fh))) return
+    if (this.#handed.opens[0] === 0) this.#handedTree = undefined
+    this.#tellIfUnused()
+  }
+
+  #fileOf(tree: ArchiveTree, row: number, shown = this.root + row): OpenFile {
+    const ahead = shown === this.root + row ? this.#ahead : undefined
+    return new OpenFile(tree, row, shown, this.#sequence, Buffer.from(this.info.name), ahead)
+  }
+
+  /** A file that was handed out, unless its tree has to be loaded first. */
+  #knownFile(row: number): OpenFile | undefined {
+    const tree = this.#tree?.hasChunks ? this.#tree : this.#handedTree
+    return tree?.has(row) && tree.isRegular(row) ? this.#fileOf(tree, row) : undefined
   }
 
   /** Archives know no holes: all is data, with the hole that every file has behind its end. */
@@ -301,6 +361,7 @@ export class ArchiveFiles implements Subtree {
   destroy(): void {
     this.#open.clear()
     this.dropTree()
+    this.#handedTree = undefined
   }
 
   #row(ino: Ino): number {
@@ -454,7 +515,10 @@ export class ArchiveFiles implements Subtree {
   #show(tree: ArchiveTree): void {
     this.dropTree()
     this.#tree = tree
-    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#lastUse, clock: useClock })
+    this.#handedTree = undefined
+    if (this.#handed.states.length !== tree.rowCount) this.#handed = new HandedFiles(tree.rowCount)
+    this.#ahead = { handed: this.#handed, keepsBack: row => this.#open.isOpen(row) || !this.#mayBeOpened(tree, row) }
+    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#lastUse, clock: useClock, handed: this.#handed })
   }
 
   #used(): void {

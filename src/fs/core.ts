@@ -8,6 +8,7 @@
  * copy what you keep. An operation a core does not have is absent, and the transport answers ENOSYS.
  */
 import type { ArchiveTree } from './archive-tree.js'
+import type { HandedFiles } from './handed-files.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from './types.js'
 
 export const LATER: unique symbol = Symbol('later')
@@ -166,9 +167,9 @@ export interface KernelNotices {
   /**
    * The same at once, from within an operation, for the whole content of a file. The caller owes that nobody has the file open whose open was
    * answered: pages are locked while they are read, and the thread that should answer that read would wait for the lock here.
-   * Absent where the transport cannot.
+   * False if the kernel does not know the file. Absent where the transport cannot.
    */
-  storeNow?(ino: Ino, pieces: readonly Uint8Array[], length: number): void
+  storeNow?(ino: Ino, pieces: readonly Uint8Array[], length: number): boolean
 }
 
 /** A tree whose names and attributes the transport may answer for, as ArchiveFiles would. */
@@ -181,6 +182,8 @@ export interface ShownTree {
   /** One number each: at every answer `clock` is counted up, and `lastUse` gets it. */
   readonly lastUse: Float64Array
   readonly clock: Float64Array
+  /** Their opening is answered as well. */
+  readonly handed: HandedFiles
 }
 
 /** Absent where the transport cannot. */

@@ -11,11 +11,12 @@ import { type CachedChunk, type ChunkCache, pageBytes } from './chunk-cache.js'
 import { type Answer, type Call, LATER, type ReadAnswer, type ReadBytes } from './core.js'
 import type { WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
+import type { HandedFiles } from './handed-files.js'
 import { type FileSequence, maxWindow, reorderBytes, SequentialRead } from './read-ahead.js'
 import type { Errno, Ino } from './types.js'
 
 /** Prefetches stop while so many loads of that length are under way: they must not stand before what somebody waits for. */
-const maxLongPrefetches = 16, maxShortPrefetches = 512
+const maxLongPrefetches = 16, maxShortPrefetches = 1024
 /** Below this a copy into the reply costs less than a reply of two pieces. */
 const minViewBytes = 16 * 1024
 /** Longer files are not given as they are opened: who opens may want a part of them. The kernel reads ahead as much when the first byte is asked for. */
@@ -33,8 +34,8 @@ export class OpenFile {
   passedChunks = 0
   #sums: Float64Array | undefined
 
-  /** `ino`: what the kernel has opened. */
-  constructor(readonly tree: ArchiveTree, readonly row: number, readonly ino: Ino, readonly files: FileSequence, readonly archiveName: Buffer) {}
+  /** `ino`: what the kernel has opened. `ahead`: where files behind it may be given to the kernel as well. */
+  constructor(readonly tree: ArchiveTree, readonly row: number, readonly ino: Ino, readonly files: FileSequence, readonly archiveName: Buffer, readonly ahead?: FilesAhead) {}
 
   /** Offset at which each chunk starts; one value more than chunks. */
   get sums(): Float64Array {
@@ -59,12 +60,19 @@ export class OpenFile {
   }
 }
 
+/** What tells which files may be given to the kernel before they are opened. */
+export interface FilesAhead {
+  readonly handed: HandedFiles
+  /** Somebody has it open by a handle of its own, or may not have it. */
+  keepsBack(row: number): boolean
+}
+
 /** The kernel's page cache. */
 export interface PageCache {
   /** Offers a chunk of a file that is being read. See `VirtualFs`. */
   offer(file: OpenFile, offset: number, data: Buffer): void
-  /** Gives the whole content of a file which nobody has open yet. See KernelNotices.storeNow. */
-  fill?: ((file: OpenFile, pieces: readonly Uint8Array[], length: number) => void) | undefined
+  /** Gives the whole content of a file which nobody has open yet. False if the kernel does not know the file. See KernelNotices.storeNow. */
+  fill?: ((ino: Ino, pieces: readonly Uint8Array[], length: number) => boolean) | undefined
 }
 
 export class FileReader {
@@ -82,21 +90,53 @@ export class FileReader {
 
   /** To be called for a file that is being opened and that nobody else has open: gives its content to the kernel if it is wanted next and is here. */
   opening(file: OpenFile): void {
-    const { tree, row, files } = file
+    const { tree, row, files, ino } = file
     const size = tree.size(row)
     if (!this.#pages?.fill || size === 0 || size > maxFillBytes || !files.handsOut(row)) return
-    const { sums } = file
-    const range: Range = { file, offset: 0, end: size, first: 0, last: sums.length - 2 }
-    if (sums[range.last + 1]! !== size || this.#missing(range, -1).length > 0) return
+    if (!this.#isHere(file) || !this.#fill(file, ino)) return
+    this.#readAhead(file, 0, size, file.sums.length - 2)
+    this.#fillAhead(file)
+    this.#cache.flush()
+  }
+
+  /** To be called for a file that is being opened and whose content the kernel was given earlier. */
+  passing(file: OpenFile): void {
+    file.files.note(file.tree, file.row, this.#cache.maxBytes, this.#wanting(file.tree))
+    this.#fillAhead(file)
+    this.#cache.flush()
+  }
+
+  /** Gives what follows to the kernel, as far as it is here and the kernel knows the files. */
+  #fillAhead({ tree, row, ino, files, archiveName, ahead }: OpenFile): void {
+    if (!ahead || !this.#pages?.fill) return
+    files.handOutAhead(row, (next, tells, mayHandOut) => {
+      const size = tree.size(next)
+      if (!tree.isRegular(next) || tree.targetOf(next) !== next || size > maxFillBytes || !ahead.handed.mayGive(next) || ahead.keepsBack(next)) return 'none'
+      if (size > 0) {
+        const file = new OpenFile(tree, next, ino, files, archiveName)
+        if (!this.#isHere(file) || !mayHandOut() || !this.#fill(file, ino + next - row)) return 'later'
+      }
+      ahead.handed.give(next, tells)
+      return 'given'
+    })
+  }
+
+  /** All of its content is here. */
+  #isHere(file: OpenFile): boolean {
+    const { sums, tree, row } = file
+    return sums[sums.length - 1] === tree.size(row) && this.#missing(wholeOf(file), -1).length === 0
+  }
+
+  /** Gives a file that is here to the kernel, which has it then. */
+  #fill(file: OpenFile, ino: Ino): boolean {
+    const { tree, row } = file
     const pieces: Uint8Array[] = []
     this.#cache.letGo()
-    this.#pieces(range, (chunk, from, to) => this.#cache.view(chunk, from, to, pieces), -1, undefined)
-    this.#pages.fill(file, pieces, size)
-    // The kernel has it now.
+    this.#pieces(wholeOf(file), (chunk, from, to) => this.#cache.view(chunk, from, to, pieces), -1, undefined)
+    if (!this.#pages!.fill!(ino, pieces, tree.size(row))) return false
     const start = tree.chunkStart(row)
-    for (let index = 0; index <= range.last; index++) this.#cache.passed(tree.chunkId(start + index))
-    this.#readAhead(file, 0, size, range.last)
-    this.#cache.flush()
+    for (let index = 0; index < tree.chunkCount(row); index++) this.#cache.passed(tree.chunkId(start + index))
+    return true
   }
 
   /** As FsCore.read. */
@@ -204,13 +244,7 @@ export class FileReader {
   #readAhead(file: OpenFile, offset: number, length: number, last: number): void {
     const { tree, row } = file
     const window = file.sequence.note(offset, length, last)
-    const want = (chunk: number) => {
-      const id = tree.chunkId(chunk)
-      const { short, long } = this.#cache.loadingCounts
-      if ((tree.chunkSize(chunk) > pageBytes ? long < maxLongPrefetches : short < maxShortPrefetches) && !this.#cache.knows(id)) {
-        this.#cache.request(id, tree.chunkSize(chunk))
-      }
-    }
+    const want = this.#wanting(tree)
     if (window > 0) {
       const start = tree.chunkStart(row)
       for (const end = file.chunkAt(Math.max(0, offset - reorderBytes)); file.passedChunks < end; file.passedChunks++) this.#cache.passed(tree.chunkId(start + file.passedChunks))
@@ -218,7 +252,18 @@ export class FileReader {
       // Long chunks are loaded by pairs, so a full window waits until it lacks two of them.
       const waits = end - last - 1 === maxWindow && end < tree.chunkCount(row) && this.#lacking(tree, start + last + 1, start + end) === 1
       if (!waits) for (let index = last + 1; index < end; index++) want(start + index)
-      if (end === tree.chunkCount(row)) file.files.note(tree, row, want)
+      if (end === tree.chunkCount(row)) file.files.note(tree, row, this.#cache.maxBytes, want)
+    }
+  }
+
+  /** Prefetches a chunk, unless that is under way or too much is. */
+  #wanting(tree: ArchiveTree): (chunk: number) => void {
+    return (chunk) => {
+      const id = tree.chunkId(chunk)
+      const { short, long } = this.#cache.loadingCounts
+      if ((tree.chunkSize(chunk) > pageBytes ? long < maxLongPrefetches : short < maxShortPrefetches) && !this.#cache.knows(id)) {
+        this.#cache.request(id, tree.chunkSize(chunk))
+      }
     }
   }
 
@@ -263,6 +308,10 @@ interface Range {
   readonly end: number
   readonly first: number
   readonly last: number
+}
+
+function wholeOf(file: OpenFile): Range {
+  return { file, offset: 0, end: file.tree.size(file.row), first: 0, last: file.sums.length - 2 }
 }
 
 interface LateRead extends Range {

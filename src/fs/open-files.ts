@@ -20,6 +20,10 @@ export class OpenFiles {
     return { fh, isFirst: others === 0 }
   }
 
+  isOpen(row: number): boolean {
+    return this.#counts.has(row)
+  }
+
   get(fh: number): OpenFile | undefined {
     return this.#byHandle.get(fh)
   }

@@ -17,6 +17,10 @@ const filesInARow = 2
 const maxRowGap = 64
 const batchBytes = 1024 * 1024
 const maxBatchChunks = 256
+/** Batches under way or waiting to be read, beside the one that is being read. */
+const batchesAhead = 2
+/** Of the cache a batch has one of so many parts at most. */
+const cacheParts = 8
 /** After so many files that the kernel was given with their opening it is left to ask for one, which shows whether it still has to. */
 const handOutsPerAsking = 128
 
@@ -56,25 +60,35 @@ export class FileSequence {
   #run = 0
   /** First row that was not looked at for prefetching. */
   #aheadRow = 0
-  /** Reading beyond this row asks for the next batch. */
-  #refillRow = 0
+  /** Where the batches begin that were asked for and not reached, without the first of them: reaching the first of these asks for another. */
+  readonly #batches: number[] = []
+  /** Up to here files were given to the kernel before they were opened, or passed over. */
+  #givenRow = -1
   /** Files that may be handed to the kernel before one must have been asked for. */
   #handOuts = 0
 
   /**
    * Notes that the file of `row` is read from its start. Calls `want` with chunk rows of coming files; the caller drops those
-   * it has. Nothing is wanted unless files are read in archive order.
+   * it has. Nothing is wanted unless files are read in archive order, and of `cacheBytes` never so much that what was wanted first is driven out.
    */
-  note(tree: ArchiveTree, row: number, want: (chunk: number) => void): void {
+  note(tree: ArchiveTree, row: number, cacheBytes: number, want: (chunk: number) => void): void {
     if (row === this.#lastRow) return
-    const follows = row > this.#lastRow && row - this.#lastRow <= maxRowGap
+    const follows = this.#isNext(row)
     this.#run = follows ? this.#run + 1 : 0
     this.#lastRow = row
-    if (!follows) this.#aheadRow = this.#refillRow = 0
-    if (this.#run < filesInARow || row < this.#refillRow) return
-    const start = Math.max(row + 1, this.#aheadRow)
-    this.#refillRow = this.#aheadRow > row ? this.#aheadRow : start
-    this.#aheadRow = this.#batch(tree, start, want)
+    if (!follows) {
+      this.#aheadRow = 0
+      this.#givenRow = row
+      this.#batches.length = 0
+    }
+    if (this.#run < filesInARow) return
+    while (this.#batches.length > 0 && this.#batches[0]! <= row) this.#batches.shift()
+    while (this.#batches.length < batchesAhead) {
+      const start = Math.max(row + 1, this.#aheadRow)
+      if (start >= tree.rowCount) return
+      this.#batches.push(start)
+      this.#aheadRow = this.#batch(tree, start, Math.min(batchBytes, cacheBytes / cacheParts), want)
+    }
   }
 
   /** The kernel asked for the content of a file: it has not got these files from an earlier reading. */
@@ -84,19 +98,44 @@ export class FileSequence {
 
   /** True if the file of `row` will be read next, as far as can be told, and the kernel has not got it. */
   handsOut(row: number): boolean {
-    if (this.#run < filesInARow || row <= this.#lastRow || row - this.#lastRow > maxRowGap || this.#handOuts === 0) return false
+    return this.#run >= filesInARow && this.#isNext(row) && this.#mayHandOut()
+  }
+
+  /**
+   * Calls `give` with the rows behind `row` that were asked for, each once, which says whether to go on: `later` if this one's turn has not come yet.
+   * `tells`: when it is opened, more should be asked for.
+   */
+  handOutAhead(row: number, give: (row: number, tells: boolean, mayHandOut: () => boolean) => 'given' | 'none' | 'later'): void {
+    this.#givenRow = Math.max(row, this.#givenRow)
+    const tellFrom = this.#batches[0] ?? this.#aheadRow
+    let told = this.#givenRow >= tellFrom
+    for (let next = this.#givenRow + 1; next < this.#aheadRow; next++) {
+      const tells = !told && next >= tellFrom
+      const result = give(next, tells, () => this.#mayHandOut())
+      if (result === 'later') return
+      if (tells && result === 'given') told = true
+      this.#givenRow = next
+    }
+  }
+
+  #isNext(row: number): boolean {
+    return row > this.#lastRow && row - Math.max(this.#lastRow, this.#givenRow) <= maxRowGap
+  }
+
+  #mayHandOut(): boolean {
+    if (this.#handOuts === 0) return false
     this.#handOuts--
     return true
   }
 
   /** Wants a batch of chunks of the rows from `start` and returns the row after the last. */
-  #batch(tree: ArchiveTree, start: number, want: (chunk: number) => void): number {
+  #batch(tree: ArchiveTree, start: number, most: number, want: (chunk: number) => void): number {
     let bytes = 0, chunks = 0, row = start
     const end = Math.min(tree.rowCount, start + maxBatchChunks * 4)
-    for (; row < end && bytes < batchBytes && chunks < maxBatchChunks; row++) {
+    for (; row < end && bytes < most && chunks < maxBatchChunks; row++) {
       const count = tree.targetOf(row) === row ? tree.chunkCount(row) : 0
       const first = tree.chunkStart(row)
-      for (let index = 0; index < count && bytes < batchBytes && chunks < maxBatchChunks; index++) {
+      for (let index = 0; index < count && bytes < most && chunks < maxBatchChunks; index++) {
         want(first + index)
         bytes += tree.chunkSize(first + index)
         chunks++

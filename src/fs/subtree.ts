@@ -45,7 +45,7 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   /** The entry of `root` as the mount's root shows it. */
   rootEntry(): Entry
   /** What an open file has of [offset, offset + length) as chunks of the repository, from its start on; less where it has less, nothing at its end. */
-  sharedRange?(fh: number, offset: number, length: number): SharedRange | Errno
+  sharedRange?(ino: Ino, fh: number, offset: number, length: number): SharedRange | Errno
   /** copy_file_range from anywhere in the mount: the file refers to the same chunks. */
   cloneInto?(ino: Ino, fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number>
   /** Describes a file, link or device, so that another part can have one like it: `link` across parts. `work` gets a call of its own. */

@@ -71,7 +71,7 @@ export class VirtualFs implements FsCore {
     this.cache = new ChunkCache(view.cacheBytes, (request, done) => client.request(request, done))
     const reader = new FileReader(this.cache, client, {
       offer: (file, offset, data) => this.#offerToKernel(file, offset, data),
-      ...(notices.storeNow && { fill: (file: OpenFile, pieces: readonly Uint8Array[], length: number) => notices.storeNow!(file.ino, pieces, length) }),
+      ...(notices.storeNow && { fill: (ino: Ino, pieces: readonly Uint8Array[], length: number) => notices.storeNow!(ino, pieces, length) }),
     })
     const context = { client, reader, view, answers, rootChanged: (ino: Ino) => notices.invalidateInode(ino) }
     this.#archives = new ArchivesDir(context, new Set(this.#parts.keys()), client)
@@ -249,7 +249,7 @@ export class VirtualFs implements FsCore {
     const source = this.#owner(ino), owner = this.#owner(outIno)
     // EOPNOTSUPP makes the kernel copy by itself.
     if (!source?.sharedRange || !owner?.cloneInto) return Errno.EOPNOTSUPP
-    const range = source.sharedRange(fh, offset, length)
+    const range = source.sharedRange(ino, fh, offset, length)
     return range instanceof Errno ? range : range.length === 0 ? 0 : owner.cloneInto(outIno, outFh, outOffset, range, call)
   }
 

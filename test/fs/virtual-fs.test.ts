@@ -1,6 +1,7 @@
 import test, { type ExecutionContext } from 'ava'
 import { pageBytes } from '../../src/fs/chunk-cache.js'
 import { type AttrReply, type Call, copyBytes, LATER, type ReadBytes } from '../../src/fs/core.js'
+import { handedHandle } from '../../src/fs/handed-files.js'
 import { inodeRange, inoOf, rangeOf, rootIno } from '../../src/fs/inodes.js'
 import type { Subtree } from '../../src/fs/subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../../src/fs/types.js'
@@ -240,6 +241,69 @@ test('a file that somebody has open is not given to the kernel: its pages may be
   made.given.clear()
   readInOrder(made, names, new Map(), () => undefined)
   t.true(made.given.has(open.ino))
+})
+
+/** Twenty files, read in order by a kernel that keeps what it is given; the rows of those that were handed out before they were opened. */
+function handedOut(made: VirtualDrive): string[] {
+  const names = Array.from({ length: 20 }, (_, index) => `a/f${String(index).padStart(2, '0')}`)
+  readInOrder(made, names.slice(0, 5), new Map(), () => undefined)
+  return names.filter(name => made.given.has(made.walk(name).attr.ino)).slice(2)
+}
+
+const twentyFiles = (contents: Contents) => Array.from({ length: 20 }, (_, index) => item(`f${String(index).padStart(2, '0')}`, { chunks: contents.list(seeded(500, index + 1)) }))
+
+test('what was handed out is read correctly when the kernel asks after all, and nothing is handed out while such a file is open', (t) => {
+  const made = make({ a: twentyFiles }, { gives: true })
+  const [one, other, third] = handedOut(made)
+  const { ino, fh } = made.open(one!)
+  t.is(fh, handedHandle)
+  const second = made.open(other!)
+  const content = (index: string) => seeded(500, Number(index.slice(3)) + 1)
+  const read = (of: Ino, handle: number, offset: number): Buffer => {
+    const into = Buffer.alloc(4096)
+    const answer = made.now<number | ReadBytes>(asked => made.fs.read(of, handle, offset, into, asked as Call<ReadBytes>))
+    return typeof answer === 'number' ? into.subarray(0, answer) : Buffer.concat([answer as Uint8Array].flat())
+  }
+  // Its end was read, as programs do: nothing was lost by that.
+  t.is(read(ino, fh, 500).length, 0)
+  const kept = made.open(third!)
+  t.is(kept.fh, handedHandle)
+  made.fs.release(kept.ino, kept.fh)
+  t.deepEqual(read(ino, fh, 0), content(one!))
+  t.deepEqual(read(second.ino, second.fh, 100), content(other!).subarray(100))
+  made.given.clear()
+  const names = Array.from({ length: 20 }, (_, index) => `a/f${String(index).padStart(2, '0')}`)
+  readInOrder(made, names, new Map(), () => undefined)
+  t.is(made.given.size, 0, 'pages of an open file may be locked')
+  made.fs.release(ino, fh)
+  made.fs.release(second.ino, second.fh)
+  t.deepEqual(made.fs.counts, { archives: 1, openFiles: 0 })
+  readInOrder(made, names, new Map(), () => undefined)
+  t.true(made.given.size > 10)
+})
+
+test('what was handed out and is open stays readable when the archive goes', (t) => {
+  const made = make({ a: twentyFiles, b: () => [] }, { gives: true })
+  const [one] = handedOut(made)
+  const { ino, fh } = made.open(one!)
+  made.engine.client.deliver({ type: 'archives', archives: [archiveInfo('b')] })
+  t.deepEqual(made.fs.counts, { archives: 2, openFiles: 1 })
+  const into = Buffer.alloc(500)
+  const answer = made.now<number | ReadBytes>(asked => made.fs.read(ino, fh, 0, into, asked as Call<ReadBytes>))
+  t.deepEqual(typeof answer === 'number' ? into.subarray(0, answer) : Buffer.concat([answer as Uint8Array].flat()), seeded(500, Number(one!.slice(3)) + 1))
+  made.fs.release(ino, fh)
+  t.is(made.fs.counts.openFiles, 0)
+  is(t, made.now(asked => made.fs.read(ino, fh, 0, Buffer.alloc(500), asked as Call<ReadBytes>)), Errno.EBADF)
+})
+
+test('a damaged file is not handed out, and neither is one that the kernel does not know', (t) => {
+  const damaged = (contents: Contents) => twentyFiles(contents).map((file, index) => (index === 8 ? { ...file, chunksHealthy: contents.list(seeded(500, 99)) } : file))
+  const made = make({ a: damaged }, { gives: true })
+  made.unknown = ino => ino === made.walk('a/f12').attr.ino
+  const names = handedOut(made)
+  t.true(names.includes('a/f07') && names.includes('a/f09') && names.includes('a/f11'))
+  t.false(names.includes('a/f08') || names.includes('a/f12') || names.includes('a/f13'))
+  is(t, made.now((asked: Call<Opened>) => made.fs.open(made.walk('a/f08').attr.ino, 0, asked)), Errno.EIO)
 })
 
 test('files that are not read in order are not given to the kernel', (t) => {

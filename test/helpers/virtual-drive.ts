@@ -16,6 +16,8 @@ export interface VirtualDrive {
   stored: { ino: Ino; offset: number; data: Buffer }[]
   /** Whole files that were given to the kernel, where the transport can. */
   given: Map<Ino, Buffer>
+  /** Files that the kernel does not know, and takes nothing of. */
+  unknown?: (ino: Ino) => boolean
   /** The value now or after the engine answered; an Errno as it is. */
   now<T>(operation: (asked: Call<T>) => unknown): T
   walk(path: string): Entry
@@ -49,8 +51,10 @@ export function virtualDrive(archives: Record<string, (contents: Contents) => It
       store: (ino, offset, data) => stored.push({ ino, offset, data: Buffer.from(data) }),
       ...(options.gives && {
         storeNow(ino: Ino, pieces: readonly Uint8Array[], length: number) {
+          if (drive.unknown?.(ino)) return false
           given.set(ino, Buffer.concat(pieces))
           if (given.get(ino)!.length !== length) throw new Error('a wrong length was told')
+          return true
         },
       }),
     },
@@ -78,7 +82,7 @@ export function virtualDrive(archives: Record<string, (contents: Contents) => It
     const answer = now<number | ReadBytes | Errno>((asked) => fs.read(ino, fh, offset, into, asked as Call<ReadBytes>))
     return answer instanceof Errno ? answer : typeof answer === 'number' ? into.subarray(0, answer) : into.subarray(0, copyBytes(answer, into))
   }
-  return {
+  const drive: VirtualDrive = {
     fs, engine, contents, notices, stored, given, now, walk, open,
     read(path, offset, length) {
       const { ino, fh } = open(path)
@@ -96,4 +100,5 @@ export function virtualDrive(archives: Record<string, (contents: Contents) => It
       return found
     },
   }
+  return drive
 }

@@ -204,3 +204,36 @@ run('the second transport, fuse-native, shows archives, takes files in and says 
     sandbox.close()
   }
 })
+
+run('files read in order are handed to the kernel ahead, and are right also when it lost them and when they are copied', t => {
+  const sandbox = new Sandbox('mount-handed')
+  try {
+    sandbox.borg(['init', '-e', 'repokey', 'repo'])
+    makeSmallFiles(sandbox, 'src', 3000)
+    sandbox.sh('dd if=/dev/urandom of=src/long bs=300k count=1 2>/dev/null; : > src/empty; cd src; borg create ../repo::a .')
+    const mountpoint = sandbox.mount('repo')
+    const same = (): string => sandbox.sh('tar cf - -C mnt/a . | tar df - -C src 2>&1 | grep -v "differs$" | head', { ok: 'any' }).stdout
+    t.is(same(), '')
+    t.is(same(), '', 'what the kernel has')
+    // Every fourth is dropped from the page cache while it is open.
+    writeFileSync(sandbox.path('drop.py'), `import os, sys
+wrong = 0
+for turn in range(2):
+    for folder, folders, names in os.walk(b'mnt/a'):
+        for number, name in enumerate(names):
+            path = os.path.join(folder, name)
+            fd = os.open(path, os.O_RDONLY)
+            if number % 4 == turn:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            with os.fdopen(fd, 'rb') as file, open(b'src' + path[len(b'mnt/a'):], 'rb') as own:
+                wrong += file.read() != own.read()
+print(wrong)
+`)
+    t.is(sandbox.sh('python3 drop.py').stdout, '0\n')
+    sandbox.sh('cp -r mnt/a mnt/incoming/again && mv mnt/incoming/again mnt/again && sync')
+    sandbox.unmount(mountpoint)
+    t.is(sandbox.sh('mkdir out; cd out; borg extract ../repo::again; diff -r ../src .').stdout, '')
+  } finally {
+    sandbox.close()
+  }
+})

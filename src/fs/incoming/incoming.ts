@@ -689,7 +689,7 @@ export class Incoming implements Subtree {
   }
 
   /** What of a file are chunks, up to the first byte that is not. EOPNOTSUPP where it begins with one: the kernel copies then. */
-  sharedRange(fh: number, offset: number, length: number): SharedRange | Errno {
+  sharedRange(_ino: Ino, fh: number, offset: number, length: number): SharedRange | Errno {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
     return this.#contents.shared(handle.node, offset, length)

@@ -85,7 +85,7 @@ export class Notices implements KernelNotices {
     if (Atomics.load(this.#queued, 0) + data.length <= maxQueuedBytes) this.#post(storeNotice(ino, offset, data))
   }
 
-  storeNow(ino: Ino, pieces: readonly Uint8Array[], length: number): void {
+  storeNow(ino: Ino, pieces: readonly Uint8Array[], length: number): boolean {
     const head = this.#storeHead
     head.setU32(0, storeHeadSize + length)
     head.setU32(4, notice.store)
@@ -93,8 +93,10 @@ export class Notices implements KernelNotices {
     head.setU32(32, length)
     try {
       writevSync(this.#fd, [head.bytes, ...pieces])
+      return true
     } catch {
       // As in the thread: what the kernel did not take, it will ask for.
+      return false
     }
   }
 

@@ -12,6 +12,7 @@ import type { Item } from '../../../../src/engine/archive/item.js'
 import { MsgReader } from '../../../../src/engine/msgpack.js'
 import { native } from '../../../../src/engine/native.js'
 import { ArchiveTree } from '../../../../src/fs/archive-tree.js'
+import { handedHandle, HandedFiles } from '../../../../src/fs/handed-files.js'
 import { useGeneration } from '../../../../src/fs/fuse/kernel/answers.js'
 import { Dispatcher } from '../../../../src/fs/fuse/kernel/dispatch.js'
 import { opcode, Slot } from '../../../../src/fs/fuse/kernel/protocol.js'
@@ -289,15 +290,56 @@ test.serial('who only lists gets names, and attributes from when it looked somet
   t.is(nodes(0, 1, 42, 0).get('f3'), BigInt(at(0, 5)), 'opened for attributes')
 })
 
+test('the opening of a file that was handed out is answered and counted, unless somebody wants to be told or it is to be written', t => {
+  const answers = new NativeTreeAnswers()
+  const tree = new ArchiveTree(build([item('a'), item('b'), item('c')]), inoOf(inodeRange.firstArchive + 901, 0))
+  const handed = new HandedFiles(tree.rowCount)
+  const [a, b, c] = ['a', 'b', 'c'].map(name => tree.lookup(0, Buffer.from(name))) as [number, number, number]
+  const slot = new Slot()
+  const ask = (code: number, row: number, body: Buffer): string | undefined => {
+    const bytes = request({ code, ino: tree.base + row, body })
+    bytes.copy(slot.bytes)
+    const length = native().answerRequest(slot.bytes, bytes.length)
+    return length === 0 ? undefined : Buffer.from(slot.bytes.subarray(16, length)).toString('hex')
+  }
+  const open = (row: number, flags = 0): string | undefined => ask(opcode.open, row, numbers(4, flags, 0))
+  const release = (row: number, fh: number): string | undefined => ask(opcode.release, row, Buffer.concat([numbers(8, fh), numbers(4, 0, 0), numbers(8, 0)]))
+  answers.show({ tree, above: rootIno, ttlMs: 1000, lastUse: new Float64Array(1), clock: new Float64Array(1), handed })
+  t.is(open(a), undefined)
+  t.is(release(a, 0), undefined)
+  handed.give(a, false)
+  handed.give(b, true)
+  const opened = Buffer.concat([numbers(8, handedHandle), numbers(4, 2 | 32, 0)]).toString('hex')
+  t.is(open(a), opened)
+  t.is(open(a, 0o100000), opened, 'O_LARGEFILE')
+  t.is(open(b), undefined)
+  t.is(open(c), undefined)
+  for (const flags of [1, 2, 0o1000]) t.is(open(a, flags), undefined)
+  t.is(handed.opens[0], 2)
+  t.is(release(a, 7), undefined)
+  t.is(release(a, 0), '')
+  t.is(release(a, 0), '')
+  t.is(release(a, 0), undefined)
+  t.is(handed.opens[0], 0)
+  t.deepEqual(handed.open(b), { fh: handedHandle, tells: true })
+  t.is(open(b), opened)
+  handed.lost()
+  t.is(open(a), undefined)
+  t.false(handed.mayGive(c))
+  for (const row of [b, b]) t.is(release(row, 0), '')
+  t.true(handed.mayGive(c))
+  answers.hide(tree)
+})
+
 test('what the addon writes to and reads for a shown tree is there until the tree is hidden', async t => {
   setFlagsFromString('--expose_gc')
   const collect = runInNewContext('gc') as () => void
   const answers = new NativeTreeAnswers()
   const tree = new ArchiveTree(build([item('file')]), inoOf(inodeRange.firstArchive + 900, 0))
-  const numbers = ((): WeakRef<Float64Array>[] => {
-    const lastUse = new Float64Array(1), clock = new Float64Array(1)
-    answers.show({ tree, above: rootIno, ttlMs: 1000, lastUse, clock })
-    return [new WeakRef(lastUse), new WeakRef(clock)]
+  const numbers = ((): WeakRef<object>[] => {
+    const lastUse = new Float64Array(1), clock = new Float64Array(1), handed = new HandedFiles(tree.rowCount)
+    answers.show({ tree, above: rootIno, ttlMs: 1000, lastUse, clock, handed })
+    return [lastUse, clock, handed.states, handed.opens].map(each => new WeakRef(each))
   })()
   const gone = async (): Promise<number> => {
     await nextTurn()
@@ -306,5 +348,5 @@ test('what the addon writes to and reads for a shown tree is there until the tre
   }
   t.is(await gone(), 0)
   answers.hide(tree)
-  t.is(await gone(), 2)
+  t.is(await gone(), 4)
 })
