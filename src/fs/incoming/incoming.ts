@@ -583,10 +583,12 @@ export class Incoming implements Subtree {
       node.ctimeNs = nowNs()
       // An access ACL that says no more than the mode is not kept, as other file systems do.
       const value = key === accessAclName && kept.length <= 28 ? undefined : kept
-      this.#staging.journal.together(() => {
-        if (value || exists) this.#setXattr(node, key, value)
-        this.#staging.journal.attributes(node)
-      })
+      if (value || exists) {
+        this.#staging.journal.together(() => {
+          this.#setXattr(node, key, value)
+          this.#staging.journal.attributes(node)
+        })
+      } else this.#staging.journal.attributes(node)
       return undefined
     })
   }
