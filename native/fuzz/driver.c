@@ -383,6 +383,91 @@ static void answers_round(void) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free((void *)all[i]->values);
 }
 
+/* As compression.md has it: byte by byte. */
+static ptrdiff_t plain_lz4(const uint8_t *from, size_t length, uint8_t *to, size_t room) {
+  size_t at = 0, out = 0;
+  for (;;) {
+    if (at == length) return -1;
+    unsigned token = from[at++];
+    size_t counts[] = {token >> 4, token & 15};
+    for (int part = 0; part < 2; part++) {
+      size_t offset = 0;
+      if (part) {
+        if (length - at < 2) return -1;
+        offset = (size_t)from[at] | (size_t)from[at + 1] << 8;
+        at += 2;
+        if (!offset || offset > out) return -1;
+      }
+      if (counts[part] == 15) {
+        do {
+          if (at == length) return -1;
+          counts[part] += from[at];
+        } while (from[at++] == 255);
+      }
+      for (size_t left = counts[part] + (part ? 4 : 0); left > 0; left--, out++) {
+        if (out == room || (!part && at == length)) return -1;
+        to[out] = part ? to[out - offset] : from[at++];
+      }
+      if (!part && at == length) return (ptrdiff_t)out;
+    }
+  }
+}
+
+static size_t put_length(uint8_t *block, size_t at, size_t count) {
+  if (count < 15) return at;
+  for (count -= 15; count >= 255; count -= 255) block[at++] = 255;
+  block[at++] = (uint8_t)count;
+  return at;
+}
+
+/* What is decoded into exactly so much memory is what the plain decoder says, and so is what is refused. */
+static void same_as_plain(const uint8_t *block, size_t length, size_t room) {
+  uint8_t *exact = random_bytes(length, 1), *wanted = random_bytes(room, 1), *found = random_bytes(room, 1);
+  memcpy(exact, block, length);
+  ptrdiff_t bytes = plain_lz4(exact, length, wanted, room);
+  if (lz4_decode(exact, length, found, room) != bytes) fail("lz4: another answer than the plain one");
+  if (bytes > 0 && memcmp(wanted, found, (size_t)bytes) != 0) fail("lz4: other bytes than the plain ones");
+  free(found), free(wanted), free(exact);
+}
+
+/* Blocks that an encoder may make, of sequences of all shapes: counts around those that are told in another way or copied in another way, near and
+   far offsets, room to spare or none. */
+static void lz4_block_round(void) {
+  enum { MOST = 1 << 18 };
+  static uint8_t block[MOST + 70000];
+  static const size_t counts[] = {0, 1, 4, 7, 8, 9, 11, 12, 14, 15, 16, 17, 18, 19, 31, 32, 33, 63, 64, 65, 250, 256, 257, 269, 270, 273, 274, 524, 525};
+  size_t length = 0, out = 0, sequences = 1 + below(below(3) ? 12 : 300);
+  int far = below(8) == 0;
+  for (size_t i = 0; i < sequences; i++) {
+    size_t literals = below(3) ? below(15) : below(3) ? counts[below(sizeof counts / sizeof *counts)] : below(far ? 60000 : 600);
+    size_t match = below(3) ? below(15) : below(3) ? counts[below(sizeof counts / sizeof *counts)] : below(1000);
+    if (out == 0 && literals == 0) literals = 1;
+    if (length + literals > MOST) break;
+    block[length++] = (uint8_t)((literals < 15 ? literals : 15) << 4 | (match < 15 ? match : 15));
+    length = put_length(block, length, literals);
+    for (size_t j = 0; j < literals; j++) block[length++] = (uint8_t)next();
+    out += literals;
+    size_t reach = out < 65535 ? out : 65535, offset = 1 + below(below(4) && reach > 70 ? 70 : reach);
+    block[length++] = (uint8_t)offset;
+    block[length++] = (uint8_t)(offset >> 8);
+    length = put_length(block, length, match);
+    out += match + 4;
+  }
+  size_t last = below(2) ? below(40) : 0;
+  block[length++] = (uint8_t)((last < 15 ? last : 15) << 4);
+  length = put_length(block, length, last);
+  for (size_t j = 0; j < last; j++) block[length++] = (uint8_t)next();
+  out += last;
+  if (lz4_plain_length(block, length, out) != (ptrdiff_t)out) fail("lz4: another length than was made");
+  same_as_plain(block, length, out);
+  same_as_plain(block, length, out + below(100));
+  same_as_plain(block, length, out - below(below(2) ? 70 : out + 1) % (out + 1));
+  /* Cut off, and changed: most of all tokens and offsets decide. */
+  same_as_plain(block, length - below(below(2) ? 60 : length + 1) % (length + 1), out);
+  for (int change = 1 + (int)below(3); change > 0; change--) block[below(length)] = (uint8_t)(below(3) ? next() : below(2) ? 255 : 0);
+  same_as_plain(block, length, out + below(64));
+}
+
 static void lz4_round(void) {
   size_t length = below(below(10) ? 2000 : 200000);
   uint8_t *data = random_bytes(length, below(3) ? 1 + next() % 4 : 0);
@@ -430,6 +515,7 @@ int main(int argc, char **argv) {
     for (int trees = 0; trees < 8; trees++) tree_round();
     answers_round();
     lz4_round();
+    for (int blocks = 0; blocks < 2; blocks++) lz4_block_round();
     if (round % 8 == 0) attributes_round(argv[3]);
   }
   printf("%ld rounds\n", rounds);

@@ -12,7 +12,7 @@ import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
 import { type FileReader, type FilesAhead, OpenFile } from './file-reader.js'
-import { handedHandle, HandedFiles } from './handed-files.js'
+import { handedHandle } from './handed-files.js'
 import { localOf, rangeOf } from './inodes.js'
 import { KernelLeftovers } from './kernel-leftovers.js'
 import { OpenFiles } from './open-files.js'
@@ -23,8 +23,6 @@ import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
 import { Waiters } from './waiters.js'
 
-/** Beyond it they are looked up anew. */
-const maxLostFiles = 64
 /** How long the kernel keeps what never changes. */
 const unchangingTtlMs = 24 * 3600 * 1000
 const seekData = 3, seekHole = 4
@@ -55,13 +53,7 @@ export class ArchiveFiles implements Subtree {
   readonly #sequence = new FileSequence()
   readonly #open = new OpenFiles()
   #tree: ArchiveTree | undefined
-  /** Of as many rows as the tree has; from its first coming on. */
-  #handed = new HandedFiles(0)
-  /** A tree that was dropped while files handed out were open. */
-  #handedTree: ArchiveTree | undefined
   #ahead: FilesAhead | undefined
-  /** Files handed out that the kernel asks for after all. */
-  readonly #lostFiles = new Map<number, OpenFile>()
   #head: ArchiveHead | undefined
   readonly #headWaiters = new Waiters<[error: Errno | undefined]>()
   readonly #treeWaiters = new Waiters<[error: Errno | undefined]>()
@@ -114,7 +106,7 @@ export class ArchiveFiles implements Subtree {
 
   /** Open files. */
   get openCount(): number {
-    return this.#open.count + this.#handed.opens[0]!
+    return this.#open.count
   }
 
   #tellIfUnused(): void {
@@ -134,10 +126,11 @@ export class ArchiveFiles implements Subtree {
 
   /** Forgets the tree; open files keep theirs. */
   dropTree(): void {
-    if (this.#tree) this.#context.answers?.hide(this.#tree)
     const bytes = this.treeBytes
-    if (this.#handed.opens[0]! > 0) this.#handedTree ??= this.#tree
-    this.#lostFiles.clear()
+    if (this.#tree) {
+      this.#context.answers?.hide(this.#tree)
+      this.#open.drop(this.#tree)
+    }
     this.#tree = undefined
     letGoShared(bytes)
   }
@@ -231,13 +224,14 @@ export class ArchiveFiles implements Subtree {
         return Errno.EIO
       }
       const file = this.#fileOf(tree, row, shown)
-      if (shown === ino && this.#handed.has(row)) {
-        const { fh, tells } = this.#handed.open(row)
+      const { handed } = this.#open
+      if (shown === ino && handed.has(row)) {
+        const { fh, tells } = handed.open(row)
         if (tells) this.#context.reader.passing(file)
         return { fh, keepCache: true, noFlush: true }
       }
       const { fh, isFirst } = this.#open.add(file)
-      if (isFirst && (shown !== ino || this.#handed.mayGive(row))) this.#context.reader.opening(file)
+      if (isFirst && (shown !== ino || handed.mayGive(row))) this.#context.reader.opening(file)
       return { fh, keepCache: true, noFlush: true }
     })
   }
@@ -250,16 +244,12 @@ export class ArchiveFiles implements Subtree {
 
   /** The kernel had the content and has it no longer. */
   #readHanded(row: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
-    if (this.#handed.opens[0] === 0) return Errno.EBADF
-    const known = this.#lostFiles.get(row) ?? this.#knownFile(row)
+    if (this.#open.handed.opens[0] === 0) return Errno.EBADF
+    const known = this.#handedFile(row)
     // Behind the end there is nothing that could have been given.
     if (known && offset >= known.tree.size(row)) return 0
-    this.#handed.lost()
-    if (known) {
-      if (this.#lostFiles.size >= maxLostFiles) this.#lostFiles.clear()
-      this.#lostFiles.set(row, known)
-      return this.#context.reader.read(known, offset, into, call)
-    }
+    this.#open.handed.lost()
+    if (known) return this.#context.reader.read(known, offset, into, call)
     const { length } = into
     const answer = call.defer()
     this.#whenChunks((error, tree) => {
@@ -273,7 +263,7 @@ export class ArchiveFiles implements Subtree {
 
   sharedRange(ino: Ino, fh: number, offset: number, length: number): SharedRange | Errno {
     // EOPNOTSUPP makes the kernel copy by itself.
-    const file = fh === handedHandle ? this.#knownFile(this.#row(ino)) ?? Errno.EOPNOTSUPP : this.#open.get(fh)
+    const file = fh === handedHandle ? this.#handedFile(this.#row(ino)) ?? Errno.EOPNOTSUPP : this.#open.get(fh)
     if (file instanceof Errno) return file
     if (!file) return Errno.EBADF
     const { tree, row, sums } = file
@@ -306,9 +296,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   release(_ino: Ino, fh: number): void {
-    if (!(fh === handedHandle ? this.#handed.release() : this.#open.remove(fh))) return
-    if (this.#handed.opens[0] === 0) this.#handedTree = undefined
-    this.#tellIfUnused()
+    if (this.#open.remove(fh)) this.#tellIfUnused()
   }
 
   #fileOf(tree: ArchiveTree, row: number, shown = this.root + row): OpenFile {
@@ -317,9 +305,8 @@ export class ArchiveFiles implements Subtree {
   }
 
   /** A file that was handed out, unless its tree has to be loaded first. */
-  #knownFile(row: number): OpenFile | undefined {
-    const tree = this.#tree?.hasChunks ? this.#tree : this.#handedTree
-    return tree?.has(row) && tree.isRegular(row) ? this.#fileOf(tree, row) : undefined
+  #handedFile(row: number): OpenFile | undefined {
+    return this.#open.getLost(row, this.#tree?.hasChunks ? this.#tree : undefined, tree => this.#fileOf(tree, row))
   }
 
   /** Archives know no holes: all is data, with the hole that every file has behind its end. */
@@ -359,9 +346,8 @@ export class ArchiveFiles implements Subtree {
   }
 
   destroy(): void {
-    this.#open.clear()
     this.dropTree()
-    this.#handedTree = undefined
+    this.#open.clear()
   }
 
   #row(ino: Ino): number {
@@ -515,10 +501,10 @@ export class ArchiveFiles implements Subtree {
   #show(tree: ArchiveTree): void {
     this.dropTree()
     this.#tree = tree
-    this.#handedTree = undefined
-    if (this.#handed.states.length !== tree.rowCount) this.#handed = new HandedFiles(tree.rowCount)
-    this.#ahead = { handed: this.#handed, keepsBack: row => this.#open.isOpen(row) || !this.#mayBeOpened(tree, row) }
-    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#lastUse, clock: useClock, handed: this.#handed })
+    this.#open.show(tree)
+    const { handed } = this.#open
+    this.#ahead = { handed, keepsBack: row => this.#open.isOpen(row) || !this.#mayBeOpened(tree, row) }
+    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#lastUse, clock: useClock, handed })
   }
 
   #used(): void {

@@ -92,8 +92,7 @@ export class FileReader {
   opening(file: OpenFile): void {
     const { tree, row, files, ino } = file
     const size = tree.size(row)
-    if (!this.#pages?.fill || size === 0 || size > maxFillBytes || !files.handsOut(row)) return
-    if (!this.#isHere(file) || !this.#fill(file, ino)) return
+    if (!this.#pages?.fill || size === 0 || size > maxFillBytes || this.#fill(file, ino, () => files.handsOut(row)) !== 'given') return
     this.#readAhead(file, 0, size, file.sums.length - 2)
     this.#fillAhead(file)
     this.#cache.flush()
@@ -112,31 +111,25 @@ export class FileReader {
     files.handOutAhead(row, (next, tells, mayHandOut) => {
       const size = tree.size(next)
       if (!tree.isRegular(next) || tree.targetOf(next) !== next || size > maxFillBytes || !ahead.handed.mayGive(next) || ahead.keepsBack(next)) return 'none'
-      if (size > 0) {
-        const file = new OpenFile(tree, next, ino, files, archiveName)
-        if (!this.#isHere(file) || !mayHandOut() || !this.#fill(file, ino + next - row)) return 'later'
-      }
+      if (size > 0 && this.#fill(new OpenFile(tree, next, ino, files, archiveName), ino + next - row, mayHandOut) !== 'given') return 'later'
       ahead.handed.give(next, tells)
       return 'given'
     })
   }
 
-  /** All of its content is here. */
-  #isHere(file: OpenFile): boolean {
-    const { sums, tree, row } = file
-    return sums[sums.length - 1] === tree.size(row) && this.#missing(wholeOf(file), -1).length === 0
-  }
-
-  /** Gives a file that is here to the kernel, which has it then. */
-  #fill(file: OpenFile, ino: Ino): boolean {
-    const { tree, row } = file
+  /** Gives all of a file to the kernel, which has it then. */
+  #fill({ tree, row, sums }: OpenFile, ino: Ino, mayHandOut: () => boolean): 'given' | 'missing' | 'refused' {
+    const size = tree.size(row), start = tree.chunkStart(row), count = tree.chunkCount(row)
     const pieces: Uint8Array[] = []
     this.#cache.letGo()
-    this.#pieces(wholeOf(file), (chunk, from, to) => this.#cache.view(chunk, from, to, pieces), -1, undefined)
-    if (!this.#pages!.fill!(ino, pieces, tree.size(row))) return false
-    const start = tree.chunkStart(row)
-    for (let index = 0; index < tree.chunkCount(row); index++) this.#cache.passed(tree.chunkId(start + index))
-    return true
+    for (let index = 0; index < count; index++) {
+      const chunk = this.#cache.get(tree.chunkId(start + index))
+      if (!chunk) return 'missing'
+      this.#cache.view(chunk, 0, chunk.size, pieces)
+    }
+    if (sums[count] !== size || !mayHandOut() || !this.#pages!.fill!(ino, pieces, size)) return 'refused'
+    for (let index = 0; index < count; index++) this.#cache.passed(tree.chunkId(start + index))
+    return 'given'
   }
 
   /** As FsCore.read. */
@@ -308,10 +301,6 @@ interface Range {
   readonly end: number
   readonly first: number
   readonly last: number
-}
-
-function wholeOf(file: OpenFile): Range {
-  return { file, offset: 0, end: file.tree.size(file.row), first: 0, last: file.sums.length - 2 }
 }
 
 interface LateRead extends Range {

@@ -255,6 +255,7 @@ mounting('delete --cache-only keeps what was copied into a drive and is not save
     await eventually('the drive is gone', () => sandbox.processes().length === 0)
     sandbox.sh(`umount -l ${mountpoint}`)
     t.regex(sandbox.borgfs(['delete', '--cache-only', '-v', 'repo']).stderr, /^What was copied into a drive and is not saved yet is kept: .*\/staging\. .*\nCache deleted\.\n$/m)
+    t.regex(sandbox.borgfs(['delete', 'repo'], { input: 'no\n', ok: [2] }).stderr, /Location: .*\nWhat was copied into a drive and is not saved yet will be deleted as well: .*\/staging\n/)
     if (haveBorg) {
       sandbox.borg(['create', 'repo::second', 'source'])
       t.is(sandbox.borg(['check', 'repo']).stderr, '')

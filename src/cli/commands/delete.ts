@@ -170,6 +170,8 @@ async function confirmed(context: CommandContext, location: Location, repository
     `You requested to completely DELETE the following repository *including* ${archives ? `${archives.length} archives it contains` : 'all archives it may contain'}:`,
     dashes, `Repository ID: ${repository.id.toString('hex')}`, `Location: ${location.protocol === 'file' ? repository.location : canonical(location)}`,
   ]
+  const staging = join(context.places.cache, repository.id.toString('hex'), stagingName)
+  if (existsSync(staging) && holdsContent(staging)) lines.push(`What was copied into a drive and is not saved yet will be deleted as well: ${staging}`)
   if (context.flag('list')) {
     lines.push('', 'Archives:')
     if (!archives) lines.push("This repository seems to have no manifest, so we can't tell anything about its contents.")

@@ -21,6 +21,11 @@ export interface DecodeLimits {
   readonly size?: number
   /** No more plaintext than this is made of one chunk, whatever it claims. */
   readonly maxSize?: number
+  /**
+   * Gives memory of just so many bytes for the plaintext; asked again, it may take back what it gave before. Never asked for more than is allowed. What is
+   * given may be used (lz4, zstd) or not. Without it, plaintexts have memory of their own.
+   */
+  readonly memory?: (size: number) => Buffer
 }
 
 /** Borg's own bound for one chunk is 2^27 bytes; larger claims are bombs. */

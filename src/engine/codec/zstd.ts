@@ -33,7 +33,7 @@ export function decompressZstd(payload: Uint8Array, limits: DecodeLimits): Buffe
   const claimed = contentSize(frame)
   if (claimed === undefined) throw new DecompressionError('the zstd frame does not tell its size')
   if (claimed > (limits.size ?? limits.maxSize ?? defaultMaxPlaintext)) throw new DecompressionError(`the zstd frame claims ${claimed} bytes`)
-  const plain = Buffer.allocUnsafe(claimed)
+  const plain = limits.memory?.(claimed) ?? Buffer.allocUnsafe(claimed)
   let length: number
   try {
     // Into exactly the memory that was claimed: the package's own decompress would add up all frames that follow, or unpack one

@@ -27,13 +27,16 @@ export async function repack(state: WorkerState, job: RepackJob): Promise<Repack
         const at = job.offsets[index]! - start
         const { id, payload } = payloadOf(state, job, index, run.subarray(at, at + job.entryLengths[index]!))
         const before = methodOf(payload)
-        const plain = await plaintextOf(state, job, index, id, payload)
+        const plain = await plaintextOf(state, job, index, id, payload, size => state.memory.plains.take(size))
         const compressed = await state.codec!.compress(plain)
         // What the method made of these bytes counts: those that do not shrink are stored as they are by any method.
         if (!job.always && methodOf(compressed === plain ? plainHeader : compressed) === before) continue
         lengths[index] = sealEntry(state.key!, id, plain, compressed, output)
       } catch (error) {
         failures.push(failureOf(index, error))
+      } finally {
+        // One plaintext at a time.
+        state.memory.plains.clear()
       }
     }
     first = end

@@ -6,9 +6,12 @@ import type { Key } from '../crypto/key.js'
 import { keyFromMaterial } from '../crypto/keys.js'
 import { SharedTableReader } from '../hashindex/shared-table-reader.js'
 import type { WorkerSetup } from './jobs.js'
+import { PlainMemory } from './plain-memory.js'
 
 /** Memory that one job after the other uses. */
 export class JobMemory {
+  /** What entries are decompressed to. */
+  readonly plains = new PlainMemory()
   /** Entries as read, and what they are decrypted to, in place. */
   readonly #runs: Buffer[] = Array.from({ length: maxRuns }, () => Buffer.alloc(0))
   /** The payload of an entry that is opened alone. */
@@ -38,6 +41,7 @@ export class JobMemory {
     this.#runs.fill(Buffer.alloc(0))
     this.#payload = this.#files = Buffer.alloc(0)
     this.#gatherings.length = 0
+    this.plains.drop()
   }
 
   /** For one job, until endGathering. */
@@ -83,8 +87,8 @@ function atLeast(memory: Buffer, length: number): Buffer {
 export const maxRunBytes = 4 << 20
 /** Runs that entries under way may lie in: as many long chunks are hashed side by side as it is worth. */
 export const maxRuns = 4
-/** Entries under way at a time: the more there are to be hashed side by side, the better; but each has a plaintext of its own. So if they are more than a few, they are no more bytes than that. */
-export const maxUnderWay = 32, maxLongUnderWay = 4, maxUnderWayBytes = 4 << 20
+/** Entries under way at a time: the more there are to be hashed side by side, the better; but each has a plaintext of its own. So if they are more than a few, they are no more bytes than that, stored and as plaintexts. */
+export const maxUnderWay = 32, maxLongUnderWay = 4, maxUnderWayBytes = 4 << 20, maxPlainUnderWay = 16 << 20
 const maxGatheredBytes = 64 << 20
 const keptGatherings = 2
 

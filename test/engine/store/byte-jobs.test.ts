@@ -10,7 +10,8 @@ import { keyFromSecrets, plaintextKey } from '../../../src/engine/crypto/keys.js
 import { type OpenJob, type OpenResult, unknownSize } from '../../../src/engine/store/jobs.js'
 import { open, Opener } from '../../../src/engine/store/open-job.js'
 import { pack } from '../../../src/engine/store/pack-job.js'
-import { JobMemory, type WorkerState } from '../../../src/engine/store/worker-state.js'
+import { PlainMemory } from '../../../src/engine/store/plain-memory.js'
+import { JobMemory, maxPlainUnderWay, type WorkerState } from '../../../src/engine/store/worker-state.js'
 import { Workers } from '../../../src/engine/store/workers.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 
@@ -143,8 +144,8 @@ test.serial('jobs that run together have the results of each alone, wherever the
   const fds: number[] = []
   const jobs: OpenJob[] = []
   try {
-    for (const [number, codec] of [lz4, parseCompression('lzma,0'), lz4, lz4].entries()) {
-      const plains = codec === lz4 ? somePlaintexts() : Array.from({ length: 25 }, () => randomBytes(randomInt(1, 9000)))
+    for (const [number, codec] of [lz4, parseCompression('lzma,0'), parseCompression('zstd,1'), lz4].entries()) {
+      const plains = codec.name !== 'lzma' ? somePlaintexts() : Array.from({ length: 25 }, () => randomBytes(randomInt(1, 9000)))
       const { result, bytes } = await packed({ key, codec, index: undefined, memory: new JobMemory() }, plains)
       const path = sandbox.path(`segment-${number}`)
       const job = { ...jobOf(0, result), job: number, checkCrc: false }
@@ -192,6 +193,49 @@ test.serial('jobs that run together have the results of each alone, wherever the
     for (const fd of fds) closeSync(fd)
     sandbox.close()
   }
+})
+
+test.serial('plaintexts under way are bounded however small their objects are, and their memory is free again whatever became of them', async t => {
+  const sandbox = new Sandbox('byte-jobs')
+  class Counting extends PlainMemory {
+    most = 0
+    override take(length: number): Buffer {
+      const memory = super.take(length)
+      this.most = Math.max(this.most, this.taken)
+      return memory
+    }
+  }
+  for (const { key: makeKey } of kinds.slice(0, 2)) {
+    const key = makeKey()
+    const plains = Array.from({ length: 30 }, (_, index) => Buffer.alloc(index % 3 ? 1 << 20 : 5 << 20, `line ${index} `))
+    const { result, bytes } = await packed({ key, codec: lz4, index: undefined, memory: new JobMemory() }, plains)
+    const job = { ...jobOf(0, result), checkCrc: false }
+    // One damaged, one under another's id.
+    bytes[job.offsets[8]! + job.entryLengths[8]! - 1]! ^= 1
+    job.ids.set(job.ids.subarray(0, 32), 9 * 32)
+    bytes.set(job.ids.subarray(0, 32), job.offsets[9]! + 9)
+    const path = sandbox.path('segment')
+    writeFileSync(path, bytes)
+    const fd = openSync(path, 'r')
+    try {
+      for (const keep of ['none', undefined] as const) {
+        const memory = Object.assign(new JobMemory(), { plains: new Counting() })
+        const state: WorkerState = { key, codec: lz4, index: undefined, memory }
+        const { failures, data } = await open(state, { ...job, fds: job.fds.fill(fd), ...(keep && { keep }) })
+        t.deepEqual(failures.map(({ index }) => index), [8, 9])
+        if (!keep) t.true(Buffer.concat(plains.filter((_, index) => index !== 8 && index !== 9)).equals(data))
+        t.is(memory.plains.taken, 0)
+        t.true(memory.plains.most > 4 << 20 && memory.plains.most <= maxPlainUnderWay + (5 << 20), `${memory.plains.most}`)
+        // Where a job cannot go on.
+        const pages = { memory: new SharedArrayBuffer(65536), numbers: new Uint32Array(1), starts: new Uint32Array(job.fds.length).fill(65000), pageBytes: 65536 }
+        await t.throwsAsync(open(state, { ...job, pages }))
+        t.is(memory.plains.taken, 0)
+      }
+    } finally {
+      closeSync(fd)
+    }
+  }
+  sandbox.close()
 })
 
 test.serial('chunks that are asked for alone, many at once, come right from whichever thread opens them', async t => {
