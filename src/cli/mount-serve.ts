@@ -113,6 +113,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     source.listAgain()
     return info && shown(info)
   }
+  const cutter = staging && new Cutter({ stash: staging.stash, workers, codec, chunker, opened: () => source.opened })
   log.message('info', 'borg.archiver', 'Mounting filesystem')
   const sessionOptions: SessionOptions = {
     mount: { ...drive.mount, readOnly: staging === undefined }, view, parts: { incoming: staging?.incoming, live: staging?.live, changes: staging && { allowDelete: drive.allowDelete }, report: narrowed ? undefined : { repository: location.text } }, log: driveLog,
@@ -121,8 +122,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       source,
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
       // Where this thread answers the kernel itself, that would be kept waiting.
-      ...(thread && { idle: { afterMs: idleAfterMs, ...restingMemory({ workers, source, chunker }) } }),
-      ...(staging ? { commit, changeArchive: change, cutter: new Cutter({ stash: staging.stash, workers, codec, chunker, opened: () => source.opened }) } : {}),
+      ...(thread && { idle: { afterMs: idleAfterMs, ...restingMemory({ workers, source, chunker, cutter }) } }),
+      ...(staging ? { commit, changeArchive: change, cutter } : {}),
     },
   }
   // What is mounted has to be unmounted.

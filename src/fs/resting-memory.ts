@@ -8,6 +8,7 @@ import { native } from '../engine/native.js'
 import { collectGarbage } from '../engine/shared-garbage.js'
 import type { Workers } from '../engine/store/workers.js'
 import type { IdleOptions } from './idle-phases.js'
+import type { Cutter } from './incoming/cutter.js'
 import type { RepositorySource } from './repository-source.js'
 
 /** Less than this more than after the last time is not worth a collection: many small reads far apart must not cost one each. */
@@ -15,7 +16,7 @@ const worthBytes = 16 << 20
 /** V8 frees the memory of what it collected beside, and byte workers collect in their own time. */
 const trimAfterMs = 2000
 
-export function restingMemory({ workers, source, chunker }: { workers: Workers; source: RepositorySource; chunker: Chunker }): Pick<IdleOptions, 'busy' | 'rest'> {
+export function restingMemory({ workers, source, chunker, cutter }: { workers: Workers; source: RepositorySource; chunker: Chunker; cutter: Cutter | undefined }): Pick<IdleOptions, 'busy' | 'rest'> {
   let restedBytes = 0
   return {
     busy: () => workers.busy,
@@ -23,6 +24,7 @@ export function restingMemory({ workers, source, chunker }: { workers: Workers; 
       if (process.memoryUsage.rss() < restedBytes + worthBytes) return
       chunker.rest()
       source.rest()
+      cutter?.rest()
       workers.rest()
       collectGarbage()
       setTimeout(() => {

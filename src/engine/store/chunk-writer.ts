@@ -54,7 +54,7 @@ export class ChunkWriter {
   readonly #nonces: Pick<NonceSource, 'take'>
   readonly #codec: Codec
   readonly #workers: Workers
-  readonly #outputs: SharedArrayBuffer[] = []
+  readonly #outputs: SharedArrayBuffer[]
   #pieces: PendingPiece[] = []
   #pieceBytes = 0
   #files: PendingFile[] = []
@@ -68,7 +68,9 @@ export class ChunkWriter {
   newBytes = 0
   newCount = 0
 
-  constructor(options: { repository: ChunkHome; transaction: Pick<Transaction, 'putEntries'>; key: Key; nonces: Pick<NonceSource, 'take'>; codec: Codec; workers: Workers }) {
+  /** `outputs`: memory for what workers make, kept by who makes one writer after the other: new memory is filled with zeros first. */
+  constructor(options: { repository: ChunkHome; transaction: Pick<Transaction, 'putEntries'>; key: Key; nonces: Pick<NonceSource, 'take'>; codec: Codec; workers: Workers; outputs?: SharedArrayBuffer[] }) {
+    this.#outputs = options.outputs ?? []
     this.#repository = options.repository
     this.#tx = options.transaction
     this.#key = options.key

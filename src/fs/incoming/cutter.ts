@@ -51,6 +51,8 @@ export class Cutter {
   #active = 0
   readonly #idle: (() => void)[] = []
   #quiet: Promise<unknown> | undefined
+  /** Memory for what workers make, for one request after the other. */
+  #outputs: SharedArrayBuffer[] = []
   /** Ranges one after the other: they share the chunker. */
   #ranges: Promise<unknown> = Promise.resolve()
 
@@ -71,7 +73,7 @@ export class Cutter {
         const { opened, workers, codec, stash } = this.#options
         const { repository, key } = opened()
         const writer = new ChunkWriter({
-          key, codec, workers, nonces: { take: blocks => this.#take(blocks, lease) },
+          key, codec, workers, outputs: this.#outputs, nonces: { take: blocks => this.#take(blocks, lease) },
           repository: { has: id => repository.has(id) || stash.has(id), storedSize: id => repository.storedSize(id) ?? stash.storedSize(id), sharedIndex: () => repository.sharedIndex() },
           transaction: {
             putEntries(entries, ids, lengths) {
@@ -87,6 +89,11 @@ export class Cutter {
       this.#active--
       if (this.#active === 0) for (const wake of this.#idle.splice(0)) wake()
     }
+  }
+
+  /** Nothing was cut for a while: memory that was kept for more of it goes. */
+  rest(): void {
+    this.#outputs = []
   }
 
   /** Runs `work`, which changes the repository, when nothing is being cut; what is to be cut meanwhile waits. */
