@@ -11,7 +11,6 @@ import { ClientCache } from '../engine/cache/client-cache.js'
 import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
 import { files } from '../engine/platform/files.js'
 import { Lock } from '../engine/repository/lock.js'
-import { Outputs } from '../engine/store/outputs.js'
 import { Stash } from '../engine/store/stash.js'
 import { Workers } from '../engine/store/workers.js'
 import { escapedBytes, escapedText } from '../engine/text.js'
@@ -95,7 +94,6 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     mountTimeNs, cacheBytes: drive.cacheBytes, allowDamagedFiles: drive.allowDamagedFiles,
   }
   const chunker = chunkerFor(defaultChunkerParams, opened.key.chunkSeed)
-  const outputs = new Outputs()
   const shown = (info: ManifestEntry): ArchiveInfo => source.archives().find(({ id }) => id === idHex(info.id)) ?? { name: Buffer.from(info.name, 'latin1'), id: idHex(info.id), timeNs: 0n }
   const commit = async (request: CommitRequest, progress: (percent: number) => void) => {
     const current = source.opened
@@ -115,6 +113,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     source.listAgain()
     return info && shown(info)
   }
+  const cutter = staging && new Cutter({ stash: staging.stash, workers, codec, chunker, opened: () => source.opened })
   log.message('info', 'borg.archiver', 'Mounting filesystem')
   const sessionOptions: SessionOptions = {
     mount: { ...drive.mount, readOnly: staging === undefined }, view, parts: { incoming: staging?.incoming, live: staging?.live, changes: staging && { allowDelete: drive.allowDelete }, report: narrowed ? undefined : { repository: location.text } }, log: driveLog,
@@ -123,8 +122,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       source,
       repository: opened.repository, locked: true, holdLock: drive.holdLock, refreshMs: drive.refreshMs, log: driveLog, lockWaitMs: Math.max(context.lockWaitMs, 1000),
       // Where this thread answers the kernel itself, that would be kept waiting.
-      ...(thread && { idle: { afterMs: idleAfterMs, ...restingMemory({ workers, source, chunker, outputs }) } }),
-      ...(staging ? { commit, changeArchive: change, cutter: new Cutter({ stash: staging.stash, workers, codec, chunker, outputs, opened: () => source.opened }) } : {}),
+      ...(thread && { idle: { afterMs: idleAfterMs, ...restingMemory({ workers, source, chunker, cutter }) } }),
+      ...(staging ? { commit, changeArchive: change, cutter } : {}),
     },
   }
   // What is mounted has to be unmounted.

@@ -20,7 +20,7 @@ export interface Call<T> {
   readonly gid: number
   readonly pid: number
   /**
-   * With `killsPrivileges`: this write, truncation or open drops set-user-id, and set-group-id of group-executable files. Of an access
+   * With `killsPrivileges`: this write, truncation, open or chown drops set-user-id, and set-group-id of group-executable files. Of an access
    * ACL that is set: it drops set-group-id, for the asker is not in the group.
    */
   readonly killSetId?: boolean
@@ -81,8 +81,8 @@ export function copyBytes(bytes: ReadBytes, into: Uint8Array): number {
  */
 export interface FsCore {
   /**
-   * The core itself drops `security.capability` at every write, truncation and chown, set-id bits at chown, and set-id
-   * bits where `call.killSetId` says so. Else the kernel does, at the price of a getxattr before each write.
+   * The core itself drops `security.capability` at every write past the kernel's pages (`directIo`), and set-id bits where `call.killSetId` says so, or a
+   * setattr that sets nothing. Else the kernel does, at the price of a getxattr before each write and a getattr before each chown.
    */
   readonly killsPrivileges?: boolean
   /** The core itself takes `call.umask` off the modes of new files. Else the kernel does, where a default ACL should have its place too. */
@@ -157,6 +157,10 @@ export interface Created {
 /** What the core tells the kernel unasked. No-ops where the transport cannot. */
 export interface KernelNotices {
   invalidateInode(ino: Ino): void
+  /** Attributes only, at once: also from within an operation on the inode itself, and before whoever asked for that hears of it. */
+  invalidateAttributes(ino: Ino): void
+  /** Pages of a file that may hold what they held before; `done` when the kernel has let go of them, later, or without that where the transport cannot. */
+  invalidatePages(ino: Ino, offset: number, length: number, done: () => void): void
   invalidateEntry(parent: Ino, name: Uint8Array): void
   /** Puts bytes into the page cache of an immutable file. */
   store(ino: Ino, offset: number, data: Uint8Array): void

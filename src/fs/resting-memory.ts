@@ -6,9 +6,9 @@
 import type { Chunker } from '../engine/chunker/chunker.js'
 import { native } from '../engine/native.js'
 import { collectGarbage } from '../engine/shared-garbage.js'
-import type { Outputs } from '../engine/store/outputs.js'
 import type { Workers } from '../engine/store/workers.js'
 import type { IdleOptions } from './idle-phases.js'
+import type { Cutter } from './incoming/cutter.js'
 import type { RepositorySource } from './repository-source.js'
 
 /** Less than this more than after the last time is not worth a collection: many small reads far apart must not cost one each. */
@@ -16,15 +16,15 @@ const worthBytes = 16 << 20
 /** V8 frees the memory of what it collected beside, and byte workers collect in their own time. */
 const trimAfterMs = 2000
 
-export function restingMemory({ workers, source, chunker, outputs }: { workers: Workers; source: RepositorySource; chunker: Chunker; outputs: Outputs }): Pick<IdleOptions, 'busy' | 'rest'> {
+export function restingMemory({ workers, source, chunker, cutter }: { workers: Workers; source: RepositorySource; chunker: Chunker; cutter: Cutter | undefined }): Pick<IdleOptions, 'busy' | 'rest'> {
   let restedBytes = 0
   return {
     busy: () => workers.busy,
     rest() {
       if (process.memoryUsage.rss() < restedBytes + worthBytes) return
       chunker.rest()
-      outputs.rest()
       source.rest()
+      cutter?.rest()
       workers.rest()
       collectGarbage()
       setTimeout(() => {

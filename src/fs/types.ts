@@ -36,8 +36,6 @@ export interface Opened {
   /** Data in the page cache from earlier opens is still right. */
   keepCache?: boolean
   directIo?: boolean
-  /** It can only be written to: data goes past the page cache, where the kernel keeps that right for those who read. */
-  onlyWritten?: boolean
   /** Closing needs no FLUSH: saves a round trip for each file. */
   noFlush?: boolean
   /** The kernel may keep the listing. */

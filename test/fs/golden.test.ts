@@ -19,6 +19,7 @@ import { RepositorySource } from '../../src/fs/repository-source.js'
 import { type Entry, Errno, type Ino, type Opened } from '../../src/fs/types.js'
 import { VirtualFs } from '../../src/fs/virtual-fs.js'
 import { fixtureJson, fixturePath } from '../helpers/fixtures.js'
+import { noNotices } from '../../src/fs/fuse/transport.js'
 
 interface GoldenItem {
   path?: string
@@ -70,7 +71,7 @@ async function serve(folder: string, repo: GoldenRepo) {
     source, repository, locked: true, holdLock: false, refreshMs: 0, lockWaitMs: 0, log: silentLog, channel: { post: (message) => client.deliver(message) },
   })
   const fs = new VirtualFs({
-    client, notices: { invalidateInode() {}, invalidateEntry() {}, store() {} },
+    client, notices: noNotices,
     view: { kind: 'repository', archives: source.archives(), uid: 0, gid: 0, umask: 0, mountTimeNs: 5n, cacheBytes: 4 << 20, allowDamagedFiles: false },
   })
   const ask = <T>(operation: (call: Call<T>) => Answer<T>): Promise<T | Errno> => new Promise((resolve, reject) => {

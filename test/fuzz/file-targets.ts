@@ -24,6 +24,7 @@ import { archiveInfo, build, Contents, directoryMode, FakeEngine, item, linkMode
 import { mutateBytes, mutateMsgpack, mutateText } from './mutate.js'
 import type { Random } from './random.js'
 import type { Target } from './target.js'
+import { noNotices } from '../../src/fs/fuse/transport.js'
 
 const silent = { write: () => undefined }
 
@@ -277,7 +278,7 @@ function useRequests(input: Buffer, withDropBox = false): string | undefined {
   const contents = new Contents()
   const engine = new FakeEngine(contents)
   engine.trees.set('archive', build([item('sub', { mode: directoryMode }), item('file', { chunks: contents.list(Buffer.alloc(70_000, 1), Buffer.from('end')) }), item('link', { mode: linkMode, source: Buffer.from('file') }), item('sub/hard', { source: Buffer.from('file') })], treeOptions()))
-  const notices = { invalidateInode: () => undefined, invalidateEntry: () => undefined, store: () => undefined }
+  const notices = noNotices
   if (withDropBox) rmSync(scratch('staging'), { recursive: true, force: true })
   const incoming = withDropBox ? new Incoming({
     folder: scratch('staging'), maxBytes: 1 << 20, place: 'incoming', archiveIds: new Set<string>(), settleMs: 1e9, lingerMs: 0, rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },

@@ -42,6 +42,11 @@ export function virtualDrive(archives: Record<string, (contents: Contents) => It
     view: mountView(infos, options.view), client: engine.client, ...(options.parts && { parts: options.parts }),
     notices: {
       invalidateInode: (ino) => notices.push(`inode ${ino}`),
+      invalidateAttributes: (ino) => notices.push(`attributes ${ino}`),
+      invalidatePages(ino, offset, length, done) {
+        notices.push(`pages ${ino} ${offset} ${length}`)
+        done()
+      },
       invalidateEntry: (parent, name) => notices.push(`entry ${parent} ${Buffer.from(name).toString()}`),
       store: (ino, offset, data) => stored.push({ ino, offset, data: Buffer.from(data) }),
       ...(options.gives && {

@@ -10,7 +10,6 @@ import { type ChunkId, chunkId, idHex } from '../ids.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Transaction } from '../repository/repository.js'
 import { type FileError, fileChanged, fileFailed, fileOther, type FilePiece, type PackResult, type Piece } from './jobs.js'
-import { Outputs } from './outputs.js'
 import type { Workers } from './workers.js'
 
 export interface StoredChunk {
@@ -55,7 +54,7 @@ export class ChunkWriter {
   readonly #nonces: Pick<NonceSource, 'take'>
   readonly #codec: Codec
   readonly #workers: Workers
-  readonly #outputs: Outputs
+  readonly #outputs: SharedArrayBuffer[]
   #pieces: PendingPiece[] = []
   #pieceBytes = 0
   #files: PendingFile[] = []
@@ -69,15 +68,15 @@ export class ChunkWriter {
   newBytes = 0
   newCount = 0
 
-  /** `outputs`: shared by several that follow each other. */
-  constructor(options: { repository: ChunkHome; transaction: Pick<Transaction, 'putEntries'>; key: Key; nonces: Pick<NonceSource, 'take'>; codec: Codec; workers: Workers; outputs?: Outputs }) {
+  /** `outputs`: memory for what workers make, kept by who makes one writer after the other: new memory is filled with zeros first. */
+  constructor(options: { repository: ChunkHome; transaction: Pick<Transaction, 'putEntries'>; key: Key; nonces: Pick<NonceSource, 'take'>; codec: Codec; workers: Workers; outputs?: SharedArrayBuffer[] }) {
+    this.#outputs = options.outputs ?? []
     this.#repository = options.repository
     this.#tx = options.transaction
     this.#key = options.key
     this.#nonces = options.nonces
     this.#codec = options.codec
     this.#workers = options.workers
-    this.#outputs = options.outputs ?? new Outputs()
     this.#workers.setCodec(options.codec)
     this.#workers.setIndex(this.#repository.sharedIndex())
   }
@@ -199,12 +198,12 @@ export class ChunkWriter {
       bound += this.#key.sealedLength(payload) + putHeaderBytes
     }
     const nonce = this.#key.encrypted ? await this.#nonces.take(blocks) : 0n
-    const output = this.#outputs.take(bound)
+    const output = this.#takeOutput(bound)
     try {
       const result = await this.#workers.pack({ ...work, nonce, output, force }, batch.every(pending => 'aside' in pending && pending.aside))
       await this.#store(batch, work, result, output, force)
     } finally {
-      this.#outputs.give(output)
+      this.#outputs.push(output)
     }
   }
 
@@ -260,6 +259,14 @@ export class ChunkWriter {
     // The worker looked into an index from before these were deleted: they are stored now, whatever it knows.
     if (force) throw new Error(`chunk ${idHex(idAt(result, lost[0]!))} was stored but is not in the repository`)
     await this.#pack(lost.map(index => batch[index]!), 'pieces' in work ? { pieces: lost.map(index => work.pieces[index]!) } : { files: lost.map(index => work.files[index]!) }, true)
+  }
+
+  #takeOutput(bytes: number): SharedArrayBuffer {
+    const at = this.#outputs.findIndex(output => output.byteLength >= bytes)
+    if (at >= 0) return this.#outputs.splice(at, 1)[0]!
+    // A larger one replaces a smaller one, so that their number stays that of the batches in flight.
+    this.#outputs.pop()
+    return new SharedArrayBuffer(Math.max(2 * fileBatchBytes, 2 ** Math.ceil(Math.log2(bytes))))
   }
 }
 

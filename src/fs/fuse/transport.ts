@@ -48,7 +48,9 @@ export interface Session {
 }
 
 /** For transports that cannot tell the kernel anything. */
-export const noNotices: KernelNotices = { invalidateInode() {}, invalidateEntry() {}, store() {} }
+export const noNotices: KernelNotices = {
+  invalidateInode() {}, invalidateAttributes() {}, invalidatePages: (_ino, _offset, _length, done) => done(), invalidateEntry() {}, store() {},
+}
 
 export const defaultMountOptions: Omit<MountOptions, 'mountpoint'> = {
   readOnly: false,

@@ -33,6 +33,8 @@ const maxBatches = 3, maxRanges = 2
 const maxBacklogBytes = 3 * rangeBytes
 /** But not for long where no answer comes: something else may have the repository. */
 const maxHoldMs = 2000
+/** Fewer than a batch wait so long for others: a batch costs the engine thread as much as a hundred files. */
+const gatherMs = 500
 /** After an answer that nothing can be cut now: another client has the lock, or the disk is full. */
 const pauseMs = 3000
 const rangeAlignment = 16
@@ -81,6 +83,8 @@ export class Cuts {
   readonly #isFrozen: (node: StagedNode) => boolean
   readonly #small = new Set<StagedNode>()
   #smallBytes = 0
+  /** When the first of them came that were not sent. */
+  #smallSinceMs = 0
   readonly #large = new Set<StagedNode>()
   /** Files that have grown since somebody opened them, or of which ranges are under way. */
   readonly #growing = new Set<StagedNode>()
@@ -171,14 +175,13 @@ export class Cuts {
     if (!isFile(node) || node.size === 0 || node.nlink === 0) return
     if (node.place) {
       if (this.#small.has(node) || node.cut) return
-      this.#small.add(node)
-      this.#smallBytes += node.size
-      if (this.#small.size >= batchCount || this.#smallBytes >= batchBytes) this.#sendSmall()
+      this.#addSmall(node)
+      this.#sendSmall()
     } else if (node.size > maxBundledBytes && this.#mayCutRange(node)) this.#queueRange(node)
   }
 
-  tick(): void {
-    this.#sendSmall()
+  tick(nowMs: number): void {
+    this.#sendSmall(nowMs - this.#smallSinceMs >= gatherMs)
     this.#sendRanges()
     const longAgoMs = performance.now() - maxHoldMs
     if (!this.#held.some(({ sinceMs }) => sinceMs < longAgoMs)) return
@@ -214,8 +217,15 @@ export class Cuts {
     return this.#waiting.length === 0 && performance.now() >= this.#notBeforeMs
   }
 
-  #sendSmall(): void {
-    while (this.#small.size > 0 && this.#batches < maxBatches && this.#mayAsk) {
+  #addSmall(node: StagedNode): void {
+    if (this.#small.size === 0) this.#smallSinceMs = performance.now()
+    this.#small.add(node)
+    this.#smallBytes += node.size
+  }
+
+  /** Whole batches; `rest`: also what is less. */
+  #sendSmall(rest = false): void {
+    while (this.#small.size > 0 && (rest || this.#small.size >= batchCount || this.#smallBytes >= batchBytes) && this.#batches < maxBatches && this.#mayAsk) {
       const batch: { node: StagedNode; place: BundlePlace; inFlight: CutInFlight }[] = []
       const files: FilePiece[] = []
       let bytes = 0
@@ -223,6 +233,7 @@ export class Cuts {
         if (batch.length === batchCount || bytes >= batchBytes) break
         this.#small.delete(node)
         const { place, size } = node
+        this.#smallBytes -= size
         if (!place || node.writers > 0 || size === 0 || this.#staging.nodes.get(node.id) !== node || this.#isFrozen(node)) continue
         const inFlight = { from: 0, to: size, broken: false }
         node.cut = { upTo: 0, inFlight, ranges: [], left: false }
@@ -230,7 +241,9 @@ export class Cuts {
         files.push({ path: Buffer.from(this.#staging.bundles.path(place.bundle)), size, ino: 0n, position: place.start, ...this.#seal(this.#staging.bundles.cipherNumber(place.bundle), size) })
         bytes += size
       }
+      // Some may have another size by now.
       if (this.#small.size === 0) this.#smallBytes = 0
+      this.#smallSinceMs = performance.now()
       if (batch.length === 0) return
       this.#batches++
       this.#client.request({ kind: 'cut', files } satisfies CutRequest, (error, reply) => {
@@ -241,7 +254,7 @@ export class Cuts {
             for (const { node, inFlight } of batch) {
               if (node.cut?.inFlight !== inFlight) continue
               node.cut = undefined
-              if (node.place && node.writers === 0) this.#small.add(node)
+              if (node.place && node.writers === 0) this.#addSmall(node)
             }
           } else this.#smallDone(batch, reply)
         })

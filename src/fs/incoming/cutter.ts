@@ -19,7 +19,6 @@ import { chunkId } from '../../engine/ids.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { ChunkWriter, type StoredChunk } from '../../engine/store/chunk-writer.js'
-import type { Outputs } from '../../engine/store/outputs.js'
 import { RangeSource } from '../../engine/store/sealed-file.js'
 import type { Stash } from '../../engine/store/stash.js'
 import type { Workers } from '../../engine/store/workers.js'
@@ -40,7 +39,6 @@ export interface CutterOptions {
   readonly codec: Codec
   /** Used by nobody else but by commits, during which nothing is cut. */
   readonly chunker: Chunker
-  readonly outputs: Outputs
   /** With the manifest that is current. */
   opened(): OpenedRepository<LocalRepository>
 }
@@ -53,6 +51,8 @@ export class Cutter {
   #active = 0
   readonly #idle: (() => void)[] = []
   #quiet: Promise<unknown> | undefined
+  /** Memory for what workers make, for one request after the other. */
+  #outputs: SharedArrayBuffer[] = []
   /** Ranges one after the other: they share the chunker. */
   #ranges: Promise<unknown> = Promise.resolve()
 
@@ -73,10 +73,10 @@ export class Cutter {
         // Without a lock somebody may just be deleting what seems to be there.
         if (!lease.locked) throw notNow()
         await this.#ensureRoom(request)
-        const { opened, workers, codec, stash, outputs } = this.#options
+        const { opened, workers, codec, stash } = this.#options
         const { repository, key } = opened()
         const writer = new ChunkWriter({
-          key, codec, workers, outputs, nonces: { take: blocks => this.#take(blocks, lease) },
+          key, codec, workers, outputs: this.#outputs, nonces: { take: blocks => this.#take(blocks, lease) },
           repository: { has: id => repository.has(id) || stash.has(id), storedSize: id => repository.storedSize(id) ?? stash.storedSize(id), sharedIndex: () => repository.sharedIndex() },
           transaction: {
             putEntries: (entries, ids, lengths) => stash.append(entries, ids, lengths),
@@ -89,6 +89,11 @@ export class Cutter {
       this.#active--
       if (this.#active === 0) for (const wake of this.#idle.splice(0)) wake()
     }
+  }
+
+  /** Nothing was cut for a while: memory that was kept for more of it goes. */
+  rest(): void {
+    this.#outputs = []
   }
 
   /** Runs `work`, which changes the repository, when nothing is being cut; what is to be cut meanwhile waits. */

@@ -23,6 +23,7 @@ import type { WireError } from '../engine-port.js'
 import type { ShownArchive } from '../archives-dir.js'
 import { LiveSeries } from './live-series.js'
 import { ExtentReader } from './extent-reader.js'
+import { capabilityXattr, setIdBits, withoutSetId } from './set-id.js'
 import { refusedXattrName } from './xattr-names.js'
 import { Staging, type StagingOptions } from './staging.js'
 import { type TreeListener, Trees } from './trees.js'
@@ -33,9 +34,8 @@ export interface IncomingOptions extends StagingOptions, PolicyOptions {
 }
 
 const ttlMs = 3_600_000
-const writeFlags = 3, writeOnlyFlag = 1, truncateFlag = 0o1000
-const setUserBit = 0o4000, setGroupBit = 0o2000, setGroupExecuteBits = 0o2010
-const capabilityXattr = 'security.capability'
+const writeFlags = 3, writeOnly = 1, truncateFlag = 0o1000
+const setGroupBit = 0o2000
 const noReplace = 1, exchange = 2
 const xattrCreate = 1, xattrReplace = 2
 /** State of a tree; why the last commit that was asked for was refused; what asks for one. On incoming/ itself: the loose files. */
@@ -52,13 +52,15 @@ interface Handle {
   readonly sequence: SequentialRead
   readonly node: StagedNode
   readonly writes: boolean
-  readonly onlyWrites: boolean
+  /** Writes come past the kernel's pages. */
+  readonly direct: boolean
   readonly tree: StagedTree | undefined
 }
 
 export class Incoming implements Subtree {
   readonly range: number
   readonly root: Ino
+  readonly killsPrivileges = true
   readonly trees: Trees
   readonly #staging: Staging
   readonly #nodes: Nodes
@@ -116,7 +118,7 @@ export class Incoming implements Subtree {
     this.#syncNow(nowMs)
     this.#live?.tick()
     this.#evict()
-    this.#cuts.tick()
+    this.#cuts.tick(nowMs)
     this.trees.tick(nowMs)
   }
 
@@ -264,7 +266,7 @@ export class Incoming implements Subtree {
   }
 
   create(parent: Ino, name: Buffer, mode: number, flags: number, call: Call<Created>): Answer<Created> {
-    return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeFile, rdev: 0, target: undefined }), node => ({ entry: this.#entry(node), opened: this.#openNode(node, flags) }))
+    return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeFile, rdev: 0, target: undefined }), node => ({ entry: this.#entry(node), opened: this.#openNode(node, flags, (flags & writeFlags) === writeOnly) }))
   }
 
   #make<T>(parent: Ino, name: Buffer, call: Call<T>, facts: () => Pick<NodeFacts, 'mode' | 'rdev' | 'target'>, answer: (node: StagedNode) => T | Errno): Answer<T> {
@@ -501,12 +503,16 @@ export class Incoming implements Subtree {
 
   setattr(ino: Ino, change: AttrChange, call: Call<AttrReply>): Answer<AttrReply> {
     const before = this.#live && this.#attrOf(localOf(ino))
-    if (before && saysNothingNew(before, change)) return { attr: before, attrTtlMs: ttlMs }
+    if (before && !wouldDrop(before, change, call) && saysNothingNew(before, change)) return { attr: before, attrTtlMs: ttlMs }
     const node = this.#node(ino)
     if (!node) return Errno.ESTALE
-    return this.#altering(this.#treeOf(node), call, () => {
+    const drops = wouldDrop(node, change, call)
+    // The disk takes it for a chmod. Who writes may be anybody.
+    if (drops && !call.killSetId && node.writers === 0 && call.uid !== 0 && call.uid !== node.uid && withoutSetId(node, call) !== node.mode) return Errno.EPERM
+    return this.#altering(this.#treeOf(node), call, later => {
       this.#staging.adopt(node)
       const now = nowNs()
+      if (drops) this.#dropPrivileges(node, later)
       if (change.size !== undefined) {
         if (!isFile(node)) return node.children ? Errno.EISDIR : Errno.EINVAL
         const failed = this.#contents.truncate(node, change.size)
@@ -577,10 +583,12 @@ export class Incoming implements Subtree {
       node.ctimeNs = nowNs()
       // An access ACL that says no more than the mode is not kept, as other file systems do.
       const value = key === accessAclName && kept.length <= 28 ? undefined : kept
-      this.#staging.journal.together(() => {
-        if (value || exists) this.#setXattr(node, key, value)
-        this.#staging.journal.attributes(node)
-      })
+      if (value || exists) {
+        this.#staging.journal.together(() => {
+          this.#setXattr(node, key, value)
+          this.#staging.journal.attributes(node)
+        })
+      } else this.#staging.journal.attributes(node)
       return undefined
     })
   }
@@ -643,9 +651,11 @@ export class Incoming implements Subtree {
       }
       return this.#live && !node.known ? this.#live.whenWhole(this.#treeOf(node), call, opened) : opened()
     }
-    return this.#altering(this.#treeOf(node), call, () => {
+    const { killSetId } = call
+    return this.#altering(this.#treeOf(node), call, later => {
       this.#staging.adopt(node)
       if (flags & truncateFlag) {
+        if (killSetId && this.#dropPrivileges(node, later)) this.#notices.invalidateAttributes(ino)
         const failed = this.#contents.truncate(node, 0)
         if (failed) return failed
         node.mtimeNs = node.ctimeNs = nowNs()
@@ -655,20 +665,23 @@ export class Incoming implements Subtree {
     })
   }
 
-  #openNode(node: StagedNode, flags: number): Opened {
+  /**
+   * `direct`: it is a new file that is only written. Past the kernel's pages that needs no question for capabilities (one for each file), no memory
+   * and one copy less. Whoever opens it meanwhile uses pages as ever: see `write`.
+   */
+  #openNode(node: StagedNode, flags: number, direct = false): Opened {
     const fh = this.#nextHandle++
     this.#nodes.fill(node)
-    const writes = (flags & writeFlags) !== 0, onlyWrites = (flags & writeFlags) === writeOnlyFlag
+    const writes = (flags & writeFlags) !== 0
     const tree = this.#treeOf(node)
-    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, onlyWrites, tree })
+    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, direct, tree })
     node.opens++
     if (writes) {
       node.writers++
       if (tree) tree.writers++
     }
     // Nothing is left to be done at a close: what was written is in the kernel of the host. The kernel writes out what was mapped when the mapping ends.
-    // What is written and not read need not be copied into the page cache first, where it would take the place of what is used.
-    return { fh, keepCache: true, noFlush: true, onlyWritten: onlyWrites }
+    return { fh, keepCache: true, noFlush: true, directIo: direct }
   }
 
   read(_ino: Ino, fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
@@ -702,31 +715,37 @@ export class Incoming implements Subtree {
     if (!handle) return Errno.EBADF
     const frozen = this.trees.isFrozen(handle.tree)
     const kept = frozen ? Buffer.from(data) : data
+    const { killSetId } = call
     return this.#changing(handle.tree, call, later => {
-      const { node } = handle
+      const { node, direct } = handle
+      if (killSetId && this.#dropPrivileges(node, later)) this.#notices.invalidateAttributes(inoOf(this.range, node.id))
+      if (direct && node.xattrs?.has(capabilityXattr)) this.#setXattr(node, capabilityXattr, undefined)
       // O_APPEND is the kernel's work: it knows the size, and the flag can come and go while the file is open. What was written through
       // mmap comes by any handle, with its own place.
       const failed = this.#contents.write(node, offset, kept)
       if (failed) return failed
-      if (handle.onlyWrites) this.#dropPrivileges(node, later.uid)
       node.mtimeNs = node.ctimeNs = nowNs()
       node.dirty = true
-      if (!this.#cuts.isAhead(node)) return kept.length
+      const isAhead = this.#cuts.isAhead(node)
+      if (!isAhead && (!direct || node.opens === 1)) return kept.length
+      // Pages of who reads it meanwhile: the kernel let go of those before it sent the bytes, and may have asked for them again until now.
       const answer = later.defer()
-      this.#cuts.holdUp(node, () => answer(kept.length))
+      const written = (): void => answer(kept.length)
+      const seen = direct && node.opens > 1 ? () => this.#notices.invalidatePages(inoOf(this.range, node.id), offset, kept.length, written) : written
+      if (isAhead) this.#cuts.holdUp(node, seen)
+      else seen()
       return LATER
     })
   }
 
-  /** What programs get by a file's bits and capabilities does not outlive a change of it. Where data passes the page cache, the kernel leaves this to us. */
-  #dropPrivileges(node: StagedNode, uid: number): void {
-    const killed = uid === 0 ? 0 : (node.mode & setUserBit) | ((node.mode & setGroupExecuteBits) === setGroupExecuteBits ? setGroupBit : 0)
-    const isCapable = node.xattrs?.has(capabilityXattr) === true
-    if (killed === 0 && !isCapable) return
-    node.mode &= ~killed
-    if (isCapable) this.#setXattr(node, capabilityXattr, undefined)
+  /** Set-id bits, of which the kernel says that they go. Whether there were any: the kernel does not know what became of the mode then. */
+  #dropPrivileges(node: StagedNode, asker: Pick<Call<unknown>, 'uid' | 'gid' | 'pid'>): boolean {
+    const mode = withoutSetId(node, asker)
+    if (mode === node.mode) return false
+    node.mode = mode
+    node.ctimeNs = nowNs()
     this.#staging.journal.attributes(node)
-    this.#notices.invalidateInode(inoOf(this.range, node.id))
+    return true
   }
 
   flush(_ino: Ino, fh: number): Answer<void> {
@@ -1009,6 +1028,16 @@ export class Incoming implements Subtree {
     this.#touch(root, nowNs())
     this.trees.forget(tree.name)
   }
+}
+
+/**
+ * Whether set-id bits go. The kernel asks for a change of nothing where it has nothing else to change: chown(2) to nobody in particular, and before
+ * changes of contents that say nothing of it themselves. Where it cannot be told what it was, it is taken for the one that drops more: root's write
+ * to a file that has capabilities, too, and another user's chown of one that somebody writes to.
+ */
+function wouldDrop(node: { readonly mode: number }, { size, mode, uid, gid, atimeNs, mtimeNs }: AttrChange, { killSetId }: { readonly killSetId?: boolean }): boolean {
+  if (!(node.mode & setIdBits) || (node.mode & typeMask) === typeDirectory) return false
+  return killSetId === true || (size === undefined && mode === undefined && uid === undefined && gid === undefined && atimeNs === undefined && mtimeNs === undefined)
 }
 
 /** For live/, where it must not count as a change: rsync and touch -d set what is set already. */

@@ -96,6 +96,8 @@ export class Nodes {
   readonly #nodes = new Map<number, StagedNode>()
   readonly #bases: BaseTree[] = []
   #nextId = rootId + 1
+  /** Counts what may have changed which directories lie above another one. */
+  moves = 0
 
   constructor(rootFacts: NodeFacts) {
     this.#nodes.set(rootId, makeNode(rootId, rootFacts, rootId))
@@ -130,12 +132,14 @@ export class Nodes {
 
   /** The tree of a base is there: from now on it can be seen. */
   attach(base: BaseTree, tree: ArchiveTree): void {
+    this.moves++
     base.attach(tree)
     for (const node of this.#nodes.values()) if (node.origin?.base === base) node.nlink = this.#countLinks(node, node.origin)
   }
 
   /** Whatever lay over a base lies over another archive now, as far as that has directories of the same paths; without one, over nothing. Returns the directories. */
   rebase(from: BaseTree, to: BaseTree | undefined): StagedNode[] {
+    this.moves++
     const moved: StagedNode[] = []
     for (const node of this.#nodes.values()) {
       const { origin } = node
@@ -162,6 +166,7 @@ export class Nodes {
 
   /** Forgets the bases that nothing lies over any more. */
   dropBases(): void {
+    this.moves++
     const used = new Set<BaseTree>()
     for (const { origin } of this.#bases.length > 0 ? this.#nodes.values() : []) if (origin) used.add(origin.base)
     for (const base of this.#bases.filter(base => !used.has(base))) {
@@ -287,6 +292,7 @@ export class Nodes {
 
   /** Enters a node of what a base has under a name that it has there, in a directory that is known. */
   enter(node: StagedNode, directory: StagedNode, name: string): void {
+    this.moves++
     directory.children!.set(name, node.id)
     node.parent = directory.id
   }
@@ -367,6 +373,7 @@ export class Nodes {
     this.#takeName(parent, name)
     if (!node) return undefined
     if (node.children) {
+      this.moves++
       parent.nlink--
       node.nlink = 0
     } else node.nlink--
@@ -380,6 +387,7 @@ export class Nodes {
   }
 
   move(parent: StagedNode, name: string, newParent: StagedNode, newName: string): void {
+    this.moves++
     const node = this.child(parent, name)!
     this.#takeName(parent, name)
     // Set anew, so that the name stands last in the listing.
@@ -393,6 +401,7 @@ export class Nodes {
   }
 
   exchange(parent: StagedNode, name: string, other: StagedNode, otherName: string): void {
+    this.moves++
     const [a, b] = [this.child(parent, name)!, this.child(other, otherName)!]
     parent.children!.set(name, b.id)
     other.children!.set(otherName, a.id)
@@ -408,6 +417,7 @@ export class Nodes {
   }
 
   forget(id: number): void {
+    this.moves++
     this.#nodes.delete(id)
   }
 

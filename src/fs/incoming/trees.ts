@@ -122,9 +122,20 @@ export class Trees {
     return this.#trees.get(name)
   }
 
-  /** The tree that a node belongs to; undefined for incoming/ itself. `name`: of the node in its parent, if known. */
+  /** The tree that a node belongs to; undefined for incoming/ itself. */
   ofNode(node: StagedNode): StagedTree | undefined {
     if (node.id === rootId) return undefined
+    // Directly in incoming/ it depends on what it is. Else it is one of those that were asked for last, mostly.
+    if (node.parent === rootId) return this.#search(node)
+    const last = this.#last
+    if (last?.parent === node.parent && last.moves === this.#nodes.moves && last.tree && this.#trees.get(last.tree.name) === last.tree) return last.tree
+    const tree = this.#search(node)
+    this.#last = { parent: node.parent, moves: this.#nodes.moves, tree }
+    return tree
+  }
+  #last: { readonly parent: number; readonly moves: number; readonly tree: StagedTree | undefined } | undefined
+
+  #search(node: StagedNode): StagedTree | undefined {
     let below = node.id
     for (let parent = this.#nodes.parentOf(below); parent !== undefined; parent = this.#nodes.parentOf(below)) {
       if (parent === rootId) {

@@ -1,19 +1,20 @@
 import test from 'ava'
 import { readdirSync, statSync } from 'node:fs'
-import type { Call } from '../../../src/fs/core.js'
+import { type AttrReply, type Call, LATER } from '../../../src/fs/core.js'
 import { Incoming } from '../../../src/fs/incoming/incoming.js'
 import { rootId } from '../../../src/fs/incoming/nodes.js'
 import { Staging } from '../../../src/fs/incoming/staging.js'
-import { type Entry, Errno } from '../../../src/fs/types.js'
+import { type Entry, Errno, type Opened } from '../../../src/fs/types.js'
 import { call, Contents, FakeEngine } from '../../helpers/mount-fixtures.js'
 import { Sandbox } from '../../helpers/sandbox.js'
+import { noNotices } from '../../../src/fs/fuse/transport.js'
 
-function make(sandbox: Sandbox) {
+function make(sandbox: Sandbox, { maxBytes = 1000, notices = noNotices } = {}) {
   const engine = new FakeEngine(new Contents())
   const incoming = new Incoming({
-    folder: sandbox.path('staging'), maxBytes: 1000, place: 'incoming', archiveIds: new Set(), settleMs: 1e9, lingerMs: 1e9,
+    folder: sandbox.path('staging'), maxBytes, place: 'incoming', archiveIds: new Set(), settleMs: 1e9, lingerMs: 1e9,
     rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
-  }, engine.client, { invalidateInode() {}, invalidateEntry() {}, store() {} }, { state() {} }, () => {
+  }, engine.client, notices, { state() {} }, () => {
     throw new Error('no chunks here')
   })
   return { engine, incoming }
@@ -171,6 +172,76 @@ test('staging is bounded, and what is removed makes room again', t => {
     incoming.unlink(tree.attr.ino, Buffer.from('a'), call<void>())
     t.is(write('c', 900), 900)
     incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('small files are handed to the cutter in whole batches, and what is less half a second later', t => {
+  const sandbox = new Sandbox('incoming-batches')
+  try {
+    const { engine, incoming } = make(sandbox, { maxBytes: 1 << 20 })
+    const tree = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
+    const batches = (): number[] => engine.asked.flatMap(asked => (asked.kind === 'cut' ? [asked.files!.length] : []))
+    for (let number = 0; number < 600; number++) {
+      const { entry, opened } = incoming.create(tree.attr.ino, Buffer.from(String(number)), 0o644, 1, call()) as { entry: Entry; opened: Opened }
+      incoming.write(entry.attr.ino, opened.fh, 0, Buffer.from(String(number)), call<number>() as Call<number>)
+      incoming.release(entry.attr.ino, opened.fh)
+      if (number % 50 === 0) incoming.tick(0)
+    }
+    t.deepEqual(batches(), [256, 256])
+    incoming.tick(performance.now() + 400)
+    t.deepEqual(batches(), [256, 256])
+    incoming.tick(performance.now() + 600)
+    t.deepEqual(batches(), [256, 256, 88])
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('what is written past the pages of a file that somebody else has open is answered when the kernel has let go of them', t => {
+  const sandbox = new Sandbox('incoming-pages')
+  try {
+    const told: string[] = []
+    const waiting: (() => void)[] = []
+    const { incoming } = make(sandbox, {
+      maxBytes: 1 << 20,
+      notices: {
+        ...noNotices, invalidateAttributes: ino => void told.push(`attributes ${ino - incoming.root}`),
+        invalidatePages(ino, offset, length, done) {
+          told.push(`pages ${ino - incoming.root} ${offset} ${length}`)
+          waiting.push(done)
+        },
+      },
+    })
+    const tree = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
+    const create = (name: string, flags: number) => incoming.create(tree.attr.ino, Buffer.from(name), 0o644, flags, call()) as { entry: Entry; opened: Opened }
+    t.falsy(create('read and written', 2).opened.directIo)
+    const { entry: { attr: { ino } }, opened } = create('written', 1)
+    t.true(opened.directIo)
+    const write = (at: number, more: Partial<Call<number>> = {}): unknown => {
+      const asked = call<number>()
+      const answer = incoming.write(ino, opened.fh, at, Buffer.from('abc'), { ...asked, ...more })
+      if (answer !== LATER) return answer
+      t.is(asked.later(), undefined)
+      waiting.shift()!()
+      return asked.later()
+    }
+    t.is(write(0), 3)
+    t.deepEqual(told, [])
+    const other = incoming.open(ino, 0, call()) as Opened
+    t.falsy(other.directIo)
+    t.is(write(3), 3)
+    t.deepEqual(told.splice(0), [`pages ${ino - incoming.root} 3 3`])
+    incoming.release(ino, other.fh)
+    incoming.setattr(ino, { mode: 0o6755 }, call())
+    incoming.setxattr(ino, Buffer.from('security.capability'), Buffer.alloc(20), 0, call())
+    t.is(write(6), 3)
+    t.is((incoming.getattr(ino) as AttrReply).attr.mode & 0o7777, 0o6755)
+    t.is(incoming.getxattr(ino, Buffer.from('security.capability')), Errno.ENODATA)
+    t.is(write(6, { killSetId: true }), 3)
+    t.is((incoming.getattr(ino) as AttrReply).attr.mode & 0o7777, 0o755)
+    t.deepEqual(told, [`attributes ${ino - incoming.root}`])
   } finally {
     sandbox.close()
   }

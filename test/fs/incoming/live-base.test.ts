@@ -15,6 +15,7 @@ import { inodeRange, inoOf, rootIno } from '../../../src/fs/inodes.js'
 import { type Attr, type Entry, Errno, type Ino } from '../../../src/fs/types.js'
 import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, fileMode, item, linkMode, mountView, settled } from '../../helpers/mount-fixtures.js'
 import { Sandbox } from '../../helpers/sandbox.js'
+import { noNotices } from '../../../src/fs/fuse/transport.js'
 
 const series = 'series'
 const names = ['a', 'b', 'c', 'd', 'e']
@@ -82,7 +83,7 @@ class Drive {
     this.incoming = new Incoming({
       folder, maxBytes: undefined, place: 'live', archiveIds: new Set(Object.keys(archives)), settleMs: 1e9, lingerMs: 1e9, newest: () => Object.keys(archives)[0],
       rootFacts: { mode: directoryMode, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
-    }, this.#engine.client, { invalidateInode() {}, invalidateEntry() {}, store() {} }, { state() {} }, () => {
+    }, this.#engine.client, noNotices, { state() {} }, () => {
       throw new Error('no chunks here')
     })
     const shown = Object.entries(archives).map(([id, items], index): ShownArchive => {

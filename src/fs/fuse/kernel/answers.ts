@@ -107,19 +107,10 @@ export function putAttrReply(slot: Slot, offset: number, reply: AttrReply): numb
   return size.attrOut
 }
 
-/** Linux 6.6: before that, a write past the page cache left there what it replaced, for whoever has the file open for reading. */
-const minorOfExactCache = 39
-let mayPassCache = false
-
-/** Minor number of the protocol as the kernel speaks it. Before the first answer. */
-export function useKernelMinor(minor: number): void {
-  mayPassCache = minor >= minorOfExactCache
-}
-
 /** struct fuse_open_out. */
 export function putOpened(slot: Slot, offset: number, opened: Opened): number {
   slot.setU64(offset, opened.fh)
-  slot.setU32(offset + 8, (opened.directIo || (opened.onlyWritten && mayPassCache) ? openedFlag.directIo : 0) | (opened.keepCache ? openedFlag.keepCache : 0)
+  slot.setU32(offset + 8, (opened.directIo ? openedFlag.directIo : 0) | (opened.keepCache ? openedFlag.keepCache : 0)
     | (opened.cacheDir ? openedFlag.cacheDir : 0) | (opened.noFlush ? openedFlag.noFlush : 0))
   slot.setU32(offset + 12, 0)
   return size.openOut

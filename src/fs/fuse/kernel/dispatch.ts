@@ -7,7 +7,7 @@ import { type Log, silentLog } from '../../../engine/log.js'
 import { type Answer, type FsCore, LATER } from '../../core.js'
 import { FsError } from '../../errno.js'
 import { Errno } from '../../types.js'
-import { putInit, useKernelMinor } from './answers.js'
+import { putInit } from './answers.js'
 import { type About, CurrentCall, type Deferred } from './call.js'
 import { DirectoryReply } from './directory-reply.js'
 import { type Operation, operationOf } from './operations.js'
@@ -242,7 +242,6 @@ export class Dispatcher {
     if (this.#checksAcls) flags |= initFlag.posixAcl | initFlag.setxattrExt
     if (this.#core.appliesUmask) flags |= initFlag.dontMask
     if (this.#core.killsPrivileges) flags |= initFlag.handleKillprivV2
-    useKernelMinor(minor)
     const size = putInit(slot, replyHeaderSize, protocolMajor, {
       minor: Math.min(minor, maxMinor), maxReadahead: Math.max(readahead, maxReadahead), flags: flags & offered, maxBackground, maxTransfer, pageSize: 4096,
     })

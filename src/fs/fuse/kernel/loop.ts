@@ -45,7 +45,7 @@ export class KernelLoop {
   constructor(options: KernelLoopOptions) {
     this.#options = options
     this.#log = options.log ?? silentLog
-    this.#notices = new Notices(options.fd)
+    this.#notices = new Notices(options.fd, options.wakeFd)
     this.notices = this.#notices
   }
 
@@ -95,6 +95,7 @@ export class KernelLoop {
   }
 
   #drain(): void {
+    this.#guard(() => this.#notices.drain())
     const { port, onMessage } = this.#options
     if (!port) return
     for (;;) {

@@ -24,6 +24,7 @@ import { shownTree } from '../../../../src/fs/tree-view.js'
 import { VirtualFs } from '../../../../src/fs/virtual-fs.js'
 import { anyItem, packed, pieces } from '../../../helpers/any-items.js'
 import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, item, linkMode, mountView, treeOptions } from '../../../helpers/mount-fixtures.js'
+import { noNotices } from '../../../../src/fs/fuse/transport.js'
 
 useGeneration(12345)
 
@@ -86,7 +87,7 @@ class Drive {
   constructor(engine: FakeEngine, readonly names: string[], single = false) {
     this.fs = new VirtualFs({
       view: mountView(names.map(name => archiveInfo(name)), single ? { kind: 'archive' } : {}), client: engine.client, answers: new NativeTreeAnswers(),
-      notices: { invalidateInode() {}, invalidateEntry() {}, store() {} },
+      notices: noNotices,
     })
     this.#dispatcher = new Dispatcher(this.fs, new Replies(this.#fd))
     engine.answer()
