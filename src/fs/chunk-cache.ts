@@ -18,7 +18,7 @@ const maxBatchBytes = 1024 * 1024
  * A long chunk that somebody waits for is a request of its own, so that it is answered as soon as it is there. Of those that are only
  * expected to be wanted, so many go together: what a worker hashes side by side costs it less.
  */
-const longTogether = 2
+export const longTogether = 4
 const maxBatchCount = 256
 /** What an entry costs beside its bytes. */
 const entryOverhead = 256

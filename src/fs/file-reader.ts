@@ -7,7 +7,7 @@ import { idHex } from '../engine/ids.js'
 import type { Log } from '../engine/log.js'
 import { shownText } from '../engine/text.js'
 import type { ArchiveTree } from './archive-tree.js'
-import { type CachedChunk, type ChunkCache, pageBytes } from './chunk-cache.js'
+import { type CachedChunk, type ChunkCache, longTogether, pageBytes } from './chunk-cache.js'
 import { type Answer, type Call, LATER, type ReadAnswer, type ReadBytes } from './core.js'
 import type { WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
@@ -16,7 +16,7 @@ import { type FileSequence, maxWindow, reorderBytes, SequentialRead } from './re
 import type { Errno, Ino } from './types.js'
 
 /** Prefetches stop while so many loads of that length are under way: they must not stand before what somebody waits for. */
-const maxLongPrefetches = 16, maxShortPrefetches = 1024
+const maxLongPrefetches = 24, maxShortPrefetches = 1024
 /** Below this a copy into the reply costs less than a reply of two pieces. */
 const minViewBytes = 16 * 1024
 /** Longer files are not given as they are opened: who opens may want a part of them. The kernel reads ahead as much when the first byte is asked for. */
@@ -242,8 +242,8 @@ export class FileReader {
       const start = tree.chunkStart(row)
       for (const end = file.chunkAt(Math.max(0, offset - reorderBytes)); file.passedChunks < end; file.passedChunks++) this.#cache.passed(tree.chunkId(start + file.passedChunks))
       const end = this.#windowEnd(file, last + 1, Math.min(tree.chunkCount(row), last + 1 + window))
-      // Long chunks are loaded by pairs, so a full window waits until it lacks two of them.
-      const waits = end - last - 1 === maxWindow && end < tree.chunkCount(row) && this.#lacking(tree, start + last + 1, start + end) === 1
+      // Long chunks are loaded several together, so a full window waits until it lacks as many.
+      const waits = end - last - 1 === maxWindow && end < tree.chunkCount(row) && this.#lacking(tree, start + last + 1, start + end) < longTogether
       if (!waits) for (let index = last + 1; index < end; index++) want(start + index)
       if (end === tree.chunkCount(row)) file.files.note(tree, row, this.#cache.maxBytes, want)
     }

@@ -1,16 +1,16 @@
 /**
  * What to load before it is asked for. Within a file: once two reads follow each other (the kernel's own read-ahead may swap
- * them, so within 1 MiB) the next chunk is wanted, and twice as many each time the reader enters a new one, up to twelve. Across
+ * them, so within 1 MiB) the next chunk is wanted, and twice as many each time the reader enters a new one, up to twenty. Across
  * files: once files are read one after the other in archive order, as cp, tar and rsync do, the coming files'
- * chunks are wanted in batches of up to 1 MiB, and short files that are here are given to the kernel when they are opened: it then asks neither for the
+ * chunks are wanted in batches of up to 1 MiB, and short files that are here are given to the kernel before they are opened: it then asks neither for the
  * content nor, because a read changes the time of access, for the attributes again.
  */
 import type { ArchiveTree } from './archive-tree.js'
 
 /** Reads of the kernel's read-ahead may come in another order within so many bytes. */
 export const reorderBytes = 1024 * 1024
-/** Two pairs for two workers each, so that these have four to hash side by side, and two pairs that are read meanwhile. */
-export const maxWindow = 12
+/** Of jobs of four one for each of two workers to hash side by side, one that waits for it, and one that is read meanwhile. */
+export const maxWindow = 20
 /** Files in a row before the ones behind them are loaded too. */
 const filesInARow = 2
 /** Rows between two files that still count as "next": directories, links and empty files lie between. */
