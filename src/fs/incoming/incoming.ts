@@ -3,7 +3,6 @@
  * trees.ts. While a tree is being committed, operations that would change it wait until that is over.
  */
 import { idBytes } from '../../engine/constants.js'
-import { files } from '../../engine/platform/files.js'
 import { byteString, bytesOf } from '../../engine/text.js'
 import { type Answer, type AttrReply, type Call, type Created, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
@@ -16,6 +15,7 @@ import type { Likeness, SharedRange, Subtree } from '../subtree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from '../types.js'
 import { Contents, hostErrno, tidyUp } from './contents.js'
 import { Cuts } from './cuts.js'
+import { Durability } from './durability.js'
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
@@ -42,10 +42,6 @@ const xattrCreate = 1, xattrReplace = 2
 const stateXattr = 'user.borgfs.state', problemXattr = 'user.borgfs.problem', commitXattr = 'user.borgfs.commit'
 /** Value of commitXattr on incoming/ that means the loose files only, not all trees. */
 const onlyLoose = 'loose'
-/** After the first change since the last time. What the disk needs comes on top. */
-const syncAfterMs = 3000
-/** More is not kept for so long that it is of no use. */
-const maxNeedlessBytes = 64 << 20
 const maxNameBytes = 255, maxXattrBytes = 65536
 
 interface Handle {
@@ -70,6 +66,7 @@ export class Incoming implements Subtree {
   readonly #live: LiveSeries | undefined
   readonly #contents: Contents
   readonly #cuts: Cuts
+  readonly #durability: Durability
   readonly #handles = new Map<number, Handle>()
   /** By tree: files of archives that were linked into it, and what they became. */
   readonly #links = new WeakMap<StagedTree, Map<Ino, { readonly id: number; readonly ctimeNs: bigint }>>()
@@ -86,6 +83,7 @@ export class Incoming implements Subtree {
     this.#staging = new Staging(options)
     this.#cuts = new Cuts(this.#staging, client, node => this.trees.isFrozen(this.#treeOf(node)))
     this.#contents = new Contents(this.#staging, new ExtentReader(chunks, client), this.#cuts)
+    this.#durability = new Durability(this.#staging, this.#contents, client)
     this.#nodes = this.#staging.nodes
     this.#client = client
     this.#notices = notices
@@ -115,7 +113,7 @@ export class Incoming implements Subtree {
   }
 
   tick(nowMs: number): void {
-    this.#syncNow(nowMs)
+    this.#durability.tick(nowMs)
     this.#live?.tick()
     this.#evict()
     this.#cuts.tick(nowMs)
@@ -135,74 +133,6 @@ export class Incoming implements Subtree {
   set stashBytes(bytes: number) {
     this.#staging.stashBytes = bytes
   }
-
-  /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
-  #syncNow(nowMs: number): void {
-    this.#release(nowMs)
-    if (!this.#syncing && this.#staging.saysNothing) this.#emptyJournal()
-    if (this.#syncing || !(this.#unsynced || this.#staging.hasNeedless)) return
-    const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
-    if (!isDue) return
-    this.#syncing = true
-    const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
-    const done = (error: WireError | undefined): void => {
-      this.#syncing = false
-      if (!error) tidyUp(this.#client, synced)
-      if (!error || this.#syncTold) return
-      this.#syncTold = true
-      this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
-    }
-    // Otherwise all is on disk but what the journal says of trees that left.
-    if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
-    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, done)
-    this.#unsynced = undefined
-  }
-
-  /**
-   * A drive may stay for months. The mark of the last commit must be gone for good before: beside an empty journal it would speak of whatever
-   * tree has that name by then.
-   */
-  #emptyJournal(): void {
-    const { folder, journal } = this.#staging
-    const { length } = journal
-    tidyUp(this.#client, () => {
-      const fd = files.open(folder, 'r')
-      this.#syncing = true
-      this.#client.request({ kind: 'sync', fds: [fd] }, error => {
-        this.#syncing = false
-        files.close(fd)
-        if (!error && this.#staging.saysNothing && journal.length === length) tidyUp(this.#client, () => journal.empty())
-      })
-    })
-  }
-
-  /** What the journal and the stash made needless goes when they are durable. */
-  #release(nowMs: number): void {
-    if (!this.#staging.waitsForSync) return
-    this.#releaseAtMs ??= nowMs + syncAfterMs
-    if (nowMs < this.#releaseAtMs) return
-    this.#releaseAtMs = Infinity
-    const waiting = this.#staging.takeAfterSync()
-    this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
-      this.#releaseAtMs = undefined
-      if (error) waiting.again()
-      else waiting.done()
-    })
-  }
-  #releaseAtMs: number | undefined
-
-  /** Before all that is staged is made durable; what it gives is for afterwards. */
-  #beforeSync(): () => void {
-    const [remove, settle] = [this.#staging.beforeSync(), this.#contents.beforeSync()]
-    return () => {
-      remove()
-      settle()
-    }
-  }
-
-  #unsynced: { readonly sinceMs: number } | undefined
-  #syncing = false
-  #syncTold = false
 
   archivesChanged(archives: Iterable<ShownArchive>): void {
     if (this.#live) this.#live.archives = archives
@@ -765,58 +695,17 @@ export class Incoming implements Subtree {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
     this.#recordTimes(handle.node)
-    return this.#syncNode(handle.node, call)
+    return this.#durability.sync(handle.node, call)
   }
 
   fsyncdir(_ino: Ino, _fh: number, call: Call<void>): Answer<void> {
-    return this.#syncNode(undefined, call)
+    return this.#durability.sync(undefined, call)
   }
 
   /** All that is staged, also what was closed. */
   syncfs(call: Call<void>): Answer<void> {
     for (const { node } of this.#handles.values()) this.#recordTimes(node)
-    const answer = call.defer()
-    const moved = this.#contents.waitForSpools
-    const synced = this.#beforeSync()
-    this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
-      if (!error) tidyUp(this.#client, synced)
-      this.#answerSync(error, moved, answer)
-    })
-    return LATER
-  }
-
-  /** What the journal heard of only after the sync has to become durable as well. */
-  #answerSync(error: WireError | undefined, moved: boolean, answer: (value: Errno | undefined) => void): void {
-    const answered = (failed: WireError | undefined): void => answer(failed ? errnoByCode(failed.code) : undefined)
-    if (error || !moved) answered(error)
-    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, answered)
-  }
-
-  /** The disk may take its time: the engine thread waits for it. The journal comes last: what it speaks of is there. */
-  #syncNode(node: StagedNode | undefined, call: Call<void>): Answer<void> {
-    let names: ReturnType<Staging['spool']['unsyncedNames']>
-    let descriptors: ReturnType<Contents['descriptors']> | undefined
-    const failed = hostErrno(() => {
-      names = this.#staging.spool.unsyncedNames()
-      descriptors = node && this.#contents.descriptors(node)
-    })
-    if (failed) return failed
-    const moved = node !== undefined && this.#contents.waitsForSpool(node)
-    const settle = node && this.#contents.beforeSync(node)
-    const answer = call.defer()
-    const synced = this.#staging.beforeSync()
-    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
-      descriptors?.done(error === undefined)
-      if (!error) {
-        names?.synced()
-        tidyUp(this.#client, () => {
-          synced()
-          settle?.()
-        })
-      }
-      this.#answerSync(error, moved, answer)
-    })
-    return LATER
+    return this.#durability.syncAll(call)
   }
 
   release(_ino: Ino, fh: number): void {
@@ -976,7 +865,7 @@ export class Incoming implements Subtree {
       const answer = work(later)
       if (!(answer instanceof Errno)) {
         this.trees.changed(tree)
-        this.#unsynced ??= { sinceMs: performance.now() }
+        this.#durability.noteChange()
       }
       return answer
     })

@@ -1,0 +1,145 @@
+/** What is staged becomes durable: a file or all of it when somebody asks, everything from time to time; and what that made needless goes. */
+import { files } from '../../engine/platform/files.js'
+import { type Answer, type Call, LATER } from '../core.js'
+import type { EngineClient } from '../engine-client.js'
+import type { WireError } from '../engine-port.js'
+import { errnoByCode } from '../errno.js'
+import type { Errno } from '../types.js'
+import { type Contents, hostErrno, tidyUp } from './contents.js'
+import type { StagedNode } from './nodes.js'
+import type { Staging } from './staging.js'
+
+/** After the first change since the last time. What the disk needs comes on top. */
+const syncAfterMs = 3000
+/** More is not kept for so long that it is of no use. */
+const maxNeedlessBytes = 64 << 20
+
+export class Durability {
+  readonly #staging: Staging
+  readonly #contents: Contents
+  readonly #client: EngineClient
+  #unsynced: { readonly sinceMs: number } | undefined
+  #syncing = false
+  #syncTold = false
+  #releaseAtMs: number | undefined
+
+  constructor(staging: Staging, contents: Contents, client: EngineClient) {
+    this.#staging = staging
+    this.#contents = contents
+    this.#client = client
+  }
+
+  /** Something was staged, or changed. */
+  noteChange(): void {
+    this.#unsynced ??= { sinceMs: performance.now() }
+  }
+
+  /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
+  tick(nowMs: number): void {
+    this.#release(nowMs)
+    if (!this.#syncing && this.#staging.saysNothing) this.#emptyJournal()
+    if (this.#syncing || !(this.#unsynced || this.#staging.hasNeedless)) return
+    const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
+    if (!isDue) return
+    this.#syncing = true
+    const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
+    const done = (error: WireError | undefined): void => {
+      this.#syncing = false
+      if (!error) tidyUp(this.#client, synced)
+      if (!error || this.#syncTold) return
+      this.#syncTold = true
+      this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
+    }
+    // Otherwise all is on disk but what the journal says of trees that left.
+    if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
+    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, done)
+    this.#unsynced = undefined
+  }
+
+  /** All that is staged. */
+  syncAll(call: Call<void>): Answer<void> {
+    const answer = call.defer()
+    const moved = this.#contents.waitForSpools
+    const synced = this.#beforeSync()
+    this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
+      if (!error) tidyUp(this.#client, synced)
+      this.#answerSync(error, moved, answer)
+    })
+    return LATER
+  }
+
+  /** One file, or the names alone. The disk may take its time: the engine thread waits for it. The journal comes last: what it speaks of is there. */
+  sync(node: StagedNode | undefined, call: Call<void>): Answer<void> {
+    let names: ReturnType<Staging['spool']['unsyncedNames']>
+    let descriptors: ReturnType<Contents['descriptors']> | undefined
+    const failed = hostErrno(() => {
+      names = this.#staging.spool.unsyncedNames()
+      descriptors = node && this.#contents.descriptors(node)
+    })
+    if (failed) return failed
+    const moved = node !== undefined && this.#contents.waitsForSpool(node)
+    const settle = node && this.#contents.beforeSync(node)
+    const answer = call.defer()
+    const synced = this.#staging.beforeSync()
+    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
+      descriptors?.done(error === undefined)
+      if (!error) {
+        names?.synced()
+        tidyUp(this.#client, () => {
+          synced()
+          settle?.()
+        })
+      }
+      this.#answerSync(error, moved, answer)
+    })
+    return LATER
+  }
+
+  /**
+   * A drive may stay for months. The mark of the last commit must be gone for good before: beside an empty journal it would speak of whatever
+   * tree has that name by then.
+   */
+  #emptyJournal(): void {
+    const { folder, journal } = this.#staging
+    const { length } = journal
+    tidyUp(this.#client, () => {
+      const fd = files.open(folder, 'r')
+      this.#syncing = true
+      this.#client.request({ kind: 'sync', fds: [fd] }, error => {
+        this.#syncing = false
+        files.close(fd)
+        if (!error && this.#staging.saysNothing && journal.length === length) tidyUp(this.#client, () => journal.empty())
+      })
+    })
+  }
+
+  /** What the journal and the stash made needless goes when they are durable. */
+  #release(nowMs: number): void {
+    if (!this.#staging.waitsForSync) return
+    this.#releaseAtMs ??= nowMs + syncAfterMs
+    if (nowMs < this.#releaseAtMs) return
+    this.#releaseAtMs = Infinity
+    const waiting = this.#staging.takeAfterSync()
+    this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
+      this.#releaseAtMs = undefined
+      if (error) waiting.again()
+      else waiting.done()
+    })
+  }
+
+  /** Before all that is staged is made durable; what it gives is for afterwards. */
+  #beforeSync(): () => void {
+    const [remove, settle] = [this.#staging.beforeSync(), this.#contents.beforeSync()]
+    return () => {
+      remove()
+      settle()
+    }
+  }
+
+  /** What the journal heard of only after the sync has to become durable as well. */
+  #answerSync(error: WireError | undefined, moved: boolean, answer: (value: Errno | undefined) => void): void {
+    const answered = (failed: WireError | undefined): void => answer(failed ? errnoByCode(failed.code) : undefined)
+    if (error || !moved) answered(error)
+    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, answered)
+  }
+}
