@@ -138,9 +138,16 @@ export class Sandbox {
     return ran
   }
 
-  /** unmount, and until all has ended that ran here: locks are given back at its end. */
+  /**
+   * unmount, and until all has ended that ran here: locks are given back at its end. What this process had open in the mount is open in a child of
+   * another test as well until that executes, so a mount that is busy is tried again.
+   */
   async leave(mountpoint: string, options: RunOptions = {}): Promise<Ran> {
-    const ran = this.unmount(mountpoint, options)
+    const ran = await eventually('the mount is not busy any more', () => {
+      const tried = this.unmount(mountpoint, { ...options, ok: 'any' })
+      return !tried.stderr.includes('target is busy') && tried
+    }, 10_000)
+    judged('borgfs', ['umount', mountpoint], ran, options)
     await this.allEnded()
     return ran
   }
