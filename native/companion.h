@@ -84,11 +84,10 @@ class Companion {
   }
 
   uint32_t pid = 0;
-  /* Requests of it without a pause or one that takes longer. */
+  /* Requests of it, without a pause, that are answered soon. */
   unsigned streak = 0;
   long lastNote = 0;
   bool beside = false;
-  long lastT = 0;
 };
 
 #endif

@@ -32,6 +32,11 @@ export class CommandError extends BorgError {
   }
 }
 
+/** A host file error of our own: what is there is not what must be. `syscall`: the call that would have said so. */
+export function ioError(message: string, syscall?: string): Error {
+  return Object.assign(new Error(message), { code: 'EIO', errno: -5, ...(syscall && { syscall }) })
+}
+
 /** The errno name of a host file error (`ENOENT`), or undefined for anything else. */
 export function errnoOf(error: unknown): string | undefined {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code

@@ -92,7 +92,7 @@ export class FileReader {
   opening(file: OpenFile): void {
     const { tree, row, files, ino } = file
     const size = tree.size(row)
-    if (!this.#pages?.fill || size === 0 || size > maxFillBytes || this.#fill(file, ino, () => files.handsOut(row)) !== 'given') return
+    if (!this.#pages?.fill || size === 0 || size > maxFillBytes || !files.expects(row) || !this.#fill(file, ino)) return
     this.#readAhead(file, 0, size, file.sums.length - 2)
     this.#fillAhead(file)
     this.#cache.flush()
@@ -108,28 +108,28 @@ export class FileReader {
   /** Gives what follows to the kernel, as far as it is here and the kernel knows the files. */
   #fillAhead({ tree, row, ino, files, archiveName, ahead }: OpenFile): void {
     if (!ahead || !this.#pages?.fill) return
-    files.handOutAhead(row, (next, tells, mayHandOut) => {
+    files.handOutAhead(row, (next, tells) => {
       const size = tree.size(next)
       if (!tree.isRegular(next) || tree.targetOf(next) !== next || size > maxFillBytes || !ahead.handed.mayGive(next) || ahead.keepsBack(next)) return 'none'
-      if (size > 0 && this.#fill(new OpenFile(tree, next, ino, files, archiveName), ino + next - row, mayHandOut) !== 'given') return 'later'
+      if (size > 0 && !this.#fill(new OpenFile(tree, next, ino, files, archiveName), ino + next - row)) return 'later'
       ahead.handed.give(next, tells)
       return 'given'
     })
   }
 
-  /** Gives all of a file to the kernel, which has it then. */
-  #fill({ tree, row, sums }: OpenFile, ino: Ino, mayHandOut: () => boolean): 'given' | 'missing' | 'refused' {
+  /** Gives all of a file to the kernel, which has it then. False if some of it is not here, or the kernel has no use for it. */
+  #fill({ tree, row, sums, files }: OpenFile, ino: Ino): boolean {
     const size = tree.size(row), start = tree.chunkStart(row), count = tree.chunkCount(row)
     const pieces: Uint8Array[] = []
     this.#cache.letGo()
     for (let index = 0; index < count; index++) {
       const chunk = this.#cache.get(tree.chunkId(start + index))
-      if (!chunk) return 'missing'
+      if (!chunk) return false
       this.#cache.view(chunk, 0, chunk.size, pieces)
     }
-    if (sums[count] !== size || !mayHandOut() || !this.#pages!.fill!(ino, pieces, size)) return 'refused'
+    if (sums[count] !== size || !files.mayHandOut() || !this.#pages!.fill!(ino, pieces, size)) return false
     for (let index = 0; index < count; index++) this.#cache.passed(tree.chunkId(start + index))
-    return 'given'
+    return true
   }
 
   /** As FsCore.read. */

@@ -96,22 +96,29 @@ export class FileSequence {
     this.#handOuts = handOutsPerAsking
   }
 
-  /** True if the file of `row` will be read next, as far as can be told, and the kernel has not got it. */
-  handsOut(row: number): boolean {
-    return this.#run >= filesInARow && this.#isNext(row) && this.#mayHandOut()
+  /** True if the file of `row` will be read next, as far as can be told. */
+  expects(row: number): boolean {
+    return this.#run >= filesInARow && this.#isNext(row)
+  }
+
+  /** True, so many times, as long as the kernel seems not to have got what comes. */
+  mayHandOut(): boolean {
+    if (this.#handOuts === 0) return false
+    this.#handOuts--
+    return true
   }
 
   /**
    * Calls `give` with the rows behind `row` that were asked for, each once, which says whether to go on: `later` if this one's turn has not come yet.
    * `tells`: when it is opened, more should be asked for.
    */
-  handOutAhead(row: number, give: (row: number, tells: boolean, mayHandOut: () => boolean) => 'given' | 'none' | 'later'): void {
+  handOutAhead(row: number, give: (row: number, tells: boolean) => 'given' | 'none' | 'later'): void {
     this.#givenRow = Math.max(row, this.#givenRow)
     const tellFrom = this.#batches[0] ?? this.#aheadRow
     let told = this.#givenRow >= tellFrom
     for (let next = this.#givenRow + 1; next < this.#aheadRow; next++) {
       const tells = !told && next >= tellFrom
-      const result = give(next, tells, () => this.#mayHandOut())
+      const result = give(next, tells)
       if (result === 'later') return
       if (tells && result === 'given') told = true
       this.#givenRow = next
@@ -120,12 +127,6 @@ export class FileSequence {
 
   #isNext(row: number): boolean {
     return row > this.#lastRow && row - Math.max(this.#lastRow, this.#givenRow) <= maxRowGap
-  }
-
-  #mayHandOut(): boolean {
-    if (this.#handOuts === 0) return false
-    this.#handOuts--
-    return true
   }
 
   /** Wants a batch of chunks of the rows from `start` and returns the row after the last. */

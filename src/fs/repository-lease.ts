@@ -7,6 +7,7 @@
  */
 import type { Log } from '../engine/log.js'
 import { BorgError, messageOf } from '../engine/errors.js'
+import { InTurn } from '../engine/in-turn.js'
 
 /** What a repository offers beside its port. `acquireLock` takes the lock or changes its kind; LockTimeout after `waitMs`. */
 export interface LockableRepository {
@@ -38,7 +39,7 @@ export class RepositoryLease {
   #users = 0
   #idle: NodeJS.Timeout | undefined
   /** Changes of the lock, one after the other. */
-  #queue: Promise<void> = Promise.resolve()
+  readonly #changes = new InTurn()
   #noTryBefore = 0
   #closed = false
   /** Somebody waits for the exclusive lock, perhaps long: who reads does not stand behind. */
@@ -71,7 +72,7 @@ export class RepositoryLease {
     this.#users++
     clearTimeout(this.#idle)
     try {
-      if (this.#state === 'none' && !this.#claimed) await this.#enqueue(() => this.#share())
+      if (this.#state === 'none' && !this.#claimed) await this.#changes.run(() => this.#share())
       return await work()
     } finally {
       this.#users--
@@ -84,7 +85,7 @@ export class RepositoryLease {
    * then who else has a lock, until it is taken.
    */
   exclusively<T>(waitMs: number, work: () => Promise<T>, waiting?: (holder: string | undefined) => void): Promise<T> {
-    return this.#enqueue(async () => {
+    return this.#changes.run(async () => {
       clearTimeout(this.#idle)
       this.#claimed = true
       const telling = waiting && setInterval(() => waiting(this.#repository.otherHolders?.()[0]), tellMs)
@@ -117,7 +118,7 @@ export class RepositoryLease {
   /** Looks now whether other clients committed; costs no lock unless they did. */
   async check(): Promise<void> {
     if (this.#state === 'exclusive' || await this.#repository.lastTransaction() === this.#seen) return
-    await this.#enqueue(async () => {
+    await this.#changes.run(async () => {
       const held = this.#state !== 'none'
       await this.#share()
       if (this.#state === 'shared') await this.#refresh()
@@ -128,7 +129,7 @@ export class RepositoryLease {
 
   /** After this nothing is locked. */
   close(): Promise<void> {
-    return this.#enqueue(async () => {
+    return this.#changes.run(async () => {
       this.#closed = true
       this.#unwatch?.()
       clearTimeout(this.#idle)
@@ -161,7 +162,7 @@ export class RepositoryLease {
     clearTimeout(this.#idle)
     if (this.#hold || this.#users > 0 || this.#state !== 'shared' || this.#closed) return
     this.#idle = setTimeout(() => {
-      void this.#enqueue(async () => {
+      void this.#changes.run(async () => {
         if (this.#users === 0) this.#release()
       }).catch((error: unknown) => this.#log.write('warning', 'borg.fuse', `The lock could not be released: ${messageOf(error)}`))
     }, this.#wanted ? 0 : idleMs)
@@ -194,12 +195,5 @@ export class RepositoryLease {
     this.#wanted = false
     this.#repository.releaseLock()
     this.#touched()
-  }
-
-  /** One after the other; a failure is the caller's and stops nobody behind it. */
-  #enqueue<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work)
-    this.#queue = result.then(() => {}, () => {})
-    return result
   }
 }

@@ -9,6 +9,7 @@ import { formatNonce, parseNonce } from '../crypto/nonces.js'
 import { BorgError, errnoOf, IntegrityError, messageOf } from '../errors.js'
 import type { HashTable, MemoryTable, SharedTable } from '../hashindex/hash-table.js'
 import type { ChunkId } from '../ids.js'
+import { InTurn } from '../in-turn.js'
 import type { Log } from '../log.js'
 import { files, removeTree } from '../platform/files.js'
 import { saveFile, syncDirectory } from '../platform/save-file.js'
@@ -60,7 +61,7 @@ export class LocalRepository implements Repository {
   readonly #known: KnownState
   readonly readOnly: boolean
   /** Open or queued transactions, one after the other. */
-  #queue: Promise<unknown> = Promise.resolve()
+  readonly #transactions = new InTurn()
 
   private constructor(path: string, config: RepositoryConfig, lock: Lock, segments: Segments, known: KnownState, options: OpenOptions) {
     this.path = path
@@ -257,9 +258,7 @@ export class LocalRepository implements Repository {
 
   /** Runs `work` as a transaction of its own kind, which commits by itself: what it did not commit is rolled back when it throws. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const run = this.#queue.then(() => this.#exclusively(work))
-    this.#queue = run.catch(() => undefined)
-    return run
+    return this.#transactions.run(() => this.#exclusively(work))
   }
 
   async #exclusively<T>(work: () => Promise<T>): Promise<T> {

@@ -4,7 +4,7 @@
  * which is not full yet, is written as usual, so that whatever was appended survives the death of the process.
  */
 import { constants, readSync } from 'node:fs'
-import { errnoOf } from '../errors.js'
+import { errnoOf, ioError } from '../errors.js'
 import { native } from '../native.js'
 import { files } from '../platform/files.js'
 
@@ -40,7 +40,7 @@ export class AppendedFile {
     const begin = end - (end % blockBytes), stop = end + bytes.length, lastBlock = stop - (stop % blockBytes)
     // What the first block holds already is written again with it.
     let filled = end - begin
-    if (filled > 0 && readSync(this.#fd, memory, 0, filled, begin) < filled) throw Object.assign(new Error('a file became shorter'), { code: 'EIO', errno: -5, syscall: 'read' })
+    if (filled > 0 && readSync(this.#fd, memory, 0, filled, begin) < filled) throw ioError('a file became shorter', 'read')
     for (let at = begin, used = 0; at < lastBlock; filled = 0) {
       const length = Math.min(memoryBytes, lastBlock - at)
       native().copyMemory(bytes.subarray(used, (used += length - filled)), memory.subarray(filled))

@@ -5,6 +5,7 @@ import { plainHeader } from '../codec/none.js'
 import { sealedFileSize } from '../crypto/file-cipher.js'
 import type { Key } from '../crypto/key.js'
 import type { Hashing } from '../crypto/hashing.js'
+import { ioError } from '../errors.js'
 import { type ChunkId, chunkId, idKey } from '../ids.js'
 import { adviceDontNeed, adviceWillNeed, native } from '../native.js'
 import { framePutInPlace } from '../repository/entry.js'
@@ -225,7 +226,7 @@ function readPart(fd: number, { size, seal }: FilePiece, position: number, memor
   else {
     for (let done = 0; done < size; ) {
       const count = readSync(fd, plain, done, size - done, position + done)
-      if (count === 0) throw Object.assign(new Error('the file is shorter than it was'), { code: 'EIO', errno: -5, syscall: 'read' })
+      if (count === 0) throw ioError('the file is shorter than it was', 'read')
       done += count
     }
   }

@@ -3,6 +3,7 @@ import { read, readSync } from 'node:fs'
 import type { KeyObject } from 'node:crypto'
 import type { ByteSource } from '../chunker/chunker.js'
 import { fileBlockBytes, FileCipher } from '../crypto/file-cipher.js'
+import { ioError } from '../errors.js'
 
 /** What is needed to read one: clonable. */
 export interface FileSeal {
@@ -102,7 +103,7 @@ export class RangeSource implements ByteSource {
 }
 
 function tooShort(): Error {
-  return Object.assign(new Error('the file is shorter than it was'), { code: 'EIO', errno: -5, syscall: 'read' })
+  return ioError('the file is shorter than it was', 'read')
 }
 
 async function readAll(fd: number, into: Uint8Array, position: number): Promise<number> {

@@ -15,6 +15,7 @@ import { crc32 } from '../crc32.js'
 import { IntegrityError } from '../errors.js'
 import { HashTable, type SharedTable } from '../hashindex/hash-table.js'
 import { type ChunkId, idHex } from '../ids.js'
+import { InTurn } from '../in-turn.js'
 import { files } from '../platform/files.js'
 import { magic, tagPut, valueOf } from '../repository/entry.js'
 import type { EntryFile } from '../repository/repository.js'
@@ -54,8 +55,8 @@ export class Stash {
   readonly #files = new Map<number, StashFile>()
   #current: CurrentFile | undefined
   /** Entries are appended one after the other. */
-  #lastAppend: Promise<unknown> = Promise.resolve()
-  #lastSync: Promise<unknown> = Promise.resolve()
+  readonly #appends = new InTurn()
+  readonly #syncs = new InTurn()
   #next = 1
   /** From here on they are this process' own. */
   readonly #firstOwn: number
@@ -146,13 +147,11 @@ export class Stash {
    * leaves it alone until the end.
    */
   append(entries: Uint8Array, ids: readonly ChunkId[], lengths: ArrayLike<number>): Promise<void> {
-    const appended = this.#lastAppend.then(() => {
+    return this.#appends.run(() => {
       if (!ids.some(id => this.#index.has(id))) return this.#append(entries, ids, lengths)
       const { bytes, left } = this.#without(entries, ids, lengths)
       return left.length === 0 ? undefined : this.#append(bytes, left.map(({ id }) => id), left.map(({ length }) => length))
     })
-    this.#lastAppend = appended.catch(() => undefined)
-    return appended
   }
 
   /** What is not here yet: it came with an append that was not over when this one was asked for. */
@@ -215,9 +214,7 @@ export class Stash {
   /** Makes everything durable that was appended. */
   sync(): Promise<void> {
     // One after the other: what another one is about passes for durable before it is.
-    const synced = this.#lastSync.then(() => this.#sync())
-    this.#lastSync = synced.catch(() => undefined)
-    return synced
+    return this.#syncs.run(() => this.#sync())
   }
 
   async #sync(): Promise<void> {

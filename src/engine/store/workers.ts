@@ -5,6 +5,7 @@ import type { Codec } from '../codec/codec.js'
 import type { Key } from '../crypto/key.js'
 import { native } from '../native.js'
 import type { SharedTable } from '../hashindex/hash-table.js'
+import { InTurn } from '../in-turn.js'
 import { SharedTableReader } from '../hashindex/shared-table-reader.js'
 import { giveBackShared, outgrown } from '../shared-garbage.js'
 import { open } from './open-job.js'
@@ -64,7 +65,7 @@ export class Workers {
   #bytesHere = 512 << 10
   #packBytesHere = 2 << 20
   #indexHere: SharedTable | undefined
-  #lastHere: Promise<unknown> = Promise.resolve()
+  readonly #turnsHere = new InTurn()
   #closed = false
 
   constructor(options: { key: Key; codec?: Codec; count?: number }) {
@@ -160,9 +161,13 @@ export class Workers {
 
   #afterLastHere<T>(work: () => Promise<T>): Promise<T> {
     this.#jobsHere++
-    const done = this.#lastHere.then(work).finally(() => this.#jobsHere--)
-    this.#lastHere = done.catch(() => undefined)
-    return done
+    return this.#turnsHere.run(async () => {
+      try {
+        return await work()
+      } finally {
+        this.#jobsHere--
+      }
+    })
   }
   #jobsHere = 0
 

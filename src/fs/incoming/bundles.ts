@@ -8,6 +8,7 @@
 import { constants, fstatSync, readdirSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileBlockBytes, type FileCipher } from '../../engine/crypto/file-cipher.js'
+import { ioError } from '../../engine/errors.js'
 import { files } from '../../engine/platform/files.js'
 import { blocksAround, readSealed, scratchBytes } from '../../engine/store/sealed-file.js'
 
@@ -184,7 +185,7 @@ export class Bundles {
 
   #descriptor(number: number): number {
     const bundle = this.#bundles.get(number)
-    if (!bundle) throw Object.assign(new Error('no such bundle'), { code: 'EIO', errno: -5 })
+    if (!bundle) throw ioError('no such bundle')
     return bundle.fd ??= files.open(this.path(number), constants.O_RDWR)
   }
 

@@ -7,7 +7,7 @@ import { open } from 'node:fs/promises'
 import { ChunkList } from '../../engine/archive/chunk-list.js'
 import type { ByteSource } from '../../engine/chunker/chunker.js'
 import { FileCipher, sealedFileSize } from '../../engine/crypto/file-cipher.js'
-import { BorgError } from '../../engine/errors.js'
+import { BorgError, ioError } from '../../engine/errors.js'
 import { chunkId, type ChunkId } from '../../engine/ids.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { Content } from '../../engine/operations/store-archive.js'
@@ -151,5 +151,5 @@ class PiecesSource implements ByteSource {
 }
 
 function tooShort(): Error {
-  return Object.assign(new Error('the spool file is shorter than its file'), { code: 'EIO', errno: -5 })
+  return ioError('the spool file is shorter than its file')
 }

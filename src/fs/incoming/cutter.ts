@@ -16,6 +16,7 @@ import type { Codec } from '../../engine/codec/codec.js'
 import { FileCipher } from '../../engine/crypto/file-cipher.js'
 import { BorgError } from '../../engine/errors.js'
 import { chunkId } from '../../engine/ids.js'
+import { InTurn } from '../../engine/in-turn.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { ChunkWriter, type StoredChunk } from '../../engine/store/chunk-writer.js'
@@ -54,7 +55,7 @@ export class Cutter {
   /** Memory for what workers make, for one request after the other. */
   #outputs: SharedArrayBuffer[] = []
   /** Ranges one after the other: they share the chunker. */
-  #ranges: Promise<unknown> = Promise.resolve()
+  readonly #ranges = new InTurn()
 
   constructor(options: CutterOptions) {
     this.#options = options
@@ -145,12 +146,6 @@ export class Cutter {
     return next
   }
 
-  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#ranges.then(work)
-    this.#ranges = result.catch(() => undefined)
-    return result
-  }
-
   /** Chunks from `from` on; the last one only if the file ends there, else where it ends is not known yet. */
   async #storeRange(writer: ChunkWriter, range: NonNullable<CutRequest['range']>, rangeCut: (end: number) => void): Promise<StoredChunk[]> {
     const stored: StoredChunk[] = []
@@ -165,7 +160,7 @@ export class Cutter {
       await writer.room()
     }
     try {
-      await this.#inTurn(() => this.#cutRange(range, add))
+      await this.#ranges.run(() => this.#cutRange(range, add))
       rangeCut(end)
       await writer.drain()
       stored.push(...await Promise.all(pending))

@@ -12,7 +12,7 @@ import { files } from '../../engine/platform/files.js'
 import { bootId } from '../../engine/platform/process-id.js'
 import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
 import { hostErrno } from './contents.js'
-import { errnoOf } from '../../engine/errors.js'
+import { errnoOf, ioError } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
@@ -128,7 +128,7 @@ export class Staging {
     if (node.known) return
     const { nodes, journal } = this
     const base = nodes.baseOf(node.id)
-    if (!base?.whole || nodes.peek(node.id) !== node) throw Object.assign(new Error('the archive beneath is not there'), { code: 'EIO', errno: -5 })
+    if (!base?.whole || nodes.peek(node.id) !== node) throw ioError('the archive beneath is not there')
     const row = base.rowOf(node.id)
     const places = base.places(row).map(([directory, name]) => [nodes.get(base.directoryId(directory))!, name] as const)
     for (const [directory] of places) this.adopt(directory)
