@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BorgError } from './errors.js'
 
-/** Index of each field in the stat rows of readDirectory and stat. All nanoseconds and numbers are exact int64. */
+/** Index of each field in the stat rows of readDirectoryAsync, readAttributes and fstatat. All nanoseconds and numbers are exact int64. */
 export const statField = {
   dev: 0, ino: 1, mode: 2, nlink: 3, uid: 4, gid: 5, rdev: 6, size: 7, blocks: 8,
   atimeNs: 9, mtimeNs: 10, ctimeNs: 11,
@@ -21,7 +21,7 @@ export const statField = {
 /** int64 values per row. */
 export const statStride = 14
 
-/** What readDirectory and readAttributes fetch beside lstat. */
+/** What readDirectoryAsync and readAttributes fetch beside lstat. */
 export const wantXattrs = 1, wantAcls = 2, wantFsFlags = 4
 
 export interface DirectoryListing {
@@ -154,12 +154,9 @@ export interface Native {
   entryLengths(fd: number, offsets: Uint32Array, first: number, stride: number, count: number, lengths: Uint32Array): number
 
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
-  readDirectory(path: Uint8Array, want: number): DirectoryListing
   readDirectoryAsync(path: Uint8Array, want: number): Promise<DirectoryListing>
   /** One object: a row of statStride values and its packed attributes. */
   readAttributes(path: Uint8Array, want: number): { stat: BigInt64Array; attributes: Buffer | undefined }
-  /** The same of an open descriptor. */
-  readAttributesOf(fd: number, want: number): { stat: BigInt64Array; attributes: Buffer | undefined }
   /** O_RDONLY|O_NOFOLLOW|O_NONBLOCK|O_CLOEXEC, with O_NOATIME where permitted. */
   openForReading(path: Uint8Array): number
   /** Path to below `rootFd` by openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS; where the kernel lacks it, component by component with O_NOFOLLOW. */
