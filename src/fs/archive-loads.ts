@@ -101,8 +101,14 @@ export class ArchiveLoads {
   }
 
   whenHead(done: (error: Errno | undefined) => void): void {
-    if (!this.#headWaiters.add(done)) return
-    this.#client.request({ kind: 'head', archive: this.#info.id }, (error, head) => {
+    if (this.#headWaiters.add(done)) this.#askForHead()
+  }
+
+  #askForHead(): void {
+    const { id } = this.#info
+    this.#client.request({ kind: 'head', archive: id }, (error, head) => {
+      // It has another comment since.
+      if (this.#info.id !== id) return this.#askForHead()
       if (!error) this.#head = head
       this.#headWaiters.tell(error && this.#failed(error))
     })
