@@ -31,7 +31,7 @@ import type { Stash } from '../../engine/store/stash.js'
 import type { Transaction } from '../../engine/repository/repository.js'
 import { BaseItems } from './base-items.js'
 import { clonedContent, wholeChunks } from './cloned-content.js'
-import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
+import { type CommitMark, type FinishedTree, extentsOf, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
 
 export interface CommitOptions {
@@ -109,8 +109,8 @@ async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<L
   if (stash.count === 0) return
   const wanted = new Map<string, ChunkId>()
   for (const item of tree.items) {
-    if (!item.extents || (item.mode & typeMask) !== typeFile) continue
-    for (const id of wholeChunks(item)) if (!repository.has(id) && stash.has(id)) wanted.set(idKey(id), id)
+    if (item.extentCount === 0 || (item.mode & typeMask) !== typeFile) continue
+    for (const id of wholeChunks(extentsOf(tree, item), item.size)) if (!repository.has(id) && stash.has(id)) wanted.set(idKey(id), id)
   }
   const stored = (count: number, bytes: number): void => {
     writer.newCount += count
@@ -238,8 +238,8 @@ function entryOf(frozen: FrozenItem, tree: FrozenTree, opened: OpenedRepository<
   }
   if (type !== typeFile) return { item }
   if (frozen.content === undefined) return { item, content: { kind: 'chunks', chunks: new ChunkList() } }
-  if (frozen.extents) return { item, content: clonedContent(frozen, opened, sealOf(frozen, tree), stash), done: outcome => mustBeStored(path, outcome) }
-  const file = Buffer.from(frozen.content.path)
+  if (frozen.extentCount > 0) return { item, content: clonedContent(frozen, extentsOf(tree, frozen), opened, sealOf(frozen, tree), stash), done: outcome => mustBeStored(path, outcome) }
+  const file = Buffer.from(frozen.content.file.path)
   const { position } = frozen.content
   const seal = sealOf(frozen, tree)
   let { size } = frozen
@@ -258,7 +258,7 @@ function entryOf(frozen: FrozenItem, tree: FrozenTree, opened: OpenedRepository<
 const noPath = Buffer.alloc(0)
 
 function sealOf(frozen: FrozenItem, { keys }: FrozenTree): FileSeal | undefined {
-  const file = frozen.content?.cipherNumber
+  const file = frozen.content?.file.cipherNumber
   return keys && file !== undefined ? { key: keys.contents, file, size: frozen.size } : undefined
 }
 
