@@ -152,6 +152,13 @@ export class Staging {
     }
   }
 
+  /** Undefined: it has no such xattr any more. */
+  setXattr(node: StagedNode, name: string, value: Buffer | undefined): void {
+    if (value) (node.xattrs ??= new Map<string, Buffer>()).set(name, value)
+    else node.xattrs?.delete(name)
+    this.journal.xattr(node.id, name, value)
+  }
+
   /** The journal has what the mark said: it goes as spool files do. */
   forgetMark(): void {
     this.#needlessMark = ++this.#marks
