@@ -14,7 +14,8 @@ import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
 import { hostErrno } from './contents.js'
 import { errnoOf, ioError } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
-import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
+import { Journal } from './journal.js'
+import { type MadeArchives, replay } from './journal-replay.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
@@ -273,7 +274,7 @@ export class Staging {
       for (const gone of there) this.journal.dropped(rootId, gone)
       this.journal.forgotten(name)
     })
-    for (const gone of there) for (const node of dropTree(this.nodes, root, gone)) if (node.opens === 0) this.#removeContents(node)
+    for (const gone of there) for (const node of this.nodes.dropTree(root, gone)) if (node.opens === 0) this.#removeContents(node)
     this.nodes.dropBases()
     this.made.delete(name)
     return names
@@ -334,7 +335,9 @@ export class Staging {
         // What cannot be removed now goes at the next start.
         for (const work of works) hostErrno(work)
       },
-      again: () => this.#afterSync.unshift(...works),
+      again: () => {
+        this.#afterSync = [...works, ...this.#afterSync]
+      },
     }
   }
 
