@@ -1,6 +1,7 @@
 /** A staged tree as it is handed to the engine thread: plain data that survives structured clone. */
 import type { ArchiveTreeData } from '../tree-columns.js'
 import { extentBytes } from './extents.js'
+import type { FrozenItems } from './frozen-items.js'
 import type { StagingKeys } from './staging-keys.js'
 
 export interface FrozenItem {
@@ -57,7 +58,7 @@ export interface FrozenTree {
   /** Byte string; undefined for what lies directly in incoming/. */
   readonly name: string | undefined
   /** A directory before what is in it. */
-  readonly items: readonly FrozenItem[]
+  readonly items: FrozenItems
   /** Of all items, as Extents packs them: one piece of memory instead of one for each file. */
   readonly extents: Uint8Array
   readonly bases: readonly FrozenBase[]

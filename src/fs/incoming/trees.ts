@@ -7,6 +7,7 @@ import type { CommitNumbers, CommitReply, Progress, WireError } from '../engine-
 import { tidyUp } from './contents.js'
 import type { BaseTree } from './base-tree.js'
 import type { FrozenBeneath, FrozenFile, FrozenItem, FrozenTree } from './frozen.js'
+import { FrozenItemPacker } from './frozen-items.js'
 import type { Journal } from './journal.js'
 import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
 import { describe, due, failedState, type Place, type PolicyOptions, type StagedTree, waitingState } from './policy.js'
@@ -439,7 +440,7 @@ export class Trees {
   }
 
   #freeze(tree: StagedTree): FrozenTree {
-    const items: FrozenItem[] = []
+    const items = new FrozenItemPacker()
     const used = new Map<BaseTree, number>()
     const extents: Uint8Array[] = []
     let bytes = 0, firstExtent = 0
@@ -454,13 +455,13 @@ export class Trees {
       }
       const extentCount = node.extents?.count ?? 0
       if (extentCount > 0) extents.push(node.extents!.rows)
-      items.push({
+      items.add({
         path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, content: contentOf(node), firstExtent, extentCount, beneath, bsdflags: this.#nodes.flagsOf(id),
       })
       firstExtent += extentCount
     }
     const bases = Array.from(used.keys(), ({ tree: { columns, chunks }, firstId }) => ({ columns: { ...columns, chunks: undefined }, chunks, firstId }))
-    return { name: tree.name, items, extents: joined(extents), bases, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
+    return { name: tree.name, items: items.finish(), extents: joined(extents), bases, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
   }
 
   #contentsOf(): (node: StagedNode) => FrozenItem['content'] {
