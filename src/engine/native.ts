@@ -38,6 +38,9 @@ export interface DirectoryListing {
 declare const envelopeBrand: unique symbol
 declare const xtsBrand: unique symbol
 declare const treeBrand: unique symbol
+declare const deviceBrand: unique symbol
+/** The FUSE device with its slot, for the thread that opened it. */
+export type NativeDevice = { readonly [deviceBrand]: true }
 /** A tree being built; freed when it is collected. */
 export type NativeTree = { readonly [treeBrand]: true }
 /** Keys inside the addon; freed and wiped with the object. */
@@ -263,12 +266,15 @@ export interface Native {
   eventFd(): number
   /** Wakes whoever waits on it; callable from any thread. */
   signalEventFd(fd: number): void
+  /** The device to serve: requests come into the slot, and replies are taken from it. `timeoutMs` bounds each wait (-1: nothing does). */
+  openDevice(fuseFd: number, wakeFd: number, slot: Uint8Array, timeoutMs: number): NativeDevice
   /**
-   * Waits for a request of the kernel or a signal on wakeFd. Returns the request's length (in `into`), 0 when woken or
-   * after timeoutMs (-1 = none), -1 when the file system was unmounted (ENODEV). Interrupted calls and requests aborted
-   * meanwhile (ENOENT) are retried inside. What the trees of showTree can answer is answered, and not returned.
+   * Gives the kernel the first `replyLength` bytes of the slot (0: there is no reply), then waits for a request or a signal on wakeFd. Returns
+   * the request's length, 0 when woken or after timeoutMs, -1 when the file system was unmounted (ENODEV). If the kernel did not take the
+   * reply, it does not wait, and returns -1 less the errno (ENOENT: who asked was interrupted). Interrupted waits and requests aborted
+   * meanwhile are retried inside. What the trees of showTree can answer is answered, and not returned.
    */
-  receiveRequest(fuseFd: number, wakeFd: number, into: Uint8Array, timeoutMs: number): number
+  receiveRequest(device: NativeDevice, replyLength: number): number
   /** mount(2); the numbers of MS_* are Linux'. */
   mountAt(source: Uint8Array, target: Uint8Array, type: Uint8Array, flags: number, data: Uint8Array): void
   /** A connected pair of Unix stream sockets, close-on-exec. */
