@@ -158,7 +158,7 @@ export class Sandbox {
 
   /** kill -9 for all that runs here; what was mounted is taken away. */
   async killMount(mountpoint = this.path('mnt')): Promise<void> {
-    for (const pid of this.processes()) process.kill(pid, 'SIGKILL')
+    this.#killAll()
     await this.allEnded()
     this.run('umount', ['-l', mountpoint])
   }
@@ -189,10 +189,7 @@ export class Sandbox {
     return found.filter(pid => pid !== process.pid)
   }
 
-  close(): void {
-    for (const mountpoint of this.#mounts) spawnSync('umount', ['-f', '-l', mountpoint], { stdio: 'ignore' })
-    for (const mountpoint of this.#mounts) if (this.isMounted(mountpoint)) spawnSync('fusermount3', ['-uz', mountpoint], { stdio: 'ignore' })
-    for (const child of this.#children) child.kill('SIGKILL')
+  #killAll(): void {
     for (const pid of this.processes()) {
       try {
         process.kill(pid, 'SIGKILL')
@@ -200,6 +197,13 @@ export class Sandbox {
         // gone already
       }
     }
+  }
+
+  close(): void {
+    for (const mountpoint of this.#mounts) spawnSync('umount', ['-f', '-l', mountpoint], { stdio: 'ignore' })
+    for (const mountpoint of this.#mounts) if (this.isMounted(mountpoint)) spawnSync('fusermount3', ['-uz', mountpoint], { stdio: 'ignore' })
+    for (const child of this.#children) child.kill('SIGKILL')
+    this.#killAll()
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 })
   }
 }
