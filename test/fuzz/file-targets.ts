@@ -1,5 +1,5 @@
 /** Targets that read files, and the drive's requests: each input is put into a folder of its own. */
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, fstatSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { crc32 } from 'node:zlib'
@@ -299,7 +299,8 @@ function useRequests(input: Buffer, withDropBox = false): string | undefined {
       const code = dispatcher.slot.getU32(4)
       // Room that is set aside is really taken from the disk of whoever runs this.
       if (code === opcode.fallocate) continue
-      dispatcher.handle(length)
+      const replyLength = dispatcher.handle(length)
+      writeSync(fd, dispatcher.slot.bytes, 0, replyLength)
       engine.answer()
       if (faults.length > 0) return faults[0]
       const answers = Buffer.alloc(fstatSync(fd).size)

@@ -2,6 +2,8 @@
  * What all operations of incoming/ (or live/) go by: the nodes with their contents and their journal, the trees that they belong to, what the kernel
  * is told of a node, and when something may be changed: while a tree is being committed, what would change it waits until that is over.
  */
+import { native } from '../../engine/native.js'
+import { collectGarbage } from '../../engine/shared-garbage.js'
 import { bytesOf } from '../../engine/text.js'
 import { type Answer, type Call, type KernelNotices, LATER } from '../core.js'
 import type { ChunkCache } from '../chunk-cache.js'
@@ -22,6 +24,7 @@ import { type TreeListener, Trees } from './trees.js'
 /** What the kernel may keep: of what changes here it is told. */
 export const ttlMs = 3_600_000
 export const maxNameBytes = 255
+const manyNodes = 50_000, giveBackAfterMs = 2000
 
 export class Box {
   readonly range: number
@@ -38,6 +41,10 @@ export class Box {
   live: LiveSeries | undefined
   /** Trees that are about to become archives by a rename: the kernel must not keep the names that it has of them. */
   readonly passing = new Set<number>()
+
+  /** Nodes that went with trees, as long as their memory was not given back, and when the last did. */
+  #gone = 0
+  #goneAtMs = 0
 
   /** `chunks`: asked for only when the mount is served. */
   constructor(options: StagingOptions & PolicyOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener, chunks: () => ChunkCache) {
@@ -155,10 +162,26 @@ export class Box {
   }
 
   dropTree(tree: StagedTree): void {
+    const before = this.nodes.count
     const root = this.nodes.get(rootId)!
     for (const name of this.staging.drop(tree.name)) this.notices.invalidateEntry(this.root, bytesOf(name))
     this.touch(root, nowNs())
     this.trees.forget(tree.name)
+    this.#gone += before - this.nodes.count
+    this.#goneAtMs = performance.now()
+  }
+
+  /**
+   * What a tree of many files was would stay in memory for as long as little else happens: this thread has no event loop in which V8 would look after
+   * that. Takes tens of milliseconds, more beside many nodes that stay, and then V8 has reasons enough to collect.
+   */
+  giveBackMemory(nowMs: number): void {
+    if (this.#gone < manyNodes || nowMs < this.#goneAtMs + giveBackAfterMs) return
+    if (this.#gone > this.nodes.count) {
+      collectGarbage()
+      native().trimHeap()
+    }
+    this.#gone = 0
   }
 
   /** A tree that is an archive leaves the box. */

@@ -1,6 +1,6 @@
 /**
- * The files and directories of a frozen tree, packed: a million of them take some 150 MB on their way to the engine thread, once, where objects would
- * take a gigabyte on either side. Blocks of MessagePack in shared memory, which is handed over as it is.
+ * The files and directories of a frozen tree, packed: a million of them take some 150 MB on their way to the engine thread, where objects would
+ * take a gigabyte on either side. Blocks of MessagePack.
  */
 import { MsgReader, MsgWriter } from '../../engine/msgpack.js'
 import type { FrozenBeneath, FrozenFile, FrozenItem } from './frozen.js'
@@ -72,9 +72,8 @@ export class FrozenItemPacker {
   }
 
   #endBlock(): void {
-    const rows = new Uint8Array(new SharedArrayBuffer(this.#writer.length))
-    rows.set(this.#writer.bytes)
-    this.#blocks.push({ rows, starts: Uint32Array.from(this.#starts) })
+    // Memory of its own: structured clone takes all of a buffer along.
+    this.#blocks.push({ rows: new Uint8Array(this.#writer.bytes), starts: Uint32Array.from(this.#starts) })
     this.#writer.clear()
     this.#starts = []
   }

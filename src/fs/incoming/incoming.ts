@@ -79,6 +79,7 @@ export class Incoming implements Subtree {
     this.#handles.evict()
     cuts.tick(nowMs)
     trees.tick(nowMs)
+    this.#box.giveBackMemory(nowMs)
   }
 
   /** Answers of the cutter are awaited: what it put into the stash is not known here yet. */
