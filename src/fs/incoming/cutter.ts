@@ -175,12 +175,21 @@ export class Cutter {
     try {
       const source = new RangeSource(fd, from, to, seal && { cipher: new FileCipher(seal.key), file: seal.file })
       let held: CutChunk | undefined
-      for await (const chunk of this.#options.chunker.split(source)) {
-        if (held) await add(held)
-        held = chunk
+      try {
+        for await (const chunk of this.#options.chunker.split(source)) {
+          // From here on it is the other one that is held, whatever becomes of this one.
+          const before = held
+          held = chunk
+          if (before) await add(before)
+        }
+        if (held && final) {
+          const last = held
+          held = undefined
+          await add(last)
+        }
+      } finally {
+        held?.release()
       }
-      if (held && final) await add(held)
-      else held?.release()
     } finally {
       closeSync(fd)
     }
