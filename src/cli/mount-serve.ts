@@ -152,8 +152,8 @@ async function untilEnded(session: RunningMount, signal: AbortSignal, log: Drive
     else signal.addEventListener('abort', () => resolve())
   })
   const kept = await Promise.race([session.ended, asked.then(async () => {
-    await session.stop()
-    return Promise.race([session.ended, new Promise<string[]>(resolve => setTimeout(() => resolve([]), lingeringMs))])
+    const kept = await session.stop()
+    return Promise.race([session.ended, new Promise<string[]>(resolve => setTimeout(() => resolve(kept), lingeringMs))])
   })])
   for (const sentence of kept) log.write('warning', 'borg.fuse', sentence)
 }

@@ -687,8 +687,8 @@ export class Incoming implements Subtree {
   /** What was written so far is in the journal with its times. */
   #recordTimes(node: StagedNode): void {
     if (!node.dirty) return
-    node.dirty = false
     this.#staging.journal.attributes(node)
+    node.dirty = false
   }
 
   fsync(_ino: Ino, fh: number, _dataOnly: boolean, call: Call<void>): Answer<void> {
@@ -716,18 +716,23 @@ export class Incoming implements Subtree {
     node.opens--
     if (writes) {
       node.writers--
-      this.#recordTimes(node)
-      if (node.writers === 0) this.#cuts.closed(node)
       if (tree) {
         tree.writers--
         tree.changedAtMs = performance.now()
       }
+      // A full disk: nobody can be told any more, and the times in memory are those that are saved.
+      hostErrno(() => this.#recordTimes(node))
+      if (node.writers === 0) this.#cuts.closed(node)
     }
     if (node.opens > 0) return
     this.#contents.close(node)
     this.#letGo(node)
     if (this.trees.isFrozen(tree)) this.#unused.add(node)
     else this.#nodes.evict(node)
+  }
+
+  releaseAll(): void {
+    for (const fh of [...this.#handles.keys()]) this.release(0, fh)
   }
 
   /** Files that were only read need not stay, but whoever waits for a commit to end may be about to change one. */

@@ -220,12 +220,13 @@ export class Journal {
     files.writeAll(this.#fd, record)
   }
 
-  /** Replaces the journal by what is needed to make the nodes as they are. */
-  rewrite(nodes: Nodes, archives: MadeArchives = new Map()): void {
+  /** Replaces the journal by what is needed to make the nodes as they are. `toOpen`: series that are to be opened again, by a later start if not by this one. */
+  rewrite(nodes: Nodes, archives: MadeArchives = new Map(), toOpen: Iterable<string> = []): void {
     const records: Buffer[] = []
     const seen = new Set<number>()
     const add = (fields: readonly MsgValue[]): void => void records.push(Buffer.from(this.#encoder.encode(fields)))
     const origins: StagedNode[] = []
+    for (const series of toOpen) add([kindOpening, bytesOf(series)])
     for (const base of nodes.bases) add(baseFields(base))
     const visit = (directory: StagedNode): void => {
       for (const [name, id] of directory.children!) {
@@ -566,7 +567,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       else node.hidden = undefined
       return record.length === 2 || node.origin !== undefined
     }
-    // Older versions took all files at once.
+    // Its directory, and what it lies over, come when it is open.
     case kindOpening:
       archives.set(name(1), { made: { name: '', id: '', tree: undefined }, changed: true, opening: true })
       return true

@@ -56,6 +56,8 @@ export class Staging {
   readonly made: MadeArchives = new Map()
   /** live: series that were open, whose files are to be taken from their newest archives. */
   readonly toOpen = new Set<string>()
+  /** live: of which the journal says only that. */
+  readonly #unopened: Set<string>
   /** Journal records that could not be used. */
   readonly lostRecords: number
   readonly #maxBytes: number
@@ -91,7 +93,8 @@ export class Staging {
     else this.#dropArchived(options, finished)
     this.nodes.dropBases()
     // An empty one that was there before says nothing already, and is as durable.
-    if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.journal.rewrite(this.nodes, this.made)
+    if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.journal.rewrite(this.nodes, this.made, this.toOpen)
+    this.#unopened = new Set(this.toOpen)
     files.removeIfThere(join(this.folder, markName))
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
     this.bundles.removeOrphans()
@@ -159,7 +162,12 @@ export class Staging {
 
   /** Nothing is staged, and nothing is to be said of what was: the journal, at whatever length, says as much as an empty one. */
   get saysNothing(): boolean {
-    return this.journal.length > maxEmptyJournalBytes && !this.hasNeedless && !this.waitsForSync && this.made.size === 0 && this.nodes.get(rootId)!.children!.size === 0
+    return this.journal.length > maxEmptyJournalBytes && !this.hasNeedless && !this.waitsForSync && this.made.size === 0 && this.#unopened.size === 0 && this.nodes.get(rootId)!.children!.size === 0
+  }
+
+  /** The journal says of a series that it is open, which it was to become. */
+  opened(series: string): void {
+    this.#unopened.delete(series)
   }
 
   /** There is going to be a new mark. */
