@@ -122,6 +122,12 @@ export class Cuts {
     if (at < cut.upTo || (node.bare && at <= cut.upTo) || cut.inFlight?.broken || cut.ranges.at(-1)?.broken) cut.left = true
   }
 
+  /** The same before chunks are laid over it from `at` on. What lies beneath them is nothing to be cut, and behind them no chunk need begin. */
+  cloning(node: StagedNode, at: number): void {
+    this.disturb(node, at)
+    if (node.cut) node.cut.left = true
+  }
+
   /** A file has no contents any more: whatever comes is new. */
   emptied(node: StagedNode): void {
     node.cut = undefined
