@@ -10,6 +10,7 @@ import type { Log, LogLevel } from '../engine/log.js'
 import { ClientCache } from '../engine/cache/client-cache.js'
 import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
 import { files } from '../engine/platform/files.js'
+import { LockTimeout } from '../engine/repository/errors.js'
 import { Lock } from '../engine/repository/lock.js'
 import { Stash } from '../engine/store/stash.js'
 import { Workers } from '../engine/store/workers.js'
@@ -177,8 +178,8 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
   const lock = new Lock(join(folder, 'lock'), log)
   try {
     await lock.acquire('exclusive', 0)
-  } catch {
-    log.write('warning', 'borg.fuse', `This drive has no incoming/: another mount of the same repository is using ${folder}.`)
+  } catch (error) {
+    log.write('warning', 'borg.fuse', error instanceof LockTimeout ? `This drive has no incoming/: another mount of the same repository is using ${folder}.` : `This drive has no incoming/: ${messageOf(error)}`)
     return undefined
   }
   context.atEnd(() => lock.release())

@@ -17,6 +17,7 @@ import { Contents, hostErrno, tidyUp } from './contents.js'
 import { Cuts } from './cuts.js'
 import { Durability } from './durability.js'
 import { accessAclName, aclAfterChmod, defaultAclName, inheritAcl, modeOfAcl } from './acl.js'
+import { changeRoomBytes, removalRoomBytes } from './journal.js'
 import { isDirectory, isFile, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import { describe, type PolicyOptions, type StagedTree } from './policy.js'
 import type { WireError } from '../engine-port.js'
@@ -326,7 +327,7 @@ export class Incoming implements Subtree {
       if (directory.id === rootId && node.children) this.trees.forget(key)
       this.#letGo(node)
       return undefined
-    })
+    }, removalRoomBytes)
   }
 
   rename(parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
@@ -863,11 +864,16 @@ export class Incoming implements Subtree {
    * Runs a change now, or when the tree it belongs to is not being committed any more. `work` must use the call that it is
    * given: the kernel's own may stand for another request by then.
    */
-  #changing<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+  #changing<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>, roomBytes = changeRoomBytes): Answer<T> {
     return this.#whenThawed(tree, call, later => {
-      // Before anything is written: a process that ends in between must not leave a changed tree that passes for its archive.
-      this.trees.changing(tree)
-      const answer = work(later)
+      let answer = LATER as Answer<T>
+      const failed = hostErrno(() => {
+        this.#staging.journal.ready(roomBytes)
+        // Before anything is written: a process that ends in between must not leave a changed tree that passes for its archive.
+        this.trees.changing(tree)
+        answer = work(later)
+      })
+      if (failed) return failed
       if (!(answer instanceof Errno)) {
         this.trees.changed(tree)
         this.#durability.noteChange()
@@ -877,8 +883,8 @@ export class Incoming implements Subtree {
   }
 
   /** The same for what may touch files that are as a base has them. */
-  #altering<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
-    return this.#live ? this.#live.whenWhole(tree, call, later => this.#changing(tree, later, work)) : this.#changing(tree, call, work)
+  #altering<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>, roomBytes?: number): Answer<T> {
+    return this.#live ? this.#live.whenWhole(tree, call, later => this.#changing(tree, later, work, roomBytes)) : this.#changing(tree, call, work, roomBytes)
   }
 
   /** Before a name of a node is taken out of a directory. A file that keeps other names has to be here, because it has fewer now. */

@@ -7,11 +7,12 @@
  * Where the repository is encrypted the payload is sealed (an envelope of crypto.md §3, with keys of the staging folder): names, times,
  * xattrs. An envelope begins with its type, which no msgpack array does.
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, fstatSync, readFileSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import type { Key } from '../../engine/crypto/key.js'
 import { type MsgValue, MsgWriter, unpack } from '../../engine/msgpack.js'
-import { IntegrityError } from '../../engine/errors.js'
+import { errnoOf, IntegrityError } from '../../engine/errors.js'
+import { native } from '../../engine/native.js'
 import { files } from '../../engine/platform/files.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { byteString, bytesOf } from '../../engine/text.js'
@@ -19,11 +20,16 @@ import type { BaseTree } from './base-tree.js'
 import type { BundlePlace } from './bundles.js'
 import { extentBytes, Extents } from './extents.js'
 import type { MadeArchive } from './policy.js'
+import { keepSize } from './spool.js'
 import { type NodeFacts, Nodes, type Origin, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 
 const headerBytes = 8
 const maxGatheredBytes = 4 << 20
 const maxRecordBytes = 16 << 20
+/** Room is taken in such pieces, when there is less than that. */
+const roomBytes = 256 << 10, lowRoomBytes = 128 << 10
+/** What has to be left for whatever changes, for answers of the cutter, and for what makes room. */
+export const changeRoomBytes = 96 << 10, cutRoomBytes = 64 << 10, removalRoomBytes = 4 << 10
 
 /** Kinds of records. */
 const kindNew = 1, kindLink = 2, kindUnlink = 3, kindMove = 4, kindExchange = 5, kindAttributes = 6, kindXattr = 7, kindDrop = 8, kindCommitted = 9, kindChanged = 10, kindForgotten = 11, kindExtents = 12, kindCut = 13, kindOpening = 14, kindSettled = 15, kindPlaced = 16, kindStashed = 17, kindTakenOver = 18, kindBase = 19, kindOrigin = 20
@@ -49,6 +55,43 @@ export class Journal {
     this.#path = path
     this.#encoder = new RecordEncoder(seal)
     this.#fd = files.open(path, 'a', 0o600)
+    this.#end = this.#allocated = fstatSync(this.#fd).size
+  }
+
+  /**
+   * To be called before something is changed that records of up to `bytes` bytes are to tell of: ENOSPC or EDQUOT if they might not fit on the disk. Room is
+   * taken in advance, so that what was changed can be told, and so that on a full disk there is some left for what makes room.
+   */
+  ready(bytes: number): void {
+    if (this.#allocated - this.#end >= lowRoomBytes) return
+    try {
+      native().fallocate(this.#fd, keepSize, this.#end, roomBytes)
+      this.#allocated = this.#end + roomBytes
+    } catch (error) {
+      const code = errnoOf(error)
+      if (code !== 'ENOSPC' && code !== 'EDQUOT') this.#allocated = Infinity // A file system that cannot.
+      else if (this.#allocated - this.#end < bytes) throw error
+    }
+  }
+  /** Length of the file, and up to where it has room for certain. */
+  #end: number
+  #allocated: number
+
+  /** Appends; if that fails, what was written of it goes again, or else all that follows would lie behind damage. */
+  #write(bytes: Uint8Array): void {
+    try {
+      files.writeAll(this.#fd, bytes)
+      this.#end += bytes.length
+    } catch (error) {
+      try {
+        files.truncateOpen(this.#fd, this.#end)
+        this.#allocated = this.#end
+      } catch {
+        // Replay finds what follows.
+        this.#end = fstatSync(this.#fd).size
+      }
+      throw error
+    }
   }
 
   /** Opens it for appending. */
@@ -160,6 +203,11 @@ export class Journal {
     this.#append(baseFields(base))
   }
 
+  /** A series that was open is to be opened anew, by a later start if not by this one. */
+  opening(series: string): void {
+    this.#append([kindOpening, bytesOf(series)])
+  }
+
   /** What a directory lies over now; undefined: over nothing any more. */
   origin(id: number, origin: Origin | undefined): void {
     this.#append(originFields(id, origin))
@@ -188,7 +236,7 @@ export class Journal {
     const bytes = Buffer.concat(this.#gathered!)
     this.#gathered = []
     this.#gatheredBytes = 0
-    files.writeAll(this.#fd, bytes)
+    this.#write(bytes)
   }
 
   /** It left the box, or lost its name. */
@@ -199,7 +247,7 @@ export class Journal {
   /** Nothing is staged: the records cancel each other out, and until this is durable they still do. What is told from here on begins anew. */
   empty(): void {
     files.truncateOpen(this.#fd, 0)
-    this.#length = 0
+    this.#length = this.#end = this.#allocated = 0
   }
 
   /** Bytes of it. */
@@ -217,7 +265,7 @@ export class Journal {
       if (this.#gatheredBytes > maxGatheredBytes) this.#flush()
       return
     }
-    files.writeAll(this.#fd, record)
+    this.#write(record)
   }
 
   /** Replaces the journal by what is needed to make the nodes as they are. `toOpen`: series that are to be opened again, by a later start if not by this one. */
@@ -272,6 +320,7 @@ export class Journal {
       saveFile(this.#path, Buffer.concat(records), { mode: 0o600 })
     } finally {
       this.#fd = files.open(this.#path, 'a', 0o600)
+      this.#end = this.#allocated = fstatSync(this.#fd).size
     }
   }
 

@@ -93,11 +93,23 @@ export class Staging {
     else this.#dropArchived(options, finished)
     this.nodes.dropBases()
     // An empty one that was there before says nothing already, and is as durable.
-    if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.journal.rewrite(this.nodes, this.made, this.toOpen)
+    if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.#shortenJournal()
     this.#unopened = new Set(this.toOpen)
     files.removeIfThere(join(this.folder, markName))
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
     this.bundles.removeOrphans()
+  }
+
+  /** On a full disk it stays as it is, which says the same but for what is to be opened. */
+  #shortenJournal(): void {
+    try {
+      this.journal.rewrite(this.nodes, this.made, this.toOpen)
+    } catch (error) {
+      if (!['ENOSPC', 'EDQUOT'].includes(errnoOf(error) ?? '')) throw error
+      this.journal.together(() => {
+        for (const series of this.toOpen) this.journal.opening(series)
+      })
+    }
   }
 
   /**
