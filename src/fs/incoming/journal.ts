@@ -64,13 +64,27 @@ export class Journal {
    */
   ready(bytes: number): void {
     if (this.#allocated - this.#end >= lowRoomBytes) return
+    const full = this.#take(roomBytes)
+    if (!full || this.#allocated - this.#end >= bytes || !this.#take(bytes)) return
+    if (bytes <= removalRoomBytes && this.giveRoom() && !this.#take(8 * removalRoomBytes)) return
+    throw full
+  }
+
+  /** Gives what was kept for a full disk to whatever makes room; false if there is nothing. */
+  giveRoom: () => boolean = () => false
+
+  /** Room behind the end; the error of a full disk if there is none. */
+  #take(bytes: number): Error | undefined {
     try {
-      native().fallocate(this.#fd, keepSize, this.#end, roomBytes)
-      this.#allocated = this.#end + roomBytes
+      native().fallocate(this.#fd, keepSize, this.#end, bytes)
+      this.#allocated = this.#end + bytes
+      return undefined
     } catch (error) {
       const code = errnoOf(error)
-      if (code !== 'ENOSPC' && code !== 'EDQUOT') this.#allocated = Infinity // A file system that cannot.
-      else if (this.#allocated - this.#end < bytes) throw error
+      if (code === 'ENOSPC' || code === 'EDQUOT') return error as Error
+      // A file system that cannot.
+      this.#allocated = Infinity
+      return undefined
     }
   }
   /** Length of the file, and up to where it has room for certain. */

@@ -18,6 +18,7 @@ import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
+import { giveRoom, withRoom } from './staging-room.js'
 import { type StagingKeys, takeNonces } from './staging-keys.js'
 
 export interface StagingOptions {
@@ -87,7 +88,8 @@ export class Staging {
     this.lostRecords = replay(path, this.nodes, this.made, recordKey, known)
     const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
     this.#adoptSizes(options.chunks ?? [])
-    this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => takeNonces(this.keys!) })
+    this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => withRoom(options.folder, () => takeNonces(this.keys!)) })
+    this.journal.giveRoom = () => giveRoom(options.folder)
     this.journal.isUnknown = id => this.nodes.peek(id)?.known === false
     if (options.place === 'live') this.#dropOutdated(options, finished)
     else this.#dropArchived(options, finished)
