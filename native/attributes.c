@@ -71,25 +71,17 @@ static int reserve(struct packed *out, size_t more) {
   return 0;
 }
 
-static ssize_t list(int fd, const char *path, char *into, size_t size) {
-  return fd >= 0 ? flistxattr(fd, into, size) : llistxattr(path, into, size);
-}
-
-static ssize_t get(int fd, const char *path, const char *name, void *into, size_t size) {
-  return fd >= 0 ? fgetxattr(fd, name, into, size) : lgetxattr(path, name, into, size);
-}
-
 /* Appends one attribute. An attribute that went away meanwhile is left out. */
-static int append(int fd, const char *path, const char *name, struct packed *out) {
+static int append(const char *path, const char *name, struct packed *out) {
   size_t name_length = strlen(name);
   size_t guess = 256;
   for (;;) {
     int error = reserve(out, 2 + name_length + 4 + guess);
     if (error) return error;
     uint8_t *at = out->data + out->length;
-    ssize_t length = get(fd, path, name, at + 2 + name_length + 4, guess);
+    ssize_t length = lgetxattr(path, name, at + 2 + name_length + 4, guess);
     if (length < 0 && errno == ERANGE) {
-      length = get(fd, path, name, NULL, 0);
+      length = lgetxattr(path, name, NULL, 0);
       if (length < 0) return errno == ENODATA ? 0 : errno;
       guess = (size_t)length + 64;
       continue;
@@ -108,17 +100,17 @@ static int append(int fd, const char *path, const char *name, struct packed *out
   }
 }
 
-int attributes_xattrs(int fd, const char *path, int want, struct packed *out) {
+int attributes_xattrs(const char *path, int want, struct packed *out) {
   char first[1024];
   char *names = first;
-  ssize_t length = list(fd, path, names, sizeof first);
+  ssize_t length = llistxattr(path, names, sizeof first);
   while (length < 0 && errno == ERANGE) {
-    ssize_t need = list(fd, path, NULL, 0);
+    ssize_t need = llistxattr(path, NULL, 0);
     if (need < 0) break;
     if (names != first) free(names);
     names = malloc((size_t)need + 256);
     if (!names) return ENOMEM;
-    length = list(fd, path, names, (size_t)need + 256);
+    length = llistxattr(path, names, (size_t)need + 256);
   }
   int error = 0;
   if (length < 0) {
@@ -126,7 +118,7 @@ int attributes_xattrs(int fd, const char *path, int want, struct packed *out) {
   } else {
     for (char *name = names; name < names + length && !error; name += strlen(name) + 1) {
       int acl = strncmp(name, "system.posix_acl_", 17) == 0;
-      if (want & (acl ? WANT_ACLS : WANT_XATTRS)) error = append(fd, path, name, out);
+      if (want & (acl ? WANT_ACLS : WANT_XATTRS)) error = append(path, name, out);
     }
   }
   if (names != first) free(names);

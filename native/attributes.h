@@ -30,10 +30,10 @@ int attributes_stat(int dir_fd, const char *name, int want, int64_t *row);
 
 /*
  * Appends (u16le name length, name, u32le value length, value)* of the object's xattrs. path is resolved without following
- * a final symlink; fd >= 0 is used instead of it. ACLs (system.posix_acl_*) are taken iff WANT_ACLS, others iff WANT_XATTRS.
+ * a final symlink. ACLs (system.posix_acl_*) are taken iff WANT_ACLS, others iff WANT_XATTRS.
  * Returns 0 or an errno; file systems without xattrs give 0 and nothing.
  */
-int attributes_xattrs(int fd, const char *path, int want, struct packed *out);
+int attributes_xattrs(const char *path, int want, struct packed *out);
 
 #ifdef __cplusplus
 }

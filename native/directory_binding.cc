@@ -93,7 +93,7 @@ class Directory : public Work {
     std::string full = path.size() + 1 + entry.name.size() < PATH_MAX ? path + "/" + entry.name
                                                                       : "/proc/self/fd/" + std::to_string(fd) + "/" + entry.name;
     packed out = {nullptr, 0, 0};
-    int failed = attributes_xattrs(-1, full.c_str(), want, &out);
+    int failed = attributes_xattrs(full.c_str(), want, &out);
     if (failed && failed != ENOENT) row[ATTRIBUTE_ERROR] = failed;
     if (out.length) entry.packed.assign(out.data, out.data + out.length);
     free(out.data);
@@ -105,16 +105,6 @@ class Directory : public Work {
   std::vector<int64_t> rows;
 };
 
-napi_value readDirectory(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info);
-  std::string path = arguments.text(0);
-  int want = static_cast<int>(arguments.integer(1));
-  if (arguments.failed) return nullptr;
-  Directory directory(path, want);
-  directory.run();
-  return directory.error ? throwErrno(env, directory.error, directory.syscall) : directory.value(env);
-}
-
 napi_value readDirectoryAsync(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   std::string path = arguments.text(0);
@@ -123,12 +113,16 @@ napi_value readDirectoryAsync(napi_env env, napi_callback_info info) {
   return Work::start(env, new Directory(path, want), nullptr, "borgfs:readDirectory");
 }
 
-napi_value one(napi_env env, int dirFd, const char *name, int fd, const char *path, int want) {
+napi_value readAttributes(napi_env env, napi_callback_info info) {
+  Arguments arguments(env, info);
+  std::string path = arguments.text(0);
+  int want = static_cast<int>(arguments.integer(1));
+  if (arguments.failed) return nullptr;
   std::vector<int64_t> row(ATTRIBUTE_ROW);
-  int failed = attributes_stat(dirFd, name, want, row.data());
+  int failed = attributes_stat(AT_FDCWD, path.empty() ? "." : path.c_str(), want, row.data());
   if (failed) return throwErrno(env, failed, "statx");
   packed out = {nullptr, 0, 0};
-  if (want & (WANT_XATTRS | WANT_ACLS)) failed = attributes_xattrs(fd, path, want, &out);
+  if (want & (WANT_XATTRS | WANT_ACLS)) failed = attributes_xattrs(path.c_str(), want, &out);
   napi_value result = nullptr;
   if (failed) {
     throwErrno(env, failed, "getxattr");
@@ -141,27 +135,9 @@ napi_value one(napi_env env, int dirFd, const char *name, int fd, const char *pa
   return result;
 }
 
-napi_value readAttributes(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info);
-  std::string path = arguments.text(0);
-  int want = static_cast<int>(arguments.integer(1));
-  if (arguments.failed) return nullptr;
-  return one(env, AT_FDCWD, path.empty() ? "." : path.c_str(), -1, path.c_str(), want);
-}
-
-napi_value readAttributesOf(napi_env env, napi_callback_info info) {
-  Arguments arguments(env, info);
-  int fd = arguments.descriptor(0);
-  int want = static_cast<int>(arguments.integer(1));
-  if (arguments.failed) return nullptr;
-  return one(env, fd, "", fd, nullptr, want);
-}
-
 }  // namespace
 
 void registerDirectory(napi_env env, napi_value exports) {
-  defineFunction(env, exports, "readDirectory", readDirectory);
   defineFunction(env, exports, "readDirectoryAsync", readDirectoryAsync);
   defineFunction(env, exports, "readAttributes", readAttributes);
-  defineFunction(env, exports, "readAttributesOf", readAttributesOf);
 }

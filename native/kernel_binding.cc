@@ -37,11 +37,6 @@ bool drain(int wakeFd) {
   return read(wakeFd, &count, sizeof count) == sizeof count;
 }
 
-/* Under load the device is never empty, so wake-ups are looked for every so many requests. */
-const unsigned requestsBetweenWakeChecks = 16;
-thread_local unsigned sinceWakeCheck = 0;
-thread_local int unblockedFd = -1;
-
 /*
  * Requests come in bursts: the next one is mostly a few microseconds behind the answer, while a processor that went to sleep takes
  * far longer to wake. So after a request the device is asked again for a moment before this thread waits.
@@ -49,29 +44,10 @@ thread_local int unblockedFd = -1;
 const long spinNanoseconds = 100000;
 /* Not after a READ of more than this: what it waits for is decoded, and whoever decodes needs the processor. */
 const uint32_t maxReadBeforeSpin = 128 * 1024;
-thread_local bool afterRequest = false;
-thread_local long spinUntil = 0;
-
 long nanosecondsNow() {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1000000000L + now.tv_nsec;
-}
-
-/*
- * Who was answered is often woken on this very processor, and so is who works for what was put off: they should not wait for the end of
- * the spin. On a loaded machine, though, a yield gives away whole time slices, and who yields for each request starves: after one that took
- * long there is none for many times as long.
- */
-const long longYieldNanoseconds = 500000, yieldPauseFactor = 200;
-thread_local long yieldAgainAt = 0;
-
-void letOthersRun() {
-  long before = nanosecondsNow();
-  if (before < yieldAgainAt) return;
-  sched_yield();
-  long after = nanosecondsNow();
-  if (after - before > longYieldNanoseconds) yieldAgainAt = after + yieldPauseFactor * (after - before);
 }
 
 bool isLongRead(const uint8_t *request, ssize_t length) {
@@ -83,8 +59,6 @@ bool isLongRead(const uint8_t *request, ssize_t length) {
   return read.opcode == opcodeRead && read.size > maxReadBeforeSpin;
 }
 
-thread_local Companion companion;
-
 /* A READ, or a WRITE of more than a few pages. */
 bool takesLonger(const uint8_t *request, size_t length) {
   /* struct fuse_in_header, and the beginning of struct fuse_write_in. */
@@ -95,83 +69,151 @@ bool takesLonger(const uint8_t *request, size_t length) {
   return write.opcode == opcodeRead || (write.opcode == opcodeWrite && write.size > longWrite);
 }
 
-/* Answers what trees can answer; whether that is all there is to do. */
-bool answered(int fuseFd, const Bytes &slot, size_t length) {
-  const size_t pidAt = 32;
-  uint32_t pid = 0;
-  if (length >= pidAt + sizeof pid) memcpy(&pid, slot.data + pidAt, sizeof pid);
-  long reply = answerByTree(slot.data, length, slot.length);
-  if (reply == ANSWER_OTHER) {
-    if (takesLonger(slot.data, length)) companion.leave();
-    else companion.note(pid, nanosecondsNow());
-    return false;
-  }
-  companion.note(pid, nanosecondsNow());
-  if (reply == ANSWER_NONE || write(fuseFd, slot.data, static_cast<size_t>(reply)) >= 0) return true;
-  /* Nobody waits any more, or the mount is gone, which the next read says. Anything else would leave somebody waiting for ever. */
-  if (errno != EINVAL) return true;
-  uint32_t refusal[2] = {16, static_cast<uint32_t>(-EIO)};
-  memcpy(slot.data, refusal, sizeof refusal);
-  ssize_t ignored = write(fuseFd, slot.data, 16);
-  (void)ignored;
-  return true;
-}
+/* Under load the device is never empty, so wake-ups are looked for every so many requests. */
+const unsigned requestsBetweenWakeChecks = 16;
+const long longYieldNanoseconds = 500000, yieldPauseFactor = 200;
+const double unmounted = -1;
 
-napi_value receiveRequest(napi_env env, napi_callback_info info) {
-  Arguments a(env, info);
-  int fuseFd = a.descriptor(0), wakeFd = a.descriptor(1);
-  Bytes into = a.bytes(2);
-  int timeoutMs = static_cast<int>(a.integer(3));
-  if (a.failed) return nullptr;
-  if (unblockedFd != fuseFd) {
-    int flags = fcntl(fuseFd, F_GETFL);
-    if (flags < 0 || fcntl(fuseFd, F_SETFL, flags | O_NONBLOCK) < 0) return throwErrno(env, errno, "fcntl");
-    unblockedFd = fuseFd;
-  }
-  long now = nanosecondsNow(), end = timeoutMs < 0 ? LONG_MAX : now + timeoutMs * 1000000L;
-  if (afterRequest) spinUntil = now + spinNanoseconds;
-  afterRequest = false;
-  bool look = true;
-  for (;;) {
-    if (look) {
-      look = false;
-      if (++sinceWakeCheck >= requestsBetweenWakeChecks) {
-        sinceWakeCheck = 0;
-        /* JavaScript has its turn under any load. */
-        if (drain(wakeFd) || nanosecondsNow() >= end) return makeNumber(env, 0);
-      }
+/* The FUSE device, the slot for its requests and their answers, and what is remembered from one request to the next. */
+class Device {
+ public:
+  Device(int fuseFd, int wakeFd, Bytes slot, int timeoutMs) : fuseFd(fuseFd), wakeFd(wakeFd), slot(slot), timeoutMs(timeoutMs) {}
+
+  /* 0, or the errno of a reply that the kernel did not take. */
+  int reply(size_t length) {
+    if (write(fuseFd, slot.data, length) >= 0) return 0;
+    int number = errno;
+    /* Nobody waits any more, or the mount is gone, which the next read says. Anything else would leave somebody waiting for ever. */
+    if (number == EINVAL) {
+      uint32_t refusal[2] = {16, static_cast<uint32_t>(-EIO)};
+      memcpy(slot.data, refusal, sizeof refusal);
+      ssize_t ignored = write(fuseFd, slot.data, 16);
+      (void)ignored;
     }
-    ssize_t length = read(fuseFd, into.data, into.length);
-    if (length > 0) {
-      if (answered(fuseFd, into, static_cast<size_t>(length))) {
-        spinUntil = companion.isBeside() ? 0 : nanosecondsNow() + spinNanoseconds;
-        look = true;
+    return number;
+  }
+
+  /* As receiveRequest; an errno, as a negative number below `unmounted`, if the device cannot be read. */
+  double receive() {
+    long now = nanosecondsNow(), end = timeoutMs < 0 ? LONG_MAX : now + timeoutMs * 1000000L;
+    if (afterRequest) spinUntil = now + spinNanoseconds;
+    afterRequest = false;
+    bool look = true;
+    for (;;) {
+      if (look) {
+        look = false;
+        if (++sinceWakeCheck >= requestsBetweenWakeChecks) {
+          sinceWakeCheck = 0;
+          /* JavaScript has its turn under any load. */
+          if (drain(wakeFd) || nanosecondsNow() >= end) return 0;
+        }
+      }
+      ssize_t length = read(fuseFd, slot.data, slot.length);
+      if (length > 0) {
+        if (answered(static_cast<size_t>(length))) {
+          spinUntil = companion.isBeside() ? 0 : nanosecondsNow() + spinNanoseconds;
+          look = true;
+          continue;
+        }
+        afterRequest = !companion.isBeside() && !isLongRead(slot.data, length);
+        spinUntil = 0;
+        return static_cast<double>(length);
+      }
+      if (length < 0 && errno == ENODEV) return unmounted;
+      if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
+      if (length < 0 && errno != EAGAIN) return unmounted - errno;
+      if (spinUntil != 0) {
+        if (drain(wakeFd)) return 0;
+        letOthersRun();
+        if (nanosecondsNow() >= spinUntil) spinUntil = 0;
         continue;
       }
-      afterRequest = !companion.isBeside() && !isLongRead(into.data, length);
-      spinUntil = 0;
-      return makeNumber(env, static_cast<double>(length));
+      struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
+      int ready = poll(fds, 2, timeoutMs);
+      if (ready < 0 && errno == EINTR) continue;
+      if (ready < 0) return unmounted - errno;
+      if (ready == 0) return 0;
+      if (fds[1].revents && drain(wakeFd)) {
+        sinceWakeCheck = 0;
+        return 0;
+      }
+      /* POLLERR on the device means unmounted: the read above says ENODEV then. */
     }
-    if (length < 0 && errno == ENODEV) return makeNumber(env, -1);
-    if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
-    if (length < 0 && errno != EAGAIN) return throwErrno(env, errno, "read");
-    if (spinUntil != 0) {
-      if (drain(wakeFd)) return makeNumber(env, 0);
-      letOthersRun();
-      if (nanosecondsNow() >= spinUntil) spinUntil = 0;
-      continue;
-    }
-    struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
-    int ready = poll(fds, 2, timeoutMs);
-    if (ready < 0 && errno == EINTR) continue;
-    if (ready < 0) return throwErrno(env, errno, "poll");
-    if (ready == 0) return makeNumber(env, 0);
-    if (fds[1].revents && drain(wakeFd)) {
-      sinceWakeCheck = 0;
-      return makeNumber(env, 0);
-    }
-    /* POLLERR on the device means unmounted: the read above says ENODEV then. */
   }
+
+  napi_ref keep = nullptr;
+
+ private:
+  /* Answers what trees can answer; whether that is all there is to do. */
+  bool answered(size_t length) {
+    const size_t pidAt = 32;
+    uint32_t pid = 0;
+    if (length >= pidAt + sizeof pid) memcpy(&pid, slot.data + pidAt, sizeof pid);
+    long answer = answerByTree(slot.data, length, slot.length);
+    if (answer == ANSWER_OTHER && takesLonger(slot.data, length)) companion.leave();
+    else companion.note(pid, nanosecondsNow());
+    if (answer == ANSWER_OTHER) return false;
+    if (answer != ANSWER_NONE) reply(static_cast<size_t>(answer));
+    return true;
+  }
+
+  /*
+   * Who was answered is often woken on this very processor, and so is who works for what was put off: they should not wait for the end of
+   * the spin. On a loaded machine, though, a yield gives away whole time slices, and who yields for each request starves: after one that took
+   * long there is none for many times as long.
+   */
+  void letOthersRun() {
+    long before = nanosecondsNow();
+    if (before < yieldAgainAt) return;
+    sched_yield();
+    long after = nanosecondsNow();
+    if (after - before > longYieldNanoseconds) yieldAgainAt = after + yieldPauseFactor * (after - before);
+  }
+
+  const int fuseFd, wakeFd;
+  const Bytes slot;
+  const int timeoutMs;
+  Companion companion;
+  unsigned sinceWakeCheck = 0;
+  bool afterRequest = false;
+  long spinUntil = 0, yieldAgainAt = 0;
+};
+
+/* (fuseFd, wakeFd, slot, timeoutMs) */
+napi_value openDevice(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  int fuseFd = a.descriptor(0), wakeFd = a.descriptor(1);
+  Bytes slot = a.bytes(2);
+  int timeoutMs = static_cast<int>(a.integer(3));
+  if (a.failed) return nullptr;
+  int flags = fcntl(fuseFd, F_GETFL);
+  if (flags < 0 || fcntl(fuseFd, F_SETFL, flags | O_NONBLOCK) < 0) return throwErrno(env, errno, "fcntl");
+  Device *device = new Device(fuseFd, wakeFd, slot, timeoutMs);
+  napi_create_reference(env, a.value(2), 1, &device->keep);
+  napi_value external;
+  napi_create_external(env, device, [](napi_env at, void *data, void *) {
+    Device *gone = static_cast<Device *>(data);
+    napi_delete_reference(at, gone->keep);
+    delete gone;
+  }, nullptr, &external);
+  return external;
+}
+
+/* (device, replyLength) */
+napi_value receiveRequest(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  void *data = nullptr;
+  int64_t replyLength = a.integer(1);
+  if (a.failed) return nullptr;
+  if (napi_get_value_external(env, a.value(0), &data) != napi_ok || !data) {
+    napi_throw_type_error(env, nullptr, "not a device");
+    return nullptr;
+  }
+  Device *device = static_cast<Device *>(data);
+  int refused = replyLength > 0 ? device->reply(static_cast<size_t>(replyLength)) : 0;
+  if (refused) return makeNumber(env, unmounted - refused);
+  double received = device->receive();
+  return received < unmounted ? throwErrno(env, static_cast<int>(unmounted - received), "read") : makeNumber(env, received);
 }
 
 /* (source, target, type, flags, data) */
@@ -227,6 +269,7 @@ napi_value receiveDescriptor(napi_env env, napi_callback_info info) {
 void registerKernel(napi_env env, napi_value exports) {
   defineFunction(env, exports, "eventFd", eventFd);
   defineFunction(env, exports, "signalEventFd", signalEventFd);
+  defineFunction(env, exports, "openDevice", openDevice);
   defineFunction(env, exports, "receiveRequest", receiveRequest);
   defineFunction(env, exports, "mountAt", mountAt);
   defineFunction(env, exports, "socketPair", socketPair);

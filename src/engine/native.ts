@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BorgError } from './errors.js'
 
-/** Index of each field in the stat rows of readDirectory and stat. All nanoseconds and numbers are exact int64. */
+/** Index of each field in the stat rows of readDirectoryAsync, readAttributes and fstatat. All nanoseconds and numbers are exact int64. */
 export const statField = {
   dev: 0, ino: 1, mode: 2, nlink: 3, uid: 4, gid: 5, rdev: 6, size: 7, blocks: 8,
   atimeNs: 9, mtimeNs: 10, ctimeNs: 11,
@@ -21,7 +21,7 @@ export const statField = {
 /** int64 values per row. */
 export const statStride = 14
 
-/** What readDirectory and readAttributes fetch beside lstat. */
+/** What readDirectoryAsync and readAttributes fetch beside lstat. */
 export const wantXattrs = 1, wantAcls = 2, wantFsFlags = 4
 
 export interface DirectoryListing {
@@ -38,6 +38,9 @@ export interface DirectoryListing {
 declare const envelopeBrand: unique symbol
 declare const xtsBrand: unique symbol
 declare const treeBrand: unique symbol
+declare const deviceBrand: unique symbol
+/** The FUSE device with its slot, for the thread that opened it. */
+export type NativeDevice = { readonly [deviceBrand]: true }
 /** A tree being built; freed when it is collected. */
 export type NativeTree = { readonly [treeBrand]: true }
 /** Keys inside the addon; freed and wiped with the object. */
@@ -154,12 +157,9 @@ export interface Native {
   entryLengths(fd: number, offsets: Uint32Array, first: number, stride: number, count: number, lengths: Uint32Array): number
 
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
-  readDirectory(path: Uint8Array, want: number): DirectoryListing
   readDirectoryAsync(path: Uint8Array, want: number): Promise<DirectoryListing>
   /** One object: a row of statStride values and its packed attributes. */
   readAttributes(path: Uint8Array, want: number): { stat: BigInt64Array; attributes: Buffer | undefined }
-  /** The same of an open descriptor. */
-  readAttributesOf(fd: number, want: number): { stat: BigInt64Array; attributes: Buffer | undefined }
   /** O_RDONLY|O_NOFOLLOW|O_NONBLOCK|O_CLOEXEC, with O_NOATIME where permitted. */
   openForReading(path: Uint8Array): number
   /** Path to below `rootFd` by openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS; where the kernel lacks it, component by component with O_NOFOLLOW. */
@@ -266,12 +266,15 @@ export interface Native {
   eventFd(): number
   /** Wakes whoever waits on it; callable from any thread. */
   signalEventFd(fd: number): void
+  /** The device to serve: requests come into the slot, and replies are taken from it. `timeoutMs` bounds each wait (-1: nothing does). */
+  openDevice(fuseFd: number, wakeFd: number, slot: Uint8Array, timeoutMs: number): NativeDevice
   /**
-   * Waits for a request of the kernel or a signal on wakeFd. Returns the request's length (in `into`), 0 when woken or
-   * after timeoutMs (-1 = none), -1 when the file system was unmounted (ENODEV). Interrupted calls and requests aborted
-   * meanwhile (ENOENT) are retried inside. What the trees of showTree can answer is answered, and not returned.
+   * Gives the kernel the first `replyLength` bytes of the slot (0: there is no reply), then waits for a request or a signal on wakeFd. Returns
+   * the request's length, 0 when woken or after timeoutMs, -1 when the file system was unmounted (ENODEV). If the kernel did not take the
+   * reply, it does not wait, and returns -1 less the errno (ENOENT: who asked was interrupted). Interrupted waits and requests aborted
+   * meanwhile are retried inside. What the trees of showTree can answer is answered, and not returned.
    */
-  receiveRequest(fuseFd: number, wakeFd: number, into: Uint8Array, timeoutMs: number): number
+  receiveRequest(device: NativeDevice, replyLength: number): number
   /** mount(2); the numbers of MS_* are Linux'. */
   mountAt(source: Uint8Array, target: Uint8Array, type: Uint8Array, flags: number, data: Uint8Array): void
   /** A connected pair of Unix stream sockets, close-on-exec. */

@@ -1,34 +1,28 @@
 /**
- * The files of one archive as a subtree. Its tree is built by the engine thread on first entry and may be dropped again when
- * memory is short: inode numbers are rows, so the same archive gives the same numbers. Whatever needs the tree
- * while it is absent answers later. Everything else about it never changes, so the kernel may keep all it learns.
+ * The files of one archive as a subtree. What is asked before it was loaded (archive-loads.ts) is answered later. Nothing about an archive ever changes, so the
+ * kernel may keep all it learns.
  */
-import { byteString, shownText } from '../engine/text.js'
-import { letGoShared } from '../engine/shared-garbage.js'
+import { byteString } from '../engine/text.js'
 import { archiveFact, chunkLines, chunksXattr, deduplicatedSizeXattr, factPrefix } from './archive-facts.js'
-import { ArchiveTree } from './archive-tree.js'
+import { listNames, listTree } from './archive-listing.js'
+import { ArchiveLoads, useClock } from './archive-loads.js'
+import { ArchiveRoot, unchanging, unchangingTtlMs } from './archive-root.js'
+import type { ArchiveTree } from './archive-tree.js'
 import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers } from './core.js'
 import type { EngineClient } from './engine-client.js'
-import type { ArchiveHead, ArchiveInfo, MountView, WireError } from './engine-port.js'
-import { errnoByCode } from './errno.js'
+import type { ArchiveInfo, MountView } from './engine-port.js'
 import { type FileReader, type FilesAhead, OpenFile } from './file-reader.js'
 import { handedHandle } from './handed-files.js'
 import { localOf, rangeOf } from './inodes.js'
 import { KernelLeftovers } from './kernel-leftovers.js'
 import { OpenFiles } from './open-files.js'
 import { FileSequence } from './read-ahead.js'
-import { entriesAfter, type RootListing } from './root-listing.js'
 import { Extents } from './incoming/extents.js'
 import type { Likeness, SharedRange, Subtree } from './subtree.js'
-import { type Attr, type Entry, Errno, type Ino, type Opened } from './types.js'
-import { Waiters } from './waiters.js'
+import { type Entry, Errno, type Ino, type Opened } from './types.js'
 
-/** How long the kernel keeps what never changes. */
-const unchangingTtlMs = 24 * 3600 * 1000
 const seekData = 3, seekHole = 4
 const accessMode = 3, truncate = 0o1000
-/** Cookies of readdir: 1 after `.`, 2 after `..`, then the row + 2 of the entry that was given last. */
-const firstCookie = 2
 
 export interface ArchiveFilesContext {
   readonly client: EngineClient
@@ -46,18 +40,13 @@ export interface ArchiveFilesContext {
 export class ArchiveFiles implements Subtree {
   readonly range: number
   readonly root: Ino
-  #info: ArchiveInfo
-  readonly #lastUse = oneNumber()
-  readonly #context: ArchiveFilesContext
   readonly above: Ino
+  readonly #context: ArchiveFilesContext
+  readonly #loads: ArchiveLoads
+  readonly #top: ArchiveRoot
   readonly #sequence = new FileSequence()
   readonly #open = new OpenFiles()
-  #tree: ArchiveTree | undefined
   #ahead: FilesAhead | undefined
-  #head: ArchiveHead | undefined
-  readonly #headWaiters = new Waiters<[error: Errno | undefined]>()
-  readonly #treeWaiters = new Waiters<[error: Errno | undefined]>()
-  #chunkWaiters: { readonly tree: ArchiveTree; readonly waiters: Waiters<[error: Errno | undefined, tree: ArchiveTree | undefined]> } | undefined
   /** Entries that the kernel was given and did not give back, of all its inodes. */
   #references = 0
   /** Of a retired one. */
@@ -65,36 +54,38 @@ export class ArchiveFiles implements Subtree {
 
   /** `parentIno` is the directory above the archive's root: the mount's root, or the archive's root itself. */
   constructor(info: ArchiveInfo, root: Ino, parentIno: Ino, context: ArchiveFilesContext) {
-    this.#info = info
     this.root = root
     this.range = rangeOf(root)
     this.above = parentIno
     this.#context = context
+    this.#loads = new ArchiveLoads(info, root, context.client, {
+      treeComes: tree => this.#show(tree), treeGoes: tree => this.#hide(tree), treeGrew: () => context.treeLoaded(this),
+    })
+    this.#top = new ArchiveRoot(root, parentIno, this.#loads, context.view)
   }
 
   get info(): ArchiveInfo {
-    return this.#info
+    return this.#loads.info
   }
 
   /** The same files as another archive: it was renamed or got another comment. */
   become(info: ArchiveInfo): void {
-    this.#info = info
-    this.#head = undefined
+    this.#loads.become(info)
   }
 
   /** Runs `work` with the whole tree, chunk rows included, now or when it is loaded. */
   withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    return this.#withChunks(call, work)
+    return this.#loads.withChunks(call, work)
   }
 
   /** The same with names and attributes alone: chunk rows may be missing. */
   withNames<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    return this.#withTree(call, work)
+    return this.#loads.withTree(call, work)
   }
 
   /** It is not shown any more. Who still has something of it goes on. */
   retire(): void {
-    this.#leftovers = new KernelLeftovers(this.root, this.#tree)
+    this.#leftovers = new KernelLeftovers(this.root, this.#loads.tree)
     this.dropTree()
     this.#tellIfUnused()
   }
@@ -110,40 +101,32 @@ export class ArchiveFiles implements Subtree {
   }
 
   #tellIfUnused(): void {
-    const waiting = this.#treeWaiters.any || this.#headWaiters.any || this.#chunkWaiters !== undefined
-    if (this.#leftovers && this.#references <= 0 && this.openCount === 0 && !waiting) this.#context.unused(this)
+    if (this.#leftovers && this.#references <= 0 && this.openCount === 0 && !this.#loads.awaited) this.#context.unused(this)
   }
 
   /** Memory of the tree, 0 while there is none. */
   get treeBytes(): number {
-    return this.#tree?.byteLength ?? 0
+    return this.#loads.tree?.byteLength ?? 0
   }
 
   /** Orders the uses of all archives, for choosing what to drop. */
   get lastUse(): number {
-    return this.#lastUse[0]!
+    return this.#loads.lastUse[0]!
   }
 
   /** Forgets the tree; open files keep theirs. */
   dropTree(): void {
-    const bytes = this.treeBytes
-    if (this.#tree) {
-      this.#context.answers?.hide(this.#tree)
-      this.#open.drop(this.#tree)
-    }
-    this.#tree = undefined
-    letGoShared(bytes)
+    this.#loads.dropTree()
   }
 
   /** The archive's own directory without asking anyone; undefined until its head was loaded once. */
   knownRootEntry(): Entry | undefined {
-    const attr = this.#rootAttr()
-    return attr && { attr, entryTtlMs: unchangingTtlMs, attrTtlMs: unchangingTtlMs }
+    return this.#top.knownEntry
   }
 
   /** Before the head is known: a directory of the archive's time, which the kernel must not keep. */
   rootEntry(): Entry {
-    return this.knownRootEntry() ?? { attr: this.#suppliedRoot(), entryTtlMs: 0, attrTtlMs: 0 }
+    return this.#top.entry
   }
 
   /** The archive's own directory with its final attributes. */
@@ -151,17 +134,15 @@ export class ArchiveFiles implements Subtree {
     const known = this.knownRootEntry()
     if (known) return known
     const answer = call.defer()
-    this.#whenHead((error) => answer(error ?? this.rootEntry()))
+    this.#loads.whenHead((error) => answer(error ?? this.rootEntry()))
     return LATER
   }
 
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
-    const tree = this.#tree
-    if (!tree) {
-      const kept = Buffer.from(name)
-      return this.#later(call, (loaded) => this.#lookup(loaded, this.#row(parent), kept))
-    }
-    return this.#lookup(tree, this.#row(parent), name)
+    const { tree } = this.#loads
+    if (tree) return this.#lookup(tree, this.#row(parent), name)
+    const kept = Buffer.from(name)
+    return this.#loads.withTree(call, loaded => this.#lookup(loaded, this.#row(parent), kept))
   }
 
   forget(_ino: Ino, count: number): void {
@@ -177,35 +158,38 @@ export class ArchiveFiles implements Subtree {
   getattr(ino: Ino, _fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply> {
     const row = this.#row(ino)
     if (row === 0) {
-      const known = this.#rootAttr()
+      const known = this.#top.attr
       if (known) return { attr: known, attrTtlMs: unchangingTtlMs }
       const answer = call.defer()
-      this.#whenHead((error) => answer(error ?? { attr: this.rootEntry().attr, attrTtlMs: unchangingTtlMs }))
+      this.#loads.whenHead((error) => answer(error ?? { attr: this.rootEntry().attr, attrTtlMs: unchangingTtlMs }))
       return LATER
     }
-    return this.#withTree(call, (tree) => tree.has(row) ? { attr: tree.attr(row), attrTtlMs: unchangingTtlMs } : Errno.ESTALE)
+    return this.#loads.withTree(call, (tree) => tree.has(row) ? { attr: tree.attr(row), attrTtlMs: unchangingTtlMs } : Errno.ESTALE)
   }
 
   readlink(ino: Ino, call: Call<Uint8Array>): Answer<Uint8Array> {
     const row = this.#row(ino)
-    return this.#withTree(call, (tree) => tree.has(row) && tree.isSymlink(row) ? tree.linkTarget(row) : Errno.EINVAL)
+    return this.#loads.withTree(call, (tree) => tree.has(row) && tree.isSymlink(row) ? tree.linkTarget(row) : Errno.EINVAL)
   }
 
   opendir(ino: Ino, call: Call<Opened>): Answer<Opened> {
-    if (!this.#tree && this.#row(ino) === 0 && this.#head?.listing) {
-      this.#used()
+    if (!this.#loads.tree && this.#row(ino) === 0 && this.#loads.head?.listing) {
+      this.#loads.used()
       // A listing without attributes is nothing for the kernel to keep.
       return { fh: 0, keepCache: true }
     }
-    return this.#withTree(call, () => ({ fh: 0, keepCache: true, cacheDir: true }))
+    return this.#loads.withTree(call, () => ({ fh: 0, keepCache: true, cacheDir: true }))
   }
 
   readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink, call: Call<void>): Answer<void> {
     const directory = this.#row(ino)
-    const listing = directory === 0 && !this.#tree ? this.#head?.listing : undefined
-    if (listing) return this.#listEarly(listing, cookie, sink)
-    return this.#withTree(call, (tree) => tree.has(directory) && tree.isDirectory(directory)
-      ? this.#list(tree, directory, cookie, sink) : Errno.ENOTDIR)
+    const listing = directory === 0 && !this.#loads.tree ? this.#loads.head?.listing : undefined
+    if (!listing) {
+      return this.#loads.withTree(call, (tree) => tree.has(directory) && tree.isDirectory(directory)
+        ? listTree(tree, directory, this.#top, cookie, sink) : Errno.ENOTDIR)
+    }
+    // Whatever comes next will need the tree. Not sooner: all cores are at work on it then, and the listing would wait for them.
+    if (listNames(listing, this.#top, cookie, sink) && !this.#loads.treeAwaited) this.#loads.whenTree(() => {})
   }
 
   #mayBeOpened(tree: ArchiveTree, row: number): boolean {
@@ -216,7 +200,7 @@ export class ArchiveFiles implements Subtree {
   open(ino: Ino, flags: number, call: Call<Opened>, shown = ino): Answer<Opened> {
     if ((flags & (accessMode | truncate)) !== 0) return Errno.EROFS
     const row = this.#row(ino)
-    return this.#withChunks(call, (tree) => {
+    return this.#loads.withChunks(call, (tree) => {
       if (!tree.has(row) || !tree.isRegular(row)) return Errno.EINVAL
       if (!this.#mayBeOpened(tree, row)) {
         this.#context.client.write('warning', 'borg.fuse',
@@ -252,7 +236,7 @@ export class ArchiveFiles implements Subtree {
     if (known) return this.#context.reader.read(known, offset, into, call)
     const { length } = into
     const answer = call.defer()
-    this.#whenChunks((error, tree) => {
+    this.#loads.whenChunks((error, tree) => {
       if (error) return answer(error)
       const bytes = Buffer.alloc(length)
       const late = this.#context.reader.read(this.#fileOf(tree!, row), offset, bytes, { ...call, defer: () => answer })
@@ -284,11 +268,12 @@ export class ArchiveFiles implements Subtree {
         extents: tree.isRegular(row) && tree.size(row) > 0 ? extentsOf(tree, row, 0, 0, 0, tree.size(row)) : undefined,
       }, own)
     }
-    this.#used()
-    if (this.#tree?.hasChunks) return made(this.#tree, call)
+    this.#loads.used()
+    const { tree: known } = this.#loads
+    if (known?.hasChunks) return made(known, call)
     const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
-    this.#whenChunks((error, tree) => {
+    this.#loads.whenChunks((error, tree) => {
       const late = error ?? made(tree!, { uid, gid, pid, umask, defer: () => answer })
       if (late !== LATER) answer(late)
     })
@@ -306,13 +291,14 @@ export class ArchiveFiles implements Subtree {
 
   /** A file that was handed out, unless its tree has to be loaded first. */
   #handedFile(row: number): OpenFile | undefined {
-    return this.#open.getLost(row, this.#tree?.hasChunks ? this.#tree : undefined, tree => this.#fileOf(tree, row))
+    const { tree: known } = this.#loads
+    return this.#open.getLost(row, known?.hasChunks ? known : undefined, tree => this.#fileOf(tree, row))
   }
 
   /** Archives know no holes: all is data, with the hole that every file has behind its end. */
   lseek(ino: Ino, _fh: number, offset: number, whence: number, call: Call<number>): Answer<number> {
     const row = this.#row(ino)
-    return this.#withTree(call, (tree) => {
+    return this.#loads.withTree(call, (tree) => {
       const size = tree.has(row) ? tree.size(row) : 0
       if (whence !== seekData && whence !== seekHole) return Errno.EINVAL
       if (offset < 0 || offset >= size) return Errno.ENXIO
@@ -324,17 +310,19 @@ export class ArchiveFiles implements Subtree {
     const row = this.#row(ino)
     const text = name.toString('latin1')
     if (row === 0 && text.startsWith(factPrefix)) {
-      if (text === deduplicatedSizeXattr && !this.info.merged) return this.#deduplicatedSize(call)
-      if (this.#head) return archiveFact(text, this.info, this.#head)
+      const { head } = this.#loads
+      const isSize = text === deduplicatedSizeXattr && !this.info.merged
+      if (head && !isSize) return archiveFact(text, this.info, head)
       const answer = call.defer()
-      this.#whenHead((error) => answer(error ?? archiveFact(text, this.info, this.#head!)))
+      if (isSize) this.#loads.whenDeduplicatedSize(size => answer(size instanceof Errno ? size : Buffer.from(String(size))))
+      else this.#loads.whenHead((error) => answer(error ?? archiveFact(text, this.info, this.#loads.head!)))
       return LATER
     }
-    const kept = this.#tree ? name : Buffer.from(name)
+    const kept = this.#loads.tree ? name : Buffer.from(name)
     if (text === chunksXattr) {
-      return this.#withChunks(call, tree => (!tree.has(row) ? Errno.ESTALE : tree.isRegular(row) ? chunkLines(tree, row) : Errno.ENODATA))
+      return this.#loads.withChunks(call, tree => (!tree.has(row) ? Errno.ESTALE : tree.isRegular(row) ? chunkLines(tree, row) : Errno.ENODATA))
     }
-    return this.#withTree(call, (tree) => {
+    return this.#loads.withTree(call, (tree) => {
       if (!tree.has(row)) return Errno.ESTALE
       return tree.xattr(row, kept) ?? Errno.ENODATA
     })
@@ -342,7 +330,7 @@ export class ArchiveFiles implements Subtree {
 
   listxattr(ino: Ino, call: Call<Uint8Array[]>): Answer<Uint8Array[]> {
     const row = this.#row(ino)
-    return this.#withTree(call, (tree) => tree.has(row) ? Array.from(tree.xattrs(row), ([name]) => name) : Errno.ESTALE)
+    return this.#loads.withTree(call, (tree) => tree.has(row) ? Array.from(tree.xattrs(row), ([name]) => name) : Errno.ESTALE)
   }
 
   destroy(): void {
@@ -361,168 +349,27 @@ export class ArchiveFiles implements Subtree {
     const row = isDot(name) ? parent : isDotDot(name) ? tree.parentOf(parent) : tree.lookup(parent, name)
     if (row < 0) return noEntry
     this.#references++
-    return this.#entry(tree, row)
+    return unchanging(tree.attr(row))
   }
 
-  #entry(tree: ArchiveTree, row: number): Entry {
-    return { attr: tree.attr(row), entryTtlMs: unchangingTtlMs, attrTtlMs: unchangingTtlMs }
-  }
-
-  #list(tree: ArchiveTree, directory: number, cookie: number, sink: DirSink): void {
-    if (cookie < 1 && !sink(dot, this.#entry(tree, directory), 1)) return
-    if (cookie < 2) {
-      const above = directory === 0 ? undefined : tree.parentOf(directory)
-      const entry = above === undefined || above === 0 ? this.#rootDots(above === 0 ? this.root : this.above) : this.#entry(tree, above)
-      if (!sink(dotDot, entry, firstCookie)) return
-    }
-    let row: number
-    if (cookie <= firstCookie) row = tree.firstChild(directory)
-    else {
-      // Programs may seek to any place in a directory: where none of its entries stands is its end.
-      const given = cookie - firstCookie
-      if (!tree.has(given) || tree.parentOf(given) !== directory) return
-      row = tree.nextSibling(given)
-    }
-    for (; row !== 0; row = tree.nextSibling(row)) {
-      if (!sink(tree.nameOf(row), this.#entry(tree, tree.targetOf(row)), row + firstCookie)) return
-    }
-  }
-
-  /** The root's names while its tree is on its way; cookies as above. */
-  #listEarly(listing: RootListing, cookie: number, sink: DirSink): void {
-    if (cookie < 1 && !sink(dot, this.rootEntry(), 1)) return
-    if (cookie < 2 && !sink(dotDot, this.#rootDots(this.above), firstCookie)) return
-    const after = Math.max(0, cookie - firstCookie)
-    if (after > 0 && !listing.rows.includes(after)) return
-    const attr = this.#suppliedRoot()
-    let ended = true
-    for (const [name, row, target, mode] of entriesAfter(listing, after)) {
-      ended = false
-      Object.assign(attr, { ino: this.root + target, mode })
-      if (!sink(name, { attr, entryTtlMs: 0, attrTtlMs: 0, nameOnly: true }, row + firstCookie)) return
-    }
-    // Whatever comes next will need it. Not sooner: all cores are at work on it then, and the listing would wait for them.
-    if (ended && !this.#treeWaiters.any) this.#whenTree(() => {})
-  }
-
-  /** An entry for `..`, of which only number and type matter. */
-  #rootDots(ino: Ino): Entry {
-    const attr = this.#suppliedRoot()
-    attr.ino = ino
-    return { attr, entryTtlMs: 0, attrTtlMs: 0 }
-  }
-
-  #suppliedRoot(): Attr {
-    const { uid, gid, umask } = this.#context.view
-    const timeNs = this.info.timeNs
-    return {
-      ino: this.root, size: 0, blocks: 0, mode: 0o040000 | (0o755 & ~umask), nlink: 1, uid, gid, rdev: 0,
-      atimeNs: timeNs, mtimeNs: timeNs, ctimeNs: timeNs, blksize: 512,
-    }
-  }
-
-  #rootAttr(): Attr | undefined {
-    if (this.#tree) return this.#tree.attr(0)
-    if (!this.#head) return undefined
-    return { ...this.#suppliedRoot(), ...this.#head.root }
-  }
-
-  #withTree<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    this.#used()
-    return this.#tree ? work(this.#tree) : this.#later(call, work)
-  }
-
-  #later<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    const answer = call.defer()
-    this.#whenTree((error) => {
-      answer(error ?? work(this.#tree!))
-    })
-    return LATER
-  }
-
-  #withChunks<T>(call: Call<T>, work: (tree: ArchiveTree) => T | Errno): Answer<T> {
-    this.#used()
-    if (this.#tree?.hasChunks) return work(this.#tree)
-    const answer = call.defer()
-    this.#whenChunks((error, tree) => answer(error ?? work(tree!)))
-    return LATER
-  }
-
-  /** The tree with its chunk rows, which a kept one leaves for later. */
-  #whenChunks(done: (error: Errno | undefined, tree: ArchiveTree | undefined) => void): void {
-    const tree = this.#tree
-    if (!tree) {
-      this.#whenTree((error) => {
-        if (error) done(error, undefined)
-        else this.#whenChunks(done)
-      })
-      return
-    }
-    if (tree.hasChunks) return done(undefined, tree)
-    // A tree that was dropped meanwhile still gets what was asked for it.
-    if (this.#chunkWaiters?.tree !== tree) this.#chunkWaiters = { tree, waiters: new Waiters() }
-    const { waiters } = this.#chunkWaiters
-    if (!waiters.add(done)) return
-    this.#context.client.request({ kind: 'tree-chunks', archive: this.info.id }, (error, chunks) => {
-      if (this.#chunkWaiters?.tree === tree) this.#chunkWaiters = undefined
-      let errno = error && this.#failed(error)
-      if (!error) {
-        if (chunks.length === tree.chunkBytes) tree.setChunks(chunks)
-        else errno = this.#failed({ code: 'EIO', msgid: undefined, message: 'its chunks are not those of its files' })
-      }
-      waiters.tell(errno, tree)
-      if (!errno) this.#context.treeLoaded(this)
-    })
-  }
-
-  #whenHead(done: (error: Errno | undefined) => void): void {
-    if (!this.#headWaiters.add(done)) return
-    this.#context.client.request({ kind: 'head', archive: this.info.id }, (error, head) => {
-      if (!error) this.#head = head
-      this.#headWaiters.tell(error && this.#failed(error))
-    })
-  }
-
-  #whenTree(done: (error: Errno | undefined) => void): void {
-    if (!this.#treeWaiters.add(done)) return
-    this.#context.client.request({ kind: 'tree', archive: this.info.id }, (error, columns) => {
-      const before = this.#rootAttr()
-      if (!error) this.#show(new ArchiveTree(columns, this.root))
-      this.#treeWaiters.tell(error && this.#failed(error))
-      if (error) return
-      const after = this.#rootAttr()!
-      if (before && (before.mode !== after.mode || before.uid !== after.uid || before.gid !== after.gid || before.mtimeNs !== after.mtimeNs)) {
-        this.#context.rootChanged(this.root)
-      }
-      this.#context.treeLoaded(this)
-    })
-  }
-
-  #show(tree: ArchiveTree): void {
-    this.dropTree()
-    this.#tree = tree
+  #show(tree: ArchiveTree): () => void {
+    const before = this.#top.attr
     // Somebody was waiting for it when it retired, and the kernel gets names that nobody knew then.
     if (this.#leftovers) this.#leftovers = new KernelLeftovers(this.root, tree)
     this.#open.show(tree)
     const { handed } = this.#open
     this.#ahead = { handed, keepsBack: row => this.#open.isOpen(row) || !this.#mayBeOpened(tree, row) }
-    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#lastUse, clock: useClock, handed })
+    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#loads.lastUse, clock: useClock, handed })
+    return () => {
+      const after = tree.attr(0)
+      if (before && (before.mode !== after.mode || before.uid !== after.uid || before.gid !== after.gid || before.mtimeNs !== after.mtimeNs)) this.#context.rootChanged(this.root)
+      this.#context.treeLoaded(this)
+    }
   }
 
-  #used(): void {
-    this.#lastUse[0] = useClock[0]! += 1
-  }
-
-  #failed(error: WireError): Errno {
-    this.#context.client.write('error', 'borg.fuse', `Archive ${shownText(this.info.name)} cannot be read: ${error.message}`)
-    return errnoByCode(error.code)
-  }
-
-  /** Asked for so seldom, and so dear, that nothing of it is kept here. */
-  #deduplicatedSize(call: Call<Uint8Array>): Answer<Uint8Array> {
-    const answer = call.defer()
-    this.#context.client.request({ kind: 'deduplicated-size', archive: this.info.id }, (error, size) => answer(error ? this.#failed(error) : Buffer.from(String(size))))
-    return LATER
+  #hide(tree: ArchiveTree): void {
+    this.#context.answers?.hide(tree)
+    this.#open.drop(tree)
   }
 }
 
@@ -531,11 +378,6 @@ const noEntry: Entry = {
   attr: { ino: 0, size: 0, blocks: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n, blksize: 0 },
   entryTtlMs: unchangingTtlMs, attrTtlMs: 0,
 }
-
-const oneNumber = (): Float64Array => new Float64Array(new SharedArrayBuffer(8))
-/** Counts the uses of all archives. */
-const useClock = oneNumber()
-const dot = Buffer.from('.'), dotDot = Buffer.from('..')
 
 /** [offset, end) of a file, moved to 0. Its chunk `index` begins at `sum`. */
 export function extentsOf(tree: ArchiveTree, row: number, index: number, sum: number, offset: number, end: number): Extents {

@@ -105,14 +105,24 @@ export class RepositoryLease {
       } finally {
         this.#claimed = false
         if (this.#state === 'exclusive') {
-          await this.#repository.acquireLock('shared', 0)
-          this.#touched()
-          this.#state = 'shared'
+          await this.#downgrade()
           this.#seen = await this.#repository.lastTransaction()
         }
         this.#releaseUnused()
       }
     })
+  }
+
+  /** What was done under the exclusive lock stands, also where no other can be had: a full disk has no room for the list of readers. */
+  async #downgrade(): Promise<void> {
+    try {
+      await this.#repository.acquireLock('shared', 0)
+      this.#state = 'shared'
+    } catch (error) {
+      this.#log.write('warning', 'borg.fuse', `The exclusive lock is given back, but the shared one could not be taken: ${messageOf(error)}`)
+      this.#release()
+    }
+    this.#touched()
   }
 
   /** Looks now whether other clients committed; costs no lock unless they did. */

@@ -79,6 +79,20 @@ test('the exclusive lock is given back also when the work fails, and after a vai
   await made.close()
 })
 
+test('what was done under the exclusive lock is not called failed because the shared one cannot be had afterwards', async (t) => {
+  const repository = new FakeRepository()
+  const made = lease(repository)
+  t.is(await made.exclusively(0, async () => {
+    repository.taken = true
+    return 'saved'
+  }), 'saved')
+  t.false(made.locked)
+  t.deepEqual(repository.calls, ['exclusive', 'release'])
+  repository.taken = false
+  await made.reading(async () => {})
+  t.deepEqual(repository.calls, ['exclusive', 'release', 'shared'])
+})
+
 test('reads are served during exclusive work', async (t) => {
   const repository = new FakeRepository()
   const made = lease(repository)

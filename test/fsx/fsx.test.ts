@@ -72,7 +72,7 @@ for (const place of ['incoming', 'live'] as const) {
         operate(extracted, Math.ceil(Number(operations) / 5), 2)
         extracted = saved(extracted, 'out2')
       }
-      t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)
+      sandbox.assertSound()
     } finally {
       sandbox.close()
     }

@@ -1,5 +1,5 @@
 /** Targets that read files, and the drive's requests: each input is put into a folder of its own. */
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, fstatSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { crc32 } from 'node:zlib'
@@ -15,7 +15,7 @@ import { Dispatcher } from '../../src/fs/fuse/kernel/dispatch.js'
 import { opcode, requestHeaderSize, slotSize } from '../../src/fs/fuse/kernel/protocol.js'
 import { Replies } from '../../src/fs/fuse/kernel/replies.js'
 import { Incoming, type IncomingOptions } from '../../src/fs/incoming/incoming.js'
-import { replay } from '../../src/fs/incoming/journal.js'
+import { replay } from '../../src/fs/incoming/journal-replay.js'
 import { Nodes, rootId } from '../../src/fs/incoming/nodes.js'
 import { inodeRange, inoOf, rootIno } from '../../src/fs/inodes.js'
 import { VirtualFs } from '../../src/fs/virtual-fs.js'
@@ -299,7 +299,8 @@ function useRequests(input: Buffer, withDropBox = false): string | undefined {
       const code = dispatcher.slot.getU32(4)
       // Room that is set aside is really taken from the disk of whoever runs this.
       if (code === opcode.fallocate) continue
-      dispatcher.handle(length)
+      const replyLength = dispatcher.handle(length)
+      writeSync(fd, dispatcher.slot.bytes, 0, replyLength)
       engine.answer()
       if (faults.length > 0) return faults[0]
       const answers = Buffer.alloc(fstatSync(fd).size)

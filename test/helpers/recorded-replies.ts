@@ -1,5 +1,5 @@
 /** A Dispatcher whose answers go to a file instead of the kernel, and a core that says what it was asked. */
-import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
+import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Call, FsCore } from '../../src/fs/core.js'
@@ -35,7 +35,9 @@ export class RecordedReplies {
   /** Hands over one request and returns what was written for it at once. */
   send(request: Buffer): Buffer {
     request.copy(this.dispatcher.slot.bytes)
-    this.dispatcher.handle(request.length)
+    const { dispatcher } = this
+    const length = dispatcher.handle(request.length)
+    writeSync(this.#fd, dispatcher.slot.bytes, 0, length)
     return this.written()
   }
 

@@ -156,6 +156,24 @@ export class Sandbox {
     await eventually('all that ran in the sandbox has ended', () => this.processes().length === 0)
   }
 
+  /** kill -9 for all that runs here; what was mounted is taken away. */
+  async killMount(mountpoint = this.path('mnt')): Promise<void> {
+    this.#killAll()
+    await this.allEnded()
+    this.run('umount', ['-l', mountpoint])
+  }
+
+  /** The real borg finds no fault in the repository, its data included; the error says what it found. */
+  assertSound(repository = 'repo', options: RunOptions = {}): void {
+    const { stderr } = this.borg(['check', '--verify-data', '-v', repository], options)
+    if (!stderr.includes('no problems found')) throw new Error(stderr)
+  }
+
+  /** Names of archives, as borg lists them. */
+  archives(repository = 'repo'): string[] {
+    return this.borg(['list', '--short', repository]).stdout.split('\n').filter(Boolean)
+  }
+
   /** The mount is cleaned up with the sandbox, whoever made it. */
   remember(mountpoint: string): void {
     this.#mounts.add(mountpoint)
@@ -171,10 +189,7 @@ export class Sandbox {
     return found.filter(pid => pid !== process.pid)
   }
 
-  close(): void {
-    for (const mountpoint of this.#mounts) spawnSync('umount', ['-f', '-l', mountpoint], { stdio: 'ignore' })
-    for (const mountpoint of this.#mounts) if (this.isMounted(mountpoint)) spawnSync('fusermount3', ['-uz', mountpoint], { stdio: 'ignore' })
-    for (const child of this.#children) child.kill('SIGKILL')
+  #killAll(): void {
     for (const pid of this.processes()) {
       try {
         process.kill(pid, 'SIGKILL')
@@ -182,6 +197,13 @@ export class Sandbox {
         // gone already
       }
     }
+  }
+
+  close(): void {
+    for (const mountpoint of this.#mounts) spawnSync('umount', ['-f', '-l', mountpoint], { stdio: 'ignore' })
+    for (const mountpoint of this.#mounts) if (this.isMounted(mountpoint)) spawnSync('fusermount3', ['-uz', mountpoint], { stdio: 'ignore' })
+    for (const child of this.#children) child.kill('SIGKILL')
+    this.#killAll()
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 })
   }
 }

@@ -39,10 +39,6 @@ async function waiting(sandbox: Sandbox, name: string): Promise<Waiting> {
 
 const segments = (folder: string): number => readdirSync(folder).length
 
-function archives(sandbox: Sandbox): string[] {
-  return sandbox.borg(['list', '--short', 'repo']).stdout.split('\n').filter(Boolean).sort()
-}
-
 function isClean(sandbox: Sandbox): boolean {
   return /no problems found/.test(sandbox.borg(['check', '--verify-data', '-v', 'repo'], { ok: 'any' }).stderr)
 }
@@ -66,10 +62,10 @@ run('a create whose lock was broken refuses to commit over what another client s
     t.is(await create.done, 75)
     t.regex(create.stderr, /The lock .*\/lock\.exclusive was broken while this command was running/)
     t.notRegex(create.stderr, /\n\s+at /)
-    t.deepEqual(archives(sandbox), ['first', 'other'])
+    t.deepEqual(sandbox.archives().sort(), ['first', 'other'])
     t.true(isClean(sandbox))
     sandbox.borgfs(['create', 'repo::broken', 'file'])
-    t.deepEqual(archives(sandbox), ['broken', 'first', 'other'])
+    t.deepEqual(sandbox.archives().sort(), ['broken', 'first', 'other'])
   } finally {
     sandbox.close()
   }
@@ -86,7 +82,7 @@ run('a create whose lock was broken keeps its hands off a transaction that anoth
     t.is(await first.done, 75, first.stderr)
     second.end()
     t.is(await second.done, 0, second.stderr)
-    t.deepEqual(archives(sandbox), ['first', 'second'])
+    t.deepEqual(sandbox.archives().sort(), ['first', 'second'])
     t.true(isClean(sandbox))
   } finally {
     sandbox.close()
@@ -101,7 +97,7 @@ run('a lock that was broken and not taken by anybody ends the create as well', a
     sandbox.borg(['break-lock', 'repo'])
     create.end()
     t.is(await create.done, 75, create.stderr)
-    t.deepEqual(archives(sandbox), ['first'])
+    t.deepEqual(sandbox.archives().sort(), ['first'])
     t.false(existsSync(sandbox.path('repo/lock.exclusive')))
     t.true(isClean(sandbox))
   } finally {
@@ -147,7 +143,7 @@ run('a transaction never removes segments that somebody committed since the repo
     writeFileSync(sandbox.path('repo/lock.exclusive', lock), '')
     await t.throwsAsync(stale.transaction(tx => tx.delete(manifestId)), { message: /Another program changed/ })
     await stale.close()
-    t.deepEqual(archives(sandbox), ['first', 'other'])
+    t.deepEqual(sandbox.archives().sort(), ['first', 'other'])
     t.true(isClean(sandbox))
   } finally {
     sandbox.close()
@@ -186,7 +182,7 @@ run('two writers and readers at the same time: every archive is there, every rea
     })()
     await all
     t.true(await reader > 0)
-    t.deepEqual(archives(sandbox), ['first', ...[0, 1, 2, 3].flatMap(index => [`ours-${index}`, `theirs-${index}`])].sort())
+    t.deepEqual(sandbox.archives().sort(), ['first', ...[0, 1, 2, 3].flatMap(index => [`ours-${index}`, `theirs-${index}`])].sort())
     t.true(isClean(sandbox))
   } finally {
     sandbox.close()
@@ -234,7 +230,7 @@ for (const { what, host, pid, holds } of locks) {
           }
         }
         breakLock(sandbox.path('repo/lock'))
-        t.deepEqual(archives(sandbox), holds ? [] : ['ours', 'theirs'])
+        t.deepEqual(sandbox.archives().sort(), holds ? [] : ['ours', 'theirs'])
         t.true(isClean(sandbox))
       } finally {
         sandbox.close()

@@ -91,7 +91,7 @@ run('a mount left alone with other clients shows what there is, and holds nothin
       }
       by(one, ['prune', '--keep-last', String(kept), '../repo'])
       if (round % 2 === 0) by(other, ['compact', '../repo'])
-      const now = sandbox.borg(['list', '--short', 'repo']).stdout.trim().split('\n').sort()
+      const now = sandbox.archives().sort()
       await eventually(`the list of round ${round}`, () => shown().join() === now.join())
       step('the list')
       for (const name of seen) if (!now.includes(name)) gone.add(name)

@@ -12,10 +12,6 @@ const quiet = ['-o', 'settle=1000']
 // Without the option rsync takes times within one second for equal.
 const rsync = 'rsync -aHAX --modify-window=-1 --delete --itemize-changes source/ mnt/live/laptop/'
 
-function archives(sandbox: Sandbox): string[] {
-  return sandbox.borg(['list', '--short', 'repo']).stdout.trim().split('\n')
-}
-
 run('rsync --delete into live/ transfers only changes and leaves one archive per run, none without a change', t => {
   const sandbox = new Sandbox('live')
   try {
@@ -47,9 +43,9 @@ run('rsync --delete into live/ transfers only changes and leaves one archive per
     t.is(differences(sandbox, source, join(mountpoint, 'live/laptop')), '', 'at the next mount')
     sandbox.sh('echo again > mnt/live/laptop/again; cp mnt/live/laptop/again source')
     t.regex(sandbox.unmount(mountpoint).stdout, /^live\/laptop: saved as laptop-20/)
-    const made = archives(sandbox)
+    const made = sandbox.archives()
     t.is(made.length, 4)
-    t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)
+    sandbox.assertSound()
     sandbox.borg(['extract', '--numeric-ids', `../repo::${made.at(-1)!}`], { cwd: sandbox.mkdir('out') })
     t.is(sandbox.sh('cat out/again; cmp out/large source/large && echo same').stdout, 'again\nsame\n')
     sandbox.borg(['extract', '--numeric-ids', `../repo::${made[2]!}`], { cwd: sandbox.mkdir('out2') })
@@ -69,9 +65,8 @@ run('what was changed in live/ survives kill -9; an unchanged series shows what 
     const mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=1000,live=a:b:new'] })
     t.deepEqual(readdirSync(join(mountpoint, 'live')).sort(), ['a', 'b', 'new'])
     sandbox.sh('echo changed > mnt/live/a/1; rm mnt/live/a/2; echo added > mnt/live/a/4')
-    for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-    await sandbox.allEnded()
-    sandbox.sh('umount -l mnt; echo from-elsewhere > source/9')
+    await sandbox.killMount()
+    sandbox.sh('echo from-elsewhere > source/9')
     // To Borg a process that nobody has collected yet is alive.
     sandbox.borg(['break-lock', 'repo'])
     for (const name of ['a', 'b']) sandbox.borg(['create', `../repo::${name}-2026-01-02`, '.'], { cwd: sandbox.path('source') })
@@ -83,7 +78,7 @@ run('what was changed in live/ survives kill -9; an unchanged series shows what 
     t.regex(told, /^rmdir: .*Directory not empty\ntouch: .*Operation not permitted\nmv: .*Operation not permitted\na\nnew\n$/)
     t.false(existsSync(join(mountpoint, 'live/b')))
     sandbox.unmount(mountpoint)
-    const made = archives(sandbox)
+    const made = sandbox.archives()
     t.is(made.length, 5)
     t.is(sandbox.borg(['list', '--format', '{path} ', `repo::${made.at(-1)!}`]).stdout.trim(), '. 1 3 4')
   } finally {
@@ -107,7 +102,7 @@ run('a file that a repair filled with zeros is not taken for whole: it is left o
     t.deepEqual(readdirSync(join(mountpoint, 'live/laptop')), ['g'])
     sandbox.sh('rsync -a --delete source/ mnt/live/laptop/')
     sandbox.unmount(mountpoint)
-    sandbox.borg(['extract', `../repo::${archives(sandbox).at(-1)!}`], { cwd: sandbox.mkdir('out') })
+    sandbox.borg(['extract', `../repo::${sandbox.archives().at(-1)!}`], { cwd: sandbox.mkdir('out') })
     t.is(sandbox.sh('cmp source/f out/f && echo same').stdout, 'same\n')
     t.is(statSync(sandbox.path('out/f')).size, 300_000)
   } finally {
@@ -137,7 +132,7 @@ run('what did not change has the same item in the next archive, key by key, also
     sandbox.borgfs(['commit', mountpoint])
     sandbox.sh('mv mnt/live/laptop/a mnt/live/laptop/dir/moved; rm mnt/live/laptop/dir/moved/2; rm -r mnt/live/laptop/dir/deep')
     sandbox.unmount(mountpoint)
-    const [first, second, third] = archives(sandbox).map(name => items(sandbox, name)) as [Record<string, unknown>[], Record<string, unknown>[], Record<string, unknown>[]]
+    const [first, second, third] = sandbox.archives().map(name => items(sandbox, name)) as [Record<string, unknown>[], Record<string, unknown>[], Record<string, unknown>[]]
     const of = (list: Record<string, unknown>[], ...left: string[]): Record<string, unknown>[] => list.filter(({ path }) => !left.includes(String(path)))
     t.true(first.some(({ path, bsdflags }) => path === 'a/b/1' && bsdflags === 1))
     // What was touched has other times. Its place in the list and its flags it keeps.
@@ -154,10 +149,10 @@ run('what did not change has the same item in the next archive, key by key, also
     t.is(one.find(({ source: of }) => of !== undefined)!.source, one.find(({ hardlink_master: master }) => master === true)!.path)
     t.is(moved.find(({ path }) => path === 'z/first')!.hardlink_master, false)
     sandbox.sh('mv source/a source/dir/moved; rm source/dir/moved/2; rm -r source/dir/deep; echo new > source/dir/new; chmod 600 source/dir/hello')
-    sandbox.borg(['extract', '--numeric-ids', `../repo::${archives(sandbox)[2]!}`], { cwd: sandbox.mkdir('out') })
+    sandbox.borg(['extract', '--numeric-ids', `../repo::${sandbox.archives()[2]!}`], { cwd: sandbox.mkdir('out') })
     const told = rsyncDifferences(sandbox, source, sandbox.path('out')).split('\n').filter(line => !/^\.d\.\.t/.test(line) && !/ dir\/new$/.test(line)).join('\n')
     t.is(told, '')
-    t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)
+    sandbox.assertSound()
   } finally {
     sandbox.close()
   }
@@ -165,9 +160,7 @@ run('what did not change has the same item in the next archive, key by key, also
 
 async function killed(sandbox: Sandbox): Promise<void> {
   sandbox.sh('sync -f mnt')
-  for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-  await sandbox.allEnded()
-  sandbox.sh('umount -l mnt')
+  await sandbox.killMount()
   sandbox.borg(['break-lock', 'repo'])
 }
 
@@ -192,7 +185,7 @@ run('a series outlives the archive that it was opened from, while it is mounted 
     change('source')
     t.is(differences(sandbox, source, live), '')
     sandbox.borgfs(['commit', mountpoint])
-    const [made] = archives(sandbox).filter(name => name.startsWith('laptop')) as [string]
+    const [made] = sandbox.archives().filter(name => name.startsWith('laptop')) as [string]
     sandbox.borg(['extract', '--numeric-ids', `../repo::${made}`], { cwd: sandbox.mkdir('out') })
     t.is(differencesBelow(sandbox, source, sandbox.path('out')), '')
 
@@ -221,11 +214,11 @@ run('a series outlives the archive that it was opened from, while it is mounted 
     sandbox.mount('repo', { args: ['-o', 'settle=1000,refresh=1'] })
     sandbox.sh('echo only > mnt/live/laptop/many/only')
     await killed(sandbox)
-    for (const name of archives(sandbox)) sandbox.borg(['delete', `repo::${name}`])
+    for (const name of sandbox.archives()) sandbox.borg(['delete', `repo::${name}`])
     sandbox.mount('repo', { args: quiet })
     t.is(sandbox.sh('cd mnt/live/laptop; find . -type f; cat many/only').stdout, './many/only\nonly\n')
     t.regex(sandbox.unmount(mountpoint).stdout, /^live\/laptop: saved as laptop-20/)
-    t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)
+    sandbox.assertSound()
   } finally {
     sandbox.close()
   }
@@ -245,7 +238,7 @@ run('what a series needs of an archive that is gone, data and all, is told when 
     sandbox.sh('cp source/in/* mnt/live/laptop/in/')
     t.regex(sandbox.borgfs(['commit', mountpoint]).stdout, /saved as laptop-/)
     sandbox.unmount(mountpoint)
-    sandbox.borg(['extract', `../repo::${archives(sandbox).at(-1)!}`], { cwd: sandbox.mkdir('out') })
+    sandbox.borg(['extract', `../repo::${sandbox.archives().at(-1)!}`], { cwd: sandbox.mkdir('out') })
     t.is(sandbox.sh('diff -r source out || true; cat out/new').stdout, 'Only in out: new\nnew\n')
   } finally {
     sandbox.close()

@@ -195,7 +195,7 @@ run('the second transport, fuse-native, shows archives, takes files in and says 
     t.is(sandbox.sh('diff -r source mnt/a && cp -r source mnt/incoming/').stdout, '')
     sandbox.unmount(mountpoint)
     t.false(sandbox.isMounted(mountpoint))
-    const archive = sandbox.borg(['list', '--short', 'repo']).stdout.trim().split('\n')[1]!
+    const archive = sandbox.archives()[1]!
     t.regex(archive, /^source-\d{4}/)
     const out = sandbox.mkdir('out')
     sandbox.borg(['extract', `../repo::${archive}`], { cwd: out })

@@ -145,8 +145,33 @@ run('recompressing tells the stored sizes everywhere, drops part files, and find
     sandbox.borg(['compact', 'repo'])
     // Only metadata was written: the method is the same, and what does not shrink is left alone.
     t.true(Math.abs(size() - before) < 5000, `${size()} instead of ${before} bytes`)
-    t.regex(sandbox.borg(['check', '--verify-data', '-v', 'repo']).stderr, /no problems found/)
+    sandbox.assertSound()
     t.notRegex(sandbox.borg(['info', '-v', 'repo']).stderr, /Synchronizing/)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('--stats counts what borg counts: contents, item stream and the archive\'s own metadata', t => {
+  const sandbox = new Sandbox('recreate-stats')
+  try {
+    sandbox.sh('mkdir source; echo one > source/one; echo another > source/two', {})
+    sandbox.borg(['init', '-e', 'none', 'repo'])
+    sandbox.borg(['create', '-C', 'none', 'repo::a', 'source'])
+    const twins = new Twins(sandbox)
+    /** The numbers of a run without those of the metadata, which has each program's own command line in it: in mode none 3 bytes more are stored than it has. */
+    const numbersOf = (name: 'b' | 'f', { stderr }: Ran, archive: string): number[] => {
+      const row = /^This archive: +(\d+) B +(\d+) B +(\d+) B$/m.exec(stderr)
+      if (!row) throw new Error(stderr)
+      const { archives } = JSON.parse(sandbox.borg(['info', '--json', `repo::${archive}`], twins.options(name)).stdout) as { archives: { id: string }[] }
+      sandbox.borg(['debug', 'get-obj', 'repo', archives[0]!.id, 'object'], twins.options(name, { ok: [0] }))
+      const stored = readFileSync(sandbox.path(name, 'object')).length
+      return [Number(row[1]) - (stored - 3), Number(row[2]) - stored, Number(row[3]) - stored]
+    }
+    for (const [args, archive] of [[['--comment', 'x', 'repo::a'], 'a'], [['--target', 't', '-e', 'source/two', 'repo::a'], 't'], [['-e', 'source/one', 'repo::a'], 'a']] as const) {
+      const { theirs, ours } = twins.run(['recreate', '-v', '--stats', '-C', 'none', ...args])
+      t.deepEqual(numbersOf('f', ours, archive), numbersOf('b', theirs, archive), args.join(' '))
+    }
   } finally {
     sandbox.close()
   }

@@ -85,11 +85,11 @@ function listenerOf(context: CommandContext, progress: ArchiveProgressLine | und
 
 /** The times are those of this run. */
 async function tellStatistics(context: CommandContext, source: StatisticsContext, stored: StoredArchive, start: number): Promise<void> {
-  const { collectStatistics, creationNumbers } = await import('../../engine/operations/statistics.js')
+  const { collectStatistics, recreationNumbers } = await import('../../engine/operations/statistics.js')
   const statistics = await collectStatistics(source)
-  const numbers = await creationNumbers(stored, source)
+  const numbers = await recreationNumbers(stored, source.opened)
   const end = nowMicros()
   const metadata = { ...numbers.metadata, time: formatTimestamp(start), timeEnd: formatTimestamp(end) }
-  const lines = statsBlock(source.opened, stored.info, statistics, { ...numbers, metadata, stats: stored.stats, deduplicatedSize: stored.newBytes }, context, (end - start) / 1e6)
+  const lines = statsBlock(source.opened, stored.info, statistics, { ...numbers, metadata }, context, (end - start) / 1e6)
   for (const line of lines) if (!line.includes('Original size')) context.log.message('info', 'borg.archive', line)
 }

@@ -65,13 +65,17 @@ export class BuzhashChunker implements Chunker {
       // An error of the source must not count as unhandled while chunks are still handed out.
       next?.catch(() => undefined)
       let at = 0
+      let wanted = false
       try {
         for (const cut of cuts) {
           yield this.#chunk(block, at, cut)
           at += cut
         }
+        wanted = true
       } finally {
         this.#blocks.release(block)
+        // Not awaited: the source may give nothing for long, and the block be one of those that the consumer still has.
+        if (!wanted) next?.then(ahead => this.#blocks.release(ahead.block), () => undefined)
       }
       if (!next) return
       ;({ block, length } = await next)

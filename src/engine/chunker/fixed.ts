@@ -95,7 +95,9 @@ function holeMap(fd: number, start: number): Range[] | undefined {
       const dataStart = data < 0 ? end : data
       if (dataStart > at) ranges.push({ length: dataStart - at, hole: true })
       if (dataStart >= end) break
-      at = seek(fd, dataStart, seekHole)
+      const hole = seek(fd, dataStart, seekHole)
+      // Cut off meanwhile: reading finds its end.
+      at = hole < 0 ? end : hole
       ranges.push({ length: at - dataStart, hole: false })
     }
     seek(fd, start, 0)

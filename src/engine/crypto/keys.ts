@@ -17,6 +17,14 @@ const macOffset = 1, nonceOffset = 33, headerBytes = 41
 /** Ciphers return new memory for each call: slices of this size come from memory that was just used, a whole chunk would not. */
 const sliceBytes = 64 * 1024
 
+/** Chunks and entries lie in shared memory, to and from which V8 copies slowly; but what is shorter than this is there before the addon was called. */
+const minCopyBytes = 256
+
+function copy(from: Uint8Array, target: Buffer, at: number): void {
+  if (from.length < minCopyBytes) target.set(from, at)
+  else native().copyMemory(from, target.subarray(at))
+}
+
 type Hash = (data: Uint8Array) => Buffer
 
 function sha256(data: Uint8Array): Buffer {
@@ -72,7 +80,7 @@ abstract class BaseKey implements Key {
   sealInto(payload: Uint8Array, _nonce: bigint, target: Buffer, offset: number, head: Uint8Array = noHead): number {
     target[offset] = this.type
     target.set(head, offset + 1)
-    target.set(payload, offset + 1 + head.length)
+    copy(payload, target, offset + 1 + head.length)
     return head.length + payload.length + 1
   }
 
@@ -225,7 +233,7 @@ class EncryptedKey extends AuthenticatedKey {
     const cipher = createCipheriv('aes-256-ctr', this.encKey, counter)
     if (head.length > 0) target.set(cipher.update(head), offset + headerBytes)
     const start = offset + headerBytes + head.length
-    for (let at = 0; at < payload.length; at += sliceBytes) target.set(cipher.update(payload.subarray(at, at + sliceBytes)), start + at)
+    for (let at = 0; at < payload.length; at += sliceBytes) copy(cipher.update(payload.subarray(at, at + sliceBytes)), target, start + at)
     return headerBytes + head.length + payload.length
   }
 

@@ -10,8 +10,10 @@ import type { ChunkId } from '../ids.js'
 import { storedPath } from '../patterns/path-text.js'
 import { type FileStat, typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeFile, typeMask, typeSocket, typeSymlink, unpackAttributes } from '../platform/attributes.js'
 import { escapedBytes, escapedText } from '../text.js'
+import type { ArchiveEntry, Outcome } from './archive-entry.js'
+import type { StoreListener } from './archive-pipeline.js'
 import { fileItem, type ItemOptions } from './file-item.js'
-import { type ArchiveEntry, type Outcome, storeArchive, type StoreContext, type StoredArchive, type StoreListener } from './store-archive.js'
+import { storeArchive, type StoreContext, type StoredArchive } from './store-archive.js'
 import { listed, walk, type WalkFailure, type WalkOptions, type WalkRun, type WalkStep } from './walk.js'
 
 /** Status letters of output.md §3. */

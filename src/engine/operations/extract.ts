@@ -4,7 +4,9 @@ import type { ArchiveReader } from '../archive/archive-reader.js'
 import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import { byteString, bytesOf, escapedText } from '../text.js'
+import { blake2b256 } from '../crypto/blake2b.js'
 import { errnoOf } from '../errors.js'
+import { HashTable } from '../hashindex/hash-table.js'
 import { native } from '../native.js'
 import type { Matcher } from '../patterns/matcher.js'
 import { typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeFile, typeMask, typeSymlink } from '../platform/attributes.js'
@@ -34,6 +36,9 @@ export interface ExtractListener {
 
 /** From this size on a file is written by the byte workers. */
 const largeBytes = 4 << 20
+const noBytes = Buffer.alloc(0)
+/** Items without content that wait for the content of those before them; an archive may have millions in a row. */
+const maxChunkless = 4096
 
 interface Selected {
   readonly item: Item
@@ -66,10 +71,14 @@ class Extraction {
   /** Selected and not extracted yet; those with chunks wait for them. */
   readonly #queue: Selected[] = []
   readonly #directories: Selected[] = []
-  /** Stored path of a master -> where it was extracted to, or what it would hold. */
+  /** By hash: the paths of possible masters that were extracted to just these. There are as many as files: outside of the heap. */
+  readonly #extracted = new HashTable(1)
+  /** Stored path of any other -> where it was extracted to, or what it would hold. */
   readonly #masters = new Map<string, { path: Buffer } | { chunks: ChunkList | undefined }>()
   /** The file at which #wanted stopped. */
   #large: Selected | undefined
+  /** All items were selected. */
+  #ended = false
   #fd = -1
   #written = 0
   #chunkIndex = 0
@@ -94,7 +103,8 @@ class Extraction {
           this.#takeChunk(this.#queue[0]!, plain)
         }
         this.#passChunkless()
-      } while (await this.#extractLarge())
+        await this.#extractLarge()
+      } while (!this.#ended)
     } finally {
       await items.return(undefined)
     }
@@ -102,11 +112,14 @@ class Extraction {
     for (const { item, path } of this.#directories.reverse()) this.#guarded(item, () => this.#finishDirectory(item, path))
   }
 
-  /** Reads items ahead of their extraction, as far as chunks are wanted, and up to the next large file. */
+  /** Reads items ahead of their extraction, as far as chunks are wanted, and up to the next large file, or many items without chunks. */
   async *#wanted(items: AsyncGenerator<Item>): AsyncGenerator<WantedChunk> {
-    for (;;) {
+    for (let chunkless = 0; chunkless < maxChunkless; ) {
       const { value: item, done } = await items.next()
-      if (done) return
+      if (done) {
+        this.#ended = true
+        return
+      }
       const selected = this.#select(item)
       if (!selected) continue
       const { chunks } = selected
@@ -115,18 +128,23 @@ class Extraction {
         return
       }
       this.#queue.push(selected)
-      if (chunks) for (let index = 0; index < chunks.length; index++) yield { id: chunks.id(index), size: chunks.size(index) }
+      if (!chunks || chunks.length === 0) {
+        chunkless++
+        continue
+      }
+      chunkless = 0
+      for (let index = 0; index < chunks.length; index++) yield { id: chunks.id(index), size: chunks.size(index) }
     }
   }
 
-  /** A large file has the byte workers for itself: they write what they decoded. False if there was none. */
-  async #extractLarge(): Promise<boolean> {
+  /** A large file has the byte workers for itself: they write what they decoded. */
+  async #extractLarge(): Promise<void> {
     const selected = this.#large
-    if (!selected) return false
+    if (!selected) return
     this.#large = undefined
     const { item } = selected
     this.#announce(selected)
-    if (!this.#guarded(item, () => this.#begin(selected))) return true
+    if (!this.#guarded(item, () => this.#begin(selected))) return
     try {
       this.#written = await this.#reader.writeTo(this.#fd, selected.chunks!, {
         sparse: this.#options.sparse, signal: this.#options.signal,
@@ -139,7 +157,6 @@ class Extraction {
       })
     }
     this.closeFile()
-    return true
   }
 
   #select(stored: Item): Selected | undefined {
@@ -153,19 +170,22 @@ class Extraction {
     if (!isLink) {
       // hardlink_master missing (old archives, import-tar): any object may turn out to be one.
       if (item.hardlinkMaster !== false && type !== typeDirectory && type !== typeSymlink) {
-        this.#masters.set(byteString(stored.path), chosen ? { path: path! } : { chunks: item.chunks })
+        if (chosen && stripComponents === 0) this.#extracted.set(pathHash(stored.path), 0)
+        else this.#masters.set(byteString(stored.path), chosen ? { path: path! } : { chunks: item.chunks })
       }
       return chosen ? { item, path: path!, chunks: item.chunks, linkTo: undefined } : undefined
     }
     if (!chosen) return undefined
-    const master = this.#masters.get(byteString(item.source!))
+    const source = item.source!
+    if (this.#extracted.has(pathHash(source))) return { item, path: path!, chunks: undefined, linkTo: source }
+    const master = this.#masters.get(byteString(source))
     if (master && 'path' in master) return { item, path: path!, chunks: undefined, linkTo: master.path }
     if (!master) {
-      this.#listener.warning?.(item.path, `hard link to ${escapedText(item.source!)}, which is not in the archive`)
+      this.#listener.warning?.(item.path, `hard link to ${escapedText(source)}, which is not in the archive`)
       return undefined
     }
     // The first selected name takes the content and becomes what the others link to.
-    this.#masters.set(byteString(item.source!), { path: path! })
+    this.#masters.set(byteString(source), { path: path! })
     return { item, path: path!, chunks: master.chunks, linkTo: undefined }
   }
 
@@ -301,6 +321,10 @@ class Extraction {
       return false
     }
   }
+}
+
+function pathHash(path: Buffer): Buffer {
+  return blake2b256(noBytes, path)
 }
 
 function isDot(path: Buffer): boolean {

@@ -23,11 +23,13 @@ import { ChunkReader, type WantedChunk } from '../store/chunk-reader.js'
 import { ChunkRepacker } from '../store/chunk-repacker.js'
 import type { Workers } from '../store/workers.js'
 import { escapedText } from '../text.js'
+import type { ArchiveEntry } from './archive-entry.js'
+import type { StoreListener } from './archive-pipeline.js'
 import type { CheckpointOptions } from './checkpoints.js'
 import { archiveFacts } from './create.js'
 import type { OpenedRepository } from './open.js'
 import { ReferenceRelease } from './release-references.js'
-import { type ArchiveEntry, storeArchive, type StoredArchive, type StoreListener } from './store-archive.js'
+import { storeArchive, type StoredArchive } from './store-archive.js'
 import { type TagOptions, withTaggedDirectories } from './tagged-directories.js'
 
 export type RecompressMode = 'never' | 'if-different' | 'always'
@@ -58,6 +60,14 @@ export interface RecreateContext {
 export interface RecreateListener extends StoreListener {
   /** In the archive's order. A: with content or a hard link, d s h b c f, x: left out, -: would be kept. */
   status?(letter: string, path: Buffer): void
+}
+
+/** Items without content that wait for the content of those before them; an archive may have millions in a row. */
+const maxChunkless = 4096
+
+interface Selected {
+  readonly item: Item
+  readonly kept: boolean
 }
 
 export const temporarySuffix = '.recreate'
@@ -191,15 +201,25 @@ export class Recreater {
     return list
   }
 
-  async *#rechunked(items: Selection, smallBytes: number, repacker: ChunkRepacker | undefined): AsyncGenerator<Iterable<ArchiveEntry>> {
+  async *#rechunked(selection: Selection, smallBytes: number, repacker: ChunkRepacker | undefined): AsyncGenerator<Iterable<ArchiveEntry>> {
+    const items = selection.all()
+    let count = 0
     try {
-      yield* this.#rechunkedItems(items, smallBytes, repacker)
+      do {
+        count = 0
+        for await (const run of this.#rechunkedItems(items, smallBytes, repacker)) {
+          count++
+          yield run
+        }
+      } while (count > 0)
     } finally {
+      await items.return(undefined)
       await repacker?.idle()
     }
   }
 
-  async *#rechunkedItems(items: Selection, smallBytes: number, repacker: ChunkRepacker | undefined): AsyncGenerator<Iterable<ArchiveEntry>> {
+  /** Of the next ones, until many in a row have no content; none when all are done. */
+  async *#rechunkedItems(items: AsyncGenerator<Selected>, smallBytes: number, repacker: ChunkRepacker | undefined): AsyncGenerator<Iterable<ArchiveEntry>> {
     // Chunks that come out and are stored already have the compression that they have.
     const revised = repacker && {
       revise: async (chunks: ChunkList): Promise<ChunkList> => {
@@ -208,11 +228,15 @@ export class Recreater {
       },
     }
     // Items whose chunks are being read; the reader asks for the chunks of many files ahead.
-    const ahead: { item: Item; kept: boolean }[] = []
+    const ahead: Selected[] = []
     async function* wanted(): AsyncGenerator<WantedChunk> {
-      for await (const selected of items.all()) {
+      for (let chunkless = 0; chunkless < maxChunkless; ) {
+        const { value: selected, done } = await items.next()
+        if (done) return
         ahead.push(selected)
-        if (selected.kept && selected.item.chunks) for (const { id, size } of selected.item.chunks) yield { id, size }
+        const { chunks } = selected.item
+        chunkless = selected.kept && chunks && chunks.length > 0 ? 0 : chunkless + 1
+        if (selected.kept && chunks) for (const { id, size } of chunks) yield { id, size }
       }
     }
     const plains = this.#reader.getMany(wanted())
@@ -298,7 +322,7 @@ class Selection {
     this.#matcher = matcher
   }
 
-  async *all(): AsyncGenerator<{ item: Item; kept: boolean }> {
+  async *all(): AsyncGenerator<Selected> {
     const isSubset = !this.#matcher.includesEverything
     /** First names that were left out, by path: what the first kept one takes over. */
     const masters = new Map<string, { chunks: ChunkList | undefined; healthy: ChunkList | undefined; heir: Buffer | undefined }>()

@@ -90,23 +90,30 @@ export async function* collectArchiveNumbers(infos: readonly ArchiveInfo[], cont
 }
 
 /**
- * What `create` says of the archive it made, which is not what `info` says (output.md §4): sizes with the metadata object, and what
- * came in new without the item stream.
+ * What `recreate` says of the archive it made, which is not what `info` says (output.md §4): sizes with the metadata object, which is new, as it has the command
+ * line in it.
  */
-export async function creationNumbers(stored: { readonly info: ArchiveInfo; readonly stats: ArchiveStats; readonly newBytes: number }, { opened, cache }: StatisticsContext): Promise<ArchiveNumbers> {
+export async function recreationNumbers({ info, stats, newBytes }: { readonly info: ArchiveInfo; readonly stats: ArchiveStats; readonly newBytes: number }, opened: OpenedRepository<LocalRepository>): Promise<ArchiveNumbers> {
   const { repository, objects } = opened
-  const { info, stats } = stored
   const object = await repository.get(info.id)
   const plain = await objects.parse(info.id, object)
-  const metadata = decodeMetadata(plain, objects.key, info.name)
-  let deduplicatedSize = stored.newBytes + object.length
+  return {
+    metadata: decodeMetadata(plain, objects.key, info.name), stats: { ...stats, size: stats.size + plain.length, csize: stats.csize + object.length },
+    deduplicatedSize: newBytes + object.length, utilization: utilizationOf(info, repository),
+  }
+}
+
+/** What `create` says: the same, and what came in new without the item stream. */
+export async function creationNumbers(stored: { readonly info: ArchiveInfo; readonly stats: ArchiveStats; readonly newBytes: number }, { opened, cache }: StatisticsContext): Promise<ArchiveNumbers> {
+  const numbers = await recreationNumbers(stored, opened)
+  let { deduplicatedSize } = numbers
   const counts = new Map<string, number>()
-  for (const id of metadata.items) counts.set(idKey(id), (counts.get(idKey(id)) ?? 0) + 1)
+  for (const id of numbers.metadata.items) counts.set(idKey(id), (counts.get(idKey(id)) ?? 0) + 1)
   for (const [key, count] of counts) {
     const chunk = cache.index?.get(idFromKey(key))
     if (chunk?.refcount === count) deduplicatedSize -= chunk.csize
   }
-  return { metadata, stats: { ...stats, size: stats.size + plain.length, csize: stats.csize + object.length }, deduplicatedSize, utilization: utilizationOf(info, repository) }
+  return { ...numbers, deduplicatedSize }
 }
 
 function utilizationOf(info: ArchiveInfo, repository: LocalRepository): number {

@@ -61,13 +61,9 @@ export async function* walk(roots: readonly Buffer[], options: WalkOptions): Asy
   // Roots that were walked are not visited again, neither as roots nor inside a later one.
   const visited = new Set<string>()
   for (const typed of roots) {
-    const path = escapedBytes(normalPath(escapedText(typed)))
-    let node: Node
-    try {
-      const { stat, attributes } = native().readAttributes(path, wantOf(options))
-      node = { path, stat: statAt(stat, 0), attributes }
-    } catch (error) {
-      yield [{ kind: 'failed', path, failure: failureOf(error, ''), root: true }]
+    const node = nodeAt(escapedBytes(normalPath(escapedText(typed))), options, '')
+    if ('failure' in node) {
+      yield [{ kind: 'failed', ...node, root: true }]
       continue
     }
     yield* walkNode(node, node.stat.dev, options, visited)
@@ -81,17 +77,13 @@ export async function* walk(roots: readonly Buffer[], options: WalkOptions): Asy
  */
 export async function* listed(paths: AsyncIterable<Buffer>, options: WalkOptions): AsyncGenerator<WalkRun> {
   for await (const typed of paths) {
-    const path = escapedBytes(normalPath(escapedText(typed)))
-    let node: Node
-    try {
-      const { stat, attributes } = native().readAttributes(path, wantOf(options))
-      node = { path, stat: statAt(stat, 0), attributes }
-    } catch (error) {
-      yield [{ kind: 'failed', path, failure: failureOf(error, 'stat'), root: false }]
+    const node = nodeAt(escapedBytes(normalPath(escapedText(typed))), options)
+    if ('failure' in node) {
+      yield [{ kind: 'failed', ...node, root: false }]
       continue
     }
     yield [objectStep(node)]
-    if ((node.stat.mode & typeMask) === typeDirectory) yield [{ kind: 'left', path }]
+    if ((node.stat.mode & typeMask) === typeDirectory) yield [{ kind: 'left', path: node.path }]
   }
 }
 
@@ -102,6 +94,16 @@ export function identityOf(stat: { readonly dev: bigint; readonly ino: bigint })
 
 function wantOf(options: WalkOptions): number {
   return (options.noXattrs ? 0 : wantXattrs) | (options.noAcls ? 0 : wantAcls) | (options.noFlags && !options.excludeNodump ? 0 : wantFsFlags)
+}
+
+/** What there is at a path, looked at by itself. `operation`: what its failure is called. */
+function nodeAt(path: Buffer, options: WalkOptions, operation = 'stat'): Node | { readonly path: Buffer; readonly failure: WalkFailure } {
+  try {
+    const { stat, attributes } = native().readAttributes(path, wantOf(options))
+    return { path, stat: statAt(stat, 0), attributes }
+  } catch (error) {
+    return { path, failure: failureOf(error, operation) }
+  }
 }
 
 function objectStep({ path, stat, attributes }: Node): WalkStep {
@@ -278,8 +280,10 @@ function isCacheTag(path: Buffer): boolean {
 
 /** A tag that is kept: a directory with all its content. */
 async function* walkTag(path: Buffer, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>): AsyncGenerator<WalkRun> {
-  const { stat, attributes } = native().readAttributes(path, wantOf(options))
-  yield* walkNode({ path, stat: statAt(stat, 0), attributes }, rootDev, { ...options, excludeCaches: false, excludeIfPresent: [] }, visited)
+  const node = nodeAt(path, options)
+  // It may have gone since it was found.
+  if ('failure' in node) yield [{ kind: 'failed', ...node, root: false }]
+  else yield* walkNode(node, rootDev, { ...options, excludeCaches: false, excludeIfPresent: [] }, visited)
 }
 
 function failureOf(error: unknown, operation: string): WalkFailure {

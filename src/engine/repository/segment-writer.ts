@@ -33,6 +33,11 @@ export class SegmentWriter {
   #end: WriteEnd | undefined
   readonly #pending: Uint8Array[] = []
   #pendingBytes = 0
+  /**
+   * Why something that was appended is not in its file, or not on the disk. Perhaps a reader was told, who flushes as well, and not who appended it. Nothing is
+   * appended or committed until abandon().
+   */
+  #failure: { readonly error: unknown } | undefined
   /** Short files that are complete, but not durable yet. */
   readonly #left: WriteEnd[] = []
   readonly #durableFolders = new Set<string>()
@@ -63,6 +68,7 @@ export class SegmentWriter {
 
   /** Where the next entry will stand. Begins a new file where the rules want one. */
   position(options: { newSegment?: boolean } = {}): { segment: number; offset: number } {
+    if (this.#failure) throw this.#failure.error
     if (this.#end && this.#end.offset > this.#maxSize) this.#closeEnd()
     else if (this.#end && options.newSegment && this.#end.offset > magic.length) this.#leaveEnd()
     this.#end ??= this.#begin()
@@ -94,7 +100,12 @@ export class SegmentWriter {
     const parts = this.#pending.splice(0)
     this.#pendingBytes = 0
     const end = this.#end!
-    files.writeAllOf(end.fd, parts)
+    try {
+      files.writeAllOf(end.fd, parts)
+    } catch (error) {
+      this.#failure ??= { error }
+      throw error
+    }
     // The disk begins early, so that making the segment durable does not wait for all of it at once.
     if (end.offset - end.startedWriteback >= writebackBytes) {
       native().dropCache(end.fd, end.startedWriteback, end.offset - end.startedWriteback)
@@ -174,6 +185,9 @@ export class SegmentWriter {
         // A backup is rarely read soon: its pages need not push others out (Borg does the same).
         if (offset > bufferBytes) native().dropCache(fd, 0, offset)
       }
+    } catch (error) {
+      this.#failure ??= { error }
+      throw error
     } finally {
       this.#end = undefined
       for (const { fd } of ends) files.close(fd)
@@ -196,6 +210,7 @@ export class SegmentWriter {
    */
   commitHere(): number {
     if (this.#left.length > 0) throw new Error('a file without COMMIT is left that this one would be about')
+    if (this.#failure) throw this.#failure.error
     const { segment, fd } = this.#end!
     this.flush()
     files.datasync(fd)
@@ -242,6 +257,7 @@ export class SegmentWriter {
   abandon(): void {
     this.#pending.length = 0
     this.#pendingBytes = 0
+    this.#failure = undefined
     const ends = [...this.#left.splice(0), ...(this.#end ? [this.#end] : [])]
     this.#end = undefined
     for (const { fd } of ends) files.close(fd)

@@ -10,7 +10,7 @@
  */
 import { constants, fstatSync, readdirSync, readSync } from 'node:fs'
 import { join } from 'node:path'
-import { putHeaderBytes } from '../constants.js'
+import { idBytes, putHeaderBytes } from '../constants.js'
 import { crc32 } from '../crc32.js'
 import { IntegrityError } from '../errors.js'
 import { HashTable, type SharedTable } from '../hashindex/hash-table.js'
@@ -26,6 +26,8 @@ import { AppendedFile } from './appended-file.js'
 const maxFileBytes = 64 << 20
 const maxRunBytes = 4 << 20
 const maxEntriesOfFile = 1 << 20
+/** More than fit into a file. An offset times this is an exact number. */
+const manyEntries = 2 ** 22
 /** Words of the index: file, offset, length of the entry. */
 const fileWord = 0, offsetWord = 1, lengthWord = 2
 
@@ -233,65 +235,67 @@ export class Stash {
     if (named) files.syncDirectory(this.folder)
   }
 
-  /**
-   * Files of at least `minBytes` in which every entry is wanted: nothing is written to them any more.
-   */
-  *wholeFiles(isWanted: (id: ChunkId) => boolean, minBytes: number): Generator<EntryFile> {
-    const found = new Map<number, { ids: ChunkId[]; offsets: number[]; bytes: number }>()
-    for (const [number, { bytes }] of this.#files) if (bytes >= minBytes) found.set(number, { ids: [], offsets: [], bytes: magic.length })
+  /** By file, the buckets of its entries that are asked for, and whether there are others. Small numbers only: there may be millions. */
+  #bucketsOf(isWanted: (id: Uint8Array) => boolean): Map<number, { readonly buckets: number[]; bytes: number; hasOthers: boolean }> {
+    const found = new Map<number, { readonly buckets: number[]; bytes: number; hasOthers: boolean }>()
+    for (const number of this.#files.keys()) found.set(number, { buckets: [], bytes: 0, hasOthers: false })
+    const id = Buffer.alloc(idBytes)
     for (const bucket of this.#index.buckets()) {
-      const number = this.#index.value(bucket, fileWord)
-      const entries = found.get(number)
-      if (!entries) continue
-      const id = Buffer.from(this.#index.idAt(bucket)) as ChunkId
-      if (!isWanted(id)) {
-        found.delete(number)
-        continue
-      }
-      entries.ids.push(id)
-      entries.offsets.push(this.#index.value(bucket, offsetWord))
-      entries.bytes += this.#index.value(bucket, lengthWord)
+      const file = found.get(this.#index.value(bucket, fileWord))!
+      this.#index.copyId(bucket, id)
+      if (isWanted(id)) {
+        file.buckets.push(bucket)
+        file.bytes += this.#index.value(bucket, lengthWord)
+      } else file.hasOthers = true
     }
-    for (const [number, { ids, offsets, bytes }] of found) {
+    return found
+  }
+
+  /** Files of at least `minBytes` in which every entry is wanted: nothing is written to them any more. The stash must not grow meanwhile. */
+  *wholeFiles(isWanted: (id: Uint8Array) => boolean, minBytes: number): Generator<EntryFile> {
+    for (const [number, { buckets, bytes: entryBytes, hasOthers }] of this.#bucketsOf(isWanted)) {
       const file = this.#files.get(number)!
+      const bytes = magic.length + entryBytes
+      if (hasOthers || file.bytes < minBytes) continue
       // Nothing else stands there: neither an entry that another file has as well, nor what a failed or a killed process left behind the last.
       if (bytes !== file.bytes || fstatSync(file.fd).size !== bytes) continue
       if (this.#current?.number === number) this.#finish()
-      yield { path: this.#path(number), bytes, ids, offsets }
+      yield { path: this.#path(number), bytes, ids: buckets.map(bucket => this.#index.idAt(bucket)), offsets: buckets.map(bucket => this.#index.value(bucket, offsetWord)) }
     }
   }
 
   /**
-   * The entries of ids, all of which are here, in the order in which they lie on disk, in runs of bounded size; each entry was compared with
-   * its CRC. IntegrityError, host errors. A run's memory is used again for the next one.
+   * The entries that are wanted, in the order in which they lie on disk, in runs of bounded size; each entry was compared with its CRC.
+   * IntegrityError, host errors. A run's memory is used again for the next one. The stash must not grow meanwhile.
    */
-  *runs(ids: Iterable<ChunkId>): Generator<{ bytes: Buffer; ids: ChunkId[]; lengths: number[] }> {
-    const wanted = [...ids].map(id => {
-      const bucket = this.#index.find(id)
-      if (bucket < 0) throw new IntegrityError(`chunk ${idHex(id)} is not in the staging folder`)
-      return { id, number: this.#index.value(bucket, fileWord), offset: this.#index.value(bucket, offsetWord), length: this.#index.value(bucket, lengthWord) }
-    }).sort((a, b) => a.number - b.number || a.offset - b.offset)
+  *runs(isWanted: (id: Uint8Array) => boolean): Generator<{ bytes: Buffer; ids: ChunkId[]; lengths: number[] }> {
     let memory = Buffer.alloc(0)
-    for (let first = 0; first < wanted.length; ) {
-      const { number, offset: start } = wanted[first]!
-      let last = first + 1, end = start + wanted[first]!.length
-      for (; last < wanted.length; last++) {
-        const { number: itsNumber, offset, length } = wanted[last]!
-        if (itsNumber !== number || offset !== end || end + length - start > maxRunBytes) break
-        end += length
-      }
-      if (memory.length < end - start) memory = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, end - start))
-      const bytes = memory.subarray(0, end - start)
-      readInto(this.#files.get(number)!.fd, start, bytes)
-      const run = wanted.slice(first, last)
-      for (const { id, offset, length } of run) {
-        const entry = bytes.subarray(offset - start, offset - start + length)
-        if (entry.readUInt32LE(4) !== length || entry[8] !== tagPut || !id.equals(entry.subarray(9, putHeaderBytes)) || crc32(entry.subarray(4)) !== entry.readUInt32LE(0)) {
-          throw new IntegrityError(`chunk ${idHex(id)} is damaged in the staging folder`)
+    for (const [number, { buckets }] of this.#bucketsOf(isWanted)) {
+      // The offset, and which of the buckets it is, in one number, which sorts without objects.
+      const order = Float64Array.from(buckets, (bucket, index) => this.#index.value(bucket, offsetWord) * manyEntries + index).sort()
+      const bucketAt = (index: number): number => buckets[order[index]! % manyEntries]!
+      const offsetAt = (index: number): number => Math.floor(order[index]! / manyEntries)
+      const lengthAt = (index: number): number => this.#index.value(bucketAt(index), lengthWord)
+      for (let first = 0; first < order.length; ) {
+        const start = offsetAt(first)
+        let last = first + 1, end = start + lengthAt(first)
+        for (; last < order.length && offsetAt(last) === end && end + lengthAt(last) - start <= maxRunBytes; last++) end += lengthAt(last)
+        if (memory.length < end - start) memory = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, end - start))
+        const bytes = memory.subarray(0, end - start)
+        readInto(this.#files.get(number)!.fd, start, bytes)
+        const ids: ChunkId[] = [], lengths: number[] = []
+        for (let index = first; index < last; index++) {
+          const id = this.#index.idAt(bucketAt(index)), length = lengthAt(index), from = offsetAt(index) - start
+          const entry = bytes.subarray(from, from + length)
+          if (entry.readUInt32LE(4) !== length || entry[8] !== tagPut || !id.equals(entry.subarray(9, putHeaderBytes)) || crc32(entry.subarray(4)) !== entry.readUInt32LE(0)) {
+            throw new IntegrityError(`chunk ${idHex(id)} is damaged in the staging folder`)
+          }
+          ids.push(id)
+          lengths.push(length)
         }
+        yield { bytes, ids, lengths }
+        first = last
       }
-      yield { bytes, ids: run.map(({ id }) => id), lengths: run.map(({ length }) => length) }
-      first = last
     }
   }
 

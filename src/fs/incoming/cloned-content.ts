@@ -28,16 +28,15 @@ interface Piece {
 }
 
 /**
- * BorgError if a chunk is not there any more. The exclusive lock is held: what is there stays. The stashed ones of wholeChunks are in the
+ * `packed`: what lies over the spool file. BorgError if a chunk is not there any more. The exclusive lock is held: what is there stays. The stashed ones of wholeChunks are in the
  * repository by now.
  */
-export function clonedContent(frozen: FrozenItem, opened: Opened, seal: FileSeal | undefined, stash: Stash | undefined): Content {
-  const cipher = seal && new FileCipher(seal.key)
-  const extents = new Extents(frozen.extents)
+export function clonedContent(frozen: FrozenItem, packed: Uint8Array, opened: Opened, seal: FileSeal | undefined, stash: Stash | undefined): Content {
+  const extents = new Extents(packed)
   const parts: (ChunkList | ByteSource)[] = []
   let pieces: Piece[] = []
   const endPieces = (): void => {
-    if (pieces.length > 0) parts.push(new PiecesSource(pieces, { path: frozen.content!.path, ...(seal && { seal, cipher: cipher! }) }, opened, stash))
+    if (pieces.length > 0) parts.push(new PiecesSource(pieces, { path: frozen.content!.file.path, ...(seal && { seal, cipher: new FileCipher(seal.key) }) }, opened, stash))
     pieces = []
   }
   let at = 0
@@ -73,7 +72,7 @@ function isWhole(extents: Extents, index: number, fileSize: number): boolean {
 }
 
 /** Ids of the chunks that an archive will refer to as they are. */
-export function* wholeChunks({ extents: packed, size }: FrozenItem): Generator<ChunkId> {
+export function* wholeChunks(packed: Uint8Array, size: number): Generator<ChunkId> {
   const extents = new Extents(packed)
   for (let index = 0; index < extents.count; index++) if (isWhole(extents, index, size)) yield chunkId(Buffer.from(extents.get(index).id))
 }

@@ -9,7 +9,8 @@ import type { ChunkIndex } from '../../engine/cache/chunk-index.js'
 import type { ClientCache } from '../../engine/cache/client-cache.js'
 import { BorgError } from '../../engine/errors.js'
 import { putHeaderBytes } from '../../engine/constants.js'
-import { type ChunkId, idHex, idKey } from '../../engine/ids.js'
+import { HashTable } from '../../engine/hashindex/hash-table.js'
+import { idHex } from '../../engine/ids.js'
 import type { Log } from '../../engine/log.js'
 import { archiveFacts } from '../../engine/operations/create.js'
 import { addAcls, clampTime } from '../../engine/operations/file-item.js'
@@ -31,7 +32,8 @@ import type { Stash } from '../../engine/store/stash.js'
 import type { Transaction } from '../../engine/repository/repository.js'
 import { BaseItems } from './base-items.js'
 import { clonedContent, wholeChunks } from './cloned-content.js'
-import { type CommitMark, type FinishedTree, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
+import { type CommitMark, type FinishedTree, extentsOf, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
+import { FrozenItemReader } from './frozen-items.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
 import { withRoom } from './staging-room.js'
 
@@ -108,22 +110,25 @@ const minAdoptedBytes = 1 << 20
  */
 async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<LocalRepository>, stash: Stash, tx: Transaction, writer: ChunkWriter): Promise<void> {
   if (stash.count === 0) return
-  const wanted = new Map<string, ChunkId>()
-  for (const item of tree.items) {
-    if (!item.extents || (item.mode & typeMask) !== typeFile) continue
-    for (const id of wholeChunks(item)) if (!repository.has(id) && stash.has(id)) wanted.set(idKey(id), id)
+  // By id, outside the JavaScript heap: there may be millions.
+  const wanted = new HashTable(1)
+  const items = new FrozenItemReader(tree.items)
+  for (let index = 0; index < items.length; index++) {
+    const item = items.get(index)
+    if (item.extentCount === 0 || (item.mode & typeMask) !== typeFile) continue
+    for (const id of wholeChunks(extentsOf(tree, item), item.size)) if (!repository.has(id) && stash.has(id)) wanted.set(id, 0)
   }
   const stored = (count: number, bytes: number): void => {
     writer.newCount += count
     writer.newBytes += bytes - count * putHeaderBytes
   }
-  for (const file of stash.wholeFiles(id => wanted.has(idKey(id)), minAdoptedBytes)) {
+  for (const file of stash.wholeFiles(id => wanted.has(id), minAdoptedBytes)) {
     // Where one cannot be, none can.
     if (!tx.adopt(file)) break
-    for (const id of file.ids) wanted.delete(idKey(id))
+    for (const id of file.ids) wanted.delete(id)
     stored(file.ids.length, file.bytes - magic.length)
   }
-  for (const { bytes, ids, lengths } of stash.runs(wanted.values())) {
+  for (const { bytes, ids, lengths } of stash.runs(id => wanted.has(id))) {
     await tx.putEntries(bytes, ids, lengths)
     stored(ids.length, bytes.length)
     // Others are to be answered meanwhile.
@@ -172,12 +177,12 @@ function freeName(manifest: Manifest, tree: string | undefined, template: string
 }
 
 function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, options: CommitOptions, begun: (item: FrozenItem) => void): Generator<ArchiveEntry> {
-  const { items } = tree
+  const items = new FrozenItemReader(tree.items)
   const firstNames = new Map<number, Buffer>()
   const bases = tree.bases.map(base => new BaseItems(base, firstNames, id => opened.repository.has(id)))
   const between = function* (from: number, to: number): Generator<ArchiveEntry> {
     for (let index = from; index < to; index++) {
-      const frozen = items[index]!
+      const frozen = items.get(index)
       begun(frozen)
       const entry = entryOf(frozen, tree, opened, options, firstNames)
       if (entry) yield entry
@@ -198,22 +203,23 @@ function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, o
 }
 
 /** Behind the last item below a directory. */
-function endOf(items: readonly FrozenItem[], index: number): number {
-  const { path } = items[index]!
+function endOf(items: FrozenItemReader, index: number): number {
+  const path = items.path(index)
   if (path === '.') return items.length
   let end = index + 1
-  while (end < items.length && items[end]!.path.startsWith(`${path}/`)) end++
+  while (end < items.length && items.path(end).startsWith(`${path}/`)) end++
   return end
 }
 
 /** Names in a directory, with the items that are each one and all below it. */
-function namesIn(items: readonly FrozenItem[], directory: number): Map<string, [from: number, to: number]> {
+function namesIn(items: FrozenItemReader, directory: number): Map<string, [from: number, to: number]> {
   const found = new Map<string, [number, number]>()
-  const skipped = items[directory]!.path === '.' ? 0 : items[directory]!.path.length + 1
+  const path = items.path(directory)
+  const skipped = path === '.' ? 0 : path.length + 1
   const end = endOf(items, directory)
   for (let from = directory + 1; from < end; ) {
     const to = endOf(items, from)
-    found.set(items[from]!.path.slice(skipped), [from, to])
+    found.set(items.path(from).slice(skipped), [from, to])
     from = to
   }
   return found
@@ -239,8 +245,8 @@ function entryOf(frozen: FrozenItem, tree: FrozenTree, opened: OpenedRepository<
   }
   if (type !== typeFile) return { item }
   if (frozen.content === undefined) return { item, content: { kind: 'chunks', chunks: new ChunkList() } }
-  if (frozen.extents) return { item, content: clonedContent(frozen, opened, sealOf(frozen, tree), stash), done: outcome => mustBeStored(path, outcome) }
-  const file = Buffer.from(frozen.content.path)
+  if (frozen.extentCount > 0) return { item, content: clonedContent(frozen, extentsOf(tree, frozen), opened, sealOf(frozen, tree), stash), done: outcome => mustBeStored(path, outcome) }
+  const file = Buffer.from(frozen.content.file.path)
   const { position } = frozen.content
   const seal = sealOf(frozen, tree)
   let { size } = frozen
@@ -259,7 +265,7 @@ function entryOf(frozen: FrozenItem, tree: FrozenTree, opened: OpenedRepository<
 const noPath = Buffer.alloc(0)
 
 function sealOf(frozen: FrozenItem, { keys }: FrozenTree): FileSeal | undefined {
-  const file = frozen.content?.cipherNumber
+  const file = frozen.content?.file.cipherNumber
   return keys && file !== undefined ? { key: keys.contents, file, size: frozen.size } : undefined
 }
 

@@ -1,5 +1,7 @@
 /** A staged tree as it is handed to the engine thread: plain data that survives structured clone. */
 import type { ArchiveTreeData } from '../tree-columns.js'
+import { extentBytes } from './extents.js'
+import type { FrozenItems } from './frozen-items.js'
 import type { StagingKeys } from './staging-keys.js'
 
 export interface FrozenItem {
@@ -17,14 +19,22 @@ export interface FrozenItem {
   /** Further names of the same file come with the same id. */
   readonly nlink: number
   readonly size: number
-  /** Undefined for anything without contents. `position`: of a bundled file. `cipherNumber`: it lies encrypted, under this number. */
-  readonly content: { readonly path: string; readonly position: number | undefined; readonly cipherNumber: number | undefined } | undefined
-  /** What lies over the spool file, as Extents packs it. */
-  readonly extents: Uint8Array | undefined
+  /** Undefined for anything without contents. `position`: of a bundled file. */
+  readonly content: { readonly file: FrozenFile; readonly position: number | undefined } | undefined
+  /** What lies over the spool file: these rows of the tree's extents. */
+  readonly firstExtent: number
+  readonly extentCount: number
   /** Directories: what else is in it. */
   readonly beneath: FrozenBeneath | undefined
   /** Of chattr, as Borg stores them. */
   readonly bsdflags: number
+}
+
+/** A file of the staging folder; one object for all whose contents lie in it. */
+export interface FrozenFile {
+  readonly path: string
+  /** It lies encrypted, under this number. */
+  readonly cipherNumber: number | undefined
 }
 
 /** All that a directory of an archive holds, but for some names in the directory itself. */
@@ -48,13 +58,20 @@ export interface FrozenTree {
   /** Byte string; undefined for what lies directly in incoming/. */
   readonly name: string | undefined
   /** A directory before what is in it. */
-  readonly items: readonly FrozenItem[]
+  readonly items: FrozenItems
+  /** Of all items, as Extents packs them: one piece of memory instead of one for each file. */
+  readonly extents: Uint8Array
   readonly bases: readonly FrozenBase[]
   /** Of all files that are not in a base. */
   readonly bytes: number
   /** Where the mark of a commit under way is written. */
   readonly stagingFolder: string
   readonly keys: StagingKeys | undefined
+}
+
+/** What lies over the spool file of an item; memory of the tree. Empty if nothing does. */
+export function extentsOf({ extents }: FrozenTree, { firstExtent, extentCount }: FrozenItem): Uint8Array {
+  return extents.subarray(firstExtent * extentBytes, (firstExtent + extentCount) * extentBytes)
 }
 
 /** A tree whose archive was made when an earlier process ended, before that process could note it in the journal. */

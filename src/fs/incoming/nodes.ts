@@ -421,6 +421,18 @@ export class Nodes {
     this.#nodes.delete(id)
   }
 
+  /** Forgets a name with all below it. Returns the files whose last name that was; such as are open stay nodes until they are closed. */
+  dropTree(parent: StagedNode, name: string, gone: StagedNode[] = []): StagedNode[] {
+    const node = this.unlink(parent, name)
+    if (!node) return gone
+    for (const child of [...(node.children?.keys() ?? [])]) this.dropTree(node, child, gone)
+    if (node.children || node.nlink === 0) {
+      if (node.opens === 0) this.forget(node.id)
+      if (!node.children) gone.push(node)
+    }
+    return gone
+  }
+
   /** Whether `node` is `ancestor` or lies below it. */
   isWithin(node: StagedNode, ancestor: StagedNode): boolean {
     for (let at: number | undefined = node.id; at !== undefined; at = this.parentOf(at)) {

@@ -4,11 +4,14 @@
  * that are written past its pages it leaves to us.
  */
 import { readFileSync } from 'node:fs'
+import { nowNs } from './clock.js'
 import type { StagedNode } from './nodes.js'
+import type { Staging } from './staging.js'
 
 export const capabilityXattr = 'security.capability'
 
-const setUserBit = 0o4000, setGroupBit = 0o2000, groupExecuteBit = 0o010
+export const setGroupBit = 0o2000
+const setUserBit = 0o4000, groupExecuteBit = 0o010
 export const setIdBits = setUserBit | setGroupBit
 
 /** The mode without the set-id bits that go. Set-group-id of what the group cannot execute stays for who is in that group. */
@@ -16,6 +19,16 @@ export function withoutSetId({ mode, gid }: StagedNode, asker: { readonly uid: n
   if (!(mode & setIdBits)) return mode
   const groupStays = !(mode & setGroupBit) || (!(mode & groupExecuteBit) && (asker.uid === 0 || asker.gid === gid || isInGroup(asker.pid, gid)))
   return mode & ~setUserBit & (groupStays ? ~0 : ~setGroupBit)
+}
+
+/** Set-id bits, of which the kernel says that they go. Whether there were any: the kernel does not know what became of the mode then. */
+export function dropPrivileges({ journal }: Staging, node: StagedNode, asker: { readonly uid: number; readonly gid: number; readonly pid: number }): boolean {
+  const mode = withoutSetId(node, asker)
+  if (mode === node.mode) return false
+  node.mode = mode
+  node.ctimeNs = nowNs()
+  journal.attributes(node)
+  return true
 }
 
 /** False if it cannot be told. */

@@ -45,7 +45,7 @@ export class Spool {
   }
 
   path(id: number): string {
-    return join(this.#folder, this.isSealed(id) ? `${id}${sealedSuffix}` : String(id))
+    return `${this.#folder}/${id}${this.isSealed(id) ? sealedSuffix : ''}`
   }
 
   isSealed(id: number): boolean {

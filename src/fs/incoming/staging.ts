@@ -14,7 +14,8 @@ import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
 import { hostErrno } from './contents.js'
 import { errnoOf, ioError } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
-import { dropTree, Journal, type MadeArchives, replay } from './journal.js'
+import { Journal } from './journal.js'
+import { type MadeArchives, replay } from './journal-replay.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
@@ -169,6 +170,13 @@ export class Staging {
     }
   }
 
+  /** Undefined: it has no such xattr any more. */
+  setXattr(node: StagedNode, name: string, value: Buffer | undefined): void {
+    if (value) (node.xattrs ??= new Map<string, Buffer>()).set(name, value)
+    else node.xattrs?.delete(name)
+    this.journal.xattr(node.id, name, value)
+  }
+
   /** The journal has what the mark said: it goes as spool files do. */
   forgetMark(): void {
     this.#needlessMark = ++this.#marks
@@ -288,7 +296,7 @@ export class Staging {
       for (const gone of there) this.journal.dropped(rootId, gone)
       this.journal.forgotten(name)
     })
-    for (const gone of there) for (const node of dropTree(this.nodes, root, gone)) if (node.opens === 0) this.#removeContents(node)
+    for (const gone of there) for (const node of this.nodes.dropTree(root, gone)) if (node.opens === 0) this.#removeContents(node)
     this.nodes.dropBases()
     this.made.delete(name)
     return names
@@ -349,7 +357,9 @@ export class Staging {
         // What cannot be removed now goes at the next start.
         for (const work of works) hostErrno(work)
       },
-      again: () => this.#afterSync.unshift(...works),
+      again: () => {
+        this.#afterSync = [...works, ...this.#afterSync]
+      },
     }
   }
 

@@ -6,7 +6,8 @@ import type { EngineClient } from '../engine-client.js'
 import type { CommitNumbers, CommitReply, Progress, WireError } from '../engine-port.js'
 import { tidyUp } from './contents.js'
 import type { BaseTree } from './base-tree.js'
-import type { FrozenBeneath, FrozenItem, FrozenTree } from './frozen.js'
+import type { FrozenBeneath, FrozenFile, FrozenItem, FrozenTree } from './frozen.js'
+import { FrozenItemPacker } from './frozen-items.js'
 import type { Journal } from './journal.js'
 import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
 import { describe, due, failedState, type Place, type PolicyOptions, type StagedTree, waitingState } from './policy.js'
@@ -439,9 +440,11 @@ export class Trees {
   }
 
   #freeze(tree: StagedTree): FrozenTree {
-    const items: FrozenItem[] = []
+    const items = new FrozenItemPacker()
     const used = new Map<BaseTree, number>()
-    let bytes = 0
+    const extents: Uint8Array[] = []
+    let bytes = 0, firstExtent = 0
+    const contentOf = this.#contentsOf()
     for (const { node, path } of this.#walk(tree)) {
       const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, origin, children, hidden } = node
       if (isFile(node)) bytes += node.size
@@ -450,21 +453,43 @@ export class Trees {
         if (!used.has(origin.base)) used.set(origin.base, used.size)
         beneath = { base: used.get(origin.base)!, row: origin.row, without: new Set([...children!.keys(), ...hidden ?? []]) }
       }
-      items.push({
-        path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, content: this.#contentOf(node), extents: node.extents && new Uint8Array(node.extents.rows), beneath, bsdflags: this.#nodes.flagsOf(id),
+      const extentCount = node.extents?.count ?? 0
+      if (extentCount > 0) extents.push(node.extents!.rows)
+      items.add({
+        path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, content: contentOf(node), firstExtent, extentCount, beneath, bsdflags: this.#nodes.flagsOf(id),
       })
+      firstExtent += extentCount
     }
     const bases = Array.from(used.keys(), ({ tree: { columns, chunks }, firstId }) => ({ columns: { ...columns, chunks: undefined }, chunks, firstId }))
-    return { name: tree.name, items, bases, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
+    return { name: tree.name, items: items.finish(), extents: joined(extents), bases, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
   }
 
-  #contentOf(node: StagedNode): FrozenItem['content'] {
-    if (!isFile(node) || node.size === 0) return undefined
-    const { spool, bundles } = this.#staging
-    const { id, place } = node
-    if (place) return { path: bundles.path(place.bundle), position: place.start, cipherNumber: this.#staging.keys && bundles.cipherNumber(place.bundle) }
-    return { path: spool.path(id), position: undefined, cipherNumber: spool.isSealed(id) ? id : undefined }
+  #contentsOf(): (node: StagedNode) => FrozenItem['content'] {
+    const { spool, bundles, keys } = this.#staging
+    const known = new Map<number, FrozenFile>()
+    const bundle = (number: number): FrozenFile => {
+      let file = known.get(number)
+      if (!file) known.set(number, file = { path: bundles.path(number), cipherNumber: keys && bundles.cipherNumber(number) })
+      return file
+    }
+    return node => {
+      if (!isFile(node) || node.size === 0) return undefined
+      const { id, place } = node
+      if (place) return { file: bundle(place.bundle), position: place.start }
+      return { file: { path: spool.path(id), cipherNumber: spool.isSealed(id) ? id : undefined }, position: undefined }
+    }
   }
+}
+
+/** In memory of its own, which structured clone copies no more than that. */
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0))
+  let at = 0
+  for (const piece of pieces) {
+    all.set(piece, at)
+    at += piece.length
+  }
+  return all
 }
 
 /** As a person would find it. */

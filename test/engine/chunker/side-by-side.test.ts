@@ -53,6 +53,17 @@ for (const [name, make] of makers) {
     })
   }
 
+  test(`who stops in the middle of a source leaves the ${name} chunker as it was`, async t => {
+    const chunker = make()
+    for (let stopped = 0; stopped < 8; stopped++) {
+      for await (const chunk of chunker.split(sourceOf(13_000_000))) {
+        chunk.release()
+        break
+      }
+    }
+    t.is(await consume(chunker, sourceOf(13_000_000)), 13_000_000)
+  })
+
   test(`sources that fail leave the ${name} chunker as it was`, async t => {
     const chunker = make()
     for (let failed = 0; failed < 8; failed++) await t.throwsAsync(consume(chunker, sourceOf(20_000, 5000 * (failed % 3))), { message: 'unreadable' })

@@ -8,7 +8,7 @@ import type { ByteSource, Chunker } from '../../../src/engine/chunker/chunker.js
 import { FixedChunker } from '../../../src/engine/chunker/fixed.js'
 import { chunkerFor, parseChunkerParams } from '../../../src/engine/chunker/params.js'
 import { native } from '../../../src/engine/native.js'
-import { DescriptorSource } from '../../../src/engine/operations/store-archive.js'
+import { DescriptorSource } from '../../../src/engine/operations/file-source.js'
 import { fixtureJson } from '../../helpers/fixtures.js'
 import { generate } from '../../helpers/generators.js'
 import { Sandbox } from '../../helpers/sandbox.js'

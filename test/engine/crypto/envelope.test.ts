@@ -56,6 +56,19 @@ test('objects are the same, with a head and at any offset, and each opens what t
   }
 })
 
+test('objects in shared memory are the same, of every kind of key', t => {
+  for (const key of [plaintextKey(), ...(['authenticated', 'repokey-blake2'] as const).map(mode => twins(mode).fast), twins('repokey').plain]) {
+    for (const size of [0, 255, 256, 257, 100_000]) {
+      const payload = Buffer.from(new SharedArrayBuffer(size)), target = Buffer.from(new SharedArrayBuffer(size + 100)).fill(7)
+      randomBytes(size).copy(payload)
+      const head = Buffer.from([1, 2])
+      const length = key.sealInto(payload, 3n, target, 5, head)
+      t.deepEqual(Buffer.from(target.subarray(5, 5 + length)), key.seal(Buffer.concat([head, payload]), 3n))
+      t.true(target.subarray(5 + length).every(byte => byte === 7))
+    }
+  }
+})
+
 test('any flipped bit is an integrity error, and nothing of it is decrypted', t => {
   const { fast } = twins('keyfile')
   const payload = randomBytes(50_000)

@@ -33,9 +33,9 @@ test.serial('what was stashed is found by id, in runs as it lies on disk, and ag
         t.is(stash.storedSize(idOf(number)), 1000 + number)
       }
       t.is(stash.get(idOf(4)), undefined)
-      const runs = [...stash.runs([idOf(2), idOf(1), idOf(3)])].map(({ bytes, ids }) => ({ bytes: Buffer.from(bytes), ids: ids.map(id => id[0]) }))
+      const runs = [...stash.runs(() => true)].map(({ bytes, ids }) => ({ bytes: Buffer.from(bytes), ids: ids.map(id => id[0]) }))
       t.deepEqual(runs, [{ bytes: entriesOf([3, 1, 2]).entries, ids: [3, 1, 2] }])
-      t.deepEqual([...stash.runs([idOf(2), idOf(3)])].map(({ ids }) => ids.map(id => id[0])), [[3], [2]])
+      t.deepEqual([...stash.runs(id => id[0] !== 1)].map(({ ids }) => ids.map(id => id[0])), [[3], [2]])
       stash.close()
       stash = new Stash(sandbox.path('chunks'))
     }
@@ -80,7 +80,7 @@ test.serial('a damaged entry is refused when it is wanted', async t => {
     bytes[bytes.length - 1]! ^= 1
     const fd = openSync(path, 'r+')
     files.writeAll(fd, bytes, 0)
-    t.throws(() => [...stash.runs([idOf(1), idOf(2)])], { message: /damaged/ })
+    t.throws(() => [...stash.runs(() => true)], { message: /damaged/ })
     t.throws(() => stash.get(idOf(2)), { message: /checksum/ })
     t.deepEqual(stash.get(idOf(1)), Buffer.alloc(1001, 1))
     ftruncateSync(fd, 20)

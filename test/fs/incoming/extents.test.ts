@@ -1,7 +1,8 @@
 import test from 'ava'
 import { createHash } from 'node:crypto'
 import { extentBytes, Extents } from '../../../src/fs/incoming/extents.js'
-import { Journal, replay } from '../../../src/fs/incoming/journal.js'
+import { Journal } from '../../../src/fs/incoming/journal.js'
+import { replay } from '../../../src/fs/incoming/journal-replay.js'
 import { Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 

@@ -1,6 +1,7 @@
 import test from 'ava'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { Journal, replay } from '../../../src/fs/incoming/journal.js'
+import { Journal } from '../../../src/fs/incoming/journal.js'
+import { replay } from '../../../src/fs/incoming/journal-replay.js'
 import { type NodeFacts, Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 

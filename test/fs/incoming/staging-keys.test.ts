@@ -5,7 +5,7 @@ import { keyFromMaterial, keyFromSecrets, plaintextKey } from '../../../src/engi
 import { newSecrets } from '../../../src/engine/crypto/secrets.js'
 import type { Key } from '../../../src/engine/crypto/key.js'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
-import { replay } from '../../../src/fs/incoming/journal.js'
+import { replay } from '../../../src/fs/incoming/journal-replay.js'
 import { Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
 import { Staging } from '../../../src/fs/incoming/staging.js'
 import { openSmall, openStagingKeys, sealSmall, type StagingKeys, takeNonces } from '../../../src/fs/incoming/staging-keys.js'

@@ -14,7 +14,7 @@ import { type Operation, operationOf } from './operations.js'
 import {
   at, finishError, finishReply, initFlag, maxMinor, maxTransfer, minMinor, opcode, protocolMajor, replyHeaderSize, Slot,
 } from './protocol.js'
-import { gatherSize, type Replies } from './replies.js'
+import { gatherSize, isUnawaited, type Replies } from './replies.js'
 
 export interface DispatchOptions {
   readonly log?: Log
@@ -50,6 +50,8 @@ export class Dispatcher {
   readonly #checksAcls: boolean
   readonly #call: CurrentCall
   readonly #deferred = new Map<number, Deferred>()
+  /** Of the last request, if its reply was left in the slot. */
+  #answer: unknown
   #directory: DirectoryReply
 
   constructor(core: FsCore, replies: Replies, options: DispatchOptions = {}) {
@@ -67,8 +69,11 @@ export class Dispatcher {
     return this.#deferred.size
   }
 
-  /** Handles the request of `length` bytes in the slot. Never throws for what the core does. */
-  handle(length: number): void {
+  /**
+   * Handles the request of `length` bytes in the slot. Returns the length of the reply, which then lies in the slot for the caller to send; 0 if it
+   * went another way, comes later, or is not wanted. Never throws for what the core does.
+   */
+  handle(length: number): number {
     this.count++
     const { u32 } = this.slot
     const call = this.#call
@@ -90,17 +95,23 @@ export class Dispatcher {
       case opcode.interrupt: return this.#interrupt(this.slot.getU64(at.interrupt.unique))
       case opcode.init: return this.#init()
       // No file here takes requests of its own; programs expect this answer of them, not ENOSYS.
-      case opcode.ioctl: return void this.#refuse(call, enotty)
+      case opcode.ioctl: return this.#refusal(call, enotty)
     }
     const operation = operationOf(code)
-    if (!operation || (code === opcode.access && !this.#core.access)) return void this.#refuse(call, enosys)
+    if (!operation || (code === opcode.access && !this.#core.access)) return this.#refusal(call, enosys)
     if (this.#onlyUid !== undefined && call.uid !== this.#onlyUid && call.uid !== 0 && !askedByAnyone.has(code)) {
-      return void this.#refuse(call, Errno.EACCES.number)
+      return this.#refusal(call, Errno.EACCES.number)
     }
-    this.#run(operation, length)
+    return this.#run(operation, length)
   }
 
-  #run(operation: Operation<unknown>, length: number): void {
+  /** The kernel did not take the reply that the last `handle` left in the slot. What it would have got is taken back. */
+  notTaken(errno: number): void {
+    if (!isUnawaited(errno)) this.#failed(this.#call, new Error(`the kernel refuses the reply (errno ${errno})`))
+    this.#undo(this.#call, this.#answer)
+  }
+
+  #run(operation: Operation<unknown>, length: number): number {
     const call = this.#call
     call.reply = operation.reply
     call.directory = call.opcode === opcode.readdir || call.opcode === opcode.readdirplus ? this.#directory : undefined
@@ -110,7 +121,7 @@ export class Dispatcher {
       if (answer === LATER) {
         if (!call.deferred) throw new Error('the operation answers later but did not defer')
         if (call.deferred.state === 'waiting') this.#keep(call.deferred)
-        return
+        return 0
       }
     } catch (error) {
       if (!(error instanceof FsError)) this.#failed(call, error)
@@ -119,14 +130,20 @@ export class Dispatcher {
     const deferred = call.deferred
     if (deferred) {
       // Deferred, then answered at once after all (or thrown): the deferred function has no effect any more.
-      if (deferred.state === 'answered') return
+      if (deferred.state === 'answered') return 0
       deferred.state = 'dropped'
     }
     try {
-      if (!this.#deliver(call, answer, this.slot)) this.#undo(call, answer)
+      const sent = this.#sendPieces(call, answer)
+      if (sent === undefined) {
+        this.#answer = answer
+        return this.#reply(call, answer, this.slot)
+      }
+      if (!sent) this.#undo(call, answer)
+      return 0
     } catch (error) {
       this.#failed(call, error)
-      this.#refuse(call, Errno.EIO.number)
+      return this.#refusal(call, Errno.EIO.number)
     }
   }
 
@@ -157,21 +174,31 @@ export class Dispatcher {
 
   /** False if nobody waits. */
   #deliver(about: About, answer: unknown, slot: Slot): boolean {
-    if (answer instanceof Errno) return this.#refuse(about, answer === Errno.ENOSYS ? Errno.EOPNOTSUPP.number : answer.number)
-    if (answer instanceof Uint8Array && answer.length >= gatherSize && about.opcode === opcode.read) {
+    return this.#sendPieces(about, answer) ?? this.#replies.send(slot, this.#reply(about, answer, slot))
+  }
+
+  /** Contents of files that lie elsewhere, at once and from there; undefined for all other answers. False if nobody waits. */
+  #sendPieces(about: About, answer: unknown): boolean | undefined {
+    if (about.opcode !== opcode.read) return undefined
+    if (answer instanceof Uint8Array && answer.length >= gatherSize) {
       const bytes = answer.length > about.wanted ? answer.subarray(0, about.wanted) : answer
       return this.#replies.sendBytes(about.uniqueLow, about.uniqueHigh, [bytes], bytes.length)
     }
-    if (Array.isArray(answer) && about.opcode === opcode.read) {
-      const pieces = answer as readonly Uint8Array[]
-      let length = 0
-      for (const piece of pieces) length += piece.length
-      if (length > about.wanted) throw new Error(`${length} bytes for a read of ${about.wanted}`)
-      return this.#replies.sendBytes(about.uniqueLow, about.uniqueHigh, pieces, length)
-    }
+    if (!Array.isArray(answer)) return undefined
+    const pieces = answer as readonly Uint8Array[]
+    let length = 0
+    for (const piece of pieces) length += piece.length
+    if (length > about.wanted) throw new Error(`${length} bytes for a read of ${about.wanted}`)
+    return this.#replies.sendBytes(about.uniqueLow, about.uniqueHigh, pieces, length)
+  }
+
+  /** Puts the whole reply into the slot; its length. */
+  #reply(about: About, answer: unknown, slot: Slot): number {
+    const { uniqueLow, uniqueHigh } = about
+    // ENOSYS makes the kernel stop asking for that opcode, for all files: only handle() says it.
+    if (answer instanceof Errno) return finishError(slot, uniqueLow, uniqueHigh, answer === Errno.ENOSYS ? Errno.EOPNOTSUPP.number : answer.number)
     const bodySize = about.reply.put(slot, answer, about)
-    if (bodySize instanceof Errno) return this.#refuse(about, bodySize.number)
-    return this.#replies.send(slot, finishReply(slot, about.uniqueLow, about.uniqueHigh, bodySize))
+    return bodySize instanceof Errno ? finishError(slot, uniqueLow, uniqueHigh, bodySize.number) : finishReply(slot, uniqueLow, uniqueHigh, bodySize)
   }
 
   #undo(about: About, answer: unknown): void {
@@ -183,10 +210,14 @@ export class Dispatcher {
     }
   }
 
-  /** ENOSYS makes the kernel stop asking for that opcode, for all files: only handle() says it. */
-  #refuse(about: About, errno: number): boolean {
+  #refusal(about: About, errno: number): number {
+    return finishError(this.slot, about.uniqueLow, about.uniqueHigh, errno)
+  }
+
+  /** At once, and past the slot. */
+  #refuse(about: About, errno: number): void {
     const { late } = this.#replies
-    return this.#replies.send(late, finishError(late, about.uniqueLow, about.uniqueHigh, errno))
+    this.#replies.send(late, finishError(late, about.uniqueLow, about.uniqueHigh, errno))
   }
 
   #failed(about: About, error: unknown): void {
@@ -194,36 +225,39 @@ export class Dispatcher {
     this.#log.write('error', 'fuse', `Request ${about.opcode} on inode ${about.ino} failed: ${text}`)
   }
 
-  #forget(ino: number, count: number): void {
+  #forget(ino: number, count: number): 0 {
     try {
       this.#core.forget(ino, count)
     } catch (error) {
       this.#failed(this.#call, error)
     }
+    return 0
   }
 
-  #forgetMany(length: number): void {
+  #forgetMany(length: number): 0 {
     const { items, itemSize, count } = at.batchForget
     const end = Math.min(items + this.slot.getU32(count) * itemSize, length)
     for (let position = items; position < end; position += itemSize) {
       this.#forget(this.slot.getU64(position), this.slot.getU64(position + 8))
     }
+    return 0
   }
 
   /**
    * The kernel interrupts for any signal, and programs do not expect EINTR from files: only who is being killed is let go,
    * and only from a question. Everybody else waits for the answer.
    */
-  #interrupt(unique: number): void {
+  #interrupt(unique: number): 0 {
     const deferred = this.#deferred.get(unique)
-    if (!deferred || !questions.has(deferred.opcode) || !isDying(deferred.pid)) return
+    if (!deferred || !questions.has(deferred.opcode) || !isDying(deferred.pid)) return 0
     this.#deferred.delete(unique)
     deferred.state = 'dropped'
     this.#refuse(deferred, Errno.EINTR.number)
     if (deferred.directory) deferred.directory.undo()
+    return 0
   }
 
-  #init(): void {
+  #init(): number {
     const { slot } = this
     const call = this.#call
     const major = slot.getU32(at.init.major)
@@ -232,8 +266,7 @@ export class Dispatcher {
     const readahead = slot.getU32(at.init.maxReadahead)
     if (major < protocolMajor || (major === protocolMajor && minor < minMinor)) {
       this.#log.write('error', 'fuse', `The kernel speaks FUSE ${major}.${minor}; at least ${protocolMajor}.${minMinor} is needed (Linux 3.15).`)
-      this.#refuse(call, eproto)
-      return
+      return this.#refusal(call, eproto)
     }
     // Without READDIRPLUS_AUTO: by that the kernel asks for names alone after the first 200 of a directory, and `find -size` or
     // `cp -r` of a large one then looks each up (60,000 files: 4.5 s instead of 0.4; `ls -f` 0.25 s instead of 0.75).
@@ -246,8 +279,8 @@ export class Dispatcher {
       minor: Math.min(minor, maxMinor), maxReadahead: Math.max(readahead, maxReadahead), flags: flags & offered, maxBackground, maxTransfer, pageSize: 4096,
     })
     call.longSetxattr = (flags & offered & initFlag.setxattrExt) !== 0
-    this.#replies.send(slot, finishReply(slot, call.uniqueLow, call.uniqueHigh, size))
     this.#log.write('debug', 'fuse', `FUSE ${major}.${minor}, flags ${(flags & offered).toString(16)} of ${offered.toString(16)}`)
+    return finishReply(slot, call.uniqueLow, call.uniqueHigh, size)
   }
 }
 

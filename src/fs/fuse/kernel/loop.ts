@@ -60,29 +60,34 @@ export class KernelLoop {
    */
   run(core: FsCore): 'unmounted' | 'stopped' {
     const { fd, wakeFd, tickMs = 1000 } = this.#options
-    const { receiveRequest } = native()
+    const { openDevice, receiveRequest } = native()
     useGeneration(randomInt(1, 2 ** 31))
     const { log, onlyUid, checksAcls = false } = this.#options
     const dispatcher = new Dispatcher(core, new Replies(fd), { ...(log && { log }), onlyUid, checksAcls })
-    const into = dispatcher.slot.bytes
+    const device = openDevice(fd, wakeFd, dispatcher.slot.bytes, tickMs)
+    let replyLength = 0
     let nextTickMs = performance.now() + tickMs
     let untilClock = requestsBetweenClocks
     // What was posted before the loop began.
     this.#drain()
     while (!this.#stopped) {
-      const length = receiveRequest(fd, wakeFd, into, tickMs)
+      const length = receiveRequest(device, replyLength)
+      replyLength = 0
       if (length > 0) {
         try {
-          dispatcher.handle(length)
+          replyLength = dispatcher.handle(length)
         } catch (error) {
           this.#failed(error)
         }
         if (--untilClock > 0) continue
         untilClock = requestsBetweenClocks
         if (performance.now() < nextTickMs) continue
-      } else if (length < 0) {
+      } else if (length === -1) {
         this.#notices.close()
         return 'unmounted'
+      } else if (length < 0) {
+        dispatcher.notTaken(-1 - length)
+        continue
       } else {
         this.#drain()
       }

@@ -1,8 +1,10 @@
 /**
- * Ways to the kernel for answers: at once from the request's own slot, or later from a slot of its own, because by then
- * the first holds another request. One thread uses it. Writing an answer never waits for anything but the copy.
+ * Ways to the kernel for answers that do not go back in their request's own slot, which the loop sends itself: long ones from where they
+ * lie, and late ones from a slot of their own, because by then the first holds another request. One thread uses it. Writing an answer never
+ * waits for anything but the copy.
  */
 import { writeSync, writevSync } from 'node:fs'
+import { constants } from 'node:os'
 import { errnoOf } from '../../../engine/errors.js'
 import { replyHeaderSize, Slot } from './protocol.js'
 
@@ -46,8 +48,14 @@ export class Replies {
 }
 
 /** ENOENT: the request is gone. ENODEV, ECONNABORTED and ENOTCONN: the mount is. Everything else is a fault of ours. */
+const nobodyWaits = ['ENOENT', 'ENODEV', 'ENOTCONN', 'ECONNABORTED']
+
+/** Whether a reply was not taken because nobody waits for it any more. */
+export function isUnawaited(errno: number): boolean {
+  return nobodyWaits.some(code => constants.errno[code as keyof typeof constants.errno] === errno)
+}
+
 function dropped(error: unknown): false {
-  const code = errnoOf(error)
-  if (code === 'ENOENT' || code === 'ENODEV' || code === 'ENOTCONN' || code === 'ECONNABORTED') return false
+  if (nobodyWaits.includes(errnoOf(error) ?? '')) return false
   throw error
 }

@@ -1,4 +1,7 @@
 import test from 'ava'
+import { closeSync, openSync } from 'node:fs'
+import { constants } from 'node:os'
+import { native } from '../../../../src/engine/native.js'
 import { type Call, type DirSink, LATER, type ReadAnswer } from '../../../../src/fs/core.js'
 import { type Entry, Errno } from '../../../../src/fs/types.js'
 import { fixtureJson } from '../../../helpers/fixtures.js'
@@ -197,6 +200,31 @@ test('an interrupted request goes on while its process lives', (t) => {
   t.is(replies.send(request('interrupt')).length, 0)
   answer(entry)
   t.is(replies.written().length, 144)
+})
+
+test('what the kernel did not take is taken back', (t) => {
+  const logged: string[] = []
+  const opened = { fh: 9 }
+  const replies = new RecordedReplies(
+    { create: { entry, opened }, getattr: Errno.ENOENT, release: undefined, forget: undefined }, { log: { write: (_level, _topic, message) => logged.push(message) } })
+  t.teardown(() => replies.close())
+  replies.send(request('create'))
+  replies.dispatcher.notTaken(constants.errno.ENOENT)
+  t.deepEqual(replies.asked.slice(1).map(({ operation, args }) => [operation, ...args]), [['release', 7, 9], ['forget', 7, 1]])
+  t.is(logged.length, 0)
+  // An errno has nothing to take back; that the kernel does not understand a reply is a fault.
+  replies.send(request('getattr'))
+  replies.dispatcher.notTaken(constants.errno.EINVAL)
+  t.is(replies.asked.length, 4)
+  t.regex(logged[0]!, /refuses the reply \(errno 22\)/)
+})
+
+test('a reply that the device does not take ends the wait for the next request', (t) => {
+  const fd = openSync('/dev/null', 'r')
+  t.teardown(() => closeSync(fd))
+  const { openDevice, receiveRequest } = native()
+  const device = openDevice(fd, fd, Buffer.allocUnsafeSlow(64), 0)
+  t.is(receiveRequest(device, 16), -1 - constants.errno.EBADF)
 })
 
 test('for allow_root, others than root and the owner are refused, but not on what is open', (t) => {

@@ -1,9 +1,6 @@
 /** What the addon answers for a tree is what the dispatcher and ArchiveFiles answer, and who is answered in another manner. */
 import test, { type ExecutionContext } from 'ava'
 import fc from 'fast-check'
-import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -78,18 +75,15 @@ function plain(reply: Buffer, code: number): string {
 /** Drives that are read by TypeScript and by the addon. Each range of inodes is shown once in this thread, so tests follow each other. */
 class Drive {
   readonly fs: VirtualFs
-  readonly #folder = mkdtempSync(join(tmpdir(), 'borgfs-answers-'))
-  readonly #fd = openSync(join(this.#folder, 'replies'), 'wx+')
   readonly #dispatcher: Dispatcher
   readonly #slot = new Slot()
-  #position = 0
 
   constructor(engine: FakeEngine, readonly names: string[], single = false) {
     this.fs = new VirtualFs({
       view: mountView(names.map(name => archiveInfo(name)), single ? { kind: 'archive' } : {}), client: engine.client, answers: new NativeTreeAnswers(),
       notices: noNotices,
     })
-    this.#dispatcher = new Dispatcher(this.fs, new Replies(this.#fd))
+    this.#dispatcher = new Dispatcher(this.fs, new Replies(-1))
     engine.answer()
     // Into each, so that its tree is there.
     for (const [index] of names.entries()) {
@@ -101,11 +95,8 @@ class Drive {
   slow(asked: Asked): string {
     const bytes = request(asked)
     bytes.copy(this.#dispatcher.slot.bytes)
-    this.#dispatcher.handle(bytes.length)
-    const reply = Buffer.alloc(fstatSync(this.#fd).size - this.#position)
-    readSync(this.#fd, reply, 0, reply.length, this.#position)
-    this.#position += reply.length
-    return plain(reply, asked.code)
+    const length = this.#dispatcher.handle(bytes.length)
+    return plain(Buffer.from(this.#dispatcher.slot.bytes.subarray(0, length)), asked.code)
   }
 
   /** Undefined: not for the addon. */
@@ -119,8 +110,6 @@ class Drive {
 
   close(): void {
     this.fs.destroy()
-    closeSync(this.#fd)
-    rmSync(this.#folder, { recursive: true })
   }
 }
 

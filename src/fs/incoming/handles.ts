@@ -1,0 +1,228 @@
+/** Open files of incoming/ and live/, and what is done by way of them. */
+import { type Answer, type Call, LATER, type ReadAnswer, type ReadBytes } from '../core.js'
+import { inoOf } from '../inodes.js'
+import { SequentialRead } from '../read-ahead.js'
+import type { SharedRange } from '../subtree.js'
+import { Errno, type Ino, type Opened } from '../types.js'
+import type { Box } from './box.js'
+import { nowNs } from './clock.js'
+import { hostErrno } from './contents.js'
+import type { StagedNode } from './nodes.js'
+import type { StagedTree } from './policy.js'
+import { capabilityXattr, dropPrivileges } from './set-id.js'
+
+const writeFlags = 3, writeOnly = 1, truncateFlag = 0o1000
+
+interface Handle {
+  readonly sequence: SequentialRead
+  readonly node: StagedNode
+  readonly writes: boolean
+  /** Writes come past the kernel's pages. */
+  readonly direct: boolean
+  readonly tree: StagedTree | undefined
+}
+
+export class Handles {
+  readonly #box: Box
+  readonly #handles = new Map<number, Handle>()
+  /** Files that nobody has open any more, of trees that were being committed then. */
+  readonly #unused = new Set<StagedNode>()
+  #nextHandle = 1
+
+  constructor(box: Box) {
+    this.#box = box
+  }
+
+  get count(): number {
+    return this.#handles.size
+  }
+
+  isInUse(tree: StagedTree): boolean {
+    return [...this.#handles.values()].some(handle => handle.tree === tree)
+  }
+
+  open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
+    const node = this.#box.node(ino)
+    if (!node) return Errno.ESTALE
+    if (node.children) return Errno.EISDIR
+    if ((flags & writeFlags) === 0 && !(flags & truncateFlag)) {
+      const opened = (): Answer<Opened> => {
+        // It may have been let go while the archive was awaited.
+        const here = this.#box.node(ino)
+        return here ? this.#open(here, flags) : Errno.ESTALE
+      }
+      return this.#box.live && !node.known ? this.#box.live.whenWhole(this.#box.treeOf(node), call, opened) : opened()
+    }
+    const { killSetId } = call
+    return this.#box.altering(this.#box.treeOf(node), call, later => {
+      this.#box.staging.adopt(node)
+      if (flags & truncateFlag) {
+        if (killSetId && dropPrivileges(this.#box.staging, node, later)) this.#box.notices.invalidateAttributes(ino)
+        const failed = this.#box.contents.truncate(node, 0)
+        if (failed) return failed
+        node.mtimeNs = node.ctimeNs = nowNs()
+        this.#box.staging.journal.attributes(node)
+      }
+      return this.#open(node, flags)
+    })
+  }
+
+  /** A new file. */
+  openNew(node: StagedNode, flags: number): Opened {
+    return this.#open(node, flags, (flags & writeFlags) === writeOnly)
+  }
+
+  /**
+   * `direct`: it is a new file that is only written. Past the kernel's pages that needs no question for capabilities (one for each file), no memory
+   * and one copy less. Whoever opens it meanwhile uses pages as ever: see `write`.
+   */
+  #open(node: StagedNode, flags: number, direct = false): Opened {
+    const fh = this.#nextHandle++
+    this.#box.nodes.fill(node)
+    const writes = (flags & writeFlags) !== 0
+    const tree = this.#box.treeOf(node)
+    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, direct, tree })
+    node.opens++
+    if (writes) {
+      node.writers++
+      if (tree) tree.writers++
+    }
+    // Nothing is left to be done at a close: what was written is in the kernel of the host. The kernel writes out what was mapped when the mapping ends.
+    return { fh, keepCache: true, noFlush: true, directIo: direct }
+  }
+
+  read(fh: number, offset: number, into: Buffer, call: Call<ReadBytes>): Answer<ReadAnswer> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    return this.#box.contents.read(handle.node, handle.sequence, offset, into, call)
+  }
+
+  /** What of a file are chunks, up to the first byte that is not. EOPNOTSUPP where it begins with one: the kernel copies then. */
+  sharedRange(fh: number, offset: number, length: number): SharedRange | Errno {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    return this.#box.contents.shared(handle.node, offset, length)
+  }
+
+  cloneInto(fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    return this.#box.changing(handle.tree, call, () => {
+      const { node } = handle
+      const failed = this.#box.contents.clone(node, offset, range.length, range.extents, range.stashed)
+      if (failed) return failed
+      node.mtimeNs = node.ctimeNs = nowNs()
+      node.dirty = true
+      return range.length
+    })
+  }
+
+  write(fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    const frozen = this.#box.trees.isFrozen(handle.tree)
+    const kept = frozen ? Buffer.from(data) : data
+    const { killSetId } = call
+    return this.#box.changing(handle.tree, call, later => {
+      const { node, direct } = handle
+      if (killSetId && dropPrivileges(this.#box.staging, node, later)) this.#box.notices.invalidateAttributes(inoOf(this.#box.range, node.id))
+      if (direct && node.xattrs?.has(capabilityXattr)) this.#box.staging.setXattr(node, capabilityXattr, undefined)
+      // O_APPEND is the kernel's work: it knows the size, and the flag can come and go while the file is open. What was written through
+      // mmap comes by any handle, with its own place.
+      const failed = this.#box.contents.write(node, offset, kept)
+      if (failed) return failed
+      node.mtimeNs = node.ctimeNs = nowNs()
+      node.dirty = true
+      const isAhead = this.#box.cuts.isAhead(node)
+      if (!isAhead && (!direct || node.opens === 1)) return kept.length
+      // Pages of who reads it meanwhile: the kernel let go of those before it sent the bytes, and may have asked for them again until now.
+      const answer = later.defer()
+      const written = (): void => answer(kept.length)
+      const seen = direct && node.opens > 1 ? () => this.#box.notices.invalidatePages(inoOf(this.#box.range, node.id), offset, kept.length, written) : written
+      if (isAhead) this.#box.cuts.holdUp(node, seen)
+      else seen()
+      return LATER
+    })
+  }
+
+  flush(fh: number): Answer<void> {
+    const handle = this.#handles.get(fh)
+    if (handle) this.#recordTimes(handle.node)
+    return undefined
+  }
+
+  /** What was written so far is in the journal with its times. */
+  #recordTimes(node: StagedNode): void {
+    if (!node.dirty) return
+    this.#box.staging.journal.attributes(node)
+    node.dirty = false
+  }
+
+  fsync(fh: number, call: Call<void>): Answer<void> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    this.#recordTimes(handle.node)
+    return this.#box.durability.sync(handle.node, call)
+  }
+
+  /** All that is staged, also what was closed. */
+  syncfs(call: Call<void>): Answer<void> {
+    for (const { node } of this.#handles.values()) this.#recordTimes(node)
+    return this.#box.durability.syncAll(call)
+  }
+
+  release(fh: number): void {
+    const handle = this.#handles.get(fh)
+    if (!handle) return
+    this.#handles.delete(fh)
+    const { node, tree, writes } = handle
+    node.opens--
+    if (writes) {
+      node.writers--
+      if (tree) {
+        tree.writers--
+        tree.changedAtMs = performance.now()
+      }
+      // A full disk: nobody can be told any more, and the times in memory are those that are saved.
+      hostErrno(() => this.#recordTimes(node))
+      if (node.writers === 0) this.#box.cuts.closed(node)
+    }
+    if (node.opens > 0) return
+    this.#box.contents.close(node)
+    this.#box.letGo(node)
+    if (this.#box.trees.isFrozen(tree)) this.#unused.add(node)
+    else this.#box.nodes.evict(node)
+  }
+
+  releaseAll(): void {
+    for (const fh of [...this.#handles.keys()]) this.release(fh)
+  }
+
+  /** Files that were only read need not stay, but whoever waits for a commit to end may be about to change one. */
+  evict(): void {
+    for (const node of this.#unused) {
+      if (this.#box.trees.isFrozen(this.#box.treeOf(node))) continue
+      this.#unused.delete(node)
+      this.#box.nodes.evict(node)
+    }
+  }
+
+  fallocate(fh: number, mode: number, offset: number, length: number, call: Call<void>): Answer<void> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    return this.#box.changing(handle.tree, call, () => {
+      const { node } = handle
+      const failed = this.#box.contents.allocate(node, mode, offset, length)
+      if (failed) return failed
+      node.mtimeNs = node.ctimeNs = nowNs()
+      node.dirty = true
+      return undefined
+    })
+  }
+
+  lseek(fh: number, offset: number, whence: number): Answer<number> {
+    const handle = this.#handles.get(fh)
+    if (!handle) return Errno.EBADF
+    return this.#box.contents.seek(handle.node, offset, whence)
+  }
+}

@@ -1,0 +1,47 @@
+import test from 'ava'
+import { silentLog } from '../../../src/engine/log.js'
+import { chunkId, type ChunkId } from '../../../src/engine/ids.js'
+import { files, replaceFiles } from '../../../src/engine/platform/files.js'
+import { checkRepository } from '../../../src/engine/repository/check.js'
+import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
+import { createRepository } from '../../../src/engine/repository/repository-creation.js'
+import { Sandbox } from '../../helpers/sandbox.js'
+
+const id = (byte: number): ChunkId => chunkId(Buffer.alloc(32, byte))
+
+test.serial('what a writer has in hand and a reader could not write out is never committed', async t => {
+  const sandbox = new Sandbox('failed-write')
+  const real = files
+  try {
+    const path = sandbox.path('repo')
+    createRepository(path)
+    const options = { lock: 'exclusive', lockWaitMs: 0, log: silentLog, forCheck: true } as const
+    const repository = await LocalRepository.open(path, options)
+    await repository.transaction(async tx => {
+      for (const number of [1, 2]) await tx.put(id(number), Buffer.from(`object ${number}`))
+    })
+    const before = repository.transactionId
+    await t.throwsAsync(repository.transaction(async tx => {
+      // The DELETE waits to be written together with what follows.
+      await tx.delete(id(1))
+      replaceFiles({ ...real, writeAllOf(fd, parts) {
+        real.writeAll(fd, parts[0]!.subarray(0, 5))
+        throw Object.assign(new Error('EIO: i/o error, write'), { code: 'EIO', errno: 5 })
+      } })
+      await t.throwsAsync(repository.leased(() => Promise.resolve()), { code: 'EIO' })
+      replaceFiles(real)
+      await tx.put(id(3), Buffer.from('object 3'))
+    }), { code: 'EIO' })
+    t.is(repository.transactionId, before)
+    await repository.transaction(tx => tx.put(id(4), Buffer.from('object 4')))
+    await repository.close()
+    const after = await LocalRepository.open(path, options)
+    t.true(await checkRepository(after, { mode: 'plain' }, {}))
+    t.deepEqual([1, 2, 3, 4].map(number => after.has(id(number))), [true, true, false, true])
+    t.is(String(await after.get(id(4))), 'object 4')
+    await after.close()
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
