@@ -10,6 +10,7 @@ import type { Log, LogLevel } from '../engine/log.js'
 import { ClientCache } from '../engine/cache/client-cache.js'
 import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
 import { files } from '../engine/platform/files.js'
+import { LockTimeout } from '../engine/repository/errors.js'
 import { Lock } from '../engine/repository/lock.js'
 import { Stash } from '../engine/store/stash.js'
 import { Workers } from '../engine/store/workers.js'
@@ -23,6 +24,7 @@ import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
 import { Cutter } from '../fs/incoming/cutter.js'
 import type { IncomingOptions } from '../fs/incoming/incoming.js'
 import { openStagingKeys, type StagingKeys } from '../fs/incoming/staging-keys.js'
+import { withRoom, withRoomLater } from '../fs/incoming/staging-room.js'
 import type { DriveParts } from '../fs/drive.js'
 import { startFuseThread } from '../fs/fuse-thread.js'
 import { MountSession, type RunningMount, type SessionOptions } from '../fs/mount-session.js'
@@ -152,8 +154,8 @@ async function untilEnded(session: RunningMount, signal: AbortSignal, log: Drive
     else signal.addEventListener('abort', () => resolve())
   })
   const kept = await Promise.race([session.ended, asked.then(async () => {
-    await session.stop()
-    return Promise.race([session.ended, new Promise<string[]>(resolve => setTimeout(() => resolve([]), lingeringMs))])
+    const kept = await session.stop()
+    return Promise.race([session.ended, new Promise<string[]>(resolve => setTimeout(() => resolve(kept), lingeringMs))])
   })])
   for (const sentence of kept) log.write('warning', 'borg.fuse', sentence)
 }
@@ -176,9 +178,9 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
   }
   const lock = new Lock(join(folder, 'lock'), log)
   try {
-    await lock.acquire('exclusive', 0)
-  } catch {
-    log.write('warning', 'borg.fuse', `This drive has no incoming/: another mount of the same repository is using ${folder}.`)
+    await withRoomLater(folder, () => lock.acquire('exclusive', 0))
+  } catch (error) {
+    log.write('warning', 'borg.fuse', error instanceof LockTimeout ? `This drive has no incoming/: another mount of the same repository is using ${folder}.` : `This drive has no incoming/: ${messageOf(error)}`)
     return undefined
   }
   context.atEnd(() => lock.release())
@@ -193,9 +195,11 @@ async function stagingOptions(context: CommandContext, drive: DriveOptions, view
   let keys: StagingKeys | undefined, liveKeys: StagingKeys | undefined
   let stash: Stash
   try {
-    files.ensureDirectory(liveFolder, 0o700)
-    ;[keys, liveKeys] = await openStagingKeys([folder, liveFolder], opened.key)
-    stash = new Stash(join(folder, 'chunks'))
+    ;[keys, liveKeys] = await withRoomLater(folder, () => {
+      files.ensureDirectory(liveFolder, 0o700)
+      return openStagingKeys([folder, liveFolder], opened.key)
+    })
+    stash = withRoom(folder, () => new Stash(join(folder, 'chunks')))
   } catch (error) {
     log.write('warning', 'borg.fuse', `This drive has no incoming/: ${messageOf(error)}`)
     return undefined

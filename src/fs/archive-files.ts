@@ -354,6 +354,8 @@ export class ArchiveFiles implements Subtree {
 
   #show(tree: ArchiveTree): () => void {
     const before = this.#top.attr
+    // Somebody was waiting for it when it retired, and the kernel gets names that nobody knew then.
+    if (this.#leftovers) this.#leftovers = new KernelLeftovers(this.root, tree)
     this.#open.show(tree)
     const { handed } = this.#open
     this.#ahead = { handed, keepsBack: row => this.#open.isOpen(row) || !this.#mayBeOpened(tree, row) }

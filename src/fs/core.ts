@@ -141,6 +141,11 @@ export interface FsCore {
   syncfs(call: Call<void>): Answer<void>
   /** The kernel's answer to access(2) when default_permissions is off; absent means always allowed. */
   access?(ino: Ino, mask: number, call: Call<void>): Answer<void>
+  /**
+   * The kernel is gone, and nothing is open any more: closing is told by messages that nobody waits for, and an unmount right behind it throws away those
+   * that were not fetched yet.
+   */
+  unserved?(): void
   /** After unmount, or when the session ends. */
   destroy(): void
 }

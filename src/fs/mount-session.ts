@@ -32,8 +32,11 @@ export interface RunningMount {
   readonly ended: Promise<string[]>
   /** For whoever misses an object: looks whether another client moved it. */
   lookAgain(): Promise<void>
-  /** Unmounts and commits. If programs are still inside, the mount goes when they leave. */
-  stop(): Promise<void>
+  /**
+   * Unmounts and commits; the sentences of what was kept. If programs are still inside, the mount goes when they leave, which nobody waits for
+   * here; but for what is committed, however long that takes: whoever goes on may end the process.
+   */
+  stop(): Promise<string[]>
 }
 
 export class MountSession implements RunningMount {
@@ -103,7 +106,7 @@ export class MountSession implements RunningMount {
     const exited = new Promise<void>(resolve => worker.once('exit', () => resolve()))
     try {
       await unserved
-      kept = (await service.finish()) as string[]
+      kept = (await Promise.race([service.finish(), exited.then(() => Promise.reject(new Error('the FUSE thread ended before it had finished')))])) as string[]
       port.postMessage({ type: 'end' })
     } catch {
       // The thread is gone; what was staged is in its journal.
@@ -124,14 +127,17 @@ export class MountSession implements RunningMount {
     return this.#service.lease.check()
   }
 
-  /** Commits what can be and unmounts; if programs are still inside, the mount goes when they leave, but the process does not wait for them. */
-  async stop(): Promise<void> {
+  async stop(): Promise<string[]> {
+    // If the FUSE thread is gone nothing is finished any more.
+    const finish = (): Promise<string[]> => Promise.race([this.#service.finish() as Promise<string[]>, this.ended])
     try {
       await this.#attachment.unmount()
+      return await finish()
     } catch (error) {
       this.#log.write('warning', 'borg.fuse', messageOf(error))
-      await this.#service.finish()
+      const kept = await finish()
       await this.#attachment.unmount({ lazy: true })
+      return kept
     }
   }
 }

@@ -42,6 +42,7 @@ export class NativeSession implements RunningMount {
     const timer = setInterval(() => fs.tick(performance.now()), tickMs)
     const ended = session.closed.then(async () => {
       clearInterval(timer)
+      fs.unserved()
       const kept = (await service.finish()) as string[]
       await service.close()
       fs.destroy()
@@ -54,13 +55,15 @@ export class NativeSession implements RunningMount {
     return this.#service.lease.check()
   }
 
-  async stop(): Promise<void> {
+  async stop(): Promise<string[]> {
     try {
       await this.#session.unmount()
+      return (await this.#service.finish()) as string[]
     } catch (error) {
       this.#log.write('warning', 'borg.fuse', messageOf(error))
-      await this.#service.finish()
+      const kept = (await this.#service.finish()) as string[]
       await this.#session.unmount({ lazy: true })
+      return kept
     }
   }
 }

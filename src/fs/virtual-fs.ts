@@ -330,6 +330,10 @@ export class VirtualFs implements FsCore {
     return LATER
   }
 
+  unserved(): void {
+    for (const part of this.#parts.values()) part.releaseAll?.()
+  }
+
   destroy(): void {
     for (const part of this.#parts.values()) part.destroy?.()
     this.#single?.destroy()

@@ -1,8 +1,10 @@
 /** Disks that are really full: small file systems for the repository, the cache, and both. */
 import test from 'ava'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { World } from '../helpers/faults.js'
-import { haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
+import { canMount } from '../helpers/mount.js'
+import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
 
 const run = isRoot ? test : test.skip
 if (!isRoot) console.error('SKIPPED aloud: test/crash/full-disk mounts small file systems as root')
@@ -82,3 +84,51 @@ run('a full cache costs time, not the backup', async t => {
     sandbox.close()
   }
 })
+
+const runMounted = isRoot && canMount ? test : test.skip
+
+runMounted('a full staging folder: what was answered is there after kill -9, and saving makes room', async t => {
+  const sandbox = new Sandbox('full-staging')
+  try {
+    await withDisk(sandbox, sandbox.path('stage'), '12M', async () => {
+      sandbox.borgfs(['init', '-e', 'repokey', 'repo'])
+      const mount = (): string => sandbox.mount('repo', { args: ['-o', `settle=3600,staging=${sandbox.path('stage', 'staged')}`] })
+      mount()
+      sandbox.sh('mkdir mnt/incoming/t; echo first > mnt/incoming/t/first')
+      await eventually('room is kept', () => existsSync(sandbox.path('stage', 'staged', 'room')))
+      const told = sandbox.run('python3', ['-c', filler]).stdout
+      t.regex(told, /^ENOSPC( ENOSPC)*\n$/)
+      const listed = (): string => sandbox.sh('cd mnt/incoming/t; find . -printf "%p %s %m\\n" | sort; find . -type f | sort | xargs md5sum').stdout
+      const before = listed()
+      for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
+      await sandbox.allEnded()
+      sandbox.sh('umount -l mnt; dd if=/dev/zero of=stage/rest bs=4k 2>/dev/null || true')
+      mount()
+      t.is(listed(), before)
+      // What removes is let through, and what saves.
+      sandbox.sh('rm mnt/incoming/t/d0/f1; mv mnt/incoming/t mnt/saved')
+      t.is(sandbox.sh('cat mnt/saved/first').stdout, 'first\n')
+      // The room comes when the journal is durable.
+      sandbox.sh('rm stage/rest; mkdir mnt/incoming/u; until head -c 2M /dev/urandom > mnt/incoming/u/f; do sleep 0.2; done')
+      t.is(sandbox.unmount(sandbox.path('mnt')).rc, 0)
+      t.notRegex(sandbox.sh('cat home/.cache/borg/*/mount.log').stdout, /\n\s+at /)
+    })
+  } finally {
+    sandbox.close()
+  }
+})
+
+/** Folders, files and attributes until nothing of all that can be made any more. */
+const filler = String.raw`
+import errno, os
+top, told = 'mnt/incoming/t', set()
+for folder in range(400):
+    for work in (
+        lambda: os.mkdir(f'{top}/d{folder}'), *(lambda n=n: open(f'{top}/d{folder}/f{n}', 'wb').write(os.urandom(n * 20000)) for n in range(5)),
+        lambda: os.setxattr(f'{top}/first', f'user.n{folder}', os.urandom(900)), lambda: os.chmod(f'{top}/first', 0o600 + folder % 64), lambda: os.symlink('x' * 1000, f'{top}/s{folder}'),
+    ):
+        try: work()
+        except FileNotFoundError: pass
+        except OSError as error: told.add(errno.errorcode[error.errno])
+print(*told)
+`

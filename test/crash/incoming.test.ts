@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { DiskModel, digestOf } from '../helpers/disk-model.js'
-import { crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
+import { crashStates, everything, readCalls, sample, some, World } from '../helpers/faults.js'
 import { canMount } from '../helpers/mount.js'
 import { eventually, haveBorg, Sandbox } from '../helpers/sandbox.js'
 
@@ -67,7 +67,7 @@ run('after any crash of a commit the archive is whole or absent, and every fsync
 
     const all = [...crashStates(model, calls, everything ? 6 : 2)].filter(state => state.calls >= fsynced - 20)
     const states = sample(all, 60, 1)
-    const [mounted, checked] = [new Set(sample(states, 8, 2)), new Set(haveBorg ? sample(states, 2, 3) : [])]
+    const [mounted, checked] = [new Set(some(states, everything ? 40 : 8, 2)), new Set(haveBorg ? some(states, everything ? 20 : 2, 3) : [])]
     for (const state of states) {
       const label = `${state.calls} of ${calls.length} calls (fsynced at ${fsynced}, renamed at ${renamed}), lost: ${state.loss}`
       world.restoreUnlocked(state.tree)

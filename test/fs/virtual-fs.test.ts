@@ -386,6 +386,19 @@ test('an archive that is gone is forgotten when the kernel has given back all it
   t.is(made.fs.counts.archives, 0)
 })
 
+test('an archive that is gone before its tree came is forgotten as well', (t) => {
+  const made = make({ one: () => [item('d/f')] })
+  const root = made.walk('one').attr.ino
+  const asked = call<Entry>()
+  t.is(made.fs.lookup(root, Buffer.from('d'), asked), LATER)
+  made.engine.client.deliver({ type: 'archives', archives: [] })
+  made.engine.answer()
+  t.true(asked.later() !== undefined && !(asked.later() instanceof Errno))
+  made.notices.length = 0
+  made.fs.tick(0)
+  t.deepEqual(made.notices, [`entry ${root} d`])
+})
+
 test('a replaced archive of the same name has other inodes', (t) => {
   const made = make({ a: () => [item('old')] })
   const before = made.walk('a').attr.ino

@@ -197,7 +197,12 @@ export function* crashStates(before: DiskModel, calls: readonly LoggedCall[], ra
 
 /** Seeded choice of at most `count` members; all with BORGFS_CRASH=full. The first and the last are always there. */
 export function sample<T>(all: readonly T[], count: number, seed: number): T[] {
-  if (everything || all.length <= count) return [...all]
+  return everything ? [...all] : some(all, count, seed)
+}
+
+/** The same in any run: of what takes long for each state. */
+export function some<T>(all: readonly T[], count: number, seed: number): T[] {
+  if (all.length <= count) return [...all]
   const random = randomOf(seed)
   const chosen = new Set([0, all.length - 1])
   while (chosen.size < count) chosen.add(Math.floor(random() * all.length))

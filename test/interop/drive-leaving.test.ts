@@ -1,10 +1,10 @@
-/** What programs see of a tree at the moment when it becomes an archive and leaves incoming/. */
+/** What programs see of a tree at the moment when it becomes an archive and leaves incoming/; and what becomes of it when the drive itself goes. */
 import test from 'ava'
 import { randomBytes } from 'node:crypto'
 import { closeSync, constants, existsSync, fstatSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { canMount } from '../helpers/mount.js'
-import { eventually, Sandbox } from '../helpers/sandbox.js'
+import { borgfsProgram, eventually, Sandbox } from '../helpers/sandbox.js'
 
 const run = canMount ? test : test.skip
 if (!canMount) console.error('SKIPPED aloud: test/interop/drive-leaving needs to mount')
@@ -77,17 +77,17 @@ run('a file that is open for reading when its tree leaves incoming/ is read to i
     sandbox.borgfs(['init', '-e', 'repokey', 'repo'])
     const mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=0,linger=0'] })
     const content = randomBytes(9_000_000)
-    const staged = (name: string): string => join(mountpoint, 'incoming', name)
+    const here = (name: string): string => staged(mountpoint, name)
     for (const name of ['quiet', 'renamed']) {
-      mkdirSync(staged(name))
+      mkdirSync(here(name))
       // It is open for writing until it is open for reading.
-      const writing = openSync(join(staged(name), 'file'), 'w')
+      const writing = openSync(join(here(name), 'file'), 'w')
       writeFileSync(writing, content)
       // By the page cache, and past it.
-      const readers = [constants.O_RDONLY, constants.O_RDONLY | constants.O_DIRECT].map(flags => openSync(join(staged(name), 'file'), flags))
+      const readers = [constants.O_RDONLY, constants.O_RDONLY | constants.O_DIRECT].map(flags => openSync(join(here(name), 'file'), flags))
       closeSync(writing)
-      if (name === 'renamed') sandbox.run('python3', ['-c', 'import os, sys; os.rename(sys.argv[1], sys.argv[2])', staged(name), join(mountpoint, name)], { ok: 'any' })
-      await eventually('it has left', () => !existsSync(staged(name)))
+      if (name === 'renamed') sandbox.run('python3', ['-c', 'import os, sys; os.rename(sys.argv[1], sys.argv[2])', here(name), join(mountpoint, name)], { ok: 'any' })
+      await eventually('it has left', () => !existsSync(here(name)))
       for (const fd of readers) {
         t.is(fstatSync(fd).size, content.length, name)
         t.true(readFileSync(fd).equals(content), name)
@@ -95,11 +95,59 @@ run('a file that is open for reading when its tree leaves incoming/ is read to i
       }
     }
     // One that is saved at the end.
-    mkdirSync(staged('last'))
-    writeFileSync(join(staged('last'), 'file'), content)
+    mkdirSync(here('last'))
+    writeFileSync(join(here('last'), 'file'), content)
     t.is(sandbox.unmount(mountpoint).rc, 0)
     t.is(sandbox.sh('find home -path "*spool/*"').stdout, '', 'nothing stays staged')
   } finally {
     sandbox.close()
   }
 })
+
+run('after SIGTERM a drive commits however long that takes', async t => {
+  const sandbox = new Sandbox('leaving-slowly')
+  try {
+    sandbox.borgfs(['init', '-e', 'none', 'repo'])
+    const mountpoint = sandbox.mount('repo', { args: ['--lock-wait', '120'] })
+    mkdirSync(staged(mountpoint, 'tree'))
+    writeFileSync(join(staged(mountpoint, 'tree'), 'file'), 'content')
+    const { pid } = JSON.parse(readFileSync(join(mountpoint, '.borgfs/status.json'), 'utf8')) as { pid: number }
+    // Somebody else keeps it waiting for longer than it waits for programs that are still inside.
+    const other = sandbox.start(process.execPath, [borgfsProgram, '--lock-wait', '60', 'with-lock', 'repo', 'sh', '-c', 'touch locked; until test -e go; do sleep 0.1; done'])
+    await eventually('the lock is taken', () => existsSync(sandbox.path('locked')))
+    process.kill(pid, 'SIGTERM')
+    await eventually('it is unmounted', () => !sandbox.isMounted(mountpoint))
+    await new Promise(resolve => setTimeout(resolve, 6000))
+    writeFileSync(sandbox.path('go'), '')
+    await eventually('the other one ends', () => other.exitCode !== null)
+    await sandbox.allEnded()
+    t.regex(sandbox.borgfs(['list', '--short', 'repo']).stdout, /^tree-/)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('a file that was closed just before the unmount is not open any more, whether the drive came to hear of that or not', async t => {
+  const sandbox = new Sandbox('leaving-closed')
+  try {
+    sandbox.borgfs(['init', '-e', 'none', 'repo'])
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=3600'] })
+    mkdirSync(staged(mountpoint, 'tree'))
+    const fd = openSync(join(staged(mountpoint, 'tree'), 'file'), 'w')
+    writeFileSync(fd, 'content')
+    const { pid } = JSON.parse(readFileSync(join(mountpoint, '.borgfs/status.json'), 'utf8')) as { pid: number }
+    process.kill(pid, 'SIGSTOP')
+    closeSync(fd)
+    // What this process had open is open in a child of another test until that executes.
+    await eventually('it is unmounted', () => sandbox.run('fusermount3', ['-u', mountpoint], { ok: 'any' }).rc === 0 || !sandbox.isMounted(mountpoint))
+    process.kill(pid, 'SIGCONT')
+    await sandbox.allEnded()
+    t.regex(sandbox.borgfs(['list', '--short', 'repo']).stdout, /^tree-/)
+  } finally {
+    sandbox.close()
+  }
+})
+
+function staged(mountpoint: string, name: string): string {
+  return join(mountpoint, 'incoming', name)
+}

@@ -11,10 +11,11 @@ import type { EngineClient } from '../engine-client.js'
 import { inodeRange, inoOf, localOf } from '../inodes.js'
 import { type Attr, type Entry, Errno, type Ino } from '../types.js'
 import { nowNs } from './clock.js'
-import { Contents } from './contents.js'
+import { Contents, hostErrno } from './contents.js'
 import { Cuts } from './cuts.js'
 import { Durability } from './durability.js'
 import { ExtentReader } from './extent-reader.js'
+import { changeRoomBytes } from './journal.js'
 import type { LiveSeries } from './live-series.js'
 import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
 import type { PolicyOptions, StagedTree } from './policy.js'
@@ -112,13 +113,18 @@ export class Box {
 
   /**
    * Runs a change now, or when the tree it belongs to is not being committed any more. `work` must use the call that it is
-   * given: the kernel's own may stand for another request by then.
+   * given: the kernel's own may stand for another request by then. `roomBytes`: see Journal.ready.
    */
-  changing<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+  changing<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>, roomBytes = changeRoomBytes): Answer<T> {
     return this.whenThawed(tree, call, later => {
-      // Before anything is written: a process that ends in between must not leave a changed tree that passes for its archive.
-      this.trees.changing(tree)
-      const answer = work(later)
+      let answer = LATER as Answer<T>
+      const failed = hostErrno(() => {
+        this.staging.journal.ready(roomBytes)
+        // Before anything is written: a process that ends in between must not leave a changed tree that passes for its archive.
+        this.trees.changing(tree)
+        answer = work(later)
+      })
+      if (failed) return failed
       if (!(answer instanceof Errno)) {
         this.trees.changed(tree)
         this.durability.noteChange()
@@ -128,8 +134,8 @@ export class Box {
   }
 
   /** The same for what may touch files that are as a base has them. */
-  altering<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
-    return this.live ? this.live.whenWhole(tree, call, later => this.changing(tree, later, work)) : this.changing(tree, call, work)
+  altering<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>, roomBytes?: number): Answer<T> {
+    return this.live ? this.live.whenWhole(tree, call, later => this.changing(tree, later, work, roomBytes)) : this.changing(tree, call, work, roomBytes)
   }
 
   /** Before a name of a node is taken out of a directory. A file that keeps other names has to be here, because it has fewer now. */

@@ -35,6 +35,7 @@ import { clonedContent, wholeChunks } from './cloned-content.js'
 import { type CommitMark, type FinishedTree, extentsOf, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
 import { FrozenItemReader } from './frozen-items.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
+import { withRoom } from './staging-room.js'
 
 export interface CommitOptions {
   /** `-o archive_name`, with Borg's placeholders and {name}. */
@@ -76,7 +77,7 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   const mark: CommitMark = { tree: tree.name === undefined ? null : Buffer.from(tree.name, 'latin1').toString('hex'), archive: Buffer.from(name, 'latin1').toString('hex'), time: facts.time }
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
   const markBytes = Buffer.from(JSON.stringify(mark))
-  saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 })
+  withRoom(tree.stagingFolder, () => saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 }))
   // Items are written late and many at once: what was begun says how far it is.
   let before = 0, current = 0
   const tell = (bytes: number): void => options.progress(tree.bytes === 0 ? 0 : Math.min(99, Math.floor((bytes / tree.bytes) * 100)))

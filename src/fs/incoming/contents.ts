@@ -260,7 +260,7 @@ export class Contents {
   clone(node: StagedNode, offset: number, length: number, extents: Extents, stashed = false): Errno | undefined {
     const failedToMove = this.#unbundle(node)
     if (failedToMove) return failedToMove
-    this.#cuts.disturb(node, offset)
+    this.#cuts.cloning(node, offset)
     const end = offset + length
     const bare = offset <= node.size && (node.bare || (node.size === 0 && !this.#staging.spool.exists(node.id)))
     const failed = bare ? undefined : this.#materialize(node) ?? hostErrno(() => {

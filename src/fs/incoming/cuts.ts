@@ -20,6 +20,7 @@ import { type CutReply, type CutRequest, cutStashed, type WireError } from '../e
 import { maxBundledBytes, type BundlePlace } from './bundles.js'
 import { hostErrno } from './contents.js'
 import { Extents } from './extents.js'
+import { cutRoomBytes } from './journal.js'
 import { isFile, type StagedNode } from './nodes.js'
 import type { Staging } from './staging.js'
 
@@ -120,6 +121,12 @@ export class Cuts {
     for (const range of cut.ranges) if (at < range.to) range.broken = true
     // The last chunk of a file that was whole ends where the file ended.
     if (at < cut.upTo || (node.bare && at <= cut.upTo) || cut.inFlight?.broken || cut.ranges.at(-1)?.broken) cut.left = true
+  }
+
+  /** The same before chunks are laid over it from `at` on. What lies beneath them is nothing to be cut, and behind them no chunk need begin. */
+  cloning(node: StagedNode, at: number): void {
+    this.disturb(node, at)
+    if (node.cut) node.cut.left = true
   }
 
   /** A file has no contents any more: whatever comes is new. */
@@ -271,6 +278,13 @@ export class Cuts {
   #smallDone(batch: readonly { node: StagedNode; place: BundlePlace; inFlight: CutInFlight }[], { rows, states, stashBytes }: CutReply): void {
     const extents = new Extents(rows)
     this.#staging.stashBytes = stashBytes
+    if (!this.#mayNote) {
+      // On a full disk they wait for the commit as they are.
+      for (const { node, inFlight } of batch) {
+        if (node.cut?.inFlight === inFlight) Object.assign(node.cut, { inFlight: undefined, left: true })
+      }
+      return
+    }
     let row = 0
     this.#staging.journal.together(() => {
       for (const [index, { node, place, inFlight }] of batch.entries()) {
@@ -358,7 +372,7 @@ export class Cuts {
 
   #rangeDone(node: StagedNode, cut: CutState, { from, broken, final }: RangeInFlight, { rows, states, stashBytes }: CutReply): void {
     this.#staging.stashBytes = stashBytes
-    if (broken || this.#staging.nodes.get(node.id) !== node || node.place || node.bare) {
+    if (broken || this.#staging.nodes.get(node.id) !== node || node.place || node.bare || !this.#mayNote) {
       cut.left = true
       return
     }
@@ -374,6 +388,11 @@ export class Cuts {
     const unpromised = Math.max(from, this.#promisedOf(node))
     if (unpromised < extents.end) hostErrno(() => this.#staging.spool.punch(node.id, unpromised, extents.end))
     this.#staging.afterSync(() => this.#release(node, from, extents.end))
+  }
+
+  /** The journal has room for an answer: what it did not hear of must not be taken for done. */
+  get #mayNote(): boolean {
+    return hostErrno(() => this.#staging.journal.ready(cutRoomBytes)) === undefined
   }
 
   /** A file's bytes are chunks from now on. */

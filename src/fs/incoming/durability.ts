@@ -8,6 +8,7 @@ import type { Errno } from '../types.js'
 import { type Contents, hostErrno, tidyUp } from './contents.js'
 import type { StagedNode } from './nodes.js'
 import type { Staging } from './staging.js'
+import { keepRoom } from './staging-room.js'
 
 /** After the first change since the last time. What the disk needs comes on top. */
 const syncAfterMs = 3000
@@ -42,6 +43,7 @@ export class Durability {
     const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
     if (!isDue) return
     this.#syncing = true
+    if (this.#unsynced) keepRoom(this.#staging.folder)
     const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
     const done = (error: WireError | undefined): void => {
       this.#syncing = false

@@ -6,6 +6,7 @@ import type { SharedRange } from '../subtree.js'
 import { Errno, type Ino, type Opened } from '../types.js'
 import type { Box } from './box.js'
 import { nowNs } from './clock.js'
+import { hostErrno } from './contents.js'
 import type { StagedNode } from './nodes.js'
 import type { StagedTree } from './policy.js'
 import { capabilityXattr, dropPrivileges } from './set-id.js'
@@ -153,8 +154,8 @@ export class Handles {
   /** What was written so far is in the journal with its times. */
   #recordTimes(node: StagedNode): void {
     if (!node.dirty) return
-    node.dirty = false
     this.#box.staging.journal.attributes(node)
+    node.dirty = false
   }
 
   fsync(fh: number, call: Call<void>): Answer<void> {
@@ -178,18 +179,23 @@ export class Handles {
     node.opens--
     if (writes) {
       node.writers--
-      this.#recordTimes(node)
-      if (node.writers === 0) this.#box.cuts.closed(node)
       if (tree) {
         tree.writers--
         tree.changedAtMs = performance.now()
       }
+      // A full disk: nobody can be told any more, and the times in memory are those that are saved.
+      hostErrno(() => this.#recordTimes(node))
+      if (node.writers === 0) this.#box.cuts.closed(node)
     }
     if (node.opens > 0) return
     this.#box.contents.close(node)
     this.#box.letGo(node)
     if (this.#box.trees.isFrozen(tree)) this.#unused.add(node)
     else this.#box.nodes.evict(node)
+  }
+
+  releaseAll(): void {
+    for (const fh of [...this.#handles.keys()]) this.release(fh)
   }
 
   /** Files that were only read need not stay, but whoever waits for a commit to end may be about to change one. */

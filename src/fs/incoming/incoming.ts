@@ -100,6 +100,10 @@ export class Incoming implements Subtree {
     if (this.#box.live) this.#box.live.archives = archives
   }
 
+  releaseAll(): void {
+    this.#handles.releaseAll()
+  }
+
   destroy(): void {
     const { client, live, trees, staging } = this.#box
     // What is an archive need not linger for anybody.

@@ -252,7 +252,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       else node.hidden = undefined
       return record.length === 2 || node.origin !== undefined
     }
-    // Older versions took all files at once.
+    // Its directory, and what it lies over, come when it is open.
     case recordKind.opening:
       archives.set(name(1), { made: { name: '', id: '', tree: undefined }, changed: true, opening: true })
       return true

@@ -2,7 +2,10 @@
  * The journal of staged metadata: one record for each operation, handed to the kernel of the host before the operation is
  * answered, so that a killed process loses nothing; sync makes it durable.
  */
+import { fstatSync } from 'node:fs'
+import { errnoOf } from '../../engine/errors.js'
 import type { MsgValue } from '../../engine/msgpack.js'
+import { native } from '../../engine/native.js'
 import { files } from '../../engine/platform/files.js'
 import { saveFile } from '../../engine/platform/save-file.js'
 import { bytesOf } from '../../engine/text.js'
@@ -13,8 +16,13 @@ import { RecordEncoder, recordKind, type RecordSeal } from './journal-records.js
 import type { MadeArchives } from './journal-replay.js'
 import type { MadeArchive } from './policy.js'
 import { type Nodes, type Origin, rootId, type StagedNode } from './nodes.js'
+import { keepSize } from './spool.js'
 
 const maxGatheredBytes = 4 << 20
+/** Room is taken in such pieces, when there is less than that. */
+const roomBytes = 256 << 10, lowRoomBytes = 128 << 10
+/** What has to be left for whatever changes, for answers of the cutter, and for what makes room. */
+export const changeRoomBytes = 96 << 10, cutRoomBytes = 64 << 10, removalRoomBytes = 4 << 10
 /** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
 const maxRowsPerRecord = 1000
 
@@ -27,6 +35,57 @@ export class Journal {
     this.#path = path
     this.#encoder = new RecordEncoder(seal)
     this.#fd = files.open(path, 'a', 0o600)
+    this.#end = this.#allocated = fstatSync(this.#fd).size
+  }
+
+  /**
+   * To be called before something is changed that records of up to `bytes` bytes are to tell of: ENOSPC or EDQUOT if they might not fit on the disk. Room is
+   * taken in advance, so that what was changed can be told, and so that on a full disk there is some left for what makes room.
+   */
+  ready(bytes: number): void {
+    if (this.#allocated - this.#end >= lowRoomBytes) return
+    const full = this.#take(roomBytes)
+    if (!full || this.#allocated - this.#end >= bytes || !this.#take(bytes)) return
+    if (bytes <= removalRoomBytes && this.giveRoom() && !this.#take(8 * removalRoomBytes)) return
+    throw full
+  }
+
+  /** Gives what was kept for a full disk to whatever makes room; false if there is nothing. */
+  giveRoom: () => boolean = () => false
+
+  /** Room behind the end; the error of a full disk if there is none. */
+  #take(bytes: number): Error | undefined {
+    try {
+      native().fallocate(this.#fd, keepSize, this.#end, bytes)
+      this.#allocated = this.#end + bytes
+      return undefined
+    } catch (error) {
+      const code = errnoOf(error)
+      if (code === 'ENOSPC' || code === 'EDQUOT') return error as Error
+      // A file system that cannot.
+      this.#allocated = Infinity
+      return undefined
+    }
+  }
+  /** Length of the file, and up to where it has room for certain. */
+  #end: number
+  #allocated: number
+
+  /** Appends; if that fails, what was written of it goes again, or else all that follows would lie behind damage. */
+  #write(bytes: Uint8Array): void {
+    try {
+      files.writeAll(this.#fd, bytes)
+      this.#end += bytes.length
+    } catch (error) {
+      try {
+        files.truncateOpen(this.#fd, this.#end)
+        this.#allocated = this.#end
+      } catch {
+        // Replay finds what follows.
+        this.#end = fstatSync(this.#fd).size
+      }
+      throw error
+    }
   }
 
   /** Opens it for appending. */
@@ -138,6 +197,11 @@ export class Journal {
     this.#append(baseFields(base))
   }
 
+  /** A series that was open is to be opened anew, by a later start if not by this one. */
+  opening(series: string): void {
+    this.#append([recordKind.opening, bytesOf(series)])
+  }
+
   /** What a directory lies over now; undefined: over nothing any more. */
   origin(id: number, origin: Origin | undefined): void {
     this.#append(originFields(id, origin))
@@ -166,7 +230,7 @@ export class Journal {
     const bytes = Buffer.concat(this.#gathered!)
     this.#gathered = []
     this.#gatheredBytes = 0
-    files.writeAll(this.#fd, bytes)
+    this.#write(bytes)
   }
 
   /** It left the box, or lost its name. */
@@ -177,7 +241,7 @@ export class Journal {
   /** Nothing is staged: the records cancel each other out, and until this is durable they still do. What is told from here on begins anew. */
   empty(): void {
     files.truncateOpen(this.#fd, 0)
-    this.#length = 0
+    this.#length = this.#end = this.#allocated = 0
   }
 
   /** Bytes of it. */
@@ -195,15 +259,16 @@ export class Journal {
       if (this.#gatheredBytes > maxGatheredBytes) this.#flush()
       return
     }
-    files.writeAll(this.#fd, record)
+    this.#write(record)
   }
 
-  /** Replaces the journal by what is needed to make the nodes as they are. */
-  rewrite(nodes: Nodes, archives: MadeArchives = new Map()): void {
+  /** Replaces the journal by what is needed to make the nodes as they are. `toOpen`: see `opening`. */
+  rewrite(nodes: Nodes, archives: MadeArchives = new Map(), toOpen: Iterable<string> = []): void {
     const records: Buffer[] = []
     const seen = new Set<number>()
     const add = (fields: readonly MsgValue[]): void => void records.push(Buffer.from(this.#encoder.encode(fields)))
     const origins: StagedNode[] = []
+    for (const series of toOpen) add([recordKind.opening, bytesOf(series)])
     for (const base of nodes.bases) add(baseFields(base))
     const visit = (directory: StagedNode): void => {
       for (const [name, id] of directory.children!) {
@@ -249,6 +314,7 @@ export class Journal {
       saveFile(this.#path, Buffer.concat(records), { mode: 0o600 })
     } finally {
       this.#fd = files.open(this.#path, 'a', 0o600)
+      this.#end = this.#allocated = fstatSync(this.#fd).size
     }
   }
 

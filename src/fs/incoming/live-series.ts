@@ -234,6 +234,7 @@ export class LiveSeries {
         for (const [attribute, value] of node.xattrs ?? []) journal.xattr(node.id, attribute, value)
         this.#trees.opened(key, info)
       })
+      this.#staging.opened(key)
       this.#host.touch()
       this.#load(base)
       return this.#host.entry(node)

@@ -11,6 +11,7 @@ import { type Box, maxNameBytes } from './box.js'
 import { nowNs } from './clock.js'
 import { hostErrno } from './contents.js'
 import type { Handles } from './handles.js'
+import { removalRoomBytes } from './journal.js'
 import { isDirectory, type NodeFacts, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import type { StagedTree } from './policy.js'
 import { setGroupBit } from './set-id.js'
@@ -201,7 +202,7 @@ export class Names {
       if (directory.id === rootId && node.children) this.#box.trees.forget(key)
       this.#box.letGo(node)
       return undefined
-    })
+    }, removalRoomBytes)
   }
 
   rename(parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number, call: Call<void>): Answer<void> {

@@ -19,6 +19,7 @@ import { type MadeArchives, replay } from './journal-replay.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
+import { giveRoom, withRoom } from './staging-room.js'
 import { type StagingKeys, takeNonces } from './staging-keys.js'
 
 export interface StagingOptions {
@@ -57,6 +58,8 @@ export class Staging {
   readonly made: MadeArchives = new Map()
   /** live: series that were open, whose files are to be taken from their newest archives. */
   readonly toOpen = new Set<string>()
+  /** live: of which the journal says only that. */
+  readonly #unopened: Set<string>
   /** Journal records that could not be used. */
   readonly lostRecords: number
   readonly #maxBytes: number
@@ -86,16 +89,30 @@ export class Staging {
     this.lostRecords = replay(path, this.nodes, this.made, recordKey, known)
     const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
     this.#adoptSizes(options.chunks ?? [])
-    this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => takeNonces(this.keys!) })
+    this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => withRoom(options.folder, () => takeNonces(this.keys!)) })
+    this.journal.giveRoom = () => giveRoom(options.folder)
     this.journal.isUnknown = id => this.nodes.peek(id)?.known === false
     if (options.place === 'live') this.#dropOutdated(options, finished)
     else this.#dropArchived(options, finished)
     this.nodes.dropBases()
     // An empty one that was there before says nothing already, and is as durable.
-    if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.journal.rewrite(this.nodes, this.made)
+    if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.#shortenJournal()
+    this.#unopened = new Set(this.toOpen)
     files.removeIfThere(join(this.folder, markName))
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
     this.bundles.removeOrphans()
+  }
+
+  /** On a full disk it stays as it is, which says the same but for what is to be opened. */
+  #shortenJournal(): void {
+    try {
+      this.journal.rewrite(this.nodes, this.made, this.toOpen)
+    } catch (error) {
+      if (!['ENOSPC', 'EDQUOT'].includes(errnoOf(error) ?? '')) throw error
+      this.journal.together(() => {
+        for (const series of this.toOpen) this.journal.opening(series)
+      })
+    }
   }
 
   /**
@@ -167,7 +184,12 @@ export class Staging {
 
   /** Nothing is staged, and nothing is to be said of what was: the journal, at whatever length, says as much as an empty one. */
   get saysNothing(): boolean {
-    return this.journal.length > maxEmptyJournalBytes && !this.hasNeedless && !this.waitsForSync && this.made.size === 0 && this.nodes.get(rootId)!.children!.size === 0
+    return this.journal.length > maxEmptyJournalBytes && !this.hasNeedless && !this.waitsForSync && this.made.size === 0 && this.#unopened.size === 0 && this.nodes.get(rootId)!.children!.size === 0
+  }
+
+  /** The journal says of a series that it is open, which it was to become. */
+  opened(series: string): void {
+    this.#unopened.delete(series)
   }
 
   /** There is going to be a new mark. */

@@ -156,6 +156,34 @@ test('a mark that was left of an archive which the journal knows is not about a 
   }
 })
 
+test('a series that was open stays one that is to be opened until it is, however often the mount is killed before', t => {
+  const sandbox = new Sandbox('incoming-reopened')
+  try {
+    const made = { name: 's-1', id: 'ab'.repeat(32), tree: 's' }
+    const facts = { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n }
+    const options = { folder: sandbox.path('staging'), maxBytes: undefined, rootFacts: facts, archiveIds: new Set([made.id]), place: 'live' as const, newest: () => made.id }
+    const first = new Staging(options)
+    const top = first.nodes.add(first.nodes.get(rootId)!, 's', facts)
+    first.journal.created(top, rootId, 's')
+    first.journal.committed('s', made)
+    first.close()
+    for (let start = 0; start < 3; start++) {
+      const later = new Staging(options)
+      t.deepEqual([...later.toOpen], ['s'], `start ${start}`)
+      later.close()
+    }
+    // Closed by somebody it is not opened again.
+    const closing = new Staging(options)
+    closing.journal.forgotten('s')
+    closing.close()
+    const last = new Staging(options)
+    t.deepEqual([...last.toOpen], [])
+    last.close()
+  } finally {
+    sandbox.close()
+  }
+})
+
 test('staging is bounded, and what is removed makes room again', t => {
   const sandbox = new Sandbox('incoming-bound')
   try {

@@ -37,6 +37,7 @@ function serve({ fd, wakeFd, view, parts, onlyUid, checksAcls }: FuseThreadData)
 
   port.postMessage({ type: 'log', level: 'debug', topic: 'borg.fuse', message: 'serving' } satisfies ToEngine)
   const end = loop.run(fs)
+  if (end === 'unmounted') fs.unserved()
   // From here on messages come by the event loop: commits that are still to be made, then the end.
   port.on('message', (message: ToFuse | { type: 'end' }) => {
     if (message.type === 'end') {
