@@ -19,7 +19,8 @@ interface Handle {
   readonly writes: boolean
   /** Writes come past the kernel's pages. */
   readonly direct: boolean
-  readonly tree: StagedTree | undefined
+  /** Whose contents the file is: see `rehome`. */
+  tree: StagedTree | undefined
 }
 
 export class Handles {
@@ -192,6 +193,20 @@ export class Handles {
     this.#box.letGo(node)
     if (this.#box.trees.isFrozen(tree)) this.#unused.add(node)
     else this.#box.nodes.evict(node)
+  }
+
+  /** After files moved from one tree to another: their handles go with them, or else what is written through them would be no change of where they are. */
+  rehome(): void {
+    for (const handle of this.#handles.values()) {
+      const { node, tree: before, writes } = handle
+      if (node.nlink === 0) continue
+      const tree = this.#box.treeOf(node)
+      if (tree === before) continue
+      handle.tree = tree
+      if (!writes) continue
+      if (before) before.writers--
+      if (tree) tree.writers++
+    }
   }
 
   releaseAll(): void {

@@ -200,9 +200,15 @@ export class Names {
       node.ctimeNs = now
       this.#box.touch(directory, now)
       if (directory.id === rootId && node.children) this.#box.trees.forget(key)
-      this.#box.letGo(node)
+      this.#lostName(node)
       return undefined
     }, removalRoomBytes)
+  }
+
+  /** It is gone, or another tree's, if only that has a name of it now. */
+  #lostName(node: StagedNode): void {
+    if (node.nlink > 0 && node.opens > 0) this.#handles.rehome()
+    this.#box.letGo(node)
   }
 
   rename(parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
@@ -225,6 +231,7 @@ export class Names {
     if (over && flags & noReplace) return Errno.EEXIST
     if (node.children && this.#box.nodes.isWithin(to, node)) return Errno.EINVAL
     const now = nowNs()
+    const isSameTree = this.#box.treeOfName(from, key, isDirectory(node)) === this.#box.treeOfName(to, newKey, isDirectory(node))
     if (flags & exchange) {
       if (!over) return Errno.ENOENT
       if (over.children && this.#box.nodes.isWithin(from, over)) return Errno.EINVAL
@@ -246,7 +253,7 @@ export class Names {
       }
       this.#box.nodes.move(from, key, to, newKey)
       this.#box.staging.journal.moved(from.id, key, to.id, newKey)
-      if (over) this.#box.letGo(over)
+      if (over) this.#lostName(over)
     }
     node.ctimeNs = now
     this.#box.touch(from, now)
@@ -255,6 +262,7 @@ export class Names {
       if (from.id === rootId && to.id === rootId && !(flags & exchange)) this.#box.trees.renamed(key, newKey)
       else if (from.id === rootId && !(flags & exchange)) this.#box.trees.forget(key)
     }
+    if (!isSameTree || flags & exchange) this.#handles.rehome()
     return undefined
   }
 

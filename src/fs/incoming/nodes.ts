@@ -45,6 +45,8 @@ export interface StagedNode {
   known: boolean
   /** A directory that holds a name of it; the last one known. */
   parent: number
+  /** Files with several names: the directories that hold the others. */
+  otherParents: number[] | undefined
   /** Open handles, and those of them that may write. */
   opens: number
   writers: number
@@ -290,10 +292,12 @@ export class Nodes {
     return node
   }
 
-  /** Enters a node of what a base has under a name that it has there, in a directory that is known. */
-  enter(node: StagedNode, directory: StagedNode, name: string): void {
+  /** Enters a node of what a base has under a name that it has there, in a directory that is known; the `first` of its names, or a further one. */
+  enter(node: StagedNode, directory: StagedNode, name: string, first: boolean): void {
     this.moves++
     directory.children!.set(name, node.id)
+    if (first) node.otherParents = undefined
+    else (node.otherParents ??= []).push(node.parent)
     node.parent = directory.id
   }
 
@@ -364,6 +368,7 @@ export class Nodes {
   link(node: StagedNode, parent: StagedNode, name: string): void {
     parent.children!.set(name, node.id)
     node.nlink++
+    ;(node.otherParents ??= []).push(node.parent)
     node.parent = parent.id
   }
 
@@ -376,8 +381,32 @@ export class Nodes {
       this.moves++
       parent.nlink--
       node.nlink = 0
-    } else node.nlink--
+    } else {
+      node.nlink--
+      this.#leave(node, parent.id)
+    }
     return node
+  }
+
+  /** A file lost a name in a directory: it lies in the others, whichever tree they belong to. */
+  #leave(node: StagedNode, directory: number): void {
+    const { otherParents } = node
+    if (!otherParents) return
+    if (node.parent === directory) node.parent = otherParents.pop()!
+    else {
+      const index = otherParents.lastIndexOf(directory)
+      if (index >= 0) otherParents.splice(index, 1)
+    }
+    if (otherParents.length === 0) node.otherParents = undefined
+  }
+
+  /** It has the name in another directory now, which is the one known last. */
+  #transfer(node: StagedNode, from: number, to: number): void {
+    if (node.otherParents) {
+      this.#leave(node, from)
+      ;(node.otherParents ??= []).push(node.parent)
+    }
+    node.parent = to
   }
 
   /** Whatever archive lies beneath: it must not show the name. */
@@ -397,7 +426,7 @@ export class Nodes {
       parent.nlink--
       newParent.nlink++
     }
-    node.parent = newParent.id
+    this.#transfer(node, parent.id, newParent.id)
   }
 
   exchange(parent: StagedNode, name: string, other: StagedNode, otherName: string): void {
@@ -411,7 +440,7 @@ export class Nodes {
           from.nlink--
           to.nlink++
         }
-        node.parent = to.id
+        this.#transfer(node, from.id, to.id)
       }
     }
   }
@@ -457,6 +486,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
+    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
   }
 }

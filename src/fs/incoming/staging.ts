@@ -157,7 +157,7 @@ export class Staging {
         for (const [index, [directory, name]] of places.entries()) {
           if (index === 0) journal.created(node, directory.id, name)
           else journal.linked(node.id, directory.id, name)
-          nodes.enter(node, directory, name)
+          nodes.enter(node, directory, name, index === 0)
         }
         for (const [attribute, value] of node.xattrs ?? []) journal.xattr(node.id, attribute, value)
         if (node.extents) journal.cloned(node.id, node.extents)

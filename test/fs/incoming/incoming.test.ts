@@ -274,3 +274,82 @@ test('what is written past the pages of a file that somebody else has open is an
     sandbox.close()
   }
 })
+
+/** What the tests of trees ask. */
+function asker(incoming: Incoming) {
+  const mkdir = (name: string, parent = incoming.root) => (incoming.mkdir(parent, Buffer.from(name), 0o755, call<Entry>()) as Entry).attr.ino
+  const create = (parent: number, name: string) => {
+    const { entry, opened } = incoming.create(parent, Buffer.from(name), 0o644, 2, call()) as { entry: Entry; opened: Opened }
+    return { ino: entry.attr.ino, fh: opened.fh }
+  }
+  const rename = (from: number, name: string, to: number, newName: string) => incoming.rename(from, Buffer.from(name), to, Buffer.from(newName), 0, call<void>() as Call<void>)
+  const link = (ino: number, parent: number, name: string) => incoming.link(ino, parent, Buffer.from(name), call<Entry>())
+  const unlink = (parent: number, name: string) => incoming.unlink(parent, Buffer.from(name), call<void>() as Call<void>)
+  const write = (ino: number, fh: number) => incoming.write(ino, fh, 0, Buffer.from('later'), call<number>() as Call<number>)
+  return { mkdir, create, rename, link, unlink, write }
+}
+
+test('a file that is open for writing belongs to the tree that it was moved to, or that its own became', t => {
+  const sandbox = new Sandbox('incoming-moved-open')
+  try {
+    const { incoming } = make(sandbox)
+    const { mkdir, create, rename, write } = asker(incoming)
+    const writers = (name: string | undefined) => incoming.trees.find(name)?.writers ?? 0
+    const before = mkdir('before')
+    const { ino, fh } = create(mkdir('inner', before), 'file')
+    t.is(writers('before'), 1)
+    t.falsy(rename(incoming.root, 'before', incoming.root, 'after'))
+    t.is(writers('after'), 1)
+    const loose = create(incoming.root, 'loose')
+    t.falsy(rename(incoming.root, 'loose', before, 'loose'))
+    t.deepEqual([writers('after'), writers(undefined)], [2, 0])
+    const other = mkdir('other')
+    t.falsy(rename(before, 'inner', other, 'inner'))
+    t.deepEqual([writers('after'), writers('other')], [1, 1])
+    const { version } = incoming.trees.find('other')!
+    t.is(write(ino, fh), 5)
+    t.true(incoming.trees.find('other')!.version > version, 'the tree changed with it')
+    incoming.release(ino, fh)
+    incoming.release(loose.ino, loose.fh)
+    t.deepEqual([writers('after'), writers('other'), writers(undefined)], [0, 0, 0])
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('a file that lost one of its names belongs to the tree that has the others', t => {
+  const sandbox = new Sandbox('incoming-lost-name')
+  try {
+    const { incoming } = make(sandbox)
+    const { mkdir, create, rename, link, unlink, write } = asker(incoming)
+    const tree = mkdir('tree'), other = mkdir('other')
+    const first = mkdir('first', tree), second = mkdir('second', tree)
+    const { ino, fh } = create(first, 'file')
+    incoming.release(ino, fh)
+    const changes = (): boolean => {
+      const { version } = incoming.trees.find('tree')!
+      const opened = incoming.open(ino, 2, call()) as Opened
+      t.is(write(ino, opened.fh), 5)
+      incoming.release(ino, opened.fh)
+      return incoming.trees.find('tree')!.version > version
+    }
+    // As cp -al and rm -r leave it.
+    link(ino, second, 'file')
+    t.falsy(unlink(second, 'file'))
+    t.falsy(incoming.rmdir(tree, Buffer.from('second'), call<void>() as Call<void>))
+    t.true(changes())
+    link(ino, other, 'file')
+    t.falsy(unlink(other, 'file'))
+    t.true(changes())
+    link(ino, other, 'file')
+    const third = mkdir('third', tree)
+    t.falsy(rename(first, 'file', third, 'file'))
+    t.falsy(unlink(other, 'file'))
+    t.falsy(incoming.rmdir(tree, Buffer.from('first'), call<void>() as Call<void>))
+    t.true(changes())
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
