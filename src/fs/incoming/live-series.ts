@@ -13,6 +13,7 @@ import type { EngineClient } from '../engine-client.js'
 import { type Entry, Errno } from '../types.js'
 import { Extents } from './extents.js'
 import type { BaseTree } from './base-tree.js'
+import { hostErrno } from './contents.js'
 import { rootId, type StagedNode } from './nodes.js'
 import type { StagedTree } from './policy.js'
 import { hasSpooled, newestOf, stored } from './series.js'
@@ -228,12 +229,19 @@ export class LiveSeries {
       if (!base) return Errno.ENOSPC
       nodes.attach(base, tree)
       const node = nodes.open(base, key)
-      journal.together(() => {
+      const failed = hostErrno(() => journal.together(() => {
         journal.based(base)
         journal.created(node, rootId, key)
         for (const [attribute, value] of node.xattrs ?? []) journal.xattr(node.id, attribute, value)
         this.#trees.opened(key, info)
-      })
+      }))
+      if (failed) {
+        // What would be changed in it, no later start would know of.
+        nodes.dropTree(root, key)
+        nodes.dropBases()
+        this.#trees.forget(key)
+        return failed
+      }
       this.#staging.opened(key)
       this.#host.touch()
       this.#load(base)

@@ -11,6 +11,7 @@ import { ArchiveFiles } from '../../../src/fs/archive-files.js'
 import type { ShownArchive, ShownArchives } from '../../../src/fs/archives-dir.js'
 import type { Answer, Call } from '../../../src/fs/core.js'
 import { Incoming } from '../../../src/fs/incoming/incoming.js'
+import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { inodeRange, inoOf, rootIno } from '../../../src/fs/inodes.js'
 import { type Attr, type Entry, Errno, type Ino } from '../../../src/fs/types.js'
 import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, fileMode, item, linkMode, mountView, settled } from '../../helpers/mount-fixtures.js'
@@ -79,9 +80,9 @@ class Drive {
   readonly incoming: Incoming
   readonly #engine = new FakeEngine(new Contents())
 
-  constructor(folder: string, archives: Record<string, Item[]>) {
+  constructor(folder: string, archives: Record<string, Item[]>, open: readonly string[] = []) {
     this.incoming = new Incoming({
-      folder, maxBytes: undefined, place: 'live', archiveIds: new Set(Object.keys(archives)), settleMs: 1e9, lingerMs: 1e9, newest: () => Object.keys(archives)[0],
+      folder, open, maxBytes: undefined, place: 'live', archiveIds: new Set(Object.keys(archives)), settleMs: 1e9, lingerMs: 1e9, newest: () => Object.keys(archives)[0],
       rootFacts: { mode: directoryMode, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
     }, this.#engine.client, noNotices, { state() {} }, () => {
       throw new Error('no chunks here')
@@ -262,3 +263,32 @@ for (let seed = 1; seed <= 8; seed++) {
     }
   })
 }
+
+test('a series that the journal cannot take is not open: whoever asked hears so, nobody waits for it, and it can be opened later', t => {
+  const sandbox = new Sandbox('live-not-taken')
+  const real = files
+  const full = { ...real, writeAll: () => { throw Object.assign(new Error('full'), { code: 'ENOSPC', errno: -28 }) } }
+  try {
+    const archives = { ['a'.repeat(64)]: archived(new Chance(1), new Chance(2)) }
+    const drive = new Drive(sandbox.path('staging'), archives)
+    const mkdir = () => drive.do<Entry>((incoming, call) => incoming.mkdir(incoming.root, Buffer.from(series), 0o755, call))
+    replaceFiles(full)
+    t.is(mkdir(), Errno.ENOSPC)
+    t.is(mkdir(), Errno.ENOSPC)
+    replaceFiles(real)
+    t.is(drive.find(''), Errno.ENOENT)
+    drive.open()
+    drive.do<Entry>((incoming, call) => incoming.mkdir(drive.find('') as Ino, Buffer.from('new'), 0o755, call))
+    drive.folder = sandbox.path('staging')
+    t.is(drive.again(sandbox.path('again'), archives).view(), drive.view())
+    // One that is opened without being asked for.
+    const other = new Drive(sandbox.path('other'), archives, [series])
+    replaceFiles(full)
+    const late = other.do<Entry>((incoming, call) => incoming.lookup(incoming.root, Buffer.from(series), call))
+    replaceFiles(real)
+    t.is(late, Errno.ENOENT)
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
