@@ -112,6 +112,7 @@ export class LiveSeries {
 
   /** The archive itself, or if it is gone what comes nearest to it: the one that was made of the series last, else the newest. */
   #attach(base: BaseTree, done: (answer: Answer<void>) => void): Answer<void> {
+    if (this.#untold) return this.#tell(this.#untold)
     const own = this.#archiveOf(base.archive)
     const archive = own ?? this.#archiveOf(this.#trees.find(base.series)?.made?.id) ?? this.#newest(base.series)
     if (!archive) return this.#rebase(base, undefined)
@@ -130,18 +131,26 @@ export class LiveSeries {
     const fresh = to && nodes.addBase(base.series, to.archive.files.info.id, to.tree.rowCount)
     if (to && !fresh) return Errno.ENOSPC
     if (fresh) nodes.attach(fresh, to!.tree)
-    journal.together(() => {
-      if (fresh) journal.based(fresh)
-      for (const node of nodes.rebase(base, fresh)) journal.origin(node.id, node.origin)
-    })
+    const moved = nodes.rebase(base, fresh)
     const shown = `live/${shownText(bytesOf(base.series))}`
     if (to?.archive.files.info.id !== base.archive) {
       this.#client.write('warning', 'borg.fuse', to
         ? `${shown}: the archive that it was opened from was deleted. What was changed in it lies over ${shownText(to.archive.name)} now.`
         : `${shown}: the archive that it was opened from was deleted, and there is no other. Only what was changed in it is left.`)
     }
-    return undefined
+    return this.#tell(() => journal.together(() => {
+      if (fresh) journal.based(fresh)
+      for (const node of moved) journal.origin(node.id, node.origin)
+    }))
   }
+
+  /** The journal hears what a series lies over before anything can be seen of it, or changed: on a full disk later. */
+  #tell(told: () => void): Errno | undefined {
+    const failed = hostErrno(told)
+    this.#untold = failed && told
+    return failed
+  }
+  #untold: (() => void) | undefined
 
   #archiveOf(id: string | undefined): ShownArchive | undefined {
     return this.#archives.find(({ files }) => files.info.id === id)

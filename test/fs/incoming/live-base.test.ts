@@ -292,3 +292,27 @@ test('a series that the journal cannot take is not open: whoever asked hears so,
     sandbox.close()
   }
 })
+
+test('a series that has to lie over another archive waits for a journal that can take it, and nobody waits without an answer', t => {
+  const sandbox = new Sandbox('live-not-rebased')
+  const real = files
+  try {
+    const items = archived(new Chance(1), new Chance(2))
+    const drive = new Drive(sandbox.path('staging'), { ['a'.repeat(64)]: items })
+    drive.open()
+    drive.do<Entry>((incoming, call) => incoming.mkdir(drive.find('') as Ino, Buffer.from('new'), 0o755, call))
+    drive.folder = sandbox.path('staging')
+    const view = drive.view()
+    const later = drive.again(sandbox.path('later'), { ['b'.repeat(64)]: items })
+    later.folder = sandbox.path('later')
+    replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('full'), { code: 'ENOSPC', errno: -28 }) } })
+    t.is(later.find(''), Errno.ENOSPC)
+    t.is(later.find(''), Errno.ENOSPC)
+    replaceFiles(real)
+    t.is(later.view(), view)
+    t.is(later.again(sandbox.path('last'), { ['b'.repeat(64)]: items }).view(), view)
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
