@@ -270,8 +270,12 @@ export class Journal {
     const origins: StagedNode[] = []
     for (const series of toOpen) add([recordKind.opening, bytesOf(series)])
     for (const base of nodes.bases) add(baseFields(base))
-    const visit = (directory: StagedNode): void => {
-      for (const [name, id] of directory.children!) {
+    const root = nodes.get(rootId)!
+    // Without recursion: directories may lie one in the other by the ten thousand.
+    const open = [{ directory: root, entries: root.children!.entries() }]
+    for (let last = open.at(-1); last; last = open.at(-1)) {
+      const { directory, entries } = last
+      for (const [name, id] of entries) {
         const node = nodes.get(id)
         if (!node) continue
         if (seen.has(id)) {
@@ -294,12 +298,16 @@ export class Journal {
           add(originFields(id, node.origin))
           for (const hidden of node.hidden ?? []) add([recordKind.unlinked, id, bytesOf(hidden)])
         }
-        if (node.children) visit(node)
-        // What happened in a directory changed its times.
-        if (node.children) add([recordKind.attributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs])
+        if (!node.children) continue
+        open.push({ directory: node, entries: node.children.entries() })
+        break
       }
+      if (open.at(-1) !== last) continue
+      open.pop()
+      // What happened in a directory changed its times.
+      const { id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = directory
+      if (directory !== root) add([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
     }
-    visit(nodes.get(rootId)!)
     for (const [tree, { made, changed }] of archives) {
       const name = tree === undefined ? null : bytesOf(tree)
       add([recordKind.committed, name, bytesOf(made.name), Buffer.from(made.id, 'hex'), made.tree === undefined ? null : bytesOf(made.tree)])

@@ -451,14 +451,21 @@ export class Nodes {
   }
 
   /** Forgets a name with all below it. Returns the files whose last name that was; such as are open stay nodes until they are closed. */
-  dropTree(parent: StagedNode, name: string, gone: StagedNode[] = []): StagedNode[] {
-    const node = this.unlink(parent, name)
-    if (!node) return gone
-    for (const child of [...(node.children?.keys() ?? [])]) this.dropTree(node, child, gone)
-    if (node.children || node.nlink === 0) {
-      if (node.opens === 0) this.forget(node.id)
-      if (!node.children) gone.push(node)
+  dropTree(parent: StagedNode, name: string): StagedNode[] {
+    const gone: StagedNode[] = [], directories: StagedNode[] = []
+    // Without recursion: directories may lie one in the other by the ten thousand.
+    const open: [directory: StagedNode, name: string][] = [[parent, name]]
+    for (let next = open.pop(); next; next = open.pop()) {
+      const node = this.unlink(...next)
+      if (node?.children) {
+        directories.push(node)
+        for (const child of node.children.keys()) open.push([node, child])
+      } else if (node?.nlink === 0) {
+        if (node.opens === 0) this.forget(node.id)
+        gone.push(node)
+      }
     }
+    for (const { opens, id } of directories) if (opens === 0) this.forget(id)
     return gone
   }
 
@@ -472,11 +479,21 @@ export class Nodes {
   }
 
   /** Everything below a directory that is here, itself first, directories before their contents. */
-  *walk(node: StagedNode, path = ''): Generator<{ node: StagedNode; path: string }> {
-    yield { node, path: path || '.' }
-    for (const [name, id] of node.children ?? []) {
+  *walk(node: StagedNode): Generator<{ node: StagedNode; path: string }> {
+    yield { node, path: '.' }
+    const open = [{ path: '', entries: node.children?.entries() }]
+    for (let last = open.at(-1); last; last = open.at(-1)) {
+      const next = last.entries?.next()
+      if (!next || next.done) {
+        open.pop()
+        continue
+      }
+      const [name, id] = next.value
       const child = this.#nodes.get(id)
-      if (child) yield* this.walk(child, path ? `${path}/${name}` : name)
+      if (!child) continue
+      const path = last.path ? `${last.path}/${name}` : name
+      yield { node: child, path }
+      if (child.children) open.push({ path, entries: child.children.entries() })
     }
   }
 }
