@@ -77,7 +77,6 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   const mark: CommitMark = { tree: tree.name === undefined ? null : Buffer.from(tree.name, 'latin1').toString('hex'), archive: Buffer.from(name, 'latin1').toString('hex'), time: facts.time }
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
   const markBytes = Buffer.from(JSON.stringify(mark))
-  withRoom(tree.stagingFolder, () => saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 }))
   // Items are written late and many at once: what was begun says how far it is.
   let before = 0, current = 0
   const tell = (bytes: number): void => options.progress(tree.bytes === 0 ? 0 : Math.min(99, Math.floor((bytes / tree.bytes) * 100)))
@@ -87,6 +86,7 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
     tell(before)
   }
   try {
+    withRoom(tree.stagingFolder, () => saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 }))
     const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }
     const store = { ...context, ...replacing }
     const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, context.opened, options, begun), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
