@@ -172,7 +172,13 @@ export class Contents {
 
   truncate(node: StagedNode, size: number): Errno | undefined {
     this.#cuts.disturb(node, size)
-    if (size === 0) this.#cuts.emptied(node)
+    const failed = this.#truncate(node, size)
+    // Not before: what could not be cut off is still made of its chunks.
+    if (!failed && size === 0) this.#cuts.emptied(node)
+    return failed
+  }
+
+  #truncate(node: StagedNode, size: number): Errno | undefined {
     if (node.place && size <= node.size) return this.#shortenBundled(node, node.place, size)
     const moved = this.#unbundle(node)
     if (moved) return moved

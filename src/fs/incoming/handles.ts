@@ -7,6 +7,7 @@ import { Errno, type Ino, type Opened } from '../types.js'
 import type { Box } from './box.js'
 import { nowNs } from './clock.js'
 import { hostErrno } from './contents.js'
+import type { Extents } from './extents.js'
 import type { StagedNode } from './nodes.js'
 import type { StagedTree } from './policy.js'
 import { capabilityXattr, dropPrivileges } from './set-id.js'
@@ -28,6 +29,8 @@ export class Handles {
   readonly #handles = new Map<number, Handle>()
   /** Files that nobody has open any more, of trees that were being committed then. */
   readonly #unused = new Set<StagedNode>()
+  /** What is to be laid over files when their trees may be changed again. */
+  readonly #awaited = new Set<SharedRange>()
   #nextHandle = 1
 
   constructor(box: Box) {
@@ -36,6 +39,11 @@ export class Handles {
 
   get count(): number {
     return this.#handles.size
+  }
+
+  /** Chunks that no file here may have yet, or any more, and that are needed all the same. */
+  *awaitedExtents(): Generator<Extents> {
+    for (const { stashed, extents } of this.#awaited) if (stashed) yield extents
   }
 
   isInUse(tree: StagedTree): boolean {
@@ -108,13 +116,17 @@ export class Handles {
   cloneInto(fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    return this.#box.changing(handle.tree, call, () => {
-      const { node } = handle
-      const failed = this.#box.contents.clone(node, offset, range.length, range.extents, range.stashed)
-      if (failed) return failed
-      node.mtimeNs = node.ctimeNs = nowNs()
-      node.dirty = true
-      return range.length
+    this.#awaited.add(range)
+    return this.#box.whenThawed(handle.tree, call, later => {
+      this.#awaited.delete(range)
+      return this.#box.changing(handle.tree, later, () => {
+        const { node } = handle
+        const failed = this.#box.contents.clone(node, offset, range.length, range.extents, range.stashed)
+        if (failed) return failed
+        node.mtimeNs = node.ctimeNs = nowNs()
+        node.dirty = true
+        return range.length
+      })
     })
   }
 

@@ -15,6 +15,7 @@ import { Attributes } from './attributes.js'
 import { Box, maxNameBytes } from './box.js'
 import { nowNs } from './clock.js'
 import { hostErrno, tidyUp } from './contents.js'
+import type { Extents } from './extents.js'
 import { Handles } from './handles.js'
 import { Listings } from './listings.js'
 import { LiveSeries } from './live-series.js'
@@ -89,7 +90,7 @@ export class Incoming implements Subtree {
 
   /** Packed ids of the chunks that files here may need from the stash. */
   stashedIds(): Uint8Array {
-    return idsOf(this.#box.nodes.all())
+    return idsOf(this.#box.nodes.all(), this.#handles.awaitedExtents())
   }
 
   set stashBytes(bytes: number) {
@@ -263,12 +264,13 @@ export class Incoming implements Subtree {
   }
 }
 
-function idsOf(nodes: Iterable<StagedNode>): Uint8Array {
-  const stashed = [...nodes].filter(({ stashed, extents }) => stashed && extents)
-  const ids = new Uint8Array(stashed.reduce((sum, { extents }) => sum + extents!.count, 0) * idBytes)
+function idsOf(nodes: Iterable<StagedNode>, awaited: Iterable<Extents>): Uint8Array {
+  const needed = [...awaited]
+  for (const { stashed, extents } of nodes) if (stashed && extents) needed.push(extents)
+  const ids = new Uint8Array(needed.reduce((sum, { count }) => sum + count, 0) * idBytes)
   let at = 0
-  for (const { extents } of stashed) {
-    for (let index = 0; index < extents!.count; index++, at += idBytes) ids.set(extents!.get(index).id, at)
+  for (const extents of needed) {
+    for (let index = 0; index < extents.count; index++, at += idBytes) ids.set(extents.get(index).id, at)
   }
   return ids
 }

@@ -1,6 +1,8 @@
 import test from 'ava'
 import { readdirSync, statSync } from 'node:fs'
 import { type AttrReply, type Call, LATER } from '../../../src/fs/core.js'
+import { files, replaceFiles } from '../../../src/engine/platform/files.js'
+import { Extents } from '../../../src/fs/incoming/extents.js'
 import { Incoming } from '../../../src/fs/incoming/incoming.js'
 import { rootId } from '../../../src/fs/incoming/nodes.js'
 import { Staging } from '../../../src/fs/incoming/staging.js'
@@ -350,6 +352,56 @@ test('a file that lost one of its names belongs to the tree that has the others'
     t.true(changes())
     incoming.destroy()
   } finally {
+    sandbox.close()
+  }
+})
+
+test('chunks that wait to be laid over a file, because its tree is just being saved, are kept whatever becomes of where they came from', t => {
+  const sandbox = new Sandbox('incoming-underway')
+  try {
+    const { engine, incoming } = make(sandbox)
+    const { mkdir, create } = asker(incoming)
+    const { ino, fh } = create(mkdir('tree'), 'file')
+    const extents = new Extents()
+    extents.push(0, 5, 0, Buffer.alloc(32, 7), 5, 5)
+    incoming.trees.commit(incoming.trees.find('tree')!, { patient: true }, () => {})
+    t.is(incoming.stashedIds().length, 0)
+    const asked = call<number>()
+    t.is(incoming.cloneInto(ino, fh, 0, { length: 5, extents, stashed: true }, asked), LATER)
+    t.deepEqual(Buffer.from(incoming.stashedIds()), Buffer.alloc(32, 7))
+    // The commit fails.
+    engine.answer()
+    t.is(asked.later(), 5)
+    t.deepEqual(Buffer.from(incoming.stashedIds()), Buffer.alloc(32, 7))
+    incoming.release(ino, fh)
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('what could not be cut off keeps its chunks', t => {
+  const sandbox = new Sandbox('incoming-not-cut')
+  const real = files
+  try {
+    const { incoming } = make(sandbox, { maxBytes: 1 << 20 })
+    const { mkdir, create } = asker(incoming)
+    const { ino, fh } = create(mkdir('tree'), 'file')
+    const extents = new Extents()
+    extents.push(0, 5, 0, Buffer.alloc(32, 7), 5, 5)
+    t.is(incoming.cloneInto(ino, fh, 0, { length: 5, extents, stashed: true }, call()), 5)
+    t.is(incoming.write(ino, fh, 10, Buffer.from('spooled'), call<number>() as Call<number>), 7)
+    replaceFiles({ ...real, truncateOpen: () => { throw Object.assign(new Error('EIO'), { code: 'EIO', errno: -5 }) } })
+    t.is(incoming.setattr(ino, { size: 0 }, call()), Errno.EIO)
+    replaceFiles(real)
+    t.is((incoming.getattr(ino) as AttrReply).attr.size, 17)
+    t.deepEqual(Buffer.from(incoming.stashedIds()), Buffer.alloc(32, 7))
+    t.not(incoming.setattr(ino, { size: 0 }, call()), Errno.EIO)
+    t.is(incoming.stashedIds().length, 0)
+    incoming.release(ino, fh)
+    incoming.destroy()
+  } finally {
+    replaceFiles(real)
     sandbox.close()
   }
 })
