@@ -14,6 +14,7 @@ import { maxBundledBytes, type BundlePlace } from './bundles.js'
 import type { Cuts } from './cuts.js'
 import type { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
+import { changeRoomBytes } from './journal.js'
 import type { StagedNode } from './nodes.js'
 import { keepSize, punchHole, seekData, seekHole, zeroRange } from './spool.js'
 import type { Staging } from './staging.js'
@@ -274,16 +275,23 @@ export class Contents {
       if (node.opens === 0) this.close(node)
     })
     if (failed) return failed
-    node.bare = bare
     if (!bare) this.#unsettle(node)
     const before = node.extents?.bytes ?? 0
     const moved = offset === 0 ? extents : extents.slice(0, length, offset)
+    const failedToTell = hostErrno(() => {
+      const { journal } = this.#staging
+      journal.ready(changeRoomBytes + 2 * moved.rows.length)
+      // In one write: all of it or nothing.
+      journal.together(() => (stashed ? journal.stashed(node.id, moved) : journal.cloned(node.id, moved)))
+    })
+    if (failedToTell) {
+      if (!bare) this.#adoptSize(node)
+      return failedToTell
+    }
+    node.bare = bare
+    node.stashed ||= stashed
     node.extents ??= new Extents()
     node.extents.put(moved)
-    if (stashed) {
-      node.stashed = true
-      this.#staging.journal.stashed(node.id, moved)
-    } else this.#staging.journal.cloned(node.id, moved)
     // Only what lies in the spool counts as staged.
     this.#staging.grew(Math.max(0, end - node.size) - (node.extents.bytes - before))
     node.size = Math.max(node.size, end)

@@ -43,8 +43,8 @@ export class Journal {
    * taken in advance, so that what was changed can be told, and so that on a full disk there is some left for what makes room.
    */
   ready(bytes: number): void {
-    if (this.#allocated - this.#end >= lowRoomBytes) return
-    const full = this.#take(roomBytes)
+    if (this.#allocated - this.#end >= Math.max(lowRoomBytes, bytes)) return
+    const full = this.#take(Math.max(roomBytes, bytes))
     if (!full || this.#allocated - this.#end >= bytes || !this.#take(bytes)) return
     if (bytes <= removalRoomBytes && this.giveRoom() && !this.#take(8 * removalRoomBytes)) return
     throw full

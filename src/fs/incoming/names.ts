@@ -129,6 +129,7 @@ export class Names {
   /** `link` from an archive: a file of its own that is the same in all but its contents' place. */
   addLikeness(likeness: Likeness, parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
     const { attr, target, xattrs, extents } = likeness
+    const key = byteString(name)
     const linked = this.#linkedBefore(likeness, parent, name, call)
     if (linked !== undefined) return linked
     return this.#make(parent, name, call, () => ({ mode: attr.mode, rdev: attr.rdev, target }), node => {
@@ -140,8 +141,8 @@ export class Names {
       this.#box.staging.journal.attributes(node)
       const failed = extents && this.#box.contents.clone(node, 0, attr.size, extents)
       if (failed) {
-        this.#box.nodes.unlink(this.#box.node(parent)!, byteString(name))
-        this.#box.staging.journal.unlinked(localOf(parent), byteString(name))
+        this.#box.nodes.unlink(this.#box.node(parent)!, key)
+        hostErrno(() => this.#box.staging.journal.unlinked(localOf(parent), key))
         this.#box.letGo(node)
         return failed
       }

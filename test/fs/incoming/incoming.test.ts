@@ -405,3 +405,61 @@ test('what could not be cut off keeps its chunks', t => {
     sandbox.close()
   }
 })
+
+test('chunks of which the journal did not hear are not laid over a file, however many there are', t => {
+  const sandbox = new Sandbox('incoming-not-cloned')
+  const real = files
+  try {
+    const { incoming } = make(sandbox, { maxBytes: 1 << 20 })
+    const { mkdir, create } = asker(incoming)
+    const { ino, fh } = create(mkdir('tree'), 'file')
+    const extents = new Extents()
+    for (let index = 0; index < 20_000; index++) extents.push(index * 5, 5, 0, Buffer.alloc(32, index), 5, 5)
+    replaceFiles({ ...real, writeAll: (fd, bytes, position) => {
+      if (bytes.length > 50_000) throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 })
+      real.writeAll(fd, bytes, position)
+    } })
+    t.is(incoming.cloneInto(ino, fh, 0, { length: 100_000, extents, stashed: false }, call()), Errno.ENOSPC)
+    replaceFiles(real)
+    t.is((incoming.getattr(ino) as AttrReply).attr.size, 0)
+    incoming.setattr(ino, { size: 100_000 }, call())
+    t.is(incoming.lseek(ino, fh, 0, 3), Errno.ENXIO, 'it is a hole')
+    t.is(incoming.cloneInto(ino, fh, 0, { length: 100_000, extents, stashed: false }, call()), 100_000)
+    t.is(incoming.lseek(ino, fh, 0, 3), 0)
+    incoming.release(ino, fh)
+    incoming.destroy()
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
+
+test('a link to an archive whose chunks the journal cannot take leaves no file, also when its tree was just being saved', t => {
+  const sandbox = new Sandbox('incoming-no-likeness')
+  const real = files
+  try {
+    const { engine, incoming } = make(sandbox, { maxBytes: 1 << 20 })
+    const { mkdir } = asker(incoming)
+    const tree = mkdir('tree')
+    const { attr } = incoming.lookup(incoming.root, Buffer.from('tree'), call<Entry>()) as Entry
+    const extents = new Extents()
+    for (let index = 0; index < 20_000; index++) extents.push(index * 5, 5, 0, Buffer.alloc(32, index), 5, 5)
+    incoming.trees.commit(incoming.trees.find('tree')!, { patient: true }, () => {})
+    const name = Buffer.from('wanted'), asked = call<Entry>()
+    t.is(incoming.addLikeness({ attr: { ...attr, mode: 0o100644, nlink: 1, size: 100_000 }, target: undefined, xattrs: undefined, extents }, tree, name, asked), LATER)
+    // Another request lies there by now.
+    name.fill('x')
+    replaceFiles({ ...real, writeAll: (fd, bytes, position) => {
+      if (bytes.length > 50_000) throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 })
+      real.writeAll(fd, bytes, position)
+    } })
+    engine.answer()
+    replaceFiles(real)
+    t.is(asked.later(), Errno.ENOSPC)
+    t.is(incoming.lookup(tree, Buffer.from('wanted'), call<Entry>()), Errno.ENOENT)
+    incoming.destroy()
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
