@@ -278,7 +278,7 @@ export class Cuts {
   #smallDone(batch: readonly { node: StagedNode; place: BundlePlace; inFlight: CutInFlight }[], { rows, states, stashBytes }: CutReply): void {
     const extents = new Extents(rows)
     this.#staging.stashBytes = stashBytes
-    if (!this.#mayNote) {
+    if (!this.#mayNote(rows)) {
       // On a full disk they wait for the commit as they are.
       for (const { node, inFlight } of batch) {
         if (node.cut?.inFlight === inFlight) Object.assign(node.cut, { inFlight: undefined, left: true })
@@ -372,7 +372,7 @@ export class Cuts {
 
   #rangeDone(node: StagedNode, cut: CutState, { from, broken, final }: RangeInFlight, { rows, states, stashBytes }: CutReply): void {
     this.#staging.stashBytes = stashBytes
-    if (broken || this.#staging.nodes.get(node.id) !== node || node.place || node.bare || !this.#mayNote) {
+    if (broken || this.#staging.nodes.get(node.id) !== node || node.place || node.bare || !this.#mayNote(rows)) {
       cut.left = true
       return
     }
@@ -391,8 +391,8 @@ export class Cuts {
   }
 
   /** The journal has room for an answer: what it did not hear of must not be taken for done. */
-  get #mayNote(): boolean {
-    return hostErrno(() => this.#staging.journal.ready(cutRoomBytes)) === undefined
+  #mayNote(rows: Uint8Array): boolean {
+    return hostErrno(() => this.#staging.journal.ready(cutRoomBytes + 2 * rows.length)) === undefined
   }
 
   /** A file's bytes are chunks from now on. */

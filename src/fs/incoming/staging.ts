@@ -14,7 +14,7 @@ import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
 import { hostErrno } from './contents.js'
 import { errnoOf, ioError } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
-import { Journal } from './journal.js'
+import { changeRoomBytes, Journal } from './journal.js'
 import { type MadeArchives, replay } from './journal-replay.js'
 import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
@@ -153,6 +153,8 @@ export class Staging {
     nodes.fill(node)
     node.known = true
     try {
+      // Of a long file in more than one write.
+      if (node.extents) journal.ready(changeRoomBytes + 2 * node.extents.rows.length)
       journal.together(() => {
         for (const [index, [directory, name]] of places.entries()) {
           if (index === 0) journal.created(node, directory.id, name)

@@ -1,6 +1,7 @@
 import test from 'ava'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { Journal } from '../../../src/fs/incoming/journal.js'
+import { native, type Native } from '../../../src/engine/native.js'
+import { changeRoomBytes, Journal } from '../../../src/fs/incoming/journal.js'
 import { replay } from '../../../src/fs/incoming/journal-replay.js'
 import { type NodeFacts, Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
 import { Sandbox } from '../../helpers/sandbox.js'
@@ -135,6 +136,27 @@ test('a turned bit costs records, never the whole journal and never an exception
     }
     t.true(intact > bytes.length / 2)
   } finally {
+    sandbox.close()
+  }
+})
+
+test('room for a record that is longer than what is kept ready is asked of the disk before anything is changed', t => {
+  const sandbox = new Sandbox('journal-room')
+  const addon = native() as { fallocate: Native['fallocate'] }
+  const real = addon.fallocate
+  try {
+    const journal = Journal.open(sandbox.path('journal'))
+    journal.ready(changeRoomBytes)
+    addon.fallocate = (fd, mode, offset, length) => {
+      if (offset + length > 1 << 20) throw Object.assign(new Error('full'), { code: 'ENOSPC', errno: 28 })
+      real(fd, mode, offset, length)
+    }
+    t.throws(() => journal.ready(2 << 20), { code: 'ENOSPC' })
+    t.notThrows(() => journal.ready(900_000))
+    t.notThrows(() => journal.ready(changeRoomBytes))
+    journal.close()
+  } finally {
+    addon.fallocate = real
     sandbox.close()
   }
 })
