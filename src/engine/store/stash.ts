@@ -220,7 +220,6 @@ export class Stash {
   }
 
   async #sync(): Promise<void> {
-    let named = false
     for (const file of this.#files.values()) {
       if (!file.dirty) continue
       file.dirty = false
@@ -230,10 +229,14 @@ export class Stash {
         file.dirty = true
         throw error
       }
-      named = true
+      this.#unnamed = true
     }
-    if (named) files.syncDirectory(this.folder)
+    // Also those of a sync before this one, which failed further on.
+    if (this.#unnamed) files.syncDirectory(this.folder)
+    this.#unnamed = false
   }
+  /** Files are durable whose names may not be. */
+  #unnamed = false
 
   /** By file, the buckets of its entries that are asked for, and whether there are others. Small numbers only: there may be millions. */
   #bucketsOf(isWanted: (id: Uint8Array) => boolean): Map<number, { readonly buckets: number[]; bytes: number; hasOthers: boolean }> {

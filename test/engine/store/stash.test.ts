@@ -221,3 +221,26 @@ test.serial('chunks that come twice at the same time are there once', async t =>
     sandbox.close()
   }
 })
+
+test.serial('what failed to become durable is tried again, the names of the files too', async t => {
+  const sandbox = new Sandbox('stash-names')
+  const real = files
+  try {
+    const stash = new Stash(sandbox.path('chunks'))
+    let named = 0
+    await add(stash, [1])
+    replaceFiles({ ...real, syncDirectory(path) {
+      if (++named === 1) throw Object.assign(new Error('EIO'), { code: 'EIO', errno: -5 })
+      real.syncDirectory(path)
+    } })
+    await t.throwsAsync(stash.sync(), { code: 'EIO' })
+    await stash.sync()
+    t.is(named, 2)
+    await stash.sync()
+    t.is(named, 2)
+    stash.close()
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
