@@ -106,9 +106,10 @@ export class RepositoryLease {
         this.#claimed = false
         if (this.#state === 'exclusive') {
           await this.#downgrade()
-          this.#seen = await this.#repository.lastTransaction()
+          // What cannot be told now is looked at the next time.
+          this.#seen = await this.#repository.lastTransaction().catch(() => -2)
         }
-        this.#releaseUnused()
+        this.#letGo(() => this.#releaseUnused())
       }
     })
   }
@@ -120,9 +121,18 @@ export class RepositoryLease {
       this.#state = 'shared'
     } catch (error) {
       this.#log.write('warning', 'borg.fuse', `The exclusive lock is given back, but the shared one could not be taken: ${messageOf(error)}`)
-      this.#release()
+      this.#letGo(() => this.#release())
     }
     this.#touched()
+  }
+
+  /** Nor does it matter for what was done whether the lock goes. */
+  #letGo(release: () => void): void {
+    try {
+      release()
+    } catch (error) {
+      this.#log.write('warning', 'borg.fuse', `The lock could not be released: ${messageOf(error)}`)
+    }
   }
 
   /** Looks now whether other clients committed; costs no lock unless they did. */

@@ -164,3 +164,22 @@ test.serial('a drive that is being read lets go when that is done', async (t) =>
   await released(repository)
   t.deepEqual(repository.calls, ['shared', 'release'])
 })
+
+test('what was done under the exclusive lock stands, whatever becomes of the lock and of a look at the repository afterwards', async (t) => {
+  const repository = new FakeRepository()
+  const made = lease(repository)
+  const failing = async (): Promise<number> => {
+    throw Object.assign(new Error('EIO'), { code: 'EIO' })
+  }
+  repository.releaseLock = () => {
+    throw new BorgError('LockFailed', 'Failed to create/acquire the lock (full).', 72)
+  }
+  t.is(await made.exclusively(0, async () => {
+    repository.lastTransaction = failing
+    return 'committed'
+  }), 'committed')
+  t.is(await made.exclusively(0, async () => {
+    repository.taken = true
+    return 'committed again'
+  }).catch((error: Error) => error.message), 'EIO', 'what was not begun fails')
+})
