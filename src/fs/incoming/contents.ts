@@ -52,10 +52,12 @@ export class Contents {
     const moved = only ? (this.#moved.has(only) ? [only] : []) : [...this.#moved]
     return () => {
       for (const node of moved) {
-        this.#moved.delete(node)
         const { former } = node
-        if (!former || this.#staging.nodes.get(node.id) !== node) continue
-        this.#staging.journal.placed(node.id, undefined, 0)
+        const isGone = !former || this.#staging.nodes.get(node.id) !== node
+        // As long as the journal does not say so, it is not durable: without room for that it is told the next time.
+        if (!isGone) this.#staging.journal.placed(node.id, undefined, 0)
+        this.#moved.delete(node)
+        if (isGone) continue
         node.former = undefined
         this.#staging.releasePlace(former.place)
       }

@@ -47,7 +47,8 @@ export class Durability {
     const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
     const done = (error: WireError | undefined): void => {
       this.#syncing = false
-      if (!error) tidyUp(this.#client, synced)
+      // What the journal could not take is told again.
+      if (!error && hostErrno(synced)) this.noteChange()
       if (!error || this.#syncTold) return
       this.#syncTold = true
       this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
@@ -64,8 +65,7 @@ export class Durability {
     const moved = this.#contents.waitForSpools
     const synced = this.#beforeSync()
     this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
-      if (!error) tidyUp(this.#client, synced)
-      this.#answerSync(error, moved, answer)
+      this.#answerSync(error, error ? undefined : hostErrno(synced), moved, answer)
     })
     return LATER
   }
@@ -85,14 +85,13 @@ export class Durability {
     const synced = this.#staging.beforeSync()
     this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
       descriptors?.done(error === undefined)
+      let untold: Errno | undefined
       if (!error) {
         names?.synced()
-        tidyUp(this.#client, () => {
-          synced()
-          settle?.()
-        })
+        tidyUp(this.#client, synced)
+        untold = settle && hostErrno(settle)
       }
-      this.#answerSync(error, moved, answer)
+      this.#answerSync(error, untold, moved, answer)
     })
     return LATER
   }
@@ -133,15 +132,16 @@ export class Durability {
   #beforeSync(): () => void {
     const [remove, settle] = [this.#staging.beforeSync(), this.#contents.beforeSync()]
     return () => {
-      remove()
+      tidyUp(this.#client, remove)
       settle()
     }
   }
 
-  /** What the journal heard of only after the sync has to become durable as well. */
-  #answerSync(error: WireError | undefined, moved: boolean, answer: (value: Errno | undefined) => void): void {
+  /** What the journal heard of only after the sync has to become durable as well; `untold`: it could not hear of all. */
+  #answerSync(error: WireError | undefined, untold: Errno | undefined, moved: boolean, answer: (value: Errno | undefined) => void): void {
     const answered = (failed: WireError | undefined): void => answer(failed ? errnoByCode(failed.code) : undefined)
     if (error || !moved) answered(error)
+    else if (untold) answer(untold)
     else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, answered)
   }
 }

@@ -4,7 +4,7 @@ import type { Log } from '../../engine/log.js'
 import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
 import type { CommitNumbers, CommitReply, Progress, WireError } from '../engine-port.js'
-import { tidyUp } from './contents.js'
+import { hostErrno, tidyUp } from './contents.js'
 import type { BaseTree } from './base-tree.js'
 import type { FrozenBeneath, FrozenFile, FrozenItem, FrozenTree } from './frozen.js'
 import { FrozenItemPacker } from './frozen-items.js'
@@ -40,6 +40,8 @@ export interface TreeListener {
 const roomLookMs = 2000
 /** What must have been made free before a commit is tried again at once. */
 const worthwhileRoom = 1 << 20
+/** When a tree could not leave. */
+const leaveAgainMs = 30_000
 const maxNamesTold = 5
 const maxCommitsKept = 20
 
@@ -216,9 +218,17 @@ export class Trees {
     }
     if (noRoom) this.#lookForRoom(nowMs)
     const { commit, leave } = due(this.#trees.values(), nowMs, this.#options)
-    for (const tree of leave) this.#leave(tree)
+    for (const tree of leave) this.#tryToLeave(tree, nowMs)
     for (const tree of commit) this.commit(tree, { patient: false }, () => {})
     for (const tree of this.#trees.values()) this.#tell(tree, nowMs)
+  }
+
+  /** On a full disk the journal may not take it: later, then. Others are saved meanwhile, which may make room. */
+  #tryToLeave(tree: StagedTree, nowMs: number): void {
+    const failed = hostErrno(() => this.#leave(tree))
+    if (!failed || tree.state.kind !== 'committed') return
+    tree.state = { ...tree.state, atMs: nowMs + leaveAgainMs - this.#options.lingerMs }
+    this.#log.write('warning', 'borg.fuse', `${shownPath(tree)} is saved, but the staging folder cannot let it go: ${failed.code}`)
   }
 
   #tell(tree: StagedTree, nowMs = performance.now()): void {

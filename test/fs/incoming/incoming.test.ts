@@ -463,3 +463,65 @@ test('a link to an archive whose chunks the journal cannot take leaves no file, 
     sandbox.close()
   }
 })
+
+test('a file whose new place the journal cannot take is not called durable', t => {
+  const sandbox = new Sandbox('incoming-not-moved')
+  const real = files
+  try {
+    const { engine, incoming } = make(sandbox, { maxBytes: 1 << 20 })
+    const { mkdir, create } = asker(incoming)
+    const { ino, fh } = create(mkdir('tree'), 'file')
+    incoming.write(ino, fh, 0, Buffer.from('in a bundle'), call<number>() as Call<number>)
+    // A hole, for which it needs a spool file.
+    incoming.write(ino, fh, 100, Buffer.from('behind'), call<number>() as Call<number>)
+    const sync = (ask: (call: Call<void>) => unknown): unknown => {
+      const asked = call<void>()
+      t.is(ask(asked), LATER)
+      engine.answer()
+      return asked.later()
+    }
+    const fail = () => void replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 }) } })
+    incoming.flush(ino, fh)
+    fail()
+    t.is(sync(call => incoming.fsync(ino, fh, false, call)), Errno.ENOSPC)
+    t.is(sync(call => incoming.syncfs(call)), Errno.ENOSPC)
+    replaceFiles(real)
+    const { length } = engine.asked
+    t.is(sync(call => incoming.fsync(ino, fh, false, call)), undefined)
+    t.is(engine.asked.length, length + 2, 'the journal once more, after it heard')
+    incoming.release(ino, fh)
+    incoming.destroy()
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
+
+test('a tree that cannot leave, because the journal cannot take that, keeps no other from being saved', t => {
+  const sandbox = new Sandbox('incoming-not-left')
+  const real = files
+  try {
+    const { engine, incoming } = make(sandbox)
+    const { mkdir, create } = asker(incoming)
+    for (const name of ['saved', 'changed']) {
+      const { ino, fh } = create(mkdir(name), 'file')
+      incoming.release(ino, fh)
+    }
+    incoming.trees.find('saved')!.state = { kind: 'committed', archive: 'a', atMs: 0 }
+    replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 }) } })
+    const commits = () => engine.asked.filter(({ kind }) => kind === 'commit').length
+    const log = () => engine.log.lines.filter(line => line.includes('incoming/saved')).length
+    t.notThrows(() => incoming.tick(3e9))
+    t.is(commits(), 1)
+    t.is(log(), 1)
+    incoming.tick(3e9 + 1000)
+    t.is(log(), 1, 'not with each tick')
+    replaceFiles(real)
+    incoming.tick(3e9 + 60_000)
+    t.is(incoming.lookup(incoming.root, Buffer.from('saved'), call<Entry>()), Errno.ENOENT)
+    incoming.destroy()
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
