@@ -5,7 +5,7 @@ import type { Item } from '../../src/engine/archive/item.js'
 import type { Answer, Call } from '../../src/fs/core.js'
 import { LATER } from '../../src/fs/core.js'
 import { EngineClient } from '../../src/fs/engine-client.js'
-import type { ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, EngineRequest, MountView, ToEngine } from '../../src/fs/engine-port.js'
+import type { ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest, CommitReply, EngineRequest, MountView, ToEngine } from '../../src/fs/engine-port.js'
 import { pageBytes } from '../../src/fs/chunk-cache.js'
 import { TreeBuilder } from '../../src/fs/tree-builder.js'
 import type { ShapeOptions, ViewOptions } from '../../src/fs/tree-options.js'
@@ -85,6 +85,8 @@ export class FakeEngine {
   /** Chunk rows of trees that have none, by archive. */
   readonly laterChunks = new Map<string, Uint8Array>()
   readonly broken = new Set<string>()
+  /** What a commit gives; it fails if there is nothing. */
+  committed: CommitReply | undefined
   readonly #queue: { id: number; request: EngineRequest }[] = []
   #slab: Buffer = Buffer.alloc(0)
 
@@ -129,7 +131,10 @@ export class FakeEngine {
       case 'head': return this.heads.get(request.archive) ?? { facts: { comment: Buffer.from('a comment'), hostname: Buffer.from('host'), username: Buffer.from('user') }, root: undefined }
       case 'chunks': return this.#chunks(request)
       case 'statfs': return { blocks: 10, bfree: 5, bavail: 4, files: 3, ffree: 2, bsize: 4096, frsize: 4096, namelen: 255 }
-      case 'commit': throw new Error('not here')
+      case 'commit': {
+        if (!this.committed) throw new Error('not here')
+        return this.committed
+      }
     }
   }
 

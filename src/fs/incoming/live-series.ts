@@ -14,6 +14,7 @@ import { type Entry, Errno } from '../types.js'
 import { Extents } from './extents.js'
 import type { BaseTree } from './base-tree.js'
 import { hostErrno } from './contents.js'
+import { changeRoomBytes } from './journal.js'
 import { rootId, type StagedNode } from './nodes.js'
 import type { StagedTree } from './policy.js'
 import { hasSpooled, newestOf, stored } from './series.js'
@@ -282,19 +283,25 @@ export class LiveSeries {
         if (!isStill()) return undefined
         const found = [...stored(this.#staging, top, archive)]
         if (found.length === 0) return undefined
-        this.#staging.journal.together(() => {
-          for (const [node, extents] of found) {
-            const before = node.extents?.bytes ?? 0
-            ;(node.extents ??= new Extents()).put(extents)
-            this.#staging.journal.cloned(node.id, extents)
-            this.#staging.grew(before - node.extents.bytes)
-            if (node.place && node.extents.coveredFrom(0) >= node.size) {
-              this.#staging.releasePlace(node.place)
-              node.place = undefined
-              node.bare = true
-            }
-          }
+        const { journal } = this.#staging
+        const failed = hostErrno(() => {
+          journal.ready(found.reduce((sum, [, { rows }]) => sum + 3 * rows.length, changeRoomBytes))
+          journal.together(() => {
+            for (const [node, extents] of found) journal.cloned(node.id, extents)
+          })
         })
+        // On a full disk they stay where they are: what the journal did not hear of must not be taken for done.
+        if (failed) return undefined
+        for (const [node, extents] of found) {
+          const before = node.extents?.bytes ?? 0
+          ;(node.extents ??= new Extents()).put(extents)
+          this.#staging.grew(before - node.extents.bytes)
+          if (node.place && node.extents.coveredFrom(0) >= node.size) {
+            this.#staging.releasePlace(node.place)
+            node.place = undefined
+            node.bare = true
+          }
+        }
         this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
           if (error) return
           for (const [node] of found) {

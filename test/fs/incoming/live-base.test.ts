@@ -9,7 +9,7 @@ import { ChunkList } from '../../../src/engine/archive/chunk-list.js'
 import type { Item } from '../../../src/engine/archive/item.js'
 import { ArchiveFiles } from '../../../src/fs/archive-files.js'
 import type { ShownArchive, ShownArchives } from '../../../src/fs/archives-dir.js'
-import type { Answer, Call } from '../../../src/fs/core.js'
+import type { Answer, Call, Created } from '../../../src/fs/core.js'
 import { Incoming } from '../../../src/fs/incoming/incoming.js'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { inodeRange, inoOf, rootIno } from '../../../src/fs/inodes.js'
@@ -87,6 +87,10 @@ class Drive {
     }, this.#engine.client, noNotices, { state() {} }, () => {
       throw new Error('no chunks here')
     })
+    this.show(archives)
+  }
+
+  show(archives: Record<string, Item[]>): void {
     const shown = Object.entries(archives).map(([id, items], index): ShownArchive => {
       this.#engine.trees.set(id, build(items))
       const info = { ...archiveInfo(`${series}-2026-01-0${1 + index}`, id), timeNs: BigInt(index) }
@@ -96,6 +100,18 @@ class Drive {
       }
     })
     this.incoming.archivesChanged(shown as unknown as ShownArchives)
+  }
+
+  /** The series is saved as an archive. */
+  save(id: string): void {
+    this.#engine.committed = { archive: archiveInfo(`${series}-2026-01-09`, id), numbers: { fileCount: 1, originalSize: 1, newBytes: 1 } }
+    this.incoming.trees.commit(this.incoming.trees.find(series)!, { patient: true }, () => {})
+    this.#engine.answer()
+  }
+
+  tick(): void {
+    this.incoming.tick(performance.now())
+    this.#engine.answer()
   }
 
   get warnings(): number {
@@ -311,6 +327,39 @@ test('a series that has to lie over another archive waits for a journal that can
     replaceFiles(real)
     t.is(later.view(), view)
     t.is(later.again(sandbox.path('last'), { ['b'.repeat(64)]: items }).view(), view)
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
+
+test('files that a commit made needless stay where they are as long as the journal cannot say what they are instead', t => {
+  const sandbox = new Sandbox('live-not-released')
+  const real = files
+  try {
+    const [first, second] = ['a'.repeat(64), 'b'.repeat(64)]
+    const before = [item('.', { mode: directoryMode, uid: 0 })], after = [...before, item('new', { chunks: chunksOf(1000), size: 1000 })]
+    const drive = new Drive(sandbox.path('staging'), { [first]: before })
+    drive.folder = sandbox.path('staging')
+    drive.open()
+    const made = drive.do<Created>((incoming, call) => incoming.create(drive.find('') as Ino, Buffer.from('new'), 0o644, 2, call)) as Created
+    const { attr: { ino } } = made.entry
+    const write = (fh: number, at: number, text: string) => drive.do<number>((incoming, call) => incoming.write(ino, fh, at, Buffer.from(text), call))
+    write(made.opened.fh, 0, 'x'.repeat(1000))
+    drive.incoming.release(ino, made.opened.fh)
+    drive.save(second)
+    drive.show({ [first]: before, [second]: after })
+    replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('full'), { code: 'ENOSPC', errno: -28 }) } })
+    t.notThrows(() => drive.tick())
+    replaceFiles(real)
+    // Another change, and time for all that is needless to go.
+    drive.do<Entry>((incoming, call) => incoming.mkdir(drive.find('') as Ino, Buffer.from('later'), 0o755, call))
+    for (const seconds of [10, 20, 30]) {
+      drive.incoming.tick(performance.now() + seconds * 1000)
+      drive.tick()
+    }
+    const again = drive.again(sandbox.path('again'), { [first]: before, [second]: after })
+    t.is(again.view(), drive.view())
   } finally {
     replaceFiles(real)
     sandbox.close()
