@@ -105,9 +105,9 @@ export class FakeEngine {
     return this.#queue.length
   }
 
-  /** Answers everything that waits, also what is asked meanwhile. */
-  answer(): void {
-    for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
+  /** Answers everything that waits, also what is asked meanwhile; or the first of it. */
+  answer(count = Infinity): void {
+    for (let next = this.#queue.shift(); next; next = --count > 0 ? this.#queue.shift() : undefined) {
       const { id, request } = next
       try {
         this.client.deliver({ type: 'reply', id, value: this.#value(request) })

@@ -308,28 +308,72 @@ export class Trees {
       this.#tell(tree)
     }
     const finished = (error: WireError | undefined, reply: CommitReply | undefined): void => {
-      tree.frozen = false
-      if (reply) this.#succeeded(tree, reply)
-      else this.#failed(tree, before, error!, holder)
-      this.#tell(tree)
-      done(error, reply)
-      // After whoever renamed was answered: what this tells the kernel waits for locks that a rename holds until then, and a process
-      // killed in between would leave both waiting for ever. And before any further request, which may ask for the new name.
-      if (reply?.archives) this.#client.onArchives?.(reply.archives)
-      const waiting = this.#waiting.get(tree) ?? []
-      this.#waiting.delete(tree)
-      for (const work of waiting) work()
+      try {
+        tree.frozen = false
+        if (reply) this.#succeeded(tree, reply)
+        else this.#failed(tree, before, error!, holder)
+        this.#tell(tree)
+        done(error, reply)
+        // After whoever renamed was answered: what this tells the kernel waits for locks that a rename holds until then, and a process
+        // killed in between would leave both waiting for ever. And before any further request, which may ask for the new name.
+        if (reply?.archives) this.#client.onArchives?.(reply.archives)
+        const waiting = this.#waiting.get(tree) ?? []
+        this.#waiting.delete(tree)
+        for (const work of waiting) work()
+      } finally {
+        this.#endTurn()
+      }
     }
-    this.#whenWhole(tree, missing => {
+    this.#inTurn(() => this.#whenWhole(tree, missing => {
       if (missing) return finished({ code: missing.code, msgid: undefined, message: `the archive that ${shownPath(tree)} lies over cannot be read` }, undefined)
       this.#staging.keepMark()
       // What is just being cut is either cut then or not.
-      this.#whenUncut(tree, () => this.#whenTidy(() => this.#client.request({
-        kind: 'commit', staged: this.#freeze(tree), patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
-        ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
-      }, (error, reply) => finished(error, error ? undefined : reply), heard)))
-    })
+      this.#whenUncut(tree, () => this.#whenTidy(() => {
+        let staged: FrozenTree
+        try {
+          staged = this.#freeze(tree)
+        } catch (error) {
+          // Whoever waits for it, and for the next one, must not wait for ever.
+          return finished({ code: 'EIO', msgid: undefined, message: messageOf(error) }, undefined)
+        }
+        this.#client.request({
+          kind: 'commit', staged, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
+          ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
+        }, (error, reply) => finished(error, error ? undefined : reply), heard)
+      }))
+    }))
     this.#tell(tree)
+  }
+
+  /**
+   * Commits one after the other: there is one mark, which a commit takes from the one before. By then the journal must say what it said, and the mark
+   * that this makes needless must not be the next one's.
+   */
+  #inTurn(work: () => void): void {
+    this.#turns.push(work)
+    this.#nextTurn()
+  }
+  readonly #turns: (() => void)[] = []
+  #underWay = false
+  #starting = false
+
+  #endTurn(): void {
+    this.#underWay = false
+    this.#nextTurn()
+  }
+
+  /** Without recursion, if many end as soon as they begin. */
+  #nextTurn(): void {
+    if (this.#starting) return
+    this.#starting = true
+    try {
+      while (!this.#underWay && this.#turns.length > 0) {
+        this.#underWay = true
+        this.#turns.shift()!()
+      }
+    } finally {
+      this.#starting = false
+    }
   }
 
   /** What was deleted gives its room back, on a full disk the very room that a commit needs. */

@@ -1,10 +1,11 @@
 import test from 'ava'
-import { readdirSync, statSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { type AttrReply, type Call, LATER } from '../../../src/fs/core.js'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { Extents } from '../../../src/fs/incoming/extents.js'
 import { Incoming } from '../../../src/fs/incoming/incoming.js'
-import { rootId } from '../../../src/fs/incoming/nodes.js'
+import { type MadeArchives, replay } from '../../../src/fs/incoming/journal-replay.js'
+import { Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
 import { Staging } from '../../../src/fs/incoming/staging.js'
 import { type Entry, Errno, type Opened } from '../../../src/fs/types.js'
 import { call, Contents, FakeEngine } from '../../helpers/mount-fixtures.js'
@@ -522,6 +523,46 @@ test('a tree that cannot leave, because the journal cannot take that, keeps no o
     incoming.destroy()
   } finally {
     replaceFiles(real)
+    sandbox.close()
+  }
+})
+
+test('two trees are saved one after the other: the mark of the second is not taken for that of the first, which the journal made needless', t => {
+  const sandbox = new Sandbox('incoming-two-marks')
+  try {
+    const { engine, incoming } = make(sandbox)
+    const { mkdir, create } = asker(incoming)
+    for (const name of ['first', 'second']) {
+      const { ino, fh } = create(mkdir(name), 'file')
+      incoming.release(ino, fh)
+    }
+    const known = () => {
+      cpSync(sandbox.path('staging'), sandbox.path('copy'), { recursive: true, force: true })
+      const archives: MadeArchives = new Map()
+      replay(sandbox.path('copy', 'journal'), new Nodes({ mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n }), archives)
+      return [...archives.keys()]
+    }
+    const mark = sandbox.path('staging', 'committing.json')
+    const commits = () => engine.asked.filter(({ kind }) => kind === 'commit').length
+    engine.committed = { archive: { name: Buffer.from('archive'), id: 'ab'.repeat(32), timeNs: 0n }, numbers: { fileCount: 1, originalSize: 1, newBytes: 1 } }
+    writeFileSync(mark, 'of the first')
+    incoming.tick(2e9)
+    while (commits() < 2) {
+      t.true(engine.waiting > 0)
+      engine.answer(1)
+    }
+    // When the engine is asked for the second, which replaces the mark, the journal has the first.
+    t.deepEqual(known(), ['first'])
+    writeFileSync(mark, 'of the second')
+    incoming.tick(performance.now() + 10_000)
+    t.true(existsSync(mark), 'it is being made')
+    engine.answer()
+    t.deepEqual(known(), ['first', 'second'])
+    incoming.tick(performance.now() + 20_000)
+    engine.answer()
+    t.false(existsSync(mark))
+    incoming.destroy()
+  } finally {
     sandbox.close()
   }
 })
