@@ -158,6 +158,7 @@ export class Trees {
     this.#trees.delete(name)
     if (this.#told.delete(tree)) this.#listener.state(tree, 'left')
     this.#changeNoted.delete(tree)
+    this.#unnoted.delete(tree)
   }
 
   /** A tree has another name: what is made of it still takes the place of what was made before. */
@@ -326,6 +327,8 @@ export class Trees {
     }
     this.#inTurn(() => this.#whenWhole(tree, missing => {
       if (missing) return finished({ code: missing.code, msgid: undefined, message: `the archive that ${shownPath(tree)} lies over cannot be read` }, undefined)
+      // The mark that says so goes now.
+      for (const other of [...this.#unnoted]) hostErrno(() => this.#noteCommit(other, other.made!))
       this.#staging.keepMark()
       // What is just being cut is either cut then or not.
       this.#whenUncut(tree, () => this.#whenTidy(() => {

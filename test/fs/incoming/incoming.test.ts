@@ -566,3 +566,37 @@ test('two trees are saved one after the other: the mark of the second is not tak
     sandbox.close()
   }
 })
+
+test('an archive that the journal could not take a note of is noted before the next one takes its mark', t => {
+  const sandbox = new Sandbox('incoming-unnoted')
+  const real = files
+  try {
+    const { engine, incoming } = make(sandbox)
+    const { mkdir, create } = asker(incoming)
+    for (const name of ['first', 'second']) {
+      const { ino, fh } = create(mkdir(name), 'file')
+      incoming.release(ino, fh)
+    }
+    engine.committed = { archive: { name: Buffer.from('archive'), id: 'ab'.repeat(32), timeNs: 0n }, numbers: { fileCount: 1, originalSize: 1, newBytes: 1 } }
+    const known = () => {
+      cpSync(sandbox.path('staging'), sandbox.path('copy'), { recursive: true, force: true })
+      const archives: MadeArchives = new Map()
+      replay(sandbox.path('copy', 'journal'), new Nodes({ mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n }), archives)
+      return [...archives.keys()]
+    }
+    const commit = (name: string) => incoming.trees.commit(incoming.trees.find(name)!, { patient: true }, () => {})
+    commit('first')
+    replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 }) } })
+    engine.answer()
+    replaceFiles(real)
+    t.is(incoming.trees.find('first')!.state.kind, 'committed')
+    t.deepEqual(known(), [])
+    commit('second')
+    t.deepEqual(known(), ['first'])
+    engine.answer()
+    incoming.destroy()
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
