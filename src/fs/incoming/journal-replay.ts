@@ -1,5 +1,5 @@
 /** A journal becomes the nodes that it speaks of. */
-import { existsSync, readFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import type { Key } from '../../engine/crypto/key.js'
 import { IntegrityError } from '../../engine/errors.js'
@@ -11,6 +11,10 @@ import { type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typ
 import type { MadeArchive } from './policy.js'
 
 const maxRecordBytes = 16 << 20
+/** Behind damage. */
+const maxSearchedRecordBytes = 65536
+/** What is looked at at a time holds any record. */
+const lookBytes = headerBytes + maxRecordBytes
 
 /** What a journal says of the archives made of trees, by the tree's name (undefined: loose files). */
 export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed: boolean; opening?: boolean }>
@@ -22,17 +26,57 @@ export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed:
  */
 export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map(), key?: Key, known: Set<string> = new Set()): number {
   if (!existsSync(path)) return 0
-  const bytes = readFileSync(path)
+  const fd = openSync(path, 'r')
+  try {
+    return replayAll(new Window(fd), nodes, archives, key, known)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** A stretch of the file: a drive that stays for months has a journal that is longer than memory, or than Node reads at a time. */
+class Window {
+  readonly #fd: number
+  readonly #memory = Buffer.allocUnsafeSlow(2 * lookBytes)
+  #position = 0
+  bytes: Buffer = this.#memory.subarray(0, 0)
+  /** The file ends where the window ends. */
+  isLast = false
+
+  constructor(fd: number) {
+    this.#fd = fd
+  }
+
+  /** `at` is a place in the window; it begins there now, and has a whole record if there is one. */
+  moveTo(at: number): void {
+    let length = this.bytes.copy(this.#memory, 0, at)
+    while (length < this.#memory.length && !this.isLast) {
+      const count = readSync(this.#fd, this.#memory, length, this.#memory.length - length, this.#position)
+      this.#position += count
+      length += count
+      this.isLast = count === 0
+    }
+    this.bytes = this.#memory.subarray(0, length)
+  }
+}
+
+function replayAll(window: Window, nodes: Nodes, archives: MadeArchives, key: Key | undefined, known: Set<string>): number {
   let lost = 0, sealed = false
-  for (let at = 0; at + headerBytes <= bytes.length; ) {
+  for (let at = 0; ; ) {
+    if (!window.isLast && window.bytes.length - at < lookBytes) {
+      window.moveTo(at)
+      at = 0
+    }
+    const { bytes } = window
+    if (at + headerBytes > bytes.length) return lost
     const length = bytes.readUInt32LE(at)
     const payload = bytes.subarray(at + headerBytes, at + headerBytes + length)
     if (length === 0 || length > maxRecordBytes || payload.length < length || crc32(payload) !== bytes.readUInt32LE(at + 4)) {
       // Where the next record begins is found by its checksum.
       const next = nextRecord(bytes, at + 1)
       lost++
-      if (next < 0) break
-      at = next
+      if (next < 0 && window.isLast) return lost
+      at = next < 0 ? Math.max(at + 1, bytes.length - maxSearchedRecordBytes - headerBytes) : next
       continue
     }
     try {
@@ -46,7 +90,6 @@ export function replay(path: string, nodes: Nodes, archives: MadeArchives = new 
     }
     at += headerBytes + length
   }
-  return lost
 }
 
 const noId = Buffer.alloc(32)
@@ -58,7 +101,7 @@ function nextRecord(bytes: Buffer, from: number): number {
   let searched = 0
   for (let at = from; at + headerBytes < bytes.length; at++) {
     const length = bytes.readUInt32LE(at)
-    if (length === 0 || length > 65536 || at + headerBytes + length > bytes.length) continue
+    if (length === 0 || length > maxSearchedRecordBytes || at + headerBytes + length > bytes.length) continue
     if ((searched += length) > maxSearchedBytes) return -1
     if (crc32(bytes.subarray(at + headerBytes, at + headerBytes + length)) === bytes.readUInt32LE(at + 4)) return at
   }

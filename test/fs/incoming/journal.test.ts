@@ -1,5 +1,6 @@
 import test from 'ava'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
+import { crc32 } from 'node:zlib'
 import { native, type Native } from '../../../src/engine/native.js'
 import { changeRoomBytes, Journal } from '../../../src/fs/incoming/journal.js'
 import { replay } from '../../../src/fs/incoming/journal-replay.js'
@@ -157,6 +158,65 @@ test('room for a record that is longer than what is kept ready is asked of the d
     journal.close()
   } finally {
     addon.fallocate = real
+    sandbox.close()
+  }
+})
+
+test('a journal of more than two gigabytes is read, also behind damage', t => {
+  const sandbox = new Sandbox('journal-long')
+  try {
+    const path = sandbox.path('journal')
+    const journal = Journal.open(path)
+    const nodes = new Nodes(facts(0o040755))
+    const add = (name: string) => journal.created(nodes.add(nodes.get(rootId)!, name, facts(0o040755)), rootId, name)
+    add('first')
+    // Records of zeros, which say nothing and take no room on the disk.
+    const zeros = Buffer.alloc(16 << 20), header = Buffer.alloc(8)
+    header.writeUInt32LE(zeros.length, 0)
+    header.writeUInt32LE(crc32(zeros), 4)
+    const fd = openSync(path, 'r+')
+    let end = fstatSync(fd).size
+    const count = 130
+    for (let index = 0; index < count; index++, end += header.length + zeros.length) writeSync(fd, header, 0, header.length, end)
+    ftruncateSync(fd, end)
+    closeSync(fd)
+    add('last')
+    journal.close()
+    const again = new Nodes(facts(0o040755))
+    t.is(replay(path, again), count)
+    t.deepEqual([...again.names(rootId)].map(([name]) => name), ['first', 'last'])
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('a record that is torn where the window ends, and damage that is longer than it, cost what they said', t => {
+  const sandbox = new Sandbox('journal-window')
+  try {
+    const path = sandbox.path('journal')
+    const nodes = new Nodes(facts(0o040755))
+    const journal = Journal.open(path)
+    const root = nodes.get(rootId)!
+    const names: string[] = []
+    for (let index = 0; index < 900; index++) {
+      const node = nodes.add(root, `d${index}`, facts(0o040755))
+      journal.created(node, rootId, `d${index}`)
+      journal.xattr(node.id, 'user.a', Buffer.alloc(60_000, index))
+      names.push(`d${index}`)
+    }
+    journal.close()
+    const whole = new Nodes(facts(0o040755))
+    t.is(replay(path, whole), 0)
+    t.deepEqual([...whole.names(rootId)].map(([name]) => name), names)
+    t.is(whole.child(whole.get(rootId)!, 'd899')!.xattrs!.get('user.a')![0], 899 % 256)
+    const fd = openSync(path, 'r+')
+    writeSync(fd, Buffer.alloc(40 << 20, 0xff), 0, 40 << 20, 5_000_000)
+    closeSync(fd)
+    const damaged = new Nodes(facts(0o040755))
+    t.true(replay(path, damaged) > 0)
+    const left = new Set(Array.from(damaged.names(rootId), ([name]) => name))
+    t.true(left.has('d0') && left.has('d80') && left.has('d800') && left.has('d899') && !left.has('d400'))
+  } finally {
     sandbox.close()
   }
 })
