@@ -47,8 +47,8 @@ export class ArchiveFiles implements Subtree {
   readonly #sequence = new FileSequence()
   readonly #open = new OpenFiles()
   #ahead: FilesAhead | undefined
-  /** Entries that the kernel was given and did not give back, of all its inodes. */
-  #references = 0
+  /** One number: entries that the kernel was given and did not give back, of all its inodes. The transport counts what it answers itself. */
+  readonly #references = new Float64Array(1)
   /** Of a retired one. */
   #leftovers: KernelLeftovers | undefined
 
@@ -101,7 +101,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   #tellIfUnused(): void {
-    if (this.#leftovers && this.#references <= 0 && this.openCount === 0 && !this.#loads.awaited) this.#context.unused(this)
+    if (this.#leftovers && this.#references[0]! <= 0 && this.openCount === 0 && !this.#loads.awaited) this.#context.unused(this)
   }
 
   /** Memory of the tree, 0 while there is none. */
@@ -146,13 +146,13 @@ export class ArchiveFiles implements Subtree {
   }
 
   forget(_ino: Ino, count: number): void {
-    this.#references -= count
+    this.#references[0]! -= count
     this.#tellIfUnused()
   }
 
   /** The kernel was given an entry of it by a listing, or that of its root. */
   remember(): void {
-    this.#references++
+    this.#references[0]!++
   }
 
   getattr(ino: Ino, _fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply> {
@@ -348,7 +348,7 @@ export class ArchiveFiles implements Subtree {
     if (isDot(name) && tree.targetOf(parent) !== parent) return Errno.ESTALE
     const row = isDot(name) ? parent : isDotDot(name) ? tree.parentOf(parent) : tree.lookup(parent, name)
     if (row < 0) return noEntry
-    this.#references++
+    this.#references[0]!++
     return unchanging(tree.attr(row))
   }
 
@@ -359,7 +359,7 @@ export class ArchiveFiles implements Subtree {
     this.#open.show(tree)
     const { handed } = this.#open
     this.#ahead = { handed, keepsBack: row => this.#open.isOpen(row) || !this.#mayBeOpened(tree, row) }
-    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#loads.lastUse, clock: useClock, handed })
+    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#loads.lastUse, clock: useClock, handed, references: this.#references })
     return () => {
       const after = tree.attr(0)
       if (before && (before.mode !== after.mode || before.uid !== after.uid || before.gid !== after.gid || before.mtimeNs !== after.mtimeNs)) this.#context.rootChanged(this.root)
