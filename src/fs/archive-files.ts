@@ -92,6 +92,8 @@ export class ArchiveFiles implements Subtree {
 
   /** Of a retired archive: asks the kernel to let go of what nobody uses. */
   askToForget(notices: KernelNotices, nowMs: number): void {
+    // Whoever waited for something of it when it retired may have got an error, which is nothing that the kernel forgets.
+    this.#tellIfUnused()
     if (this.openCount === 0) this.#leftovers?.ask(notices, nowMs)
   }
 
