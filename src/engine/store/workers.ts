@@ -276,7 +276,7 @@ export class Workers {
     else waiting?.resolve(message)
   }
 
-  /** A worker died: what it had in hand fails, a new one takes its place at the next job. */
+  /** A worker died: what it had in hand fails, and a new one takes its place, at once if jobs wait that nobody else may come for. */
   #lose(member: Member, error: Error): void {
     const at = this.#members.indexOf(member)
     if (at < 0) return
@@ -286,6 +286,7 @@ export class Workers {
       this.#jobEnded(message.job)
       waiting.reject(error)
     }
+    if (!this.#closed) this.#give()
   }
 
   async close(): Promise<void> {
