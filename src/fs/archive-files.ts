@@ -83,18 +83,18 @@ export class ArchiveFiles implements Subtree {
     return this.#loads.withTree(call, work)
   }
 
-  /** It is not shown any more. Who still has something of it goes on. */
-  retire(): void {
-    this.#leftovers = new KernelLeftovers(this.root, this.#loads.tree)
-    this.dropTree()
+  /** It is not shown any more. Who still has something of it goes on; `keepsTree`: also with what was not asked for yet. */
+  retire({ keepsTree = false } = {}): void {
+    this.#leftovers = new KernelLeftovers(this.#loads.tree)
+    if (!keepsTree) this.dropTree()
     this.#tellIfUnused()
   }
 
-  /** Of a retired archive: asks the kernel to let go of what nobody uses. */
-  askToForget(notices: KernelNotices, nowMs: number): void {
+  /** Of a retired archive: asks the kernel to let go of what nobody uses. `places`: roots of its aliases. */
+  askToForget(notices: KernelNotices, nowMs: number, places: readonly Ino[]): void {
     // Whoever waited for something of it when it retired may have got an error, which is nothing that the kernel forgets.
     this.#tellIfUnused()
-    if (this.openCount === 0) this.#leftovers?.ask(notices, nowMs)
+    if (this.openCount === 0) this.#leftovers?.ask(notices, nowMs, [this.root, ...places])
   }
 
   /** Open files. */
@@ -131,12 +131,15 @@ export class ArchiveFiles implements Subtree {
     return this.#top.entry
   }
 
-  /** The archive's own directory with its final attributes. */
+  /** The archive's own directory with its final attributes, for the kernel to keep. */
   resolveRoot(call: Call<Entry>): Answer<Entry> {
-    const known = this.knownRootEntry()
-    if (known) return known
+    const given = (): Entry => {
+      this.remember()
+      return this.rootEntry()
+    }
+    if (this.knownRootEntry()) return given()
     const answer = call.defer()
-    this.#loads.whenHead((error) => answer(error ?? this.rootEntry()))
+    this.#loads.whenHead((error) => answer(error ?? given()))
     return LATER
   }
 
@@ -357,7 +360,7 @@ export class ArchiveFiles implements Subtree {
   #show(tree: ArchiveTree): () => void {
     const before = this.#top.attr
     // Somebody was waiting for it when it retired, and the kernel gets names that nobody knew then.
-    if (this.#leftovers) this.#leftovers = new KernelLeftovers(this.root, tree)
+    if (this.#leftovers) this.#leftovers = new KernelLeftovers(tree)
     this.#open.show(tree)
     const { handed } = this.#open
     this.#ahead = { handed, keepsBack: row => this.#open.isOpen(row) || !this.#mayBeOpened(tree, row) }

@@ -315,6 +315,26 @@ test('what the addon gives of an archive and takes back counts as much as what T
   }
 })
 
+test('a tree that came when its archive was gone is not shown any longer than somebody has something of it', t => {
+  const engine = new FakeEngine(new Contents())
+  engine.trees.set('a', build([item('f')]))
+  const drive = new Drive(engine, [])
+  try {
+    engine.client.deliver({ type: 'archives', archives: [archiveInfo('a')] })
+    // Waits for the tree.
+    drive.slow({ code: opcode.lookup, ino: archiveRoot, body: named('f') })
+    engine.client.deliver({ type: 'archives', archives: [] })
+    t.is(drive.fs.counts.archives, 1)
+    engine.answer()
+    t.truthy(drive.fast({ code: opcode.getattr, ino: archiveRoot }))
+    drive.fs.forget(archiveRoot, 1)
+    t.is(drive.fs.counts.archives, 0)
+    t.is(drive.fast({ code: opcode.getattr, ino: archiveRoot }), undefined)
+  } finally {
+    drive.close()
+  }
+})
+
 test('the opening of a file that was handed out is answered and counted, unless somebody wants to be told or it is to be written', t => {
   const answers = new NativeTreeAnswers()
   const tree = new ArchiveTree(build([item('a'), item('b'), item('c')]), inoOf(inodeRange.firstArchive + 901, 0))
