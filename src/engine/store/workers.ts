@@ -294,7 +294,9 @@ export class Workers {
     this.#here.index?.close()
     const members = this.#members.splice(0)
     await Promise.all(members.map(({ worker }) => worker.terminate()))
-    for (const { jobs } of members) for (const { waiting } of jobs) waiting.reject(new Error('the byte workers are closed'))
+    // Also those that no worker had yet: somebody may wait for them.
+    const left = [...members.flatMap(({ jobs }) => jobs), ...this.#urgent.splice(0), ...this.#queue.splice(0)]
+    for (const { waiting } of left) waiting.reject(new Error('the byte workers are closed'))
   }
 }
 
