@@ -75,7 +75,7 @@ export class Attributes {
     if (!node) return Errno.ESTALE
     if (key === stateXattr || key === problemXattr) {
       const tree = node.id === rootId ? this.#box.trees.find(undefined) : node.parent === rootId && node.children ? this.#box.treeNamed(node) : undefined
-      if (!tree || (tree.name === undefined && tree.empty && tree.state.kind !== 'committed')) return Errno.ENODATA
+      if (!tree || (tree.name === undefined && tree.state.kind !== 'committed' && this.#box.trees.isEmpty(tree))) return Errno.ENODATA
       if (key === stateXattr) return Buffer.from(describe(tree, performance.now(), this.#box.trees.options))
       return tree.problem === undefined ? Errno.ENODATA : Buffer.from(tree.problem)
     }

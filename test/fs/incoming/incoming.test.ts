@@ -86,6 +86,27 @@ test('what was removed goes when the journal that says so is on disk, and a sync
   }
 })
 
+test('loose files have a state from the first one on, also after there were none', t => {
+  const sandbox = new Sandbox('incoming-loose')
+  try {
+    const { incoming } = make(sandbox)
+    const state = () => incoming.getxattr(incoming.root, Buffer.from('user.borgfs.state'))
+    const create = (): void => void incoming.mknod(incoming.root, Buffer.from('loose'), 0o100644, 0, call<Entry>())
+    t.is(state(), Errno.ENODATA)
+    create()
+    t.true(Buffer.isBuffer(state()))
+    incoming.unlink(incoming.root, Buffer.from('loose'), call<void>() as Call<void>)
+    incoming.tick(performance.now())
+    t.is(state(), Errno.ENODATA)
+    // Who unmounts at once wants to hear what it was saved as.
+    create()
+    t.true(Buffer.isBuffer(state()))
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
 test('the journal of an empty box is emptied when it is long, nothing was staged meanwhile, and the folder is durable', t => {
   const sandbox = new Sandbox('incoming-journal')
   try {
