@@ -219,8 +219,10 @@ static void list_directory(const struct shown_tree *t, size_t directory, uint64_
     uint8_t *entry = add_record(list, t->base + target, row + FIRST_COOKIE, mode_of(t, target), name, length);
     if (!entry) break;
     if (!list->plus) continue;
-    if (!list->names_only || is_directory(t, target)) put_entry(t, target, entry);
-    else {
+    if (!list->names_only || is_directory(t, target)) {
+      put_entry(t, target, entry);
+      ++*t->references;
+    } else {
       memset(entry, 0, ENTRY);
       list->names++;
     }
@@ -270,7 +272,10 @@ static long body_of(const struct shown_tree *t, size_t row, uint32_t code, const
       if (name_length > MAX_NAME || is(name, name_length, ".") || is(name, name_length, "..")) return NOT_HERE;
       size_t found = find_child(t, row, name, name_length);
       if (found == NO_ROW) put_no_entry(t, body);
-      else put_entry(t, found, body);
+      else {
+        put_entry(t, found, body);
+        ++*t->references;
+      }
       *names = found != NO_ROW && !is_directory(t, found);
       return ENTRY;
     }
@@ -330,7 +335,10 @@ long tree_answer(const struct shown_tree *t, const uint8_t *request, size_t leng
   uint32_t code = get32(request + 4);
   uint64_t unique = get64(request + 8), node = get64(request + 16);
   if (node < t->base || node - t->base >= t->rows) return ANSWER_OTHER;
-  if (code == FORGET) return ANSWER_NONE;
+  if (code == FORGET) {
+    if (length >= REQUEST + 8) *t->references -= (double)get64(request + REQUEST);
+    return ANSWER_NONE;
+  }
   *names = 0;
   long bytes = body_of(t, (size_t)(node - t->base), code, request, length, reply + REPLY, room - REPLY, manner, names);
   if (bytes == NOT_HERE) return ANSWER_OTHER;

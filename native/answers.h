@@ -37,6 +37,8 @@ struct shown_tree {
   /* HandedFiles: a byte for each row, and how many handles of theirs are out. */
   const uint8_t *handed;
   double *handed_opens;
+  /* Entries of it that the kernel was given and did not give back: by those answers, and by its owner. */
+  double *references;
 };
 
 /* ANSWER_OTHER: not for here. ANSWER_NONE: done, and the kernel waits for nothing. Else the bytes of the reply. */

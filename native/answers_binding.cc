@@ -17,8 +17,8 @@ struct Header {
 
 struct Shown {
   shown_tree tree;
-  /* What the pointers are into: the columns, the two numbers, and what was handed out. */
-  napi_ref kept[5];
+  /* What the pointers are into: the columns, the two numbers, what was handed out, and the references. */
+  napi_ref kept[6];
   double *lastUse, *clock;
 };
 
@@ -35,15 +35,25 @@ Shown *treeOf(uint64_t node) {
 
 enum { LOOKUP = 1, GETXATTR = 22, OPENDIR = 27, READDIRPLUS = 44, BATCH_FORGET = 42, ROOT_NODE = 1, FORGET_COUNT = 40, FORGET_ITEMS = 48, FORGET_ITEM = 16 };
 
-bool allOfTrees(const uint8_t *slot, size_t length) {
+/* Calls `each` with the tree of what is forgotten, NULL for others, and how often it is; until that is false. */
+template <typename Each> bool forEachForgotten(const uint8_t *slot, size_t length, Each each) {
   uint32_t count;
   memcpy(&count, slot + FORGET_COUNT, sizeof count);
   for (size_t i = 0, at = FORGET_ITEMS; i < count && at + FORGET_ITEM <= length; i++, at += FORGET_ITEM) {
-    uint64_t node;
-    memcpy(&node, slot + at, sizeof node);
-    if (!treeOf(node)) return false;
+    uint64_t item[2];
+    memcpy(item, slot + at, sizeof item);
+    if (!each(treeOf(item[0]), item[1])) return false;
   }
   return true;
+}
+
+/* All of it or nothing: if it is not about trees alone, the others are told of all. */
+bool forgottenByTrees(const uint8_t *slot, size_t length) {
+  if (!forEachForgotten(slot, length, [](Shown *shown, uint64_t) { return shown != nullptr; })) return false;
+  return forEachForgotten(slot, length, [](Shown *shown, uint64_t times) {
+    *shown->tree.references -= static_cast<double>(times);
+    return true;
+  });
 }
 
 /* A typed array of exactly this kind. */
@@ -57,7 +67,7 @@ bool readColumn(napi_env env, napi_value columns, uint32_t index, napi_typedarra
   return true;
 }
 
-const size_t keptArguments[] = {2, 7, 8, 10, 11};
+const size_t keptArguments[] = {2, 7, 8, 10, 11, 12};
 
 void forget(napi_env env, Shown &shown) {
   for (napi_ref &each : shown.kept)
@@ -75,7 +85,7 @@ bool keep(napi_env env, const Arguments &a, Shown &made) {
   return true;
 }
 
-/* (root, above, columns, suppliedTimeNs, rootTimeNs, ttlSeconds, bare, lastUse, clock, generation, handed, handedOpens) */
+/* (root, above, columns, suppliedTimeNs, rootTimeNs, ttlSeconds, bare, lastUse, clock, generation, handed, handedOpens, references) */
 napi_value showTree(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   Shown made{};
@@ -88,14 +98,14 @@ napi_value showTree(napi_env env, napi_callback_info info) {
   tree.bare = a.flag(6);
   Bytes lastUse = a.bytes(7), clock = a.bytes(8);
   tree.generation = static_cast<uint64_t>(a.integer(9));
-  Bytes handed = a.bytes(10), handedOpens = a.bytes(11);
+  Bytes handed = a.bytes(10), handedOpens = a.bytes(11), references = a.bytes(12);
   if (a.failed) return nullptr;
   const napi_typedarray_type u8 = napi_uint8_array, u32 = napi_uint32_array, i64 = napi_bigint64_array;
   const struct { column *into; napi_typedarray_type type; } columns[] = {
       {&tree.parent, u32}, {&tree.name_start, u32}, {&tree.first, u32}, {&tree.count, u32}, {&tree.next_sibling, u32}, {&tree.access, u32}, {&tree.flags, u8},
       {&tree.size, napi_float64_array}, {&tree.mtime, i64}, {&tree.atime, i64}, {&tree.ctime, i64}, {&tree.names, u8}, {&tree.blobs, u8}, {&tree.slots, u32},
       {&tree.xattr_row, u32}, {&tree.linked_row, u32}, {&tree.linked_count, u32}, {&tree.modes, u32}, {&tree.uids, u32}, {&tree.gids, u32}};
-  bool complete = lastUse.length == 8 && clock.length == 8 && handedOpens.length == 8;
+  bool complete = lastUse.length == 8 && clock.length == 8 && handedOpens.length == 8 && references.length == 8;
   for (uint32_t i = 0; complete && i < sizeof columns / sizeof *columns; i++) {
     complete = readColumn(env, a.value(2), i, columns[i].type, columns[i].into);
     /* 16 bits where these suffice. */
@@ -113,6 +123,7 @@ napi_value showTree(napi_env env, napi_callback_info info) {
   made.clock = reinterpret_cast<double *>(clock.data);
   made.tree.handed = handed.data;
   made.tree.handed_opens = reinterpret_cast<double *>(handedOpens.data);
+  made.tree.references = reinterpret_cast<double *>(references.data);
   shownTrees.emplace(tree.base >> 32, made);
   return makeUndefined(env);
 }
@@ -158,7 +169,7 @@ long answerByTree(uint8_t *slot, size_t length, size_t room) {
   Header header;
   if (length < sizeof header || shownTrees.empty()) return ANSWER_OTHER;
   memcpy(&header, slot, sizeof header);
-  if (header.opcode == BATCH_FORGET) return length >= FORGET_ITEMS && allOfTrees(slot, length) ? ANSWER_NONE : ANSWER_OTHER;
+  if (header.opcode == BATCH_FORGET) return length >= FORGET_ITEMS && forgottenByTrees(slot, length) ? ANSWER_NONE : ANSWER_OTHER;
   Shown *shown = treeOf(header.node);
   if (!shown) {
     if (header.node == ROOT_NODE && header.opcode == OPENDIR) askers.listsArchives(header.pid);

@@ -38,7 +38,7 @@ class Arguments {
 
  private:
   void fail(const char *what);
-  napi_value values[12];
+  napi_value values[13];
   size_t count;
 };
 

@@ -336,7 +336,9 @@ static void answers_round(void) {
   struct shown_tree t = {0};
   size_t rows = 1 + below(30), names = below(300), accesses = 1 + below(5), marked = below(5);
   t.base = below(2) ? 1 : (uint64_t)16 << 32;
+  double references = 0;
   t.above = 1;
+  t.references = &references;
   t.rows = rows;
   t.narrow_access = below(2);
   t.bare = below(2);

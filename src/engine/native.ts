@@ -249,7 +249,7 @@ export interface Native {
    * native/answers_binding.cc; at each answer `lastUse` (one number) gets what `clock` (one number) is counted up to. `handed`, one byte for
    * each row, and `handedOpens` are those of HandedFiles.
    */
-  showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array, generation: number, handed: Uint8Array, handedOpens: Float64Array): void
+  showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array, generation: number, handed: Uint8Array, handedOpens: Float64Array, references: Float64Array): void
   hideTree(root: number): void
   /** What receiveRequest does with a request of `length` bytes: the length of the reply, which takes its place; 0 if it is not for here, -1 if there is none. */
   answerRequest(slot: Uint8Array, length: number): number

@@ -16,9 +16,12 @@ export class ArchiveAlias implements Subtree {
   readonly root: Ino
   readonly #files: ArchiveFiles
   readonly above: Ino
+  /** In the directory above. */
+  readonly name: Buffer
 
   /** `parent`: the directory above. */
-  constructor(files: ArchiveFiles, root: Ino, parent: Ino) {
+  constructor(files: ArchiveFiles, root: Ino, parent: Ino, name: Buffer) {
+    this.name = name
     this.range = rangeOf(root)
     this.root = root
     this.#files = files
@@ -31,11 +34,7 @@ export class ArchiveAlias implements Subtree {
 
   /** The archive's own directory with its final attributes. */
   resolveRoot(call: Call<Entry>): Answer<Entry> {
-    const given = (entry: Entry): Entry => {
-      this.remember()
-      return this.#entry(entry)
-    }
-    return changed(call, given, later => this.#files.resolveRoot(later))
+    return changed(call, entry => this.#entry(entry), later => this.#files.resolveRoot(later))
   }
 
   forget(ino: Ino, count: number): void {

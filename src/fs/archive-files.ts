@@ -47,8 +47,8 @@ export class ArchiveFiles implements Subtree {
   readonly #sequence = new FileSequence()
   readonly #open = new OpenFiles()
   #ahead: FilesAhead | undefined
-  /** Entries that the kernel was given and did not give back, of all its inodes. */
-  #references = 0
+  /** One number: entries that the kernel was given and did not give back, of all its inodes. The transport counts what it answers itself. */
+  readonly #references = new Float64Array(1)
   /** Of a retired one. */
   #leftovers: KernelLeftovers | undefined
 
@@ -83,16 +83,18 @@ export class ArchiveFiles implements Subtree {
     return this.#loads.withTree(call, work)
   }
 
-  /** It is not shown any more. Who still has something of it goes on. */
-  retire(): void {
-    this.#leftovers = new KernelLeftovers(this.root, this.#loads.tree)
-    this.dropTree()
+  /** It is not shown any more. Who still has something of it goes on; `keepsTree`: also with what was not asked for yet. */
+  retire({ keepsTree = false } = {}): void {
+    this.#leftovers = new KernelLeftovers(this.#loads.tree)
+    if (!keepsTree) this.dropTree()
     this.#tellIfUnused()
   }
 
-  /** Of a retired archive: asks the kernel to let go of what nobody uses. */
-  askToForget(notices: KernelNotices, nowMs: number): void {
-    if (this.openCount === 0) this.#leftovers?.ask(notices, nowMs)
+  /** Of a retired archive: asks the kernel to let go of what nobody uses. `places`: roots of its aliases. */
+  askToForget(notices: KernelNotices, nowMs: number, places: readonly Ino[]): void {
+    // Whoever waited for something of it when it retired may have got an error, which is nothing that the kernel forgets.
+    this.#tellIfUnused()
+    if (this.openCount === 0) this.#leftovers?.ask(notices, nowMs, [this.root, ...places])
   }
 
   /** Open files. */
@@ -101,7 +103,7 @@ export class ArchiveFiles implements Subtree {
   }
 
   #tellIfUnused(): void {
-    if (this.#leftovers && this.#references <= 0 && this.openCount === 0 && !this.#loads.awaited) this.#context.unused(this)
+    if (this.#leftovers && this.#references[0]! <= 0 && this.openCount === 0 && !this.#loads.awaited) this.#context.unused(this)
   }
 
   /** Memory of the tree, 0 while there is none. */
@@ -129,12 +131,15 @@ export class ArchiveFiles implements Subtree {
     return this.#top.entry
   }
 
-  /** The archive's own directory with its final attributes. */
+  /** The archive's own directory with its final attributes, for the kernel to keep. */
   resolveRoot(call: Call<Entry>): Answer<Entry> {
-    const known = this.knownRootEntry()
-    if (known) return known
+    const given = (): Entry => {
+      this.remember()
+      return this.rootEntry()
+    }
+    if (this.knownRootEntry()) return given()
     const answer = call.defer()
-    this.#loads.whenHead((error) => answer(error ?? this.rootEntry()))
+    this.#loads.whenHead((error) => answer(error ?? given()))
     return LATER
   }
 
@@ -146,13 +151,13 @@ export class ArchiveFiles implements Subtree {
   }
 
   forget(_ino: Ino, count: number): void {
-    this.#references -= count
+    this.#references[0]! -= count
     this.#tellIfUnused()
   }
 
   /** The kernel was given an entry of it by a listing, or that of its root. */
   remember(): void {
-    this.#references++
+    this.#references[0]!++
   }
 
   getattr(ino: Ino, _fh: number | undefined, call: Call<AttrReply>): Answer<AttrReply> {
@@ -348,18 +353,18 @@ export class ArchiveFiles implements Subtree {
     if (isDot(name) && tree.targetOf(parent) !== parent) return Errno.ESTALE
     const row = isDot(name) ? parent : isDotDot(name) ? tree.parentOf(parent) : tree.lookup(parent, name)
     if (row < 0) return noEntry
-    this.#references++
+    this.#references[0]!++
     return unchanging(tree.attr(row))
   }
 
   #show(tree: ArchiveTree): () => void {
     const before = this.#top.attr
     // Somebody was waiting for it when it retired, and the kernel gets names that nobody knew then.
-    if (this.#leftovers) this.#leftovers = new KernelLeftovers(this.root, tree)
+    if (this.#leftovers) this.#leftovers = new KernelLeftovers(tree)
     this.#open.show(tree)
     const { handed } = this.#open
     this.#ahead = { handed, keepsBack: row => this.#open.isOpen(row) || !this.#mayBeOpened(tree, row) }
-    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#loads.lastUse, clock: useClock, handed })
+    this.#context.answers?.show({ tree, above: this.above, ttlMs: unchangingTtlMs, lastUse: this.#loads.lastUse, clock: useClock, handed, references: this.#references })
     return () => {
       const after = tree.attr(0)
       if (before && (before.mode !== after.mode || before.uid !== after.uid || before.gid !== after.gid || before.mtimeNs !== after.mtimeNs)) this.#context.rootChanged(this.root)

@@ -23,10 +23,10 @@ export interface ShownArchive {
 
 /** The archives that the root shows, in its order, and what other parts of the mount show of them. */
 export interface ShownArchives extends Iterable<ShownArchive> {
-  /** An archive at a further place, below the directory `parent`; asked again for the same place it is the same. */
-  again(archive: ShownArchive, parent: Ino): ArchiveAlias
-  /** All of them as one tree of versions, below `parent`. Another one when the list has changed. */
-  merged(parent: Ino): ArchiveFiles
+  /** An archive at a further place, below the directory `parent` by that name, a byte string; asked again for the same place it is the same. */
+  again(archive: ShownArchive, parent: Ino, name: string): ArchiveAlias
+  /** All of them as one tree of versions, below `parent` by that name. Another one when the list has changed. */
+  merged(parent: Ino, name: string): ArchiveFiles
 }
 
 export class ArchivesDir implements ShownArchives {
@@ -43,8 +43,10 @@ export class ArchivesDir implements ShownArchives {
   readonly #retired = new Set<ArchiveFiles>()
   readonly #aliases = new Map<number, ArchiveAlias>()
   readonly #places = new WeakMap<ArchiveFiles, Map<Ino, ArchiveAlias>>()
-  #merged: ArchiveFiles | undefined
+  #merged: { readonly files: ArchiveFiles; readonly name: string } | undefined
   #mergedBefore: ArchiveFiles | undefined
+  /** Further places whose archive is gone, which the kernel was not told yet. */
+  readonly #gonePlaces: { readonly parent: Ino; readonly name: Buffer }[] = []
   #nextRange: number = inodeRange.firstArchive
 
   constructor(context: Omit<ArchiveFilesContext, 'treeLoaded' | 'unused'>, reserved: ReadonlySet<string>, log: Log) {
@@ -62,7 +64,7 @@ export class ArchivesDir implements ShownArchives {
   get counts(): { readonly archives: number; readonly openFiles: number } {
     let openFiles = 0
     for (const files of this.#byRange.values()) openFiles += files.openCount
-    return { archives: this.#byRange.size, openFiles }
+    return { archives: this.#byRange.size - (this.#merged ? 1 : 0), openFiles }
   }
 
   [Symbol.iterator](): Iterator<ShownArchive> {
@@ -81,25 +83,33 @@ export class ArchivesDir implements ShownArchives {
     return this.#aliases.get(range)
   }
 
-  again({ files }: ShownArchive, parent: Ino): ArchiveAlias {
+  again({ files }: ShownArchive, parent: Ino, name: string): ArchiveAlias {
     let places = this.#places.get(files)
     if (!places) this.#places.set(files, places = new Map())
     let alias = places.get(parent)
     if (!alias) {
-      alias = new ArchiveAlias(files, inoOf(this.#nextRange++, 0), parent)
+      alias = new ArchiveAlias(files, inoOf(this.#nextRange++, 0), parent, bytesOf(name))
       places.set(parent, alias)
       this.#aliases.set(alias.range, alias)
     }
     return alias
   }
 
-  merged(parent: Ino): ArchiveFiles {
-    const id = mergedId(this.#ids)
-    if (this.#merged?.info.id === id) return this.#merged
-    // Who is still in the one before goes on there; nobody keeps more.
+  merged(parent: Ino, name: string): ArchiveFiles {
+    this.#merged ??= { files: this.#newFiles({ name: mergedName, id: mergedId(this.#ids), timeNs: this.#newestNs, merged: true }, parent), name }
+    return this.#merged.files
+  }
+
+  /** Who is still in the one before goes on there; nobody keeps more. */
+  #replaceMerged(): void {
+    if (!this.#merged || this.#merged.files.info.id === mergedId(this.#ids)) return
+    const { files, name } = this.#merged
+    this.#merged = undefined
     this.#mergedBefore?.dropTree()
-    this.#mergedBefore = this.#merged
-    return this.#merged = this.#newFiles({ name: mergedName, id, timeNs: this.#newestNs, merged: true }, parent)
+    this.#mergedBefore = files
+    this.#gonePlaces.push({ parent: files.above, name: bytesOf(name) })
+    this.#retired.add(files)
+    files.retire({ keepsTree: true })
   }
 
   get #newestNs(): bigint {
@@ -111,6 +121,7 @@ export class ArchivesDir implements ShownArchives {
   /** Takes the complete new list. Returns the names that changed hands: gone, come, or of another archive now. */
   replace(archives: readonly ArchiveInfo[]): Buffer[] {
     this.#ids = archives.map(({ id }) => id)
+    this.#replaceMerged()
     const known = new Map<string, ArchiveFiles>()
     for (const { files } of this.#shown.values()) known.set(identity(files.info), files)
     const kept: ArchiveFiles[] = [], fresh: ArchiveFiles[] = []
@@ -133,6 +144,7 @@ export class ArchivesDir implements ShownArchives {
       changed.push(name)
       if (kept.includes(files)) continue
       this.#retired.add(files)
+      for (const { above, name: placeName } of this.#placesOf(files)) this.#gonePlaces.push({ parent: above, name: placeName })
       files.retire()
     }
     for (const [key, { name }] of after) if (!before.has(key)) changed.push(name)
@@ -142,11 +154,19 @@ export class ArchivesDir implements ShownArchives {
   #forget(files: ArchiveFiles): void {
     this.#byRange.delete(files.range)
     this.#retired.delete(files)
-    for (const alias of this.#places.get(files)?.values() ?? []) this.#aliases.delete(alias.range)
+    if (files === this.#mergedBefore) this.#mergedBefore = undefined
+    for (const alias of this.#placesOf(files)) this.#aliases.delete(alias.range)
+    // It may have come since for somebody who was waiting.
+    files.dropTree()
+  }
+
+  #placesOf(files: ArchiveFiles): ArchiveAlias[] {
+    return [...this.#places.get(files)?.values() ?? []]
   }
 
   tick(notices: KernelNotices, nowMs: number): void {
-    for (const files of this.#retired) files.askToForget(notices, nowMs)
+    for (const { parent, name } of this.#gonePlaces.splice(0)) notices.invalidateEntry(parent, name)
+    for (const files of this.#retired) files.askToForget(notices, nowMs, this.#placesOf(files).map(({ root }) => root))
   }
 
   /** The archive's name, with `~` where something else has it. */

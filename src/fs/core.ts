@@ -189,6 +189,8 @@ export interface ShownTree {
   readonly clock: Float64Array
   /** Their opening is answered as well. */
   readonly handed: HandedFiles
+  /** One number: entries that the kernel was given and did not give back. What is answered and forgotten there counts as well. */
+  readonly references: Float64Array
 }
 
 /** Absent where the transport cannot. */

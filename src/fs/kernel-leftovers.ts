@@ -11,22 +11,20 @@ const firstAskPauseMs = 500, lastAskPauseMs = 3_600_000
 const maxTopNames = 1000
 
 export class KernelLeftovers {
-  readonly #root: Ino
   readonly #topNames: Buffer[] = []
   #askAtMs = 0
   #pauseMs = firstAskPauseMs
 
-  /** `root`: the archive's own directory. Without its tree nothing below it is known by name. */
-  constructor(root: Ino, tree: ArchiveTree | undefined) {
-    this.#root = root
+  /** Without the archive's tree nothing below it is known by name. */
+  constructor(tree: ArchiveTree | undefined) {
     if (tree) for (let row = tree.firstChild(0); row !== 0 && this.#topNames.length < maxTopNames; row = tree.nextSibling(row)) this.#topNames.push(Buffer.from(tree.nameOf(row)))
   }
 
-  /** To be called every now and then. */
-  ask(notices: KernelNotices, nowMs: number): void {
+  /** To be called every now and then. `roots`: the archive's own directory, and what it is at further places. */
+  ask(notices: KernelNotices, nowMs: number, roots: readonly Ino[]): void {
     if (nowMs < this.#askAtMs) return
     this.#pauseMs = Math.min(2 * this.#pauseMs, lastAskPauseMs)
     this.#askAtMs = nowMs + this.#pauseMs
-    for (const name of this.#topNames) notices.invalidateEntry(this.#root, name)
+    for (const root of roots) for (const name of this.#topNames) notices.invalidateEntry(root, name)
   }
 }

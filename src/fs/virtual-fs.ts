@@ -117,11 +117,7 @@ export class VirtualFs implements FsCore {
     if (part) return part.rootEntry()
     const archive = this.#archives.byName(name)
     if (!archive) return Errno.ENOENT
-    const given = (entry: Entry): Entry => {
-      archive.remember()
-      return forAWhile(entry)
-    }
-    return changed(call, given, later => archive.resolveRoot(later))
+    return changed(call, forAWhile, later => archive.resolveRoot(later))
   }
 
   forget(ino: Ino, count: number): void {

@@ -399,6 +399,19 @@ test('an archive that is gone before its tree came is forgotten as well', (t) =>
   t.deepEqual(made.notices, [`entry ${root} d`])
 })
 
+test('an archive that was gone before what somebody waited for could be had is forgotten as well', (t) => {
+  const made = make({ one: () => [item('d/f')] })
+  const { client } = made.engine
+  const asked = call<Entry>()
+  t.is(made.fs.lookup(rootIno, Buffer.from('one'), asked), LATER)
+  client.deliver({ type: 'archives', archives: [] })
+  t.is(made.fs.counts.archives, 1, 'somebody waits')
+  client.close()
+  is(t, asked.later(), Errno.EIO)
+  made.fs.tick(0)
+  t.is(made.fs.counts.archives, 0)
+})
+
 test('a replaced archive of the same name has other inodes', (t) => {
   const made = make({ a: () => [item('old')] })
   const before = made.walk('a').attr.ino

@@ -116,7 +116,14 @@ export class SegmentWriter {
   #begin(): WriteEnd {
     const { segment, path } = this.#nextFile()
     const fd = this.#asNew(() => files.open(path, 'ax'))
-    files.writeAll(fd, magic)
+    try {
+      files.writeAll(fd, magic)
+    } catch (error) {
+      // A file without its beginning must not be among those that are committed.
+      this.#failure ??= { error }
+      files.close(fd)
+      throw error
+    }
     return { segment, fd, path, offset: magic.length, startedWriteback: 0 }
   }
 
@@ -185,6 +192,7 @@ export class SegmentWriter {
         // A backup is rarely read soon: its pages need not push others out (Borg does the same).
         if (offset > bufferBytes) native().dropCache(fd, 0, offset)
       }
+      for (const folder of new Set(ends.map(({ path }) => dirname(path)))) syncDirectory(folder)
     } catch (error) {
       this.#failure ??= { error }
       throw error
@@ -192,7 +200,6 @@ export class SegmentWriter {
       this.#end = undefined
       for (const { fd } of ends) files.close(fd)
     }
-    for (const folder of new Set(ends.map(({ path }) => dirname(path)))) syncDirectory(folder)
   }
 
   /** The final COMMIT, in a segment of its own, after everything else is durable. Returns its number, the transaction id. */

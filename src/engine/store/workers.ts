@@ -276,7 +276,7 @@ export class Workers {
     else waiting?.resolve(message)
   }
 
-  /** A worker died: what it had in hand fails, a new one takes its place at the next job. */
+  /** A worker died: what it had in hand fails, and a new one takes its place, at once if jobs wait that nobody else may come for. */
   #lose(member: Member, error: Error): void {
     const at = this.#members.indexOf(member)
     if (at < 0) return
@@ -286,6 +286,7 @@ export class Workers {
       this.#jobEnded(message.job)
       waiting.reject(error)
     }
+    if (!this.#closed) this.#give()
   }
 
   async close(): Promise<void> {
@@ -293,7 +294,9 @@ export class Workers {
     this.#here.index?.close()
     const members = this.#members.splice(0)
     await Promise.all(members.map(({ worker }) => worker.terminate()))
-    for (const { jobs } of members) for (const { waiting } of jobs) waiting.reject(new Error('the byte workers are closed'))
+    // Also those that no worker had yet: somebody may wait for them.
+    const left = [...members.flatMap(({ jobs }) => jobs), ...this.#urgent.splice(0), ...this.#queue.splice(0)]
+    for (const { waiting } of left) waiting.reject(new Error('the byte workers are closed'))
   }
 }
 

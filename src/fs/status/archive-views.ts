@@ -11,8 +11,8 @@ export type Shown = Buffer | View | (() => View) | ArchivePlace
 
 /** Where files of archives are, which have inodes of their own. */
 export interface ArchivePlace {
-  /** As shown in the directory `parent`. */
-  at(parent: Ino): Subtree & { resolveRoot(call: Call<Entry>): Answer<Entry> }
+  /** As shown in the directory `parent` by this name, a byte string. */
+  at(parent: Ino, name: string): Subtree & { resolveRoot(call: Call<Entry>): Answer<Entry> }
 }
 
 /** A date at the end of a name, with what joins it, and whatever follows: `laptop-2026-05-01T10:00:00`, `db_20260501.1`. */
@@ -76,7 +76,7 @@ export function snapshotView(archives: ShownArchives): View {
     entered(bySeries, series).set(time, archive)
     entered(byTime, time).set(series, archive)
   }
-  const place = (archive: ShownArchive): ArchivePlace => ({ at: parent => archives.again(archive, parent) })
+  const place = (archive: ShownArchive): ArchivePlace => ({ at: (parent, name) => archives.again(archive, parent, name) })
   const directory = (group: Map<string, ShownArchive>) => (): View => new Map(Array.from(group, ([name, archive]) => [name, place(archive)]))
   const view: View = new Map()
   for (const [time, group] of byTime) view.set(time, () => new Map([['live', directory(group)]]))

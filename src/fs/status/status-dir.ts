@@ -79,7 +79,7 @@ export class StatusDir implements Subtree {
     if (isDotDot(name)) return this.#entry(this.#node(directory.parent) ?? directory)
     const child = this.#children(directory)?.get(byteString(name))
     if (!child) return isDirectory(directory) ? Errno.ENOENT : Errno.ENOTDIR
-    return child.place ? changed(call, untilAsked, later => child.place!.at(parent).resolveRoot(later)) : this.#entry(child)
+    return child.place ? changed(call, untilAsked, later => child.place!.at(parent, child.name).resolveRoot(later)) : this.#entry(child)
   }
 
   getattr(ino: Ino): Answer<AttrReply> {
@@ -105,7 +105,7 @@ export class StatusDir implements Subtree {
     if (cookie < 2 && !sink(dotDot, above ? this.#entry(above) : { ...this.#entry(node), attr: { ...this.#attr(node), ino: rootIno } }, 2)) return undefined
     let position = 3
     for (const [name, child] of children) {
-      if (position > cookie && !sink(bytesOf(name), child.place ? untilAsked(child.place.at(ino).rootEntry()) : this.#entry(child), position)) return undefined
+      if (position > cookie && !sink(bytesOf(name), child.place ? untilAsked(child.place.at(ino, child.name).rootEntry()) : this.#entry(child), position)) return undefined
       position++
     }
     return undefined
@@ -173,7 +173,7 @@ export class StatusDir implements Subtree {
     const archives = this.#archives
     if (!archives) return top
     const views: [string, Shown][] = [
-      ['latest', () => latestView(archives)], ['by-date', () => dateView(archives)], ['snapshots', () => snapshotView(archives)], ['versions', { at: parent => archives.merged(parent) }],
+      ['latest', () => latestView(archives)], ['by-date', () => dateView(archives)], ['snapshots', () => snapshotView(archives)], ['versions', { at: (parent, shown) => archives.merged(parent, shown) }],
     ]
     for (const [name, shown] of views) this.#addShown(top, name, shown)
     return top

@@ -282,3 +282,26 @@ test.serial('chunks that are asked for alone, many at once, come right from whic
     sandbox.close()
   }
 })
+
+test.serial('jobs that wait behind a worker that dies are not forgotten', async t => {
+  const workers = new Workers({ key: plaintextKey(), count: 1 })
+  try {
+    workers.start()
+    // A worker cannot go on with a method that nobody knows.
+    workers.setCodec({ ...lz4, spec: 'no such method' })
+    const seal = () => workers.seal({ salt: Buffer.alloc(32), purpose: 'test', first: 0, blocks: [], output: new SharedArrayBuffer(0) })
+    const jobs = await Promise.allSettled(Array.from({ length: 7 }, seal))
+    t.deepEqual(jobs.map(({ status }) => status), Array<string>(7).fill('rejected'))
+    t.false(workers.busy)
+  } finally {
+    await workers.close()
+  }
+})
+
+test.serial('whoever waits for a job when the workers are closed is told, also if no worker had it yet', async t => {
+  const workers = new Workers({ key: plaintextKey(), count: 1 })
+  const seal = () => workers.seal({ salt: Buffer.alloc(32), purpose: 'test', first: 0, blocks: [], output: new SharedArrayBuffer(0) })
+  const jobs = Promise.allSettled([...Array.from({ length: 7 }, seal), workers.unseal({ salt: Buffer.alloc(32), purpose: 'test', first: 0, blocks: [], fd: -1, position: 0, lengths: new Uint32Array(0) })])
+  await workers.close()
+  t.is((await jobs).length, 8)
+})

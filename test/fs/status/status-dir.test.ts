@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from 'ava'
 import type { Item } from '../../../src/engine/archive/item.js'
 import type { ArchiveInfo } from '../../../src/fs/engine-port.js'
-import { inodeRange, rangeOf } from '../../../src/fs/inodes.js'
+import { inodeRange, inoOf, rangeOf } from '../../../src/fs/inodes.js'
 import { snapshotName } from '../../../src/fs/status/archive-views.js'
 import { StatusDir } from '../../../src/fs/status/status-dir.js'
 import { type Entry, Errno } from '../../../src/fs/types.js'
@@ -127,4 +127,45 @@ test('directories of the views that are open show the list of now', t => {
   t.is(made.list(series).length, 4)
   is(t, made.now(call => made.fs.lookup(made.walk('.borgfs/snapshots').attr.ino, Buffer.from('a'), call as never)), Errno.ENOENT)
   t.is(rangeOf(series), inodeRange.status)
+})
+
+test('an archive that is gone is let go of at its further places, and forgotten when the kernel has given back what it had there', t => {
+  const made = make({ a: () => [item('d', { mode: directoryMode }), item('e')], b: () => [] })
+  const place = `.borgfs/snapshots/a/${snapshotName(77n)}`
+  // One for the archive's own directory, and one for d.
+  const directory = made.walk(`${place}/d`).attr.ino, parent = made.walk('.borgfs/snapshots/a').attr.ino
+  const root = made.walk(place).attr.ino
+  tell(made, { b: 77n })
+  made.notices.length = 0
+  made.fs.tick(0)
+  t.deepEqual(made.notices.sort(), [`entry ${parent} ${snapshotName(77n)}`, ...[root, inoOf(inodeRange.firstArchive, 0)].flatMap(of => [`entry ${of} d`, `entry ${of} e`])].sort())
+  t.is(made.fs.counts.archives, 2)
+  made.fs.forget(directory, 1)
+  made.fs.forget(root, 2)
+  t.is(made.fs.counts.archives, 1)
+})
+
+test('trees of versions that were replaced are let go of and forgotten', t => {
+  const made = make({ one: () => [], two: () => [] })
+  let shown = ['one', 'two']
+  const seen: number[] = []
+  for (let round = 0; round < 5; round++) {
+    made.engine.trees.set(mergedId(shown), build([item('f/f.00001')], treeOptions()))
+    const { ino } = made.walk('.borgfs/versions').attr
+    // Two lookups: that of the directory, and this.
+    const inner = made.walk('.borgfs/versions/f').attr.ino
+    t.is(made.fs.counts.archives, shown.length)
+    shown = shown.length === 2 ? ['two'] : ['one', 'two']
+    made.notices.length = 0
+    tell(made, Object.fromEntries(shown.map(name => [name, 77n])))
+    made.fs.tick(round * 1e8)
+    t.true(made.notices.includes(`entry ${made.walk('.borgfs').attr.ino} versions`))
+    t.true(made.notices.includes(`entry ${ino} f`))
+    made.fs.forget(inner, 1)
+    made.fs.forget(ino, 2)
+    t.is(made.fs.counts.archives, shown.length)
+    is(t, made.now(call => made.fs.getattr(ino, undefined, call as never)), Errno.ESTALE)
+    seen.push(ino)
+  }
+  t.is(new Set(seen).size, 5)
 })

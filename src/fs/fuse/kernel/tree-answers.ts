@@ -9,9 +9,9 @@ import type { ShownTree, TreeAnswers } from '../../core.js'
 import { currentGeneration } from './answers.js'
 
 export class NativeTreeAnswers implements TreeAnswers {
-  show({ tree, above, ttlMs, lastUse, clock, handed }: ShownTree): void {
+  show({ tree, above, ttlMs, lastUse, clock, handed, references }: ShownTree): void {
     const { columns } = tree
-    native().showTree(tree.base, above, columnsOf(tree), columns.suppliedTimeNs, columns.rootTimeNs, ttlMs / 1000, tree.isBare, lastUse, clock, currentGeneration(), handed.states, handed.opens)
+    native().showTree(tree.base, above, columnsOf(tree), columns.suppliedTimeNs, columns.rootTimeNs, ttlMs / 1000, tree.isBare, lastUse, clock, currentGeneration(), handed.states, handed.opens, references)
   }
 
   hide(tree: ArchiveTree): void {

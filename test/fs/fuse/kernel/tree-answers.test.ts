@@ -279,6 +279,62 @@ test.serial('who only lists gets names, and attributes from when it looked somet
   t.is(nodes(0, 1, 42, 0).get('f3'), BigInt(at(0, 5)), 'opened for attributes')
 })
 
+test('what the addon gives of an archive and takes back counts as much as what TypeScript does', t => {
+  const engine = new FakeEngine(new Contents())
+  const root = archiveRoot, items = [item('d/x'), item('d/y')], tree = new ArchiveTree(build(items), root)
+  engine.trees.set('a', build(items))
+  const drive = new Drive(engine, ['a'])
+  const node = (row: number, name: string): number => tree.base + tree.lookup(row, Buffer.from(name))
+  const d = node(0, 'd'), x = node(d - root, 'x'), y = node(d - root, 'y')
+  const forget = (ino: number, count: number) => ({ code: opcode.forget, ino, body: numbers(8, count) })
+  const batch = (...items: number[]) => ({ code: opcode.batchForget, ino: 0, body: Buffer.concat([numbers(4, items.length / 2, 0), numbers(8, ...items)]) })
+  const archives = () => drive.fs.counts.archives
+  try {
+    const lookups = 2
+    for (let time = 0; time < lookups; time++) drive.slow({ code: opcode.lookup, ino: rootIno, body: named('a') })
+    drive.fast({ code: opcode.lookup, ino: root, body: named('d') })
+    drive.fast({ code: opcode.lookup, ino: root, body: named('nothing') })
+    // Who looks something up is listed everything: x and y get a reference, the dots do not.
+    drive.fast({ code: opcode.lookup, ino: d, body: named('x'), pid: 51 })
+    drive.fast({ code: opcode.readdirplus, ino: d, body: reading(0, 4000), pid: 51 })
+    drive.fast({ code: opcode.readdir, ino: d, body: reading(0, 4000), pid: 51 })
+    // The kernel may forget what is shown still: the name in the root changed hands, or memory was short.
+    t.deepEqual(drive.fast(forget(root, lookups)), Buffer.alloc(0))
+    t.deepEqual(drive.fast(batch(x, 1)), Buffer.alloc(0))
+    // Of an inode that is not the tree's as well: that is for TypeScript, all of it.
+    t.is(drive.fast(batch(x, 1, inoOf(inodeRange.status, 5), 1)), undefined)
+    drive.slow(batch(x, 1, inoOf(inodeRange.status, 5), 1))
+    engine.client.deliver({ type: 'archives', archives: [] })
+    t.is(archives(), 1, 'd and y are not given back yet')
+    drive.slow(forget(d, 1))
+    t.is(archives(), 1)
+    drive.slow(forget(y, 1))
+    t.is(archives(), 0)
+  } finally {
+    drive.close()
+  }
+})
+
+test('a tree that came when its archive was gone is not shown any longer than somebody has something of it', t => {
+  const engine = new FakeEngine(new Contents())
+  engine.trees.set('a', build([item('f')]))
+  const drive = new Drive(engine, [])
+  try {
+    engine.client.deliver({ type: 'archives', archives: [archiveInfo('a')] })
+    // Waits for the tree.
+    drive.slow({ code: opcode.lookup, ino: archiveRoot, body: named('f') })
+    engine.client.deliver({ type: 'archives', archives: [] })
+    t.is(drive.fs.counts.archives, 1)
+    engine.answer()
+    t.truthy(drive.fast({ code: opcode.getattr, ino: archiveRoot }))
+    drive.fs.forget(archiveRoot, 1)
+    t.is(drive.fs.counts.archives, 0)
+    t.is(drive.fast({ code: opcode.getattr, ino: archiveRoot }), undefined)
+  } finally {
+    drive.close()
+  }
+})
+
 test('the opening of a file that was handed out is answered and counted, unless somebody wants to be told or it is to be written', t => {
   const answers = new NativeTreeAnswers()
   const tree = new ArchiveTree(build([item('a'), item('b'), item('c')]), inoOf(inodeRange.firstArchive + 901, 0))
@@ -293,7 +349,7 @@ test('the opening of a file that was handed out is answered and counted, unless 
   }
   const open = (row: number, flags = 0): string | undefined => ask(opcode.open, row, numbers(4, flags, 0))
   const release = (row: number, fh: number): string | undefined => ask(opcode.release, row, Buffer.concat([numbers(8, fh), numbers(4, 0, 0), numbers(8, 0)]))
-  answers.show({ tree, above: rootIno, ttlMs: 1000, lastUse: new Float64Array(1), clock: new Float64Array(1), handed })
+  answers.show({ tree, above: rootIno, ttlMs: 1000, lastUse: new Float64Array(1), clock: new Float64Array(1), handed, references: new Float64Array(1) })
   t.is(open(a), undefined)
   t.is(release(a, 0), undefined)
   handed.give(a, false)
@@ -326,8 +382,8 @@ test('what the addon writes to and reads for a shown tree is there until the tre
   const answers = new NativeTreeAnswers()
   const tree = new ArchiveTree(build([item('file')]), inoOf(inodeRange.firstArchive + 900, 0))
   const numbers = ((): WeakRef<object>[] => {
-    const lastUse = new Float64Array(1), clock = new Float64Array(1), handed = new HandedFiles(tree.rowCount)
-    answers.show({ tree, above: rootIno, ttlMs: 1000, lastUse, clock, handed })
+    const lastUse = new Float64Array(1), clock = new Float64Array(1), references = new Float64Array(1), handed = new HandedFiles(tree.rowCount)
+    answers.show({ tree, above: rootIno, ttlMs: 1000, lastUse, clock, handed, references })
     return [lastUse, clock, handed.states, handed.opens].map(each => new WeakRef(each))
   })()
   const gone = async (): Promise<number> => {
