@@ -4,7 +4,6 @@
 'use strict'
 const { spawn, spawnSync } = require('node:child_process')
 const { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = require('node:fs')
-const { readdir, readFile } = require('node:fs/promises')
 const { tmpdir } = require('node:os')
 const { join, resolve } = require('node:path')
 const { setTimeout: pause } = require('node:timers/promises')
@@ -43,6 +42,20 @@ async function runCommands(main, folder) {
   ]) await run(main, ...words)
 }
 
+/**
+ * What a program says about the mount. In a process of its own: a thread of this one, which serves the mount, would wait for ever for an answer of
+ * its own process if that had ended otherwise, and could not be killed.
+ */
+function ask(...words) {
+  return new Promise((done, failed) => {
+    const child = spawn(words[0], words.slice(1), { stdio: ['ignore', 'pipe', 'ignore'] })
+    let said = ''
+    child.stdout.on('data', text => (said += text))
+    child.once('error', failed)
+    child.once('close', () => done(said))
+  })
+}
+
 async function runMount(main, folder) {
   const repository = join(folder, 'repository'), file = join(folder, 'file'), point = join(folder, 'mnt')
   mkdirSync(point)
@@ -58,10 +71,10 @@ async function runMount(main, folder) {
   for (let time = 0; time < 2; time++) {
     let ended = false
     const mounted = run(main, 'mount', '--foreground', repository, point).finally(() => (ended = true))
-    while (!ended && (await readdir(point)).length === 0) await pause(5)
+    while (!ended && (await ask('ls', point)) === '') await pause(5)
     if (ended) return
-    await readdir(join(point, 'a'))
-    await readFile(join(point, 'a', file))
+    await ask('ls', '-l', join(point, 'a'))
+    await ask('cat', join(point, 'a', file))
     process.emit('SIGTERM')
     await mounted
   }
