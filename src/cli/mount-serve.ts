@@ -155,7 +155,7 @@ async function untilEnded(session: RunningMount, signal: AbortSignal, log: Drive
   })
   const kept = await Promise.race([session.ended, asked.then(async () => {
     const kept = await session.stop()
-    return Promise.race([session.ended, new Promise<string[]>(resolve => setTimeout(() => resolve(kept), lingeringMs))])
+    return Promise.race([session.ended, new Promise<readonly string[]>(resolve => setTimeout(() => resolve(kept), lingeringMs))])
   })])
   for (const sentence of kept) log.write('warning', 'borg.fuse', sentence)
 }

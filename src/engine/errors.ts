@@ -32,6 +32,11 @@ export class CommandError extends BorgError {
   }
 }
 
+/** Whether the code of a host file error says that there is no room: on the disk, or in the user's quota. */
+export function saysNoRoom(code: string | undefined): boolean {
+  return code === 'ENOSPC' || code === 'EDQUOT'
+}
+
 /** A host file error of our own: what is there is not what must be. `syscall`: the call that would have said so. */
 export function ioError(message: string, syscall?: string): Error {
   return Object.assign(new Error(message), { code: 'EIO', errno: -5, ...(syscall && { syscall }) })

@@ -17,7 +17,7 @@ import { localOf, rangeOf } from './inodes.js'
 import { KernelLeftovers } from './kernel-leftovers.js'
 import { OpenFiles } from './open-files.js'
 import { FileSequence } from './read-ahead.js'
-import { Extents } from './incoming/extents.js'
+import { Extents, extentsOf } from './incoming/extents.js'
 import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Entry, Errno, type Ino, type Opened } from './types.js'
 
@@ -382,17 +382,4 @@ export class ArchiveFiles implements Subtree {
 const noEntry: Entry = {
   attr: { ino: 0, size: 0, blocks: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n, blksize: 0 },
   entryTtlMs: unchangingTtlMs, attrTtlMs: 0,
-}
-
-/** [offset, end) of a file, moved to 0. Its chunk `index` begins at `sum`. */
-export function extentsOf(tree: ArchiveTree, row: number, index: number, sum: number, offset: number, end: number): Extents {
-  const extents = new Extents()
-  const first = tree.chunkStart(row)
-  for (let at = sum; at < end && index < tree.chunkCount(row); index++) {
-    const size = tree.chunkSize(first + index)
-    const low = Math.max(at, offset), high = Math.min(at + size, end)
-    if (low < high) extents.push(low - offset, high - low, low - at, tree.chunkId(first + index), size, tree.chunkCsize(first + index))
-    at += size
-  }
-  return extents
 }

@@ -43,7 +43,7 @@ export class EngineClient implements Log {
       case 'error': return this.#settle(message.id, message.error, undefined)
       case 'progress': return this.#listeners.get(message.id)?.(message.progress)
       case 'archives': return this.onArchives?.(message.archives)
-      case 'finish': return this.onFinish ? this.onFinish() : this.finished(undefined)
+      case 'finish': return this.onFinish ? this.onFinish() : this.finished([])
     }
   }
 
@@ -52,8 +52,8 @@ export class EngineClient implements Log {
   }
 
   /** The answer to onFinish. */
-  finished(results: unknown): void {
-    this.#channel.post({ type: 'finished', results })
+  finished(kept: readonly string[]): void {
+    this.#channel.post({ type: 'finished', kept })
   }
 
   /** The engine thread is gone or going: whoever waits gets an error now. */

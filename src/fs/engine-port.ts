@@ -225,7 +225,7 @@ export type ToEngine =
   | { readonly type: 'request'; readonly id: number; readonly request: EngineRequest }
   | { readonly type: 'log'; readonly level: LogLevel; readonly topic: string; readonly message: string }
   /** Answer to `finish`. `results` is what incoming/ reports. */
-  | { readonly type: 'finished'; readonly results: unknown }
+  | { readonly type: 'finished'; readonly kept: readonly string[] }
 
 /** Engine thread -> FUSE thread. */
 export type ToFuse =

@@ -74,8 +74,8 @@ export class MountService {
   #slab: SharedArrayBuffer | undefined
   #timer: NodeJS.Timeout | undefined
   #shown: string
-  #finished: ((results: unknown) => void) | undefined
-  #finishing: Promise<unknown> | undefined
+  #finished: ((kept: readonly string[]) => void) | undefined
+  #finishing: Promise<readonly string[]> | undefined
   #closed = false
 
   constructor(options: MountServiceOptions) {
@@ -99,13 +99,13 @@ export class MountService {
         this.#log.write(message.level, message.topic, message.message)
         break
       case 'finished':
-        this.#finished?.(message.results)
+        this.#finished?.(message.kept)
         break
     }
   }
 
-  /** Has everything staged committed; resolves with what incoming/ reports. Asking again joins the first. */
-  finish(): Promise<unknown> {
+  /** Has everything staged committed; resolves with the sentences of what is kept. Asking again joins the first. */
+  finish(): Promise<readonly string[]> {
     return this.#finishing ??= new Promise((resolve) => {
       this.#finished = resolve
       this.#options.channel.post({ type: 'finish' })

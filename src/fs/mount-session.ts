@@ -29,24 +29,24 @@ export interface SessionOptions {
 /** A mount that is being served, by whichever transport. */
 export interface RunningMount {
   /** Resolves when the mount is gone and what was staged is an archive or kept: the sentences of what was kept. */
-  readonly ended: Promise<string[]>
+  readonly ended: Promise<readonly string[]>
   /** For whoever misses an object: looks whether another client moved it. */
   lookAgain(): Promise<void>
   /**
    * Unmounts and commits; the sentences of what was kept. If programs are still inside, the mount goes when they leave, which nobody waits for
    * here; but for what is committed, however long that takes: whoever goes on may end the process.
    */
-  stop(): Promise<string[]>
+  stop(): Promise<readonly string[]>
 }
 
 export class MountSession implements RunningMount {
   /** Resolves when the mount is gone, by whomever, and everything staged was committed or kept. The sentences of what was kept. */
-  readonly ended: Promise<string[]>
+  readonly ended: Promise<readonly string[]>
   readonly #attachment: Attachment
   readonly #service: MountService
   readonly #log: Log
 
-  private constructor(attachment: Attachment, service: MountService, ended: Promise<string[]>, log: Log) {
+  private constructor(attachment: Attachment, service: MountService, ended: Promise<readonly string[]>, log: Log) {
     this.#attachment = attachment
     this.#service = service
     this.ended = ended
@@ -101,12 +101,12 @@ export class MountSession implements RunningMount {
     return session
   }
 
-  static async #end(unserved: Promise<void>, service: MountService, port: MessagePort, worker: Worker, attachment: Attachment): Promise<string[]> {
-    let kept: string[] = []
+  static async #end(unserved: Promise<void>, service: MountService, port: MessagePort, worker: Worker, attachment: Attachment): Promise<readonly string[]> {
+    let kept: readonly string[] = []
     const exited = new Promise<void>(resolve => worker.once('exit', () => resolve()))
     try {
       await unserved
-      kept = (await Promise.race([service.finish(), exited.then(() => Promise.reject(new Error('the FUSE thread ended before it had finished')))])) as string[]
+      kept = await Promise.race([service.finish(), exited.then(() => Promise.reject(new Error('the FUSE thread ended before it had finished')))])
       port.postMessage({ type: 'end' })
     } catch {
       // The thread is gone; what was staged is in its journal.
@@ -127,17 +127,21 @@ export class MountSession implements RunningMount {
     return this.#service.lease.check()
   }
 
-  async stop(): Promise<string[]> {
+  stop(): Promise<readonly string[]> {
     // If the FUSE thread is gone nothing is finished any more.
-    const finish = (): Promise<string[]> => Promise.race([this.#service.finish() as Promise<string[]>, this.ended])
-    try {
-      await this.#attachment.unmount()
-      return await finish()
-    } catch (error) {
-      this.#log.write('warning', 'borg.fuse', messageOf(error))
-      const kept = await finish()
-      await this.#attachment.unmount({ lazy: true })
-      return kept
-    }
+    return stopMount(this.#attachment, () => Promise.race([this.#service.finish(), this.ended]), this.#log)
+  }
+}
+
+/** See RunningMount.stop, for any transport. */
+export async function stopMount(mount: Pick<Attachment, 'unmount'>, finish: () => Promise<readonly string[]>, log: Log): Promise<readonly string[]> {
+  try {
+    await mount.unmount()
+    return await finish()
+  } catch (error) {
+    log.write('warning', 'borg.fuse', messageOf(error))
+    const kept = await finish()
+    await mount.unmount({ lazy: true })
+    return kept
   }
 }

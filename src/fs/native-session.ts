@@ -3,24 +3,23 @@
  * as across threads, so that nothing above knows the difference.
  */
 import type { Log } from '../engine/log.js'
-import { messageOf } from '../engine/errors.js'
 import { makeDrive } from './drive.js'
 import { EngineClient } from './engine-client.js'
 import type { ToEngine, ToFuse } from './engine-port.js'
 import { limits, mountFuseNative } from './fuse/fuse-native/adapter.js'
 import { noNotices, type Session } from './fuse/transport.js'
-import type { RunningMount, SessionOptions } from './mount-session.js'
+import { type RunningMount, type SessionOptions, stopMount } from './mount-session.js'
 import { MountService } from './mount-service.js'
 
 const tickMs = 250
 
 export class NativeSession implements RunningMount {
-  readonly ended: Promise<string[]>
+  readonly ended: Promise<readonly string[]>
   readonly #session: Session
   readonly #service: MountService
   readonly #log: Log
 
-  private constructor(session: Session, service: MountService, ended: Promise<string[]>, log: Log) {
+  private constructor(session: Session, service: MountService, ended: Promise<readonly string[]>, log: Log) {
     this.#session = session
     this.#service = service
     this.ended = ended
@@ -43,7 +42,7 @@ export class NativeSession implements RunningMount {
     const ended = session.closed.then(async () => {
       clearInterval(timer)
       fs.unserved()
-      const kept = (await service.finish()) as string[]
+      const kept = await service.finish()
       await service.close()
       fs.destroy()
       return kept
@@ -55,15 +54,7 @@ export class NativeSession implements RunningMount {
     return this.#service.lease.check()
   }
 
-  async stop(): Promise<string[]> {
-    try {
-      await this.#session.unmount()
-      return (await this.#service.finish()) as string[]
-    } catch (error) {
-      this.#log.write('warning', 'borg.fuse', messageOf(error))
-      const kept = (await this.#service.finish()) as string[]
-      await this.#session.unmount({ lazy: true })
-      return kept
-    }
+  stop(): Promise<readonly string[]> {
+    return stopMount(this.#session, () => this.#service.finish(), this.#log)
   }
 }

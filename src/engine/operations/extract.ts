@@ -5,7 +5,7 @@ import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import { byteString, bytesOf, escapedText } from '../text.js'
 import { blake2b256 } from '../crypto/blake2b.js'
-import { errnoOf } from '../errors.js'
+import { errnoOf, saysNoRoom } from '../errors.js'
 import { HashTable } from '../hashindex/hash-table.js'
 import { native } from '../native.js'
 import type { Matcher } from '../patterns/matcher.js'
@@ -315,7 +315,7 @@ class Extraction {
       const code = errnoOf(error)
       if (code === undefined) throw error
       // A full disk will not get better by going on.
-      if (code === 'ENOSPC' || code === 'EDQUOT') throw error
+      if (saysNoRoom(code)) throw error
       if (code === 'ELOOP' || code === 'ENOTDIR' || code === 'EXDEV') this.#listener.warning?.(item.path, 'not extracted: its path leads through a symlink or outside of the target')
       else this.#listener.warning?.(item.path, `open: [Errno ${(error as NodeJS.ErrnoException).errno}] ${(error as Error).message}`)
       return false

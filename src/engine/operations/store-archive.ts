@@ -17,8 +17,6 @@ import { checkpointName } from './checkpoints.js'
 import { ChunksIndexError, ReferenceRelease } from './release-references.js'
 import { rememberCommit } from './remember-commit.js'
 
-export type { ArchiveEntry, Content, Outcome } from './archive-entry.js'
-
 export interface StoreContext extends PipelineContext {
   /** For what goes wrong after the COMMIT, when nothing may be called failed any more. Absent: the repository's. */
   readonly log?: Log

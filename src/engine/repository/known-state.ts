@@ -2,7 +2,7 @@
  * The state in hand: as it was loaded, or made by the last commit, or why there is none. Loaded anew where another client committed, where a
  * transaction failed, and where its files turn out to be damaged.
  */
-import { BorgError, errnoOf, IntegrityError, messageOf } from '../errors.js'
+import { BorgError, errnoOf, IntegrityError, messageOf, saysNoRoom } from '../errors.js'
 import type { Log } from '../log.js'
 import type { Segments } from './segments.js'
 import { loadState, type LoadOptions, type LostCommit, lostCommit, newestIndex, type RepositoryState, saveState, StateFileDamaged } from './state.js'
@@ -141,7 +141,7 @@ export class KnownState {
     } catch (error) {
       // IntegrityError: the file that the index lay in cannot be read any more.
       if (errnoOf(error) === undefined && !(error instanceof IntegrityError)) throw error
-      const why = errnoOf(error) === 'ENOSPC' || errnoOf(error) === 'EDQUOT' ? 'The disk is full' : messageOf(error)
+      const why = saysNoRoom(errnoOf(error)) ? 'The disk is full' : messageOf(error)
       log.write('warning', 'borg.repository', `${why}: the index of ${location} was not saved and will be rebuilt when the repository is opened next.`)
     }
   }

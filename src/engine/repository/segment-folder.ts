@@ -4,7 +4,7 @@
  */
 import { readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { errnoOf } from '../errors.js'
+import { errnoOf, saysNoRoom } from '../errors.js'
 import { files } from '../platform/files.js'
 import { syncDirectory } from '../platform/save-file.js'
 
@@ -61,7 +61,7 @@ export class SegmentFolder {
     try {
       files.removeIfThere(path)
     } catch (error) {
-      if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error
+      if (!saysNoRoom(errnoOf(error))) throw error
       // A copy of the repository by hard links has the same content.
       if (statSync(path).nlink > 1) throw error
       files.truncate(path, 0)

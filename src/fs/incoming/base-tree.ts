@@ -4,10 +4,9 @@
  * and after a node was made of it.
  */
 import { bytesOf, byteString } from '../../engine/text.js'
-import { extentsOf } from '../archive-files.js'
 import type { ArchiveTree } from '../archive-tree.js'
 import type { Attr } from '../types.js'
-import type { Extents } from './extents.js'
+import { type Extents, extentsOf } from './extents.js'
 
 export class BaseTree {
   /** Byte string. */

@@ -15,7 +15,8 @@ import type { Log } from '../../engine/log.js'
 import { archiveFacts } from '../../engine/operations/create.js'
 import { addAcls, clampTime } from '../../engine/operations/file-item.js'
 import type { OpenedRepository } from '../../engine/operations/open.js'
-import { type ArchiveEntry, type Outcome, storeArchive, type StoreContext } from '../../engine/operations/store-archive.js'
+import type { ArchiveEntry, Outcome } from '../../engine/operations/archive-entry.js'
+import { storeArchive, type StoreContext } from '../../engine/operations/store-archive.js'
 import { expandPlaceholders } from '../../engine/placeholders.js'
 import { accessAclName, defaultAclName } from '../../engine/platform/acl.js'
 import { typeBlockDevice, typeCharDevice, typeFile, typeMask, typeSocket } from '../../engine/platform/attributes.js'
@@ -32,7 +33,7 @@ import type { Stash } from '../../engine/store/stash.js'
 import type { Transaction } from '../../engine/repository/repository.js'
 import { BaseItems } from './base-items.js'
 import { clonedContent, wholeChunks } from './cloned-content.js'
-import { type CommitMark, type FinishedTree, extentsOf, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
+import { type CommitMark, type FinishedTree, extentRowsOf, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
 import { FrozenItemReader } from './frozen-items.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
 import { withRoom } from './staging-room.js'
@@ -116,7 +117,7 @@ async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<L
   for (let index = 0; index < items.length; index++) {
     const item = items.get(index)
     if (item.extentCount === 0 || (item.mode & typeMask) !== typeFile) continue
-    for (const id of wholeChunks(extentsOf(tree, item), item.size)) if (!repository.has(id) && stash.has(id)) wanted.set(id, 0)
+    for (const id of wholeChunks(extentRowsOf(tree, item), item.size)) if (!repository.has(id) && stash.has(id)) wanted.set(id, 0)
   }
   const stored = (count: number, bytes: number): void => {
     writer.newCount += count
@@ -245,7 +246,7 @@ function entryOf(frozen: FrozenItem, tree: FrozenTree, opened: OpenedRepository<
   }
   if (type !== typeFile) return { item }
   if (frozen.content === undefined) return { item, content: { kind: 'chunks', chunks: new ChunkList() } }
-  if (frozen.extentCount > 0) return { item, content: clonedContent(frozen, extentsOf(tree, frozen), opened, sealOf(frozen, tree), stash), done: outcome => mustBeStored(path, outcome) }
+  if (frozen.extentCount > 0) return { item, content: clonedContent(frozen, extentRowsOf(tree, frozen), opened, sealOf(frozen, tree), stash), done: outcome => mustBeStored(path, outcome) }
   const file = Buffer.from(frozen.content.file.path)
   const { position } = frozen.content
   const seal = sealOf(frozen, tree)

@@ -13,6 +13,7 @@
  * Of a large file two ranges are under way at a time: where the second begins is known when the first was cut, long before its chunks are
  * sealed. Whoever writes faster than that is held up (`holdUp`).
  */
+import { saysNoRoom } from '../../engine/errors.js'
 import type { FilePiece } from '../../engine/store/jobs.js'
 import type { FileSeal } from '../../engine/store/sealed-file.js'
 import type { EngineClient } from '../engine-client.js'
@@ -362,7 +363,7 @@ export class Cuts {
     for (let range = cut?.ranges[0]; cut && range?.answer; range = cut.ranges[0]) {
       const { error, reply } = range.answer
       cut.ranges.shift()
-      if (error) cut.left ||= error.msgid !== 'LockTimeout' && error.code !== 'ENOSPC' && error.code !== 'EDQUOT'
+      if (error) cut.left ||= error.msgid !== 'LockTimeout' && !saysNoRoom(error.code)
       else this.#rangeDone(node, cut, range, reply)
       if (error || cut.left) cut.ranges = []
     }

@@ -4,6 +4,8 @@
  *
  *   row: offset in the file f64le | length u32le | first byte within the chunk u32le | chunk: id 32, size u32le, csize u32le
  */
+import type { ArchiveTree } from '../archive-tree.js'
+
 export const extentBytes = 56
 const lengthAt = 8, fromAt = 12, idAt = 16, sizeAt = 48, csizeAt = 52
 
@@ -185,4 +187,17 @@ export class Extents {
     this.#rows.copy(grown, 0, 0, this.#count * extentBytes)
     this.#rows = grown
   }
+}
+
+/** [offset, end) of an archive's file, moved to 0. Its chunk `index` begins at `sum`. */
+export function extentsOf(tree: ArchiveTree, row: number, index: number, sum: number, offset: number, end: number): Extents {
+  const extents = new Extents()
+  const first = tree.chunkStart(row)
+  for (let at = sum; at < end && index < tree.chunkCount(row); index++) {
+    const size = tree.chunkSize(first + index)
+    const low = Math.max(at, offset), high = Math.min(at + size, end)
+    if (low < high) extents.push(low - offset, high - low, low - at, tree.chunkId(first + index), size, tree.chunkCsize(first + index))
+    at += size
+  }
+  return extents
 }

@@ -70,7 +70,7 @@ export interface FrozenTree {
 }
 
 /** What lies over the spool file of an item; memory of the tree. Empty if nothing does. */
-export function extentsOf({ extents }: FrozenTree, { firstExtent, extentCount }: FrozenItem): Uint8Array {
+export function extentRowsOf({ extents }: FrozenTree, { firstExtent, extentCount }: FrozenItem): Uint8Array {
   return extents.subarray(firstExtent * extentBytes, (firstExtent + extentCount) * extentBytes)
 }
 

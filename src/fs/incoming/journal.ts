@@ -3,7 +3,7 @@
  * answered, so that a killed process loses nothing; sync makes it durable.
  */
 import { fstatSync } from 'node:fs'
-import { errnoOf } from '../../engine/errors.js'
+import { errnoOf, saysNoRoom } from '../../engine/errors.js'
 import type { MsgValue } from '../../engine/msgpack.js'
 import { native } from '../../engine/native.js'
 import { files } from '../../engine/platform/files.js'
@@ -60,8 +60,7 @@ export class Journal {
       this.#allocated = this.#end + bytes
       return undefined
     } catch (error) {
-      const code = errnoOf(error)
-      if (code === 'ENOSPC' || code === 'EDQUOT') return error as Error
+      if (saysNoRoom(errnoOf(error))) return error as Error
       // A file system that cannot.
       this.#allocated = Infinity
       return undefined

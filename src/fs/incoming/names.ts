@@ -307,7 +307,7 @@ export class Names {
         }
         // It is an archive by now: what the staging folder does not take leaves it at the next mount.
         const failed = hostErrno(() => this.#box.dropTree(tree))
-        if (failed) this.#box.client.write('warning', 'borg.fuse', `a tree that became an archive stays in incoming/ until the next mount: the staging folder cannot be written to (errno ${failed})`)
+        if (failed) this.#box.client.write('warning', 'borg.fuse', `a tree that became an archive stays in incoming/ until the next mount: the staging folder cannot be written to (${failed.code})`)
         answer(undefined)
       })
       return LATER

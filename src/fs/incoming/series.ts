@@ -1,9 +1,8 @@
 /** Series of archives, as live/ shows them: which archive is the newest, and what an archive made of staged files has of them. */
 import { byteString, bytesOf } from '../../engine/text.js'
-import { extentsOf } from '../archive-files.js'
 import type { ArchiveTree } from '../archive-tree.js'
 import { seriesOf } from '../status/archive-views.js'
-import type { Extents } from './extents.js'
+import { type Extents, extentsOf } from './extents.js'
 import { isFile, type StagedNode } from './nodes.js'
 import type { Staging } from './staging.js'
 

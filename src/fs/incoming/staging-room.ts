@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { BorgError, errnoOf } from '../../engine/errors.js'
+import { BorgError, errnoOf, saysNoRoom } from '../../engine/errors.js'
 import { files } from '../../engine/platform/files.js'
 
 const roomName = 'room'
@@ -49,8 +49,7 @@ export async function withRoomLater<T>(folder: string, work: () => Promise<T>): 
 }
 
 function isFull(error: unknown): boolean {
-  const code = errnoOf(error instanceof BorgError ? error.cause : error)
-  return code === 'ENOSPC' || code === 'EDQUOT'
+  return saysNoRoom(errnoOf(error instanceof BorgError ? error.cause : error))
 }
 
 /** False if there was nothing to give. */

@@ -12,7 +12,7 @@ import { files } from '../../engine/platform/files.js'
 import { bootId } from '../../engine/platform/process-id.js'
 import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
 import { hostErrno } from './contents.js'
-import { errnoOf, ioError } from '../../engine/errors.js'
+import { errnoOf, ioError, saysNoRoom } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { changeRoomBytes, Journal } from './journal.js'
 import { type MadeArchives, replay } from './journal-replay.js'
@@ -108,7 +108,7 @@ export class Staging {
     try {
       this.journal.rewrite(this.nodes, this.made, this.toOpen)
     } catch (error) {
-      if (!['ENOSPC', 'EDQUOT'].includes(errnoOf(error) ?? '')) throw error
+      if (!saysNoRoom(errnoOf(error))) throw error
       this.journal.together(() => {
         for (const series of this.toOpen) this.journal.opening(series)
       })

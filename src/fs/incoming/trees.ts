@@ -1,5 +1,5 @@
 /** The staged trees of the drop box: which there are, what state each is in, and making archives of them. */
-import { errnoOf, messageOf } from '../../engine/errors.js'
+import { errnoOf, messageOf, saysNoRoom } from '../../engine/errors.js'
 import type { Log } from '../../engine/log.js'
 import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
@@ -426,7 +426,7 @@ export class Trees {
       tree.problem = describe(tree, nowMs, this.#options)
       return
     }
-    const noRoom = error.code === 'ENOSPC' || error.code === 'EDQUOT'
+    const noRoom = saysNoRoom(error.code)
     tree.state = failedState(before, error.message, nowMs, noRoom)
     if (noRoom) this.#room = undefined
     this.#log.write('warning', 'borg.fuse', `${shownPath(tree)} stays staged: ${error.message}`)

@@ -6,8 +6,10 @@ import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { checkRepository } from '../../../src/engine/repository/check.js'
 import { LocalRepository } from '../../../src/engine/repository/local-repository.js'
 import { createRepository } from '../../../src/engine/repository/repository-creation.js'
+import { hostError } from '../../helpers/full-disk.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 
+const options = { lock: 'exclusive', lockWaitMs: 0, log: silentLog, forCheck: true } as const
 const id = (byte: number): ChunkId => chunkId(Buffer.alloc(32, byte))
 
 test.serial('what a writer has in hand and a reader could not write out is never committed', async t => {
@@ -16,7 +18,6 @@ test.serial('what a writer has in hand and a reader could not write out is never
   try {
     const path = sandbox.path('repo')
     createRepository(path)
-    const options = { lock: 'exclusive', lockWaitMs: 0, log: silentLog, forCheck: true } as const
     const repository = await LocalRepository.open(path, options)
     await repository.transaction(async tx => {
       for (const number of [1, 2]) await tx.put(id(number), Buffer.from(`object ${number}`))
@@ -27,7 +28,7 @@ test.serial('what a writer has in hand and a reader could not write out is never
       await tx.delete(id(1))
       replaceFiles({ ...real, writeAllOf(fd, parts) {
         real.writeAll(fd, parts[0]!.subarray(0, 5))
-        throw Object.assign(new Error('EIO: i/o error, write'), { code: 'EIO', errno: 5 })
+        throw hostError('EIO')
       } })
       await t.throwsAsync(repository.leased(() => Promise.resolve()), { code: 'EIO' })
       replaceFiles(real)
@@ -53,7 +54,6 @@ test.serial('nothing is committed with a file that could not be begun, whoever h
   try {
     const path = sandbox.path('repo')
     createRepository(path)
-    const options = { lock: 'exclusive', lockWaitMs: 0, log: silentLog, forCheck: true } as const
     const repository = await LocalRepository.open(path, options)
     await repository.transaction(tx => tx.put(id(1), Buffer.from('object 1')))
     const leftOpen = (): string[] => readdirSync('/proc/self/fd').map(fd => {
@@ -63,14 +63,11 @@ test.serial('nothing is committed with a file that could not be begun, whoever h
         return ''
       }
     }).filter(file => file.startsWith(path) && file.endsWith('(deleted)'))
-    const fail = (code: string): never => {
-      throw Object.assign(new Error(code), { code, errno: 5 })
-    }
     const before = repository.transactionId
     await t.throwsAsync(repository.transaction(async tx => {
       replaceFiles({ ...real, writeAll(fd, bytes) {
         real.writeAll(fd, bytes.subarray(0, 3))
-        fail('ENOSPC')
+        throw hostError('ENOSPC')
       } })
       await t.throwsAsync(async () => tx.put(id(2), Buffer.from('object 2')), { code: 'ENOSPC' })
       replaceFiles(real)

@@ -9,6 +9,7 @@ import { Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
 import { Staging } from '../../../src/fs/incoming/staging.js'
 import { type Entry, Errno, type Opened } from '../../../src/fs/types.js'
 import { call, Contents, FakeEngine } from '../../helpers/mount-fixtures.js'
+import { fillDisk, hostError } from '../../helpers/full-disk.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 import { noNotices } from '../../../src/fs/fuse/transport.js'
 
@@ -313,6 +314,26 @@ function asker(incoming: Incoming) {
   return { mkdir, create, rename, link, unlink, write }
 }
 
+/** Of one file each, which nobody has open. */
+function makeTrees(incoming: Incoming, ...names: string[]): void {
+  const { mkdir, create } = asker(incoming)
+  for (const name of names) {
+    const { ino, fh } = create(mkdir(name), 'file')
+    incoming.release(ino, fh)
+  }
+}
+
+/** What the engine says that it made of any tree. */
+const madeArchive = { archive: { name: Buffer.from('archive'), id: 'ab'.repeat(32), timeNs: 0n }, numbers: { fileCount: 1, originalSize: 1, newBytes: 1 } }
+
+/** Trees of which the journal says, as it is on disk now, that they are archives. */
+function notedArchives(sandbox: Sandbox): (string | undefined)[] {
+  cpSync(sandbox.path('staging'), sandbox.path('copy'), { recursive: true, force: true })
+  const archives: MadeArchives = new Map()
+  replay(sandbox.path('copy', 'journal'), new Nodes({ mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n }), archives)
+  return [...archives.keys()]
+}
+
 test('a file that is open for writing belongs to the tree that it was moved to, or that its own became', t => {
   const sandbox = new Sandbox('incoming-moved-open')
   try {
@@ -413,7 +434,7 @@ test('what could not be cut off keeps its chunks', t => {
     extents.push(0, 5, 0, Buffer.alloc(32, 7), 5, 5)
     t.is(incoming.cloneInto(ino, fh, 0, { length: 5, extents, stashed: true }, call()), 5)
     t.is(incoming.write(ino, fh, 10, Buffer.from('spooled'), call<number>() as Call<number>), 7)
-    replaceFiles({ ...real, truncateOpen: () => { throw Object.assign(new Error('EIO'), { code: 'EIO', errno: -5 }) } })
+    replaceFiles({ ...real, truncateOpen: () => { throw hostError('EIO') } })
     t.is(incoming.setattr(ino, { size: 0 }, call()), Errno.EIO)
     replaceFiles(real)
     t.is((incoming.getattr(ino) as AttrReply).attr.size, 17)
@@ -438,7 +459,7 @@ test('chunks of which the journal did not hear are not laid over a file, however
     const extents = new Extents()
     for (let index = 0; index < 20_000; index++) extents.push(index * 5, 5, 0, Buffer.alloc(32, index), 5, 5)
     replaceFiles({ ...real, writeAll: (fd, bytes, position) => {
-      if (bytes.length > 50_000) throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 })
+      if (bytes.length > 50_000) throw hostError('ENOSPC')
       real.writeAll(fd, bytes, position)
     } })
     t.is(incoming.cloneInto(ino, fh, 0, { length: 100_000, extents, stashed: false }, call()), Errno.ENOSPC)
@@ -472,7 +493,7 @@ test('a link to an archive whose chunks the journal cannot take leaves no file, 
     // Another request lies there by now.
     name.fill('x')
     replaceFiles({ ...real, writeAll: (fd, bytes, position) => {
-      if (bytes.length > 50_000) throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 })
+      if (bytes.length > 50_000) throw hostError('ENOSPC')
       real.writeAll(fd, bytes, position)
     } })
     engine.answer()
@@ -502,9 +523,8 @@ test('a file whose new place the journal cannot take is not called durable', t =
       engine.answer()
       return asked.later()
     }
-    const fail = () => void replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 }) } })
     incoming.flush(ino, fh)
-    fail()
+    fillDisk()
     t.is(sync(call => incoming.fsync(ino, fh, false, call)), Errno.ENOSPC)
     t.is(sync(call => incoming.syncfs(call)), Errno.ENOSPC)
     replaceFiles(real)
@@ -524,13 +544,9 @@ test('a tree that cannot leave, because the journal cannot take that, keeps no o
   const real = files
   try {
     const { engine, incoming } = make(sandbox)
-    const { mkdir, create } = asker(incoming)
-    for (const name of ['saved', 'changed']) {
-      const { ino, fh } = create(mkdir(name), 'file')
-      incoming.release(ino, fh)
-    }
+    makeTrees(incoming, 'saved', 'changed')
     incoming.trees.find('saved')!.state = { kind: 'committed', archive: 'a', atMs: 0 }
-    replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 }) } })
+    fillDisk()
     const commits = () => engine.asked.filter(({ kind }) => kind === 'commit').length
     const log = () => engine.log.lines.filter(line => line.includes('incoming/saved')).length
     t.notThrows(() => incoming.tick(3e9))
@@ -552,20 +568,11 @@ test('two trees are saved one after the other: the mark of the second is not tak
   const sandbox = new Sandbox('incoming-two-marks')
   try {
     const { engine, incoming } = make(sandbox)
-    const { mkdir, create } = asker(incoming)
-    for (const name of ['first', 'second']) {
-      const { ino, fh } = create(mkdir(name), 'file')
-      incoming.release(ino, fh)
-    }
-    const known = () => {
-      cpSync(sandbox.path('staging'), sandbox.path('copy'), { recursive: true, force: true })
-      const archives: MadeArchives = new Map()
-      replay(sandbox.path('copy', 'journal'), new Nodes({ mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n }), archives)
-      return [...archives.keys()]
-    }
+    makeTrees(incoming, 'first', 'second')
+    const known = () => notedArchives(sandbox)
     const mark = sandbox.path('staging', 'committing.json')
     const commits = () => engine.asked.filter(({ kind }) => kind === 'commit').length
-    engine.committed = { archive: { name: Buffer.from('archive'), id: 'ab'.repeat(32), timeNs: 0n }, numbers: { fileCount: 1, originalSize: 1, newBytes: 1 } }
+    engine.committed = madeArchive
     writeFileSync(mark, 'of the first')
     incoming.tick(2e9)
     while (commits() < 2) {
@@ -593,21 +600,12 @@ test('an archive that the journal could not take a note of is noted before the n
   const real = files
   try {
     const { engine, incoming } = make(sandbox)
-    const { mkdir, create } = asker(incoming)
-    for (const name of ['first', 'second']) {
-      const { ino, fh } = create(mkdir(name), 'file')
-      incoming.release(ino, fh)
-    }
-    engine.committed = { archive: { name: Buffer.from('archive'), id: 'ab'.repeat(32), timeNs: 0n }, numbers: { fileCount: 1, originalSize: 1, newBytes: 1 } }
-    const known = () => {
-      cpSync(sandbox.path('staging'), sandbox.path('copy'), { recursive: true, force: true })
-      const archives: MadeArchives = new Map()
-      replay(sandbox.path('copy', 'journal'), new Nodes({ mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n }), archives)
-      return [...archives.keys()]
-    }
+    makeTrees(incoming, 'first', 'second')
+    engine.committed = madeArchive
+    const known = () => notedArchives(sandbox)
     const commit = (name: string) => incoming.trees.commit(incoming.trees.find(name)!, { patient: true }, () => {})
     commit('first')
-    replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC', errno: -28 }) } })
+    fillDisk()
     engine.answer()
     replaceFiles(real)
     t.is(incoming.trees.find('first')!.state.kind, 'committed')

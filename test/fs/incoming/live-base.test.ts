@@ -15,6 +15,7 @@ import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { inodeRange, inoOf, rootIno } from '../../../src/fs/inodes.js'
 import { type Attr, type Entry, Errno, type Ino } from '../../../src/fs/types.js'
 import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, fileMode, item, linkMode, mountView, settled } from '../../helpers/mount-fixtures.js'
+import { fillDisk } from '../../helpers/full-disk.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 import { noNotices } from '../../../src/fs/fuse/transport.js'
 
@@ -283,12 +284,11 @@ for (let seed = 1; seed <= 8; seed++) {
 test('a series that the journal cannot take is not open: whoever asked hears so, nobody waits for it, and it can be opened later', t => {
   const sandbox = new Sandbox('live-not-taken')
   const real = files
-  const full = { ...real, writeAll: () => { throw Object.assign(new Error('full'), { code: 'ENOSPC', errno: -28 }) } }
   try {
     const archives = { ['a'.repeat(64)]: archived(new Chance(1), new Chance(2)) }
     const drive = new Drive(sandbox.path('staging'), archives)
     const mkdir = () => drive.do<Entry>((incoming, call) => incoming.mkdir(incoming.root, Buffer.from(series), 0o755, call))
-    replaceFiles(full)
+    fillDisk()
     t.is(mkdir(), Errno.ENOSPC)
     t.is(mkdir(), Errno.ENOSPC)
     replaceFiles(real)
@@ -299,7 +299,7 @@ test('a series that the journal cannot take is not open: whoever asked hears so,
     t.is(drive.again(sandbox.path('again'), archives).view(), drive.view())
     // One that is opened without being asked for.
     const other = new Drive(sandbox.path('other'), archives, [series])
-    replaceFiles(full)
+    fillDisk()
     const late = other.do<Entry>((incoming, call) => incoming.lookup(incoming.root, Buffer.from(series), call))
     replaceFiles(real)
     t.is(late, Errno.ENOENT)
@@ -321,7 +321,7 @@ test('a series that has to lie over another archive waits for a journal that can
     const view = drive.view()
     const later = drive.again(sandbox.path('later'), { ['b'.repeat(64)]: items })
     later.folder = sandbox.path('later')
-    replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('full'), { code: 'ENOSPC', errno: -28 }) } })
+    fillDisk()
     t.is(later.find(''), Errno.ENOSPC)
     t.is(later.find(''), Errno.ENOSPC)
     replaceFiles(real)
@@ -349,7 +349,7 @@ test('files that a commit made needless stay where they are as long as the journ
     drive.incoming.release(ino, made.opened.fh)
     drive.save(second)
     drive.show({ [first]: before, [second]: after })
-    replaceFiles({ ...real, writeAll: () => { throw Object.assign(new Error('full'), { code: 'ENOSPC', errno: -28 }) } })
+    fillDisk()
     t.notThrows(() => drive.tick())
     replaceFiles(real)
     // Another change, and time for all that is needless to go.
