@@ -76,6 +76,11 @@ export class CommandContext {
     return value === undefined ? undefined : Number(value)
   }
 
+  /** Of an octal option that has a default: `0077`, `0o77`. */
+  octal(name: string): number {
+    return parseInt(this.text(name)!.replace(/^0o/, ''), 8)
+  }
+
   list(name: string): readonly string[] {
     return (this.args.values[name] as string[] | undefined) ?? []
   }

@@ -233,7 +233,10 @@ run('no archive, however hostile, writes outside of its target', t => {
     t.false(existsSync(join(out, 'nul-target')) || existsSync(join(out, 'nul-source')))
     t.deepEqual(readdirSync(sandbox.folder).sort(), ['home', 'out', 'outside', 'repo'])
     for (const name of ['good', 'after']) t.is(statSync(join(out, name)).nlink, 1)
+    // However deep it is.
+    t.is(sandbox.sh('find out/d -name f -execdir cat {} +').stdout, 'x')
   } finally {
+    sandbox.sh('rm -rf out')
     sandbox.close()
   }
 })

@@ -52,9 +52,9 @@ export const create: Command = async context => {
     readSpecial: context.flag('read-special'), dryRun: context.flag('dry-run'),
     numericIds: context.flag('numeric-ids'), atime: context.flag('atime'), noCtime: context.flag('noctime'),
   }
-  if (input === 'content') options.stdin = stdinEntry(context, context.flag('dry-run') ? noSource : await CommandSource.start(typed))
+  if (input === 'content') options.stdin = stdinEntry(context, new CommandSource(typed))
   else if (input === 'paths') {
-    const source = pathsFromCommand ? await CommandSource.start(typed) : undefined
+    const source = pathsFromCommand ? new CommandSource(typed) : undefined
     options.listed = {
       paths: separated(source ?? new DescriptorSource(0), escapedBytes(unescaped(context.text('paths-delimiter') ?? '') || '\n')),
       ...(source ? { finished: () => source.finished() } : {}),
@@ -141,10 +141,8 @@ function stdinEntry(context: CommandContext, source: ByteSource & { finished?():
   const [uid, gid] = [userIdOf(user), groupIdOf(group)]
   if (uid === undefined) throw new BorgError('Error', `Error: no such user: ${user.toString()}`)
   if (gid === undefined) throw new BorgError('Error', `Error: no such group: ${group.toString()}`)
-  return { source, ...(source.finished ? { finished: () => source.finished!() } : {}), name: escapedBytes(context.text('stdin-name')!), mode: parseInt(context.text('stdin-mode')!, 8), uid, gid, user, group }
+  return { source, ...(source.finished ? { finished: () => source.finished!() } : {}), name: escapedBytes(context.text('stdin-name')!), mode: context.octal('stdin-mode'), uid, gid, user, group }
 }
-
-const noSource: ByteSource = { read: () => Promise.resolve(0) }
 
 /** The cache and the repository itself. */
 function ownFolders(context: CommandContext, location: Location): ReadonlySet<string> {

@@ -4,19 +4,43 @@ import type { Readable } from 'node:stream'
 import type { ByteSource } from '../chunker/chunker.js'
 import { BorgError, errnoOf } from '../errors.js'
 
+/** The program is started when its output is first asked for: not for a repository that turns out to be locked. */
 export class CommandSource implements ByteSource {
-  readonly #name: string
+  readonly #words: readonly string[]
+  #running: Promise<CommandOutput> | undefined
+
+  constructor(words: readonly string[]) {
+    this.#words = words
+  }
+
+  /** BorgError if there is no such program. */
+  async read(into: Uint8Array): Promise<number> {
+    return (await this.#output).read(into)
+  }
+
+  /** After the last byte. BorgError unless the program said that all went well: half an output is no backup. */
+  async finished(): Promise<void> {
+    const code = await (await this.#output).ended
+    if (code !== 0) throw new BorgError('Error', `Command '${this.#words[0]!}' exited with status ${code}`)
+  }
+
+  get #output(): Promise<CommandOutput> {
+    return (this.#running ??= CommandOutput.start(this.#words))
+  }
+}
+
+class CommandOutput {
   readonly #output: Readable
-  readonly #ended: Promise<number>
+  /** Its exit status; negative: the signal that ended it. */
+  readonly ended: Promise<number>
   #rest: Buffer = Buffer.alloc(0)
   #atEnd = false
   #problem: Error | undefined
   #wake: (() => void) | undefined
 
-  private constructor(name: string, output: Readable, ended: Promise<number>) {
-    this.#name = name
+  private constructor(output: Readable, ended: Promise<number>) {
     this.#output = output
-    this.#ended = ended
+    this.ended = ended
     // Listened to from the start: what nobody listens to is thrown away by Node when the program ends.
     output.on('readable', () => this.#wake?.())
     output.on('end', () => {
@@ -29,17 +53,17 @@ export class CommandSource implements ByteSource {
     })
   }
 
-  /** Starts the program. It has a process group of its own: a Ctrl-C at the terminal is a wish to us, and none to it. BorgError if there is no such program. */
-  static async start(words: readonly string[]): Promise<CommandSource> {
+  /** It has a process group of its own: a Ctrl-C at the terminal is a wish to us, and none to it. */
+  static async start(words: readonly string[]): Promise<CommandOutput> {
     const [name = '', ...args] = words
     const child = spawn(name, args, { stdio: ['inherit', 'pipe', 'inherit'], detached: true })
     const ended = new Promise<number>(resolve => child.once('close', (code, signal) => resolve(code ?? -(signalNumbers[signal!] ?? 1))))
-    const source = new CommandSource(name, child.stdout, ended)
+    const output = new CommandOutput(child.stdout, ended)
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve)
       child.once('error', error => reject(new BorgError('Error', `Failed to execute command: ${reasonOf(error)}: '${name}'`)))
     })
-    return source
+    return output
   }
 
   async read(into: Uint8Array): Promise<number> {
@@ -54,12 +78,6 @@ export class CommandSource implements ByteSource {
     into.set(this.#rest.subarray(0, count))
     this.#rest = this.#rest.subarray(count)
     return count
-  }
-
-  /** After the last byte. BorgError unless the program said that all went well: half an output is no backup. */
-  async finished(): Promise<void> {
-    const code = await this.#ended
-    if (code !== 0) throw new BorgError('Error', `Command '${this.#name}' exited with status ${code}`)
   }
 }
 
