@@ -23,7 +23,7 @@ import { warningCode, warningOfErrno } from '../exit.js'
 import { ArchiveProgressLine, cacheSteps, syncListener } from '../output/progress.js'
 import { archiveJson, cacheJson, printJson, repositoryJson, statsBlock } from '../output/summary.js'
 import { formatSize } from '../output/units.js'
-import { errorText } from '../output/errno-text.js'
+import { errorText } from '../../engine/errno-text.js'
 
 export const create: Command = async context => {
   const { log } = context
