@@ -117,8 +117,8 @@ function listenerOf(context: CommandContext, progress: ArchiveProgressLine | und
     ...(status ? { status } : {}),
     warning: (path, operation, error) => {
       const name = shownText(path).split('/').pop()!
-      log.message('warning', 'borg.archiver', `${shownText(path)}: ${operation ? `${operation}: ` : ''}${errorText(error)}: '${name}'`)
-      context.exit.warn(warningOfErrno(error.code))
+      log.message('warning', 'borg.archiver', `${shownText(path)}: ${error.reason ?? `${operation ? `${operation}: ` : ''}${errorText(error)}: '${name}'`}`)
+      context.exit.warn(error.reason === undefined ? warningOfErrno(error.code) : warningCode.raceCondition)
     },
     changed: path => {
       log.message('warning', 'borg.archiver', `${shownText(path)}: file changed while we backed it up`)

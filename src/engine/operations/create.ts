@@ -25,7 +25,7 @@ export interface CreateListener extends StoreListener {
   /** In the order of `--list`: children before their directory. */
   status?(letter: Status, path: Buffer): void
   /** Something could not be read; the run goes on and ends with a warning. */
-  warning?(path: Buffer, operation: string, error: { readonly code: string; readonly errno: number }): void
+  warning?(path: Buffer, operation: string, error: { readonly code: string; readonly errno: number; readonly reason?: string }): void
   changed?(path: Buffer): void
 }
 
@@ -217,7 +217,7 @@ class Source {
   #contentEntry(item: Item, path: Buffer, stat: FileStat, type: number, special: boolean): ArchiveEntry {
     if (type !== typeFile) return { item, done: () => this.#listener.status?.(letters[type] ?? 'E', path) }
     if (special) return { item, content: { kind: 'file', path, size: Infinity, ino: stat.ino, special: true }, done: outcome => this.#tell(outcome, 'A', path) }
-    const content = { kind: 'file', path, size: stat.size, ino: stat.ino } as const
+    const content = { kind: 'file', path, size: stat.size, ino: stat.ino, dev: stat.dev } as const
     if (!this.#cache) return { item, content, done: outcome => this.#tell(outcome, 'A', path) }
 
     const pathHash = this.#context.opened.key.idHash(this.#absolute(path))
