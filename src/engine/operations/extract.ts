@@ -25,6 +25,8 @@ export interface ExtractOptions extends RestoreOptions {
   /** Contents go here, one after the other, and nothing is made. */
   readonly output?: (bytes: Buffer) => void
   readonly signal?: AbortSignal
+  /** Directories that are kept to be finished at the end, when nothing changes them any more. */
+  readonly maxDirectories?: number
 }
 
 export interface ExtractListener {
@@ -40,6 +42,8 @@ const largeBytes = 4 << 20
 const noBytes = Buffer.alloc(0)
 /** Items without content that wait for the content of those before them; an archive may have millions in a row. */
 const maxChunkless = 4096
+const standardMaxDirectories = 1 << 14
+const slash = 0x2f
 
 interface Selected {
   readonly item: Item
@@ -90,7 +94,8 @@ class Extraction {
   readonly #listener: ExtractListener
   /** Selected and not extracted yet; those with chunks wait for them. */
   readonly #queue: Selected[] = []
-  readonly #directories: Selected[] = []
+  /** Made, and not what their items say yet. */
+  #directories: Selected[] = []
   /** By hash: the paths of possible masters that were extracted to just these. There are as many as files: outside of the heap. */
   readonly #extracted = new HashTable(1)
   /** Stored path of any other -> where it was extracted to, or what it would hold. */
@@ -130,7 +135,19 @@ class Extraction {
       await items.return(undefined)
     }
     // Directories last, the deepest first: whatever is made in them changes their times.
-    for (const { item, path } of this.#directories.reverse()) this.#guarded(item, () => this.#finishDirectory(item, path))
+    this.#finishDirectories(this.#directories)
+  }
+
+  #finishDirectories(directories: readonly Selected[]): void {
+    for (const { item, path } of directories.toReversed()) this.#guarded(item, () => this.#finishDirectory(item, path))
+  }
+
+  /** There may be millions: those that the archive has left are finished, as Borg does it with each as soon as that. */
+  #boundDirectories(current: Buffer): void {
+    if (this.#directories.length < (this.#options.maxDirectories ?? standardMaxDirectories)) return
+    const isAround = ({ path }: Selected): boolean => isDot(path) || (current.length > path.length && current[path.length] === slash && current.compare(path, 0, path.length, 0, path.length) === 0)
+    this.#finishDirectories(this.#directories.filter(directory => !isAround(directory)))
+    this.#directories = this.#directories.filter(isAround)
   }
 
   /** Reads items ahead of their extraction, as far as chunks are wanted, and up to the next large file, or many items without chunks. */
@@ -289,6 +306,7 @@ class Extraction {
     switch (type) {
       case typeDirectory:
         if (!isDot(path)) target.makeDirectory(path)
+        this.#boundDirectories(path)
         this.#directories.push(selected)
         return
       case typeFile: {
