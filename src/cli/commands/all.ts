@@ -28,6 +28,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   'export-tar': async () => (await import('./export-tar.js')).exportTar,
   extract: async () => (await import('./extract.js')).extract,
   help: async () => (await import('./help.js')).help,
+  'import-tar': async () => (await import('./import-tar.js')).importTarCommand,
   info: async () => (await import('./info.js')).info,
   init: async () => (await import('./init.js')).init,
   'key change-passphrase': async () => (await import('./key/change-passphrase.js')).keyChangePassphrase,
