@@ -4,43 +4,22 @@ import type { Readable } from 'node:stream'
 import type { ByteSource } from '../chunker/chunker.js'
 import { BorgError, errnoOf } from '../errors.js'
 
-/** The program is started when its output is first asked for: not for a repository that turns out to be locked. */
 export class CommandSource implements ByteSource {
-  readonly #words: readonly string[]
-  #running: Promise<CommandOutput> | undefined
-
-  constructor(words: readonly string[]) {
-    this.#words = words
-  }
-
-  /** BorgError if there is no such program. */
-  async read(into: Uint8Array): Promise<number> {
-    return (await this.#output).read(into)
-  }
-
-  /** After the last byte. BorgError unless the program said that all went well: half an output is no backup. */
-  async finished(): Promise<void> {
-    const code = await (await this.#output).ended
-    if (code !== 0) throw new BorgError('Error', `Command '${this.#words[0]!}' exited with status ${code}`)
-  }
-
-  get #output(): Promise<CommandOutput> {
-    return (this.#running ??= CommandOutput.start(this.#words))
-  }
-}
-
-class CommandOutput {
+  readonly #name: string
   readonly #output: Readable
-  /** Its exit status; negative: the signal that ended it. */
-  readonly ended: Promise<number>
+  readonly #ended: Promise<number>
   #rest: Buffer = Buffer.alloc(0)
   #atEnd = false
   #problem: Error | undefined
   #wake: (() => void) | undefined
 
-  private constructor(output: Readable, ended: Promise<number>) {
+  readonly #kill: () => void
+
+  private constructor(name: string, output: Readable, ended: Promise<number>, kill: () => void) {
+    this.#name = name
+    this.#kill = kill
     this.#output = output
-    this.ended = ended
+    this.#ended = ended
     // Listened to from the start: what nobody listens to is thrown away by Node when the program ends.
     output.on('readable', () => this.#wake?.())
     output.on('end', () => {
@@ -53,17 +32,17 @@ class CommandOutput {
     })
   }
 
-  /** It has a process group of its own: a Ctrl-C at the terminal is a wish to us, and none to it. */
-  static async start(words: readonly string[]): Promise<CommandOutput> {
+  /** Starts the program. It has a process group of its own: a Ctrl-C at the terminal is a wish to us, and none to it. `input`: what it reads. BorgError if there is no such program. */
+  static async start(words: readonly string[], input: 'inherit' | number = 'inherit'): Promise<CommandSource> {
     const [name = '', ...args] = words
-    const child = spawn(name, args, { stdio: ['inherit', 'pipe', 'inherit'], detached: true })
+    const child = spawn(name, args, { stdio: [input, 'pipe', 'inherit'], detached: true })
     const ended = new Promise<number>(resolve => child.once('close', (code, signal) => resolve(code ?? -(signalNumbers[signal!] ?? 1))))
-    const output = new CommandOutput(child.stdout, ended)
+    const source = new CommandSource(name, child.stdout!, ended, () => child.kill('SIGKILL'))
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve)
-      child.once('error', error => reject(new BorgError('Error', `Failed to execute command: ${reasonOf(error)}: '${name}'`)))
+      child.once('error', error => reject(new BorgError('Error', `Failed to execute command: ${reasonOf(error)}: '${name}'`, undefined, { cause: error })))
     })
-    return output
+    return source
   }
 
   async read(into: Uint8Array): Promise<number> {
@@ -78,6 +57,45 @@ class CommandOutput {
     into.set(this.#rest.subarray(0, count))
     this.#rest = this.#rest.subarray(count)
     return count
+  }
+
+  /** Its exit code, below zero for a signal. After the last byte, or `stop`. */
+  get exited(): Promise<number> {
+    return this.#ended
+  }
+
+  /** Nobody wants more of it. */
+  stop(): void {
+    this.#kill()
+  }
+
+  /** After the last byte. BorgError unless the program said that all went well: half an output is no backup. */
+  async finished(): Promise<void> {
+    const code = await this.#ended
+    if (code !== 0) throw new BorgError('Error', `Command '${this.#name}' exited with status ${code}`)
+  }
+}
+
+/** The same, started when its output is first asked for: not for a repository that turns out to be locked, or an archive that is there already. */
+export class LaterCommand implements ByteSource {
+  readonly #words: readonly string[]
+  #started: Promise<CommandSource> | undefined
+
+  constructor(words: readonly string[]) {
+    this.#words = words
+  }
+
+  /** BorgError if there is no such program. */
+  async read(into: Uint8Array): Promise<number> {
+    return (await this.#source).read(into)
+  }
+
+  async finished(): Promise<void> {
+    await (await this.#source).finished()
+  }
+
+  get #source(): Promise<CommandSource> {
+    return (this.#started ??= CommandSource.start(this.#words))
   }
 }
 
