@@ -25,7 +25,9 @@ const maxDepth = 16
  * Steps that looking for an item may take for each byte that was fed, and then for each beginning that seems possible. What was cut off costs far
  * less; an archive can be made so that each beginning leads through all that follows.
  */
-const stepsPerByte = 32, stepsBeyond = 64
+const stepsPerByte = 4, stepsBeyond = 64
+/** For any item; small enough to be counted down fast. */
+const enoughSteps = 0x3fffffff
 /** A chunk that Borg or this program cut is never longer, so no plaintext and no run of zeros is. */
 const maxChunkBytes = 20 * 1024 * 1024
 
@@ -56,7 +58,7 @@ export class RobustItems {
   *feed(chunk: Buffer): Generator<StreamEvent> {
     this.#pieces.push(chunk)
     this.#bytes += chunk.length
-    this.#steps.left += stepsPerByte * chunk.length
+    this.#steps.left = Math.min(enoughSteps, this.#steps.left + stepsPerByte * chunk.length)
     if (this.#bytes < this.#wanted) return
     const bytes = this.#pieces.length === 1 ? chunk : Buffer.concat(this.#pieces)
     let at = 0
@@ -77,7 +79,7 @@ export class RobustItems {
         yield { kind: 'item', item: sound }
         continue
       }
-      const end = valueEnd(bytes, at, 0, { left: Infinity })
+      const end = valueEnd(bytes, at, 0, { left: enoughSteps })
       if (end === incomplete) break
       if (end === malformed) {
         this.#searching = true
