@@ -36,8 +36,8 @@ export const create: Command = async context => {
   if (typed.length === 0 && (fromCommand || pathsFromCommand)) throw context.complaint('No command given.')
   if (typed.length === 0 && !pathsFromStdin) throw context.complaint('Need at least one PATH argument.')
   const input = fromCommand ? 'content' : pathsFromCommand || pathsFromStdin ? 'paths' : 'roots'
-  const params = parseChunkerParams(context.text('chunker-params')!)
-  const codec = parseCompression(context.text('compression')!)
+  const params = context.parsed('chunker-params', parseChunkerParams)
+  const codec = context.parsed('compression', parseCompression)
   const mode = parseFilesCacheMode(context.text('files-cache')!)
   if (!mode) throw context.usage(`argument --files-cache: invalid FilesCacheMode value: '${context.text('files-cache')}'`)
   const json = context.flag('json')
