@@ -4,6 +4,7 @@ import type { ExtraCommands } from '../args.js'
 import { type CommandSpec, commandSpecs, type OptionSpec } from '../options.js'
 
 export const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  'benchmark crud': async () => (await import('./benchmark-crud.js')).benchmarkCrud,
   'break-lock': async () => (await import('./break-lock.js')).breakLockCommand,
   check: async () => (await import('./check.js')).check,
   compact: async () => (await import('./compact.js')).compact,
