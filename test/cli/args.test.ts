@@ -9,3 +9,8 @@ test('an old name of a flag sets the flag that it means, beside it and without i
     t.false(parseArgs([command, 'repo', 'place'], 'borg').values[name], `${command} without either`)
   }
 })
+
+test('a value may look like an option if it is a sentence, unless it begins with an option that there is', t => {
+  for (const comment of ['--foo bar', '-z bar', '--stats too', '- x', '-1']) t.is(parseArgs(['create', '--comment', comment, 'repo::a', 'place'], 'borg').values.comment, comment)
+  for (const comment of ['-e bar', '--stats=1 x', '--foo', '-z']) t.throws(() => parseArgs(['create', '--comment', comment, 'repo::a', 'place'], 'borg'), { message: /expected one argument/ }, comment)
+})
