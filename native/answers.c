@@ -75,10 +75,9 @@ static size_t shown(const struct shown_tree *t, size_t row) {
 }
 
 static size_t find_child(const struct shown_tree *t, size_t parent, const uint8_t *name, size_t length) {
-  size_t count = t->slots.count - NAME_SEED_WORDS, mask = count - 1;
-  const uint32_t seed[NAME_SEED_WORDS] = {u32(&t->slots, count), u32(&t->slots, count + 1)};
-  size_t slot = hash_name(seed, (uint32_t)parent, name, length) & mask;
-  for (size_t steps = 0; steps < count; steps++, slot = (slot + 1) & mask) {
+  size_t mask = t->slots.count - 1;
+  size_t slot = hash_name((uint32_t)parent, name, length) & mask;
+  for (size_t steps = 0; steps < t->slots.count; steps++, slot = (slot + 1) & mask) {
     uint32_t found = u32(&t->slots, slot);
     const uint8_t *own;
     if (!found) break;

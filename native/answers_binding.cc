@@ -2,7 +2,6 @@
 #include "answers_binding.h"
 #include "arguments.h"
 #include "askers.h"
-#include "name_hash.h"
 
 #include <string.h>
 
@@ -116,7 +115,7 @@ napi_value showTree(napi_env env, napi_callback_info info) {
     }
   }
   tree.rows = tree.parent.count;
-  if (!complete || handed.length != tree.rows || tree.slots.count <= NAME_SEED_WORDS || ((tree.slots.count - NAME_SEED_WORDS) & (tree.slots.count - NAME_SEED_WORDS - 1)) != 0 || shownTrees.count(tree.base >> 32) || !keep(env, a, made)) {
+  if (!complete || handed.length != tree.rows || tree.slots.count == 0 || (tree.slots.count & (tree.slots.count - 1)) != 0 || shownTrees.count(tree.base >> 32) || !keep(env, a, made)) {
     napi_throw_type_error(env, nullptr, "the columns of a tree that is not shown yet are wanted");
     return nullptr;
   }

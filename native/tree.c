@@ -38,7 +38,6 @@ struct accesses {
   size_t slot_count;
   uint32_t last;
   struct pool item; /* of the item in hand */
-  uint32_t seed[NAME_SEED_WORDS];
 };
 
 struct tree {
@@ -122,7 +121,7 @@ static int append(struct pool *pool, const void *bytes, size_t length) {
 static size_t find_slot(struct tree *t, uint32_t parent, const uint8_t *name, size_t length) {
   const uint32_t *starts = u32(t, NAME_START), *parents = u32(t, PARENT);
   size_t mask = t->slot_count - 1;
-  for (size_t slot = hash_name(t->options.seed, parent, name, length) & mask;; slot = (slot + 1) & mask) {
+  for (size_t slot = hash_name(parent, name, length) & mask;; slot = (slot + 1) & mask) {
     uint32_t found = t->slots[slot];
     if (!found) return slot;
     uint32_t row = found - 1;
@@ -155,7 +154,7 @@ static int grow_slots(struct tree *t) {
     uint32_t found = t->slots[old];
     if (!found) continue;
     uint32_t row = found - 1;
-    size_t slot = hash_name(t->options.seed, u32(t, PARENT)[row], t->names.bytes + starts[row], starts[row + 1] - starts[row]) & mask;
+    size_t slot = hash_name(u32(t, PARENT)[row], t->names.bytes + starts[row], starts[row + 1] - starts[row]) & mask;
     while (slots[slot]) slot = (slot + 1) & mask;
     slots[slot] = found;
   }
@@ -325,7 +324,7 @@ static int same_access(const struct accesses *a, uint32_t index) {
 }
 
 static size_t access_slot(const struct accesses *a, const uint32_t *slots, size_t count, struct span packed) {
-  size_t slot = hash_name(a->seed, 0, packed.data, packed.length) & (count - 1);
+  size_t slot = hash_name(0, packed.data, packed.length) & (count - 1);
   while (slots[slot]) {
     struct span found = packed_access(a, slots[slot] - 1);
     if (found.length == packed.length && memcmp(found.data, packed.data, packed.length) == 0) break;
@@ -505,7 +504,6 @@ struct tree *tree_new(const struct tree_options *options, const struct tree_call
   t->calls = *calls;
   t->room = 128;
   t->slot_count = 256;
-  memcpy(t->accesses.seed, options->seed, sizeof options->seed);
   int complete = (t->slots = zeros(t->slot_count * sizeof *t->slots)) != NULL;
   for (int c = 0; c < ROW_COLUMNS; c++) complete &= (t->column[c] = resize(NULL, 0, (t->room + 1) * widths[c])) != NULL;
   if (!complete || !begin_accesses(&t->accesses) || new_row(t, 0, (const uint8_t *)"", 0, &root) != ITEM_OK) {
@@ -600,7 +598,7 @@ int tree_layout(struct tree *t, struct tree_layout *layout) {
   layout->length[XATTRS] = with_xattrs * 12;
   layout->length[LINKED] = linked * 8;
   layout->length[OWNERS] = t->accesses.packed.length;
-  layout->length[SLOTS] = (t->slot_count + NAME_SEED_WORDS) * sizeof *t->slots;
+  layout->length[SLOTS] = t->slot_count * sizeof *t->slots;
   for (int c = 0; c < TREE_COLUMNS; c++) {
     layout->offset[c] = at;
     at += (layout->length[c] + 7) & ~(size_t)7;
@@ -650,8 +648,6 @@ void tree_write(struct tree *t, const struct tree_layout *layout, uint8_t *image
   }
   if (t->linked.length) memcpy(image + layout->offset[LINKED], t->linked.bytes, t->linked.length);
   memcpy(image + layout->offset[OWNERS], t->accesses.packed.bytes, t->accesses.packed.length);
-  size_t slot_bytes = t->slot_count * sizeof *t->slots;
-  move(image + layout->offset[SLOTS], t->slots, slot_bytes, slot_bytes);
-  memcpy(image + layout->offset[SLOTS] + slot_bytes, t->options.seed, sizeof t->options.seed);
+  move(image + layout->offset[SLOTS], t->slots, layout->length[SLOTS], layout->length[SLOTS]);
   t->slots = NULL;
 }

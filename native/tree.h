@@ -15,7 +15,6 @@ struct tree;
 
 struct tree_options {
   int show_parts;
-  uint32_t seed[2]; /* of the names' hashes; nobody who makes names may know it */
 };
 
 /* Asked by tree_add. A negative result ends it with TREE_CALL. */

@@ -51,15 +51,12 @@ Tree *treeOf(Arguments &a) {
   return static_cast<Tree *>(data);
 }
 
-/* (showParts, seed) */
+/* (showParts) */
 napi_value makeTree(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   tree_options options{};
   options.show_parts = a.flag(0);
-  Bytes seed = a.bytes(1);
   if (a.failed) return nullptr;
-  if (seed.length != sizeof options.seed) return failed(env, "a seed of two words is wanted");
-  memcpy(options.seed, seed.data, sizeof options.seed);
   Tree *tree = new Tree;
   tree_calls calls = {tree, leftOut};
   tree->made = tree_new(&options, &calls);

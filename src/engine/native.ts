@@ -244,8 +244,7 @@ export interface Native {
   countBuckets(buckets: Uint8Array, bucketBytes: number, markOffset: number, deletedMark: number): [used: number, empty: number]
 
   // --- tree.c: items of an archive as columns; arguments as in native/tree_binding.cc, used by fs/tree-image.ts ---
-  /** `seed`: two random words, for the hashes of names. */
-  makeTree(showParts: boolean, seed: Uint32Array): NativeTree
+  makeTree(showParts: boolean): NativeTree
   treeAdd(tree: NativeTree, bytes: Uint8Array, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
   treeLayout(tree: NativeTree, layout: Float64Array): void
   treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void

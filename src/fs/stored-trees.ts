@@ -37,7 +37,7 @@ export interface StoredTreesOptions {
   readonly inlineBytes?: number
 }
 
-const magic = Buffer.from('BFSTREE4')
+const magic = Buffer.from('BFSTREE3')
 const saltBytes = 32, tailBytes = saltBytes + 4 + magic.length
 const purpose = 'stored tree'
 const standardMinRows = 1000

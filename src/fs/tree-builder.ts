@@ -9,7 +9,7 @@ import type { Item } from '../engine/archive/item.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { BytePool, exactColumn, float64, grownColumn, int64, sharedColumn, uint32, uint8 } from './column.js'
 import {
-  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxNameBytes, nameHash, nameSeedWords, newNameSeed, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
+  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxNameBytes, nameHash, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
 } from './tree-columns.js'
 import type { ShapeOptions } from './tree-options.js'
 
@@ -37,7 +37,7 @@ export class TreeBuilder {
   #mtimeNs = sharedColumn(int64, this.#room)
   #atimeNs = sharedColumn(int64, this.#room)
   #ctimeNs = sharedColumn(int64, this.#room)
-  #slots = emptySlots(256, newNameSeed())
+  #slots = sharedColumn(uint32, 256)
   readonly #owners = new BytePool(256)
   /** Owner and mode, packed, as a byte string -> its number in #owners. */
   readonly #accesses = new Map<string, number>()
@@ -341,18 +341,16 @@ export class TreeBuilder {
     this.#atimeNs = grownTimes(this.#atimeNs)
     this.#ctimeNs = grownTimes(this.#ctimeNs)
     this.#room = room
-    const count = this.#slots.length - nameSeedWords
-    if (room > count * 0.7) this.#rehash(count * 2)
+    if (room > this.#slots.length * 0.7) this.#rehash(this.#slots.length * 2)
   }
 
-  #rehash(count: number): void {
-    const seed = this.#slots.subarray(-nameSeedWords)
-    const slots = emptySlots(count, seed)
-    const mask = count - 1
-    for (const found of this.#slots.subarray(0, -nameSeedWords)) {
+  #rehash(length: number): void {
+    const slots = sharedColumn(uint32, length)
+    const mask = length - 1
+    for (const found of this.#slots) {
       if (found === 0) continue
       const row = found - 1
-      let slot = nameHash(seed[0]!, seed[1]!, this.#parent[row]!, this.#names.bytes, this.#nameStart[row]!, this.#nameStart[row + 1]!) & mask
+      let slot = nameHash(this.#parent[row]!, this.#names.bytes, this.#nameStart[row]!, this.#nameStart[row + 1]!) & mask
       while (slots[slot] !== 0) slot = (slot + 1) & mask
       slots[slot] = found
     }
@@ -397,10 +395,4 @@ function copyOf(chunks: ChunkList | undefined): ChunkList | undefined {
   const copy = new ChunkList(Math.max(1, chunks.length))
   for (const { id, size, csize } of chunks) copy.add(id, size, csize)
   return copy
-}
-
-function emptySlots(count: number, seed: Uint32Array): Uint32Array {
-  const slots = sharedColumn(uint32, count + nameSeedWords)
-  slots.set(seed, count)
-  return slots
 }

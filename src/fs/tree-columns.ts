@@ -5,8 +5,6 @@
  * of their own.
  */
 
-import { randomBytes } from 'node:crypto'
-
 /** No row: end of a list of siblings. Row 0 is nobody's child, so 0 is free to mean that. */
 export const noRow = 0
 
@@ -75,7 +73,7 @@ export interface TreeColumns {
   readonly linkedCount: Uint32Array
   /** Each owner with each mode once: (u32le mode, uid, gid, u16le length or noName, user's name, the same of the group)*. */
   readonly owners: Uint8Array
-  /** Open addressing over (parent, name): row + 1, or 0. Their number is a power of two; the seed of the hashes is behind them. */
+  /** Open addressing over (parent, name): row + 1, or 0. The length is a power of two. */
   readonly slots: Uint32Array
 }
 
@@ -91,51 +89,22 @@ export interface ArchiveTreeData extends TreeColumns {
   readonly numericIds: boolean
 }
 
-export const nameSeedWords = 2
-
-/** Names come from whoever may make files: without a seed that is not known they could be made to meet in one place. */
-export function newNameSeed(): Uint32Array {
-  return Uint32Array.of(randomBytes(4).readUInt32LE(), randomBytes(4).readUInt32LE())
-}
-
-/** HalfSipHash-1-3 over the parent and the name, as native/name_hash.h has it. */
-export function nameHash(seed0: number, seed1: number, parent: number, name: Uint8Array, start: number, end: number): number {
-  let a = seed0 | 0, b = seed1 | 0, c = 0x6c796765 ^ seed0, d = 0x74656462 ^ seed1
-  let word = parent | 0
-  // The parent, whole words of the name, its rest with its length, and three rounds more.
-  const whole = (end - start) >> 2
-  for (let step = -1; step < whole + 4; step++) {
-    const at = start + 4 * step
-    if (step > whole) {
-      if (step === whole + 1) c ^= 0xff
-      word = 0
-    } else if (step === whole) {
-      word = (end - start) << 24
-      for (let index = at, shift = 0; index < end; index++, shift += 8) word |= name[index]! << shift
-    } else if (step >= 0) word = name[at]! | name[at + 1]! << 8 | name[at + 2]! << 16 | name[at + 3]! << 24
-    d ^= word
-    a = (a + b) | 0
-    b = (b << 5 | b >>> 27) ^ a
-    a = a << 16 | a >>> 16
-    c = (c + d) | 0
-    d = (d << 8 | d >>> 24) ^ c
-    a = (a + d) | 0
-    d = (d << 7 | d >>> 25) ^ a
-    c = (c + b) | 0
-    b = (b << 13 | b >>> 19) ^ c
-    c = c << 16 | c >>> 16
-    a ^= word
-  }
-  return (b ^ d) >>> 0
+/** FNV-1a over the name, started from the parent, with a final mix so that linear probing stays short. */
+export function nameHash(parent: number, name: Uint8Array, start: number, end: number): number {
+  let hash = Math.imul(parent ^ 0x811c9dc5, 0x9e3779b1)
+  for (let at = start; at < end; at++) hash = Math.imul(hash ^ name[at]!, 0x01000193)
+  hash ^= hash >>> 15
+  hash = Math.imul(hash, 0x85ebca6b)
+  return (hash ^ (hash >>> 13)) >>> 0
 }
 
 /** The slot that holds (parent, name[start, end)), or the empty one where it belongs. */
 export function findSlot(columns: Pick<TreeColumns, 'slots' | 'parent' | 'nameStart' | 'names'>,
   parent: number, name: Uint8Array, start: number, end: number): number {
   const { slots, names, nameStart } = columns
-  const count = slots.length - nameSeedWords, mask = count - 1
+  const mask = slots.length - 1
   const length = end - start
-  for (let slot = nameHash(slots[count]!, slots[count + 1]!, parent, name, start, end) & mask; ; slot = (slot + 1) & mask) {
+  for (let slot = nameHash(parent, name, start, end) & mask; ; slot = (slot + 1) & mask) {
     const found = slots[slot]!
     if (found === 0) return slot
     const row = found - 1

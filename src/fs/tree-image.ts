@@ -9,7 +9,7 @@ import { IntegrityError } from '../engine/errors.js'
 import { MsgReader } from '../engine/msgpack.js'
 import { native } from '../engine/native.js'
 import { shownText } from '../engine/text.js'
-import { chunkRowBytes, newNameSeed, type TreeColumns } from './tree-columns.js'
+import { chunkRowBytes, type TreeColumns } from './tree-columns.js'
 import type { ShapeOptions } from './tree-options.js'
 
 /** In the order of native/tree.c, with the bytes of a value. */
@@ -37,7 +37,7 @@ const sliceMs = 5
 /** Builds the tree of an item stream that comes in pieces, which may be borrowed until the next is asked for. IntegrityError if they are no items. `complete` is false if items were left out. */
 export async function buildTree(pieces: AsyncIterable<Buffer>, { showParts, log }: Pick<ShapeOptions, 'showParts' | 'log'>): Promise<TreeImage & { readonly complete: boolean }> {
   const { makeTree, treeAdd, treeLayout, treeWrite } = native()
-  const tree = makeTree(showParts, newNameSeed())
+  const tree = makeTree(showParts)
   let complete = true
   const leftOut = (path: Buffer, source: Buffer | undefined): void => {
     complete = false

@@ -5,7 +5,7 @@ import type { Item } from '../../src/engine/archive/item.js'
 import { IntegrityError } from '../../src/engine/errors.js'
 import { MsgReader } from '../../src/engine/msgpack.js'
 import { ArchiveTree } from '../../src/fs/archive-tree.js'
-import { type ArchiveTreeData, nameHash, nameSeedWords } from '../../src/fs/tree-columns.js'
+import type { ArchiveTreeData } from '../../src/fs/tree-columns.js'
 import { buildTree, columnsOf } from '../../src/fs/tree-image.js'
 import { shownTree } from '../../src/fs/tree-view.js'
 import { build, directoryMode, item, linkMode, treeOptions } from '../helpers/mount-fixtures.js'
@@ -79,21 +79,4 @@ test('mutated streams give a tree or an integrity error', async (t) => {
 test('an exception of a callback comes through', async (t) => {
   const failing = treeOptions({ numericIds: false, owners: { user: () => { throw new Error('no users today') }, group: () => undefined } })
   await t.throwsAsync(image(packed([item('a', { user: Buffer.from('x') })]), failing), { message: 'no users today' })
-})
-
-test('names cannot be chosen so that they meet in one place: each tree has its own places', async (t) => {
-  const names = Array.from({ length: 2000 }, (_, index) => `name ${index}`)
-  const bytes = packed(names.map(name => item(name)))
-  const built = async (): Promise<ArchiveTreeData> => image(bytes, treeOptions(), 4096)
-  const plain = (): ArchiveTreeData => build(names.map(name => item(name)), treeOptions())
-  for (const [first, second] of [[await built(), await built()], [plain(), plain()]]) {
-    const count = first!.slots.length - nameSeedWords
-    t.notDeepEqual(first!.slots.subarray(count), second!.slots.subarray(count))
-    const homes = (columns: ArchiveTreeData): number[] => names.map(name => nameHash(columns.slots[count]!, columns.slots[count + 1]!, 0, Buffer.from(name), 0, name.length) % count)
-    // Of those that meet in one tree hardly two meet in the other.
-    const [here, there] = [homes(first!), homes(second!)]
-    const crowd = here.flatMap((home, index) => (home < count / 16 ? [there[index]!] : []))
-    t.true(crowd.length > 50)
-    t.true(new Set(crowd).size > crowd.length * 0.9)
-  }
 })
