@@ -35,8 +35,18 @@ export function mapped<T>(call: Call<T>, change: (value: T) => T): Call<T> {
     uid: call.uid, gid: call.gid, pid: call.pid, umask: call.umask ?? 0,
     defer() {
       const answer = call.defer()
-      return (value) => answer(value instanceof Errno ? value : change(value))
+      return (value) => answerLate(answer, () => (value instanceof Errno ? value : change(value)))
     },
+  }
+}
+
+/** The late answer that `work` gives, unless it defers once more. If it throws, whoever waits gets EIO, and whoever called this the error. */
+export function answerLate<T>(answer: (value: T | Errno) => void, work: () => Answer<T>): void {
+  let value: Answer<T> = Errno.EIO
+  try {
+    value = work()
+  } finally {
+    if (value !== LATER) answer(value)
   }
 }
 
