@@ -45,6 +45,8 @@ export class RepositoryLease {
   /** Somebody waits for the exclusive lock, perhaps long: who reads does not stand behind. */
   #claimed = false
   #seen = -2
+  /** It changed, and `changed` failed. */
+  #untold = false
   /** Another client tried the lock while something was read: it goes when that is done. */
   #wanted = false
   #ownTouch = -Infinity
@@ -140,10 +142,14 @@ export class RepositoryLease {
     if (this.#state === 'exclusive' || await this.#repository.lastTransaction() === this.#seen) return
     await this.#changes.run(async () => {
       const held = this.#state !== 'none'
-      await this.#share()
-      if (this.#state === 'shared') await this.#refresh()
-      if (held) this.#rest()
-      else this.#releaseUnused()
+      try {
+        await this.#share()
+        if (this.#state === 'shared') await this.#refresh()
+      } finally {
+        // Also where what is there cannot be read: whoever is to repair it needs the lock.
+        if (held) this.#rest()
+        else this.#releaseUnused()
+      }
     })
   }
 
@@ -174,7 +180,10 @@ export class RepositoryLease {
   }
 
   async #refresh(): Promise<void> {
-    if (await this.#repository.refresh()) await this.#changed()
+    // The repository tells of a change once; what could not be taken in then is still to be.
+    if (await this.#repository.refresh()) this.#untold = true
+    if (this.#untold) await this.#changed()
+    this.#untold = false
     this.#seen = await this.#repository.lastTransaction()
   }
 

@@ -55,6 +55,20 @@ test('coming back after another client committed tells of the change first', asy
   t.deepEqual(events, ['changed', 'read'])
 })
 
+test('a change that could not be taken in is told of again', async (t) => {
+  const repository = new FakeRepository()
+  let told = 0
+  const made = lease(repository, { changed: async () => {
+    if (++told === 1) throw new Error('the manifest cannot be read')
+  } })
+  repository.transaction = 5
+  await t.throwsAsync(made.check(), { message: 'the manifest cannot be read' })
+  t.false(made.locked)
+  await made.check()
+  await made.check()
+  t.is(told, 2)
+})
+
 test('a look that finds nothing new takes no lock', async (t) => {
   const repository = new FakeRepository()
   const made = lease(repository)
