@@ -18,6 +18,7 @@ import { escapedBytes, escapedText } from '../engine/text.js'
 import { type ArchiveInfo as ManifestEntry, isCheckpointName } from '../engine/archive/manifest.js'
 import { stripped } from '../engine/operations/extract.js'
 import { changeArchive } from '../fs/archive-changes.js'
+import { chosenNow } from '../fs/chosen-archives.js'
 import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
@@ -76,11 +77,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const source: RepositorySource = new RepositorySource(opened, workers, {
     log: driveLog, trees, stash: staging?.stash, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
     choose: found => {
-      if (archive) return found.filter(({ id }) => id.equals(archive.id))
-      // Versions are numbered in this order.
-      if (drive.versions) return chosen.filter(kept => found.some(({ id }) => id.equals(kept.id)))
-      // A narrowed view is what was chosen at the start, as Borg's; the whole repository shows what comes.
-      if (narrowed) return found.filter(({ name }) => chosen.some(kept => kept.name === name))
+      // A narrowed view is what was chosen at the start, as Borg's, in that order; the whole repository shows what comes.
+      if (narrowed) return chosenNow(chosen, found, { byName: !archive && !drive.versions })
       return context.flag('consider-checkpoints') ? found : found.filter(({ name }) => !isCheckpointName(name))
     },
     selection: matcher.includesEverything && strip === 0 ? undefined : () => ({
