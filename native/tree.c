@@ -11,7 +11,7 @@
 enum { TYPE_MASK = 0170000, TYPE_DIRECTORY = 0040000, TYPE_REGULAR = 0100000, TYPE_LINK = 0120000 };
 /* Flags of a row that are stored; HAS_XATTRS is only for building. */
 enum { ROW_DAMAGED = 1, ROW_REPLACED = 2, ROW_SUPPLIED = 4, ROW_LINK = 8, ROW_LINKED = 16, ROW_STORED = 31, HAS_XATTRS = 128 };
-enum { CHUNK_ROW = 40, ACCESS_NUMBERS = 12, NO_NAME = 0xffff, MAX_NAME = 0xfff0, ACL_ACCESS = 0xfffe, ACL_DEFAULT = 0xfffd, BSD_FLAGS = 0xfffc };
+enum { CHUNK_ROW = 40, ACCESS_NUMBERS = 12, NO_NAME = 0xffff, MAX_NAME = 0xfff0, MAX_FILE_NAME = 1024, ACL_ACCESS = 0xfffe, ACL_DEFAULT = 0xfffd, BSD_FLAGS = 0xfffc };
 /* The first two rows of the table of owners and modes, which every tree has: directories that no item describes, names of hard links. */
 enum { ACCESS_SUPPLIED, ACCESS_NONE, ACCESS_FIRST };
 static const size_t LIMIT = UINT32_MAX;
@@ -207,7 +207,7 @@ static void supply(struct tree *t, uint32_t row) {
 static uint32_t mode_of(struct tree *t, uint32_t row) { return ((uint32_t *)t->accesses.modes.bytes)[u32(t, ACCESS)[row]]; }
 static int is_directory(struct tree *t, uint32_t row) { return (mode_of(t, row) & TYPE_MASK) == TYPE_DIRECTORY; }
 static int is_dot(const uint8_t *name, size_t length) { return length == 1 && name[0] == '.'; }
-static int is_unsafe(const uint8_t *name, size_t length) { return (length == 2 && name[0] == '.' && name[1] == '.') || memchr(name, 0, length); }
+static int is_unsafe(const uint8_t *name, size_t length) { return length > MAX_FILE_NAME || (length == 2 && name[0] == '.' && name[1] == '.') || memchr(name, 0, length); }
 
 /* Not an error: no mount can show the path. */
 enum { UNSAFE = 1 };

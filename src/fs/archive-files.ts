@@ -17,6 +17,7 @@ import { localOf, rangeOf } from './inodes.js'
 import { KernelLeftovers } from './kernel-leftovers.js'
 import { OpenFiles } from './open-files.js'
 import { FileSequence } from './read-ahead.js'
+import { maxNameBytes } from './incoming/box.js'
 import { Extents, extentsOf } from './incoming/extents.js'
 import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Entry, Errno, type Ino, type Opened } from './types.js'
@@ -351,7 +352,7 @@ export class ArchiveFiles implements Subtree {
     // A handle may be anything: a further name has no inode.
     if (isDot(name) && tree.targetOf(parent) !== parent) return Errno.ESTALE
     const row = isDot(name) ? parent : isDotDot(name) ? tree.parentOf(parent) : tree.lookup(parent, name)
-    if (row < 0) return noEntry
+    if (row < 0) return name.length > maxNameBytes ? Errno.ENAMETOOLONG : noEntry
     this.#references[0]!++
     return unchanging(tree.attr(row))
   }

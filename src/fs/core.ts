@@ -100,7 +100,7 @@ export interface FsCore {
   /**
    * An export by NFS looks up what its handles name: `.` is the inode `parent` itself, which need be no directory, and `..` the directory above
    * it. ESTALE if there is no such inode (any more). An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for
-   * entryTtlMs.
+   * entryTtlMs. The name may be of any length: ENAMETOOLONG is the core's to say.
    */
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** The kernel dropped `count` references it got by entries. Never answered. */

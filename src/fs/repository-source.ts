@@ -8,7 +8,7 @@ import { statfs } from 'node:fs/promises'
 import type { Item } from '../engine/archive/item.js'
 import { ArchiveReader } from '../engine/archive/archive-reader.js'
 import type { ArchiveMetadata } from '../engine/archive/archive-metadata.js'
-import { type ArchiveInfo as ManifestEntry, Manifest } from '../engine/archive/manifest.js'
+import { type ArchiveInfo as ManifestEntry, isValidArchiveName, Manifest } from '../engine/archive/manifest.js'
 import { parseTimestamp } from '../engine/archive/timestamps.js'
 import { IntegrityError, messageOf } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
@@ -335,7 +335,7 @@ export class RepositorySource implements MountSource {
     this.#byId = new Map(chosen.map((info) => [idHex(info.id), info]))
     // A mount of nothing else is asked for it by the id that it had at the beginning.
     if (!this.#options.versions || this.#mergedId === '') this.#mergedId = mergedId(chosen.map(({ id }) => idHex(id)))
-    this.#archives = this.#options.versions ? [{ name: Buffer.from('versions'), id: this.#mergedId, timeNs: this.#options.timeNs, merged: true }] : chosen.map((info) => ({ name: bytesOf(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
+    this.#archives = this.#options.versions ? [{ name: Buffer.from('versions'), id: this.#mergedId, timeNs: this.#options.timeNs, merged: true }] : chosen.map((info) => ({ name: shownName(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
   }
 }
 
@@ -350,6 +350,12 @@ function sourceOf({ metadata: { items } }: ArchiveReader): string {
   for (const id of items) hash.update(id)
   return hash.digest('hex')
 }
+
+/** One that no directory can have, which only a hostile manifest tells, would make the whole root unreadable. */
+function shownName(name: string): Uint8Array {
+  return isValidArchiveName(bytesOf(name)) ? bytesOf(name) : bytesOf(name.slice(0, maxShownName).replace(/[/\0]/g, '_') || '_')
+}
+const maxShownName = 200
 
 function timeNs(text: string): bigint {
   return BigInt(parseTimestamp(text) ?? 0) * 1000n

@@ -9,7 +9,7 @@ import type { Item } from '../engine/archive/item.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { BytePool, exactColumn, float64, grownColumn, int64, sharedColumn, uint32, uint8 } from './column.js'
 import {
-  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxNameBytes, nameHash, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
+  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxFileNameBytes, maxNameBytes, nameHash, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
 } from './tree-columns.js'
 import type { ShapeOptions } from './tree-options.js'
 
@@ -361,8 +361,9 @@ export class TreeBuilder {
 
 const emptyName = Buffer.alloc(0)
 
-/** True for what must not be a name in a directory: `..`, or bytes that no system call can carry. */
+/** True for what must not be a name in a directory: `..`, bytes that no system call can carry, or more than the kernel takes. */
 function isUnsafe(path: Buffer, start: number, end: number): boolean {
+  if (end - start > maxFileNameBytes) return true
   if (end - start === 2 && path[start] === dot && path[start + 1] === dot) return true
   const nul = path.indexOf(0, start)
   return nul >= 0 && nul < end

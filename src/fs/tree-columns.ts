@@ -28,6 +28,8 @@ export const accessSupplied = 0, accessNone = 1
 export const accessNumbersBytes = 12
 /** In the place of a name's length. */
 export const noName = 0xffff
+/** Longer names of files are left out, as unsafe: the kernel fails the whole listing that has one. Hosts of today make none. */
+export const maxFileNameBytes = 1024
 /** Longer names of owners and xattrs are left out: no system has such. */
 export const maxNameBytes = 0xfff0
 /** In the place of an xattr name's length: the value is an ACL as it is stored. */

@@ -48,6 +48,17 @@ test('forced owners, and thousands of files in one directory', async (t) => {
   for (let index = 0; index < 5000; index += 7) t.is(tree.nameOf(tree.lookup(directory, Buffer.from(String(index)))).toString(), String(index))
 })
 
+test('names that the kernel would fail the whole listing for are left out', async (t) => {
+  const [long, longer] = ['n'.repeat(1024), 'n'.repeat(1025)]
+  const items = [item(long), item(longer), item(`${longer}/f`), item(`d/${longer}`), item('d/f')]
+  const plain = treeOptions(), fast = treeOptions()
+  const made = await image(packed(items), fast, 4096)
+  t.deepEqual(shown(made), shown(build(items, plain)))
+  t.deepEqual(fast.log.lines, plain.log.lines)
+  t.is(fast.log.lines.length, 3)
+  t.is(new ArchiveTree(made, 0).rowCount, 4)
+})
+
 test('more owners than are remembered are still right', async (t) => {
   const asked: string[] = []
   const items = Array.from({ length: 200 }, (_, index) => item(`f${index}`, { user: Buffer.from(`u${index % 50}`), uid: 1 }))

@@ -2,6 +2,7 @@
 import test from 'ava'
 import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { borgPython } from '../helpers/borg-repository.js'
 import { fixtureJson, fixturePath } from '../helpers/fixtures.js'
 import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
 import { differences, differencesBelow, makeEveryKind, makeSmallFiles, unpackGolden } from '../helpers/trees.js'
@@ -44,6 +45,45 @@ for (const repo of golden) {
     }
   })
 }
+
+run('names that are too long for hosts of today, or for the kernel, and archives of impossible names hide nothing beside them', t => {
+  const sandbox = new Sandbox('mount-names')
+  try {
+    sandbox.sh('borg init -e none repo')
+    // macOS has names of 255 characters; the others are nobody's.
+    sandbox.run(borgPython!, ['-c', String.raw`
+import io, tarfile
+tar = tarfile.open('long.tar', 'w', format=tarfile.PAX_FORMAT)
+for name in ['d/' + '\u00e9' * 150, 'd/' + 'm' * 1024, 'd/' + 'x' * 1500, 'd/' + 'y' * 5000, 'd/zz', 'd/' + 'D' * 300 + '/f']:
+    entry = tarfile.TarInfo(name); entry.size = 2; tar.addfile(entry, io.BytesIO(b'hi'))
+tar.close()`])
+    sandbox.borg(['import-tar', 'repo::long', 'long.tar'])
+    sandbox.run(borgPython!, ['-c', String.raw`
+from borg.repository import Repository
+from borg.helpers import Manifest
+from borg.logger import setup_logging
+setup_logging()
+with Repository('repo', exclusive=True) as repository:
+    manifest, key = Manifest.load(repository, Manifest.NO_OPERATION_CHECK)
+    info = manifest.archives.get('long')
+    for name in ['a/b', 'n/' * 120, '']: manifest.archives[name] = (info.id, info.ts)
+    manifest.write()
+    repository.commit(compact=False)`])
+    const mountpoint = sandbox.mount('repo')
+    t.deepEqual(readdirSync(mountpoint).filter(name => !name.startsWith('.') && !['incoming', 'live'].includes(name)).sort(), ['_', 'a_b', 'long', 'n_'.repeat(100)])
+    t.deepEqual(readdirSync(join(mountpoint, '.borgfs/latest')).length, 4)
+    const names = ['D'.repeat(300), 'm'.repeat(1024), 'zz', 'é'.repeat(150)]
+    t.deepEqual(readdirSync(join(mountpoint, 'long/d')).sort(), names)
+    // What the kernel has by the listing is not asked for.
+    sandbox.sh('echo 2 > /proc/sys/vm/drop_caches || true')
+    for (const name of names.slice(1)) t.is(readFileSync(join(mountpoint, 'long/d', name), 'latin1'), 'hi')
+    t.is(readFileSync(join(mountpoint, 'long/d', names[0]!, 'f'), 'latin1'), 'hi')
+    for (const folder of ['long/d', 'incoming', '.']) t.throws(() => statSync(join(mountpoint, folder, 'q'.repeat(300))), { code: 'ENAMETOOLONG' }, folder)
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
 
 run('ls is told once where nothing has an ACL, and still marks what has one; no program copies less, and no user may more or less', t => {
   const sandbox = new Sandbox('mount-marks')
