@@ -4,12 +4,13 @@
  * one path the last wins, hard links share one inode, a link to something absent is left out with a warning, or becomes
  * the file itself when its first name was only filtered out.
  */
+import { randomFillSync } from 'node:crypto'
 import { ChunkList } from '../engine/archive/chunk-list.js'
 import type { Item } from '../engine/archive/item.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { BytePool, exactColumn, float64, grownColumn, int64, sharedColumn, uint32, uint8 } from './column.js'
 import {
-  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxFileNameBytes, maxNameBytes, nameHash, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
+  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxFileNameBytes, maxNameBytes, nameHash, nameKeyBytes, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
 } from './tree-columns.js'
 import type { ShapeOptions } from './tree-options.js'
 
@@ -38,6 +39,7 @@ export class TreeBuilder {
   #atimeNs = sharedColumn(int64, this.#room)
   #ctimeNs = sharedColumn(int64, this.#room)
   #slots = sharedColumn(uint32, 256)
+  readonly #nameKey = randomNumbers(sharedColumn(uint32, nameKeyBytes / 4))
   readonly #owners = new BytePool(256)
   /** Owner and mode, packed, as a byte string -> its number in #owners. */
   readonly #accesses = new Map<string, number>()
@@ -105,6 +107,7 @@ export class TreeBuilder {
       linkedCount: Uint32Array.from(linked, ([, count]) => count),
       owners: this.#owners.finish(),
       slots: this.#slots,
+      nameKey: this.#nameKey,
     }
   }
 
@@ -215,10 +218,10 @@ export class TreeBuilder {
     return row
   }
 
-  get #lookupColumns(): { slots: Uint32Array; parent: Uint32Array; nameStart: Uint32Array; names: Uint8Array } {
-    return this.#lookup ??= { slots: this.#slots, parent: this.#parent, nameStart: this.#nameStart, names: this.#names.bytes }
+  get #lookupColumns(): LookupColumns {
+    return this.#lookup ??= { slots: this.#slots, nameKey: this.#nameKey, parent: this.#parent, nameStart: this.#nameStart, names: this.#names.bytes }
   }
-  #lookup: { slots: Uint32Array; parent: Uint32Array; nameStart: Uint32Array; names: Uint8Array } | undefined
+  #lookup: LookupColumns | undefined
 
   /** A row of that name without attributes, last of its directory; takes over the name's slot. */
   #newRow(parent: number, path: Uint8Array, start: number, end: number): number {
@@ -350,7 +353,7 @@ export class TreeBuilder {
     for (const found of this.#slots) {
       if (found === 0) continue
       const row = found - 1
-      let slot = nameHash(this.#parent[row]!, this.#names.bytes, this.#nameStart[row]!, this.#nameStart[row + 1]!) & mask
+      let slot = nameHash(this.#nameKey, this.#parent[row]!, this.#names.bytes, this.#nameStart[row]!, this.#nameStart[row + 1]!) & mask
       while (slots[slot] !== 0) slot = (slot + 1) & mask
       slots[slot] = found
     }
@@ -359,7 +362,14 @@ export class TreeBuilder {
   }
 }
 
+type LookupColumns = Parameters<typeof findSlot>[0]
+
 const emptyName = Buffer.alloc(0)
+
+function randomNumbers(into: Uint32Array): Uint32Array {
+  into.set(randomFillSync(new Uint32Array(into.length)))
+  return into
+}
 
 /** True for what must not be a name in a directory: `..`, bytes that no system call can carry, or more than the kernel takes. */
 function isUnsafe(path: Buffer, start: number, end: number): boolean {
