@@ -220,9 +220,11 @@ export class ChunkCache {
       this.#loading.delete(load.key)
       if (load.size > pageBytes) this.#longLoading--
       const failure = failures.get(index)
-      if (error || failure || !reply) {
+      // What comes by message is only as long as the engine found it to be.
+      const isShort = reply !== undefined && !failure && !load.pages && at + load.size > reply.data.length
+      if (error || failure || isShort || !reply) {
         if (load.pages) this.#release(load.pages)
-        tell(load, faults, error ?? { code: failure?.code ?? 'EIO', msgid: undefined, message: failure?.message ?? 'no answer' }, undefined)
+        tell(load, faults, error ?? { code: failure?.code ?? 'EIO', msgid: undefined, message: failure?.message ?? (isShort ? 'it is shorter than the list of chunks says' : 'no answer') }, undefined)
         return
       }
       let chunk: CachedChunk

@@ -30,6 +30,17 @@ test('who waits for a chunk is told also when another who waited throws', t => {
   t.truthy(cache.get(id(2), 10))
 })
 
+test('a chunk that comes shorter than it was said to be is an error', t => {
+  const { cache, asked } = cacheOf()
+  const told: (string | number | undefined)[] = []
+  cache.request(id(1), 0xffffffff, (error, chunk) => told.push(error?.code ?? chunk?.size))
+  cache.request(id(2), 20, (error, chunk) => told.push(error?.code ?? chunk?.size))
+  cache.flush()
+  asked[0]!.done(undefined, reply(10))
+  asked[1]!.done(undefined, reply(10))
+  t.deepEqual(told, ['EIO', 'EIO'])
+})
+
 test('a chunk that two files give different sizes is nobody\'s but that of its true size', t => {
   const { cache, asked } = cacheOf()
   const told: [number, number | string | undefined][] = []

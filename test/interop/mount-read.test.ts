@@ -85,6 +85,45 @@ with Repository('repo', exclusive=True) as repository:
   }
 })
 
+run('sizes that an archive lies about are an error where they would show other memory, and harm nothing else', t => {
+  const sandbox = new Sandbox('mount-sizes')
+  try {
+    sandbox.sh('borg init -e none repo; mkdir good; for n in $(seq 50); do head -c 9000 /dev/urandom > good/$n; done; borg create repo::good good')
+    sandbox.run(borgPython!, ['-c', String.raw`
+import msgpack
+from borg.repository import Repository
+from borg.helpers import Manifest
+from borg.logger import setup_logging
+setup_logging()
+with Repository('repo', exclusive=True) as repository:
+    manifest, key = Manifest.load(repository, Manifest.NO_OPERATION_CHECK)
+    def put(data):
+        id = key.id_hash(data)
+        repository.put(id, key.encrypt(data))
+        return id
+    chunk, time = put(b'x' * 1000), '2020-01-01T00:00:00.000000'
+    entry = lambda path, said, **more: msgpack.packb(dict(path=path, mode=0o100644, uid=0, gid=0, user='root', group='root', mtime=1, chunks=[(chunk, said, 1)], **more), use_bin_type=False)
+    items = [entry('right', 1000), entry('longer', 1000, size=10**15), entry('shorter', 1000, size=10)] + [entry('said-%d' % size, size) for size in (0, 10, 5000, 100000, 2**32 - 2, 2**32 - 1)]
+    data = dict(version=1, name='lies', items=[put(b''.join(items))], cmdline=[], hostname='', username='', time=time, time_end=time, chunker_params=('buzhash', 19, 23, 21, 4095), comment='')
+    manifest.archives['lies'] = (put(msgpack.packb(data, use_bin_type=False)), time)
+    manifest.write()
+    repository.commit(compact=False)`])
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'cache=1M'] })
+    const read = (name: string): string => sandbox.sh(`dd if=mnt/lies/${name} iflag=direct bs=4096 count=1 2>/dev/null || echo refused`).stdout
+    for (let round = 0; round < 2; round++) {
+      sandbox.sh('cat mnt/good/good/* | cmp - <(cat good/*)')
+      for (const size of [10, 5000, 100_000, 2 ** 32 - 2, 2 ** 32 - 1]) t.is(read(`said-${size}`), 'refused\n', `${size}`)
+      t.is(read('said-0'), '')
+      t.is(read('right'), 'x'.repeat(1000))
+      t.is(read('shorter'), 'x'.repeat(10))
+      t.is(read('longer'), 'x'.repeat(1000))
+    }
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
+
 run('ls is told once where nothing has an ACL, and still marks what has one; no program copies less, and no user may more or less', t => {
   const sandbox = new Sandbox('mount-marks')
   try {
