@@ -9,3 +9,11 @@ test('an old name of a flag sets the flag that it means, beside it and without i
     t.false(parseArgs([command, 'repo', 'place'], 'borg').values[name], `${command} without either`)
   }
 })
+
+test('behind a word that is missing, those are named too of which there may be none, as by Borg', t => {
+  const cases: [string[], string][] = [
+    [['mount', 'repo'], 'MOUNTPOINT, PATH'], [['mount'], 'REPOSITORY_OR_ARCHIVE, MOUNTPOINT, PATH'], [['extract'], 'ARCHIVE, PATH'], [['diff', 'repo::a'], 'ARCHIVE2, PATH'],
+    [['export-tar', 'repo::a'], 'FILE, PATH'], [['with-lock', 'repo'], 'COMMAND, ARGS'], [['rename', 'repo::a'], 'NEWNAME'],
+  ]
+  for (const [words, missing] of cases) t.throws(() => parseArgs(words, 'borg'), { message: new RegExp(`the following arguments are required: ${missing}$`) }, words.join(' '))
+})

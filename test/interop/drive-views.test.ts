@@ -98,6 +98,21 @@ run('.borgfs/versions is that tree, in a drive where archives still come; .borgf
   }
 })
 
+run('a mountpoint may be called by a link to it; what is not mounted is 1, as from fusermount', t => {
+  const sandbox = new Sandbox('mount-link')
+  try {
+    sandbox.sh('borg init -e none repo; mkdir mnt; ln -s mnt link')
+    sandbox.mount('repo')
+    sandbox.sh('mkdir mnt/incoming/one mnt/incoming/two; touch mnt/incoming/one/f mnt/incoming/two/f')
+    t.regex(sandbox.borgfs(['commit', 'link', 'one']).stdout, /^incoming\/one: saved as one-/)
+    t.regex(sandbox.borgfs(['umount', 'link']).stdout, /^incoming\/two: saved as two-/m)
+    t.false(sandbox.isMounted(sandbox.path('mnt')))
+    t.is(sandbox.borgfs(['umount', 'mnt'], { ok: 'any' }).rc, sandbox.borg(['umount', 'mnt'], { ok: 'any' }).rc)
+  } finally {
+    sandbox.close()
+  }
+})
+
 run('borgfs REPOSITORY MOUNTPOINT mounts, with options behind as mount.fuse gives them, and as one archive', t => {
   const sandbox = new Sandbox('fstab')
   try {
