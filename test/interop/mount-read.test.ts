@@ -124,6 +124,18 @@ with Repository('repo', exclusive=True) as repository:
   }
 })
 
+run('a read of thousands of chunks is one answer', t => {
+  const sandbox = new Sandbox('mount-pieces')
+  try {
+    sandbox.sh('head -c 2000000 /dev/urandom > file; borg init -e none repo; borg create --chunker-params fixed,64 repo::small file')
+    const mountpoint = sandbox.mount('repo')
+    for (const round of ['before they are here', 'and then']) t.is(sandbox.sh('dd if=mnt/small/file iflag=direct bs=1M | cmp - file').rc, 0, round)
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
+
 run('ls is told once where nothing has an ACL, and still marks what has one; no program copies less, and no user may more or less', t => {
   const sandbox = new Sandbox('mount-marks')
   try {

@@ -14,6 +14,9 @@ export const gatherSize = 16384
 /** The rare larger ones (an xattr of 64 KiB) have memory of their own. */
 const lateSize = 65536
 
+/** The kernel takes 1024 in one call, and an answer in two is none. Files of the smallest chunks have thousands in a read. */
+const maxPieces = 1000
+
 export class Replies {
   readonly #late = new Slot(lateSize)
   readonly #fd: number
@@ -46,7 +49,7 @@ export class Replies {
     u32[2] = uniqueLow
     u32[3] = uniqueHigh
     try {
-      writevSync(this.#fd, [this.#header.bytes, ...pieces])
+      writevSync(this.#fd, [this.#header.bytes, ...(pieces.length < maxPieces ? pieces : [Buffer.concat(pieces)])])
       return true
     } catch (error) {
       return dropped(error)
