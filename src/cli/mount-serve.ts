@@ -245,7 +245,7 @@ class DriveLog implements Log {
     if (level === 'debug') return
     try {
       if ((statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0) > maxLogBytes) files.removeIfThere(this.#path)
-      files.write(this.#path, `${new Date().toISOString()} ${level} ${message}\n`, { append: true, mode: 0o600 })
+      files.write(this.#path, `${new Date().toISOString()} ${level} ${oneLine(message)}\n`, { append: true, mode: 0o600 })
     } catch {
       // A log that cannot be written must not harm the drive.
     }
@@ -253,4 +253,9 @@ class DriveLog implements Log {
 }
 
 const maxLogBytes = 4 << 20
+
+/** Names in archives may hold anything, also what looks like a line of the log. Stack traces of faults stay readable. */
+function oneLine(message: string): string {
+  return message.replace(/[\0-\x08\x0b-\x1f\x7f]|\n(?!    at )/g, control => (control === '\n' ? '\\n' : `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`))
+}
 

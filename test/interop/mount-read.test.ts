@@ -103,7 +103,7 @@ with Repository('repo', exclusive=True) as repository:
         return id
     chunk, time = put(b'x' * 1000), '2020-01-01T00:00:00.000000'
     entry = lambda path, said, **more: msgpack.packb(dict(path=path, mode=0o100644, uid=0, gid=0, user='root', group='root', mtime=1, chunks=[(chunk, said, 1)], **more), use_bin_type=False)
-    items = [entry('right', 1000), entry('longer', 1000, size=10**15), entry('shorter', 1000, size=10)] + [entry('said-%d' % size, size) for size in (0, 10, 5000, 100000, 2**32 - 2, 2**32 - 1)]
+    items = [entry('right', 1000), entry('longer', 1000, size=10**15), entry('shorter', 1000, size=10), entry('../a\nforged', 1000)] + [entry('said-%d' % size, size) for size in (0, 10, 5000, 100000, 2**32 - 2, 2**32 - 1)]
     data = dict(version=1, name='lies', items=[put(b''.join(items))], cmdline=[], hostname='', username='', time=time, time_end=time, chunker_params=('buzhash', 19, 23, 21, 4095), comment='')
     manifest.archives['lies'] = (put(msgpack.packb(data, use_bin_type=False)), time)
     manifest.write()
@@ -119,6 +119,8 @@ with Repository('repo', exclusive=True) as repository:
       t.is(read('longer'), 'x'.repeat(1000))
     }
     sandbox.unmount(mountpoint)
+    // Nor does a name make lines of the log.
+    t.is(sandbox.sh("sed -n 's/.*\\(unsafe path.*\\)/\\1/p; /^forged/p' home/.cache/borg/*/mount.log").stdout, 'unsafe path: ../a\\nforged\n')
   } finally {
     sandbox.close()
   }
