@@ -1,6 +1,6 @@
 /** The serving half of `mount`: the repository, or one archive, as a drive (mount.md, incoming.md). */
-import { accessSync, constants, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { accessSync, constants, realpathSync, statSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { parseCompression } from '../engine/codec/spec.js'
 import { chunkerFor } from '../engine/chunker/params.js'
 import { defaultChunkerParams } from '../engine/constants.js'
@@ -73,6 +73,8 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
   const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
   const staging = narrowed || drive.mount.readOnly ? undefined : await stagingOptions(context, drive, { ...owner, mountTimeNs }, cacheFolder, opened, driveLog, mountpoint)
+  refuseOverlap(mountpoint, cacheFolder, 'its cache folder')
+  if (drive.logFile !== undefined) refuseOverlap(mountpoint, drive.logFile, 'its log')
   const trees = new StoredTrees({ folder: join(cacheFolder, 'borgfs-trees'), key: opened.key, workers, maxBytes: drive.treeBytes, log: driveLog })
   const source: RepositorySource = new RepositorySource(opened, workers, {
     log: driveLog, trees, stash: staging?.stash, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
@@ -223,10 +225,19 @@ function throttled(progress: (percent: number) => void): (percent: number) => vo
   }
 }
 
-/** A process that serves a folder must not need that folder itself. */
+/** A process that serves a folder must not need that folder itself: it would wait for its own answer. */
 function refuseOverlap(mountpoint: string, path: string, what: string): void {
   const inside = (a: string, b: string): boolean => a === b || a.startsWith(b.endsWith('/') ? b : `${b}/`)
-  if (inside(path, mountpoint)) throw new BorgError('Error', `${mountpoint}: the drive would cover ${what} (${path}). Choose another mountpoint.`)
+  if (inside(withoutLinks(path), mountpoint)) throw new BorgError('Error', `${mountpoint}: the drive would cover ${what} (${path}). Choose another mountpoint.`)
+}
+
+/** Of a path that need not be there yet. */
+function withoutLinks(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    return dirname(path) === path ? path : join(withoutLinks(dirname(path)), basename(path))
+  }
 }
 
 /** The terminal until the drive is up, a file of bounded size afterwards. */

@@ -98,6 +98,19 @@ run('.borgfs/versions is that tree, in a drive where archives still come; .borgf
   }
 })
 
+run('a drive does not cover what its process needs: it would wait for itself for ever', t => {
+  const sandbox = new Sandbox('mount-cover')
+  try {
+    sandbox.sh('mkdir mnt; borg init -e none repo; (cd home; borg create ../repo::home .); ln -s mnt link')
+    for (const [args, mountpoint, what] of [[[], 'home', 'cache folder'], [['-o', 'log=mnt/log'], 'mnt', 'log'], [['-o', 'log=link/log'], 'mnt', 'log'], [[], 'repo', 'repository']] as const) {
+      t.regex(sandbox.borgfs(['mount', ...args, 'repo::home', mountpoint], { ok: [2] }).stderr, new RegExp(`${mountpoint}: the drive would cover its ${what} \\(.*\\)\\. Choose another mountpoint\\.`))
+      t.false(sandbox.isMounted(sandbox.path(mountpoint)))
+    }
+  } finally {
+    sandbox.close()
+  }
+})
+
 run('a mountpoint may be called by a link to it; what is not mounted is 1, as from fusermount', t => {
   const sandbox = new Sandbox('mount-link')
   try {
