@@ -109,7 +109,7 @@ export class RepositoryLease {
         if (this.#state === 'exclusive') {
           await this.#downgrade()
           // What cannot be told now is looked at the next time.
-          this.#seen = await this.#repository.lastTransaction().catch(() => -2)
+          this.#seen = this.#untold ? -2 : await this.#repository.lastTransaction().catch(() => -2)
         }
         this.#letGo(() => this.#releaseUnused())
       }
@@ -176,13 +176,19 @@ export class RepositoryLease {
       this.#log.write('debug', 'borg.fuse', `Reading without the lock: ${messageOf(error)}`)
       return
     }
-    await this.#refresh()
+    await this.#refresh({ forReading: true })
   }
 
-  async #refresh(): Promise<void> {
+  /** `forReading`: what cannot be taken in is said, and does not keep from reading what was known before. */
+  async #refresh({ forReading = false } = {}): Promise<void> {
     // The repository tells of a change once; what could not be taken in then is still to be.
     if (await this.#repository.refresh()) this.#untold = true
-    if (this.#untold) await this.#changed()
+    try {
+      if (this.#untold) await this.#changed()
+    } catch (error) {
+      if (!forReading) throw error
+      return this.#log.write('warning', 'borg.fuse', `What other clients changed cannot be read: ${messageOf(error)}`)
+    }
     this.#untold = false
     this.#seen = await this.#repository.lastTransaction()
   }
