@@ -24,7 +24,7 @@ import type { Workers } from '../engine/store/workers.js'
 import { bytesOf, byteString } from '../engine/text.js'
 import { ChunkLoads } from './chunk-loads.js'
 import type { ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest } from './engine-port.js'
-import { Errno, type StatFs } from './types.js'
+import { clampedNs, Errno, type StatFs } from './types.js'
 import { FsError } from './errno.js'
 import type { MountSource, Reading } from './mount-service.js'
 import { ArchiveTree } from './archive-tree.js'
@@ -298,7 +298,7 @@ export class RepositorySource implements MountSource {
   }
 
   #view(metadata: ArchiveMetadata): ViewOptions {
-    return this.#viewAt(timeNs(metadata.time))
+    return this.#viewAt(clampedNs(timeNs(metadata.time)))
   }
 
   #viewAt(rootTimeNs: bigint): ViewOptions {

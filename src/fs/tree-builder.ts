@@ -13,6 +13,7 @@ import {
   accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxFileNameBytes, maxNameBytes, nameHash, nameKeyBytes, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
 } from './tree-columns.js'
 import type { ShapeOptions } from './tree-options.js'
+import { clampedNs } from './types.js'
 
 const typeMask = 0o170000, directoryType = 0o040000, regularType = 0o100000, symlinkType = 0o120000
 const slash = 0x2f, dot = 0x2e
@@ -273,9 +274,9 @@ export class TreeBuilder {
   #describe(row: number, item: Item, chunks: ChunkList | undefined): void {
     const type = item.mode & typeMask
     this.#access[row] = this.#accessOf(item)
-    this.#mtimeNs[row] = clamped(item.mtimeNs)
-    this.#ctimeNs[row] = clamped(item.ctimeNs ?? item.mtimeNs)
-    this.#atimeNs[row] = clamped(item.atimeNs ?? item.mtimeNs)
+    this.#mtimeNs[row] = clampedNs(item.mtimeNs)
+    this.#ctimeNs[row] = clampedNs(item.ctimeNs ?? item.mtimeNs)
+    this.#atimeNs[row] = clampedNs(item.atimeNs ?? item.mtimeNs)
     if (this.#atimeNs[row] !== this.#mtimeNs[row]) this.#anyAtime = true
     this.#flags[row] = item.chunksHealthy ? rowDamaged : 0
     if (type === regularType) this.#addContent(row, item, chunks)
@@ -391,13 +392,6 @@ function packedAccess(mode: number, uid: number, gid: number, user: Buffer | und
     if (name) at += packed.fill(name, at, at + name.length) && name.length
   }
   return packed
-}
-
-const maxTimeNs = 2n ** 63n - 1n, minTimeNs = -(2n ** 63n)
-
-/** Old archives may hold any integer; the kernel's times end here. */
-function clamped(ns: bigint): bigint {
-  return ns > maxTimeNs ? maxTimeNs : ns < minTimeNs ? minTimeNs : ns
 }
 
 /** A list of its own: the item's one may be used again for the next item. */
