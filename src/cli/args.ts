@@ -3,7 +3,7 @@
  * mutual exclusions, with Borg's messages (commands.md §1). Words are brought into one form here, minimist does the rest.
  */
 import minimist from 'minimist'
-import { type CommandSpec, commandSpecs, commonOptions, type OptionSpec, type PositionalSpec } from './options.js'
+import { type CommandSpec, commandSpecs, commonOptions, type OptionSpec } from './options.js'
 
 /** What is wrong with a command line: told with the usage text, plain even under --log-json. */
 export class UsageError extends Error {
@@ -210,11 +210,12 @@ function distribute(spec: CommandSpec, words: readonly string[], program: string
     values[name] = words.slice(at, at + count)
     at += count
   }
-  const isMissing = ({ name, nargs }: PositionalSpec): boolean => (nargs === 1 || nargs === '+') && values[name]!.length === 0
-  const first = positionals.findIndex(isMissing)
-  // Behind one that is missing, Borg's parser has not come to those of which there may be none, and names them too.
-  const missing = first < 0 ? [] : positionals.filter((each, index) => isMissing(each) || (index > first && each.nargs !== '?' && values[each.name]!.length === 0))
-  if (missing.length > 0) throw new UsageError(where, `the following arguments are required: ${missing.map(({ metavar, name }) => metavar ?? name).join(', ')}`)
+  const missing = positionals.findIndex(({ name, nargs }) => (nargs === 1 || nargs === '+') && values[name]!.length === 0)
+  if (missing >= 0) {
+    // Behind what is missing Python's parser takes nothing more, not even nothing at all.
+    const unseen = positionals.slice(missing).filter(({ nargs }) => nargs !== '?')
+    throw new UsageError(where, `the following arguments are required: ${unseen.map(({ metavar, name }) => metavar ?? name).join(', ')}`)
+  }
   if (at < words.length) throw new UsageError(program, `unrecognized arguments: ${words.slice(at).join(' ')}`)
   return values
 }
