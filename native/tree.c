@@ -449,7 +449,7 @@ static int add_content(struct tree *t, uint32_t row, const struct item *item) {
   }
   u32(t, FIRST)[row] = (uint32_t)first;
   u32(t, COUNT)[row] = (uint32_t)item->chunk_count;
-  ((double *)t->column[SIZE])[row] = item->has & ITEM_SIZE ? item->size : size;
+  ((double *)t->column[SIZE])[row] = item->has & ITEM_SIZE && item->size >= 0 ? item->size : size;
   return ITEM_OK;
 }
 

@@ -270,6 +270,8 @@ export class ChunkCache {
 
   /** Pages for a load, at the cost of the least recently used; undefined if even that is not enough. */
   #allot(count: number): Uint32Array | undefined {
+    // What the whole slab does not hold shall not drive out all else in vain.
+    if (count > this.#users.length) return undefined
     while (this.#freeCount < count && this.#cached.size > 0) this.#cached.pop()
     if (this.#freeCount < count) return undefined
     this.#freeCount -= count

@@ -294,15 +294,13 @@ export class TreeBuilder {
     if (start + count > maxChunkRows) throw new RangeError('an archive with more than 2^32 chunks cannot be shown')
     const needed = (start + count) * chunkRowBytes
     if (needed > this.#chunks.length) this.#chunks = grownColumn(uint8, this.#chunks, start * chunkRowBytes, needed)
-    let size = 0
     if (chunks && count > 0) {
       this.#chunks.set(chunks.bytes, start * chunkRowBytes)
       this.#chunkCount = start + count
-      size = item.size ?? chunks.totalSize
-    } else size = item.size ?? 0
+    }
     this.#first[row] = start
     this.#count[row] = count
-    this.#size[row] = size
+    this.#size[row] = item.size !== undefined && item.size >= 0 ? item.size : chunks?.totalSize ?? 0
   }
 
   #addXattrs(row: number, item: Item): void {

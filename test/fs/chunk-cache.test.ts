@@ -30,6 +30,18 @@ test('who waits for a chunk is told also when another who waited throws', t => {
   t.truthy(cache.get(id(2), 10))
 })
 
+test('a chunk that the whole cache does not hold drives nothing out', t => {
+  const { cache, asked } = cacheOf(1 << 20)
+  cache.request(id(1), 100_000)
+  cache.flush()
+  asked[0]!.done(undefined, { data: new Uint8Array(0), failures: [] })
+  t.is(asked[0]!.request.pages.length, 2)
+  cache.request(id(2), 1 << 30, () => {})
+  cache.flush()
+  t.is(asked[1]!.request.pages.length, 0)
+  t.is(cache.get(id(1), 100_000)?.size, 100_000)
+})
+
 test('a chunk that comes shorter than it was said to be is an error', t => {
   const { cache, asked } = cacheOf()
   const told: (string | number | undefined)[] = []

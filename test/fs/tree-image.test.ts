@@ -55,6 +55,11 @@ test('where a name is looked for is chosen anew for each tree, so that nobody ca
   t.is(new Set(trees.map(({ nameKey }) => nameKey.join())).size, 4)
 })
 
+test('a size below nothing is none', async (t) => {
+  const items = [item('a', { size: -5 })]
+  for (const made of [build(items), await image(packed(items))]) t.is(new ArchiveTree(made, 0).attr(1).size, 0)
+})
+
 test('names that the kernel would fail the whole listing for are left out', async (t) => {
   const [long, longer] = ['n'.repeat(1024), 'n'.repeat(1025)]
   const items = [item(long), item(longer), item(`${longer}/f`), item(`d/${longer}`), item('d/f')]
