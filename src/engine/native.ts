@@ -244,7 +244,8 @@ export interface Native {
   countBuckets(buckets: Uint8Array, bucketBytes: number, markOffset: number, deletedMark: number): [used: number, empty: number]
 
   // --- tree.c: items of an archive as columns; arguments as in native/tree_binding.cc, used by fs/tree-image.ts ---
-  makeTree(showParts: boolean): NativeTree
+  /** `key`: eight random bytes, by which names are looked for. */
+  makeTree(showParts: boolean, key: Uint8Array): NativeTree
   treeAdd(tree: NativeTree, bytes: Uint8Array, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
   treeLayout(tree: NativeTree, layout: Float64Array): void
   treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void
