@@ -116,9 +116,8 @@ export class Contents {
     }
     this.#staging.grew(growth)
     node.size += growth
-    this.#cut(node, at, at + data.length)
     if (growth > 0) this.#cuts.grew(node)
-    return undefined
+    return this.#cut(node, at, at + data.length)
   }
 
   /** Small files lie in bundles as long as they are written from front to back. `spool`: this one does not, or not any more. */
@@ -127,24 +126,28 @@ export class Contents {
     if (node.place) {
       const { place, size } = node
       let written = false
+      const after = Math.max(size, at + data.length)
       const failed = hostErrno(() => {
         written = bundles.write(place, at, data, size)
+        if (written && after > size) journal.placed(node.id, place, after)
       })
       if (failed) return failed
       if (!written) return this.#unbundle(node) ?? 'spool'
-      const after = Math.max(size, at + data.length)
-      if (after === size) return undefined
       this.#staging.grew(after - size)
       node.size = after
-      journal.placed(node.id, place, after)
       return undefined
     }
     if (node.size > 0 || at > 0 || data.length === 0 || data.length > maxBundledBytes || node.bare || node.extents || spool.exists(node.id)) return 'spool'
     // What a new file begins with: the journal hears of it when it is there.
     return hostErrno(() => {
       const place = bundles.add(data)
+      try {
+        journal.placed(node.id, place, data.length)
+      } catch (error) {
+        bundles.release(place)
+        throw error
+      }
       node.place = place
-      journal.placed(node.id, place, data.length)
       this.#staging.grew(data.length)
       node.size = data.length
     })
@@ -189,7 +192,12 @@ export class Contents {
       const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.truncate(node.id, size))
       if (failed) return failed
     }
-    this.#cut(node, size, Number.MAX_SAFE_INTEGER)
+    const uncut = this.#cut(node, size, Number.MAX_SAFE_INTEGER)
+    if (uncut) {
+      // Its chunks are still there, and so must its length be.
+      if (!node.bare) hostErrno(() => this.#staging.spool.truncate(node.id, node.size))
+      return uncut
+    }
     this.#staging.grew(size - node.size)
     node.size = size
     node.bare &&= node.extents !== undefined
@@ -222,9 +230,8 @@ export class Contents {
       if (!node.bare) this.#adoptSize(node)
       return failed
     }
-    if (mode & (punchHole | zeroRange)) this.#cut(node, offset, offset + length)
     this.#adoptSize(node)
-    return undefined
+    return mode & (punchHole | zeroRange) ? this.#cut(node, offset, offset + length) : undefined
   }
 
   /** lseek(2) for SEEK_DATA and SEEK_HOLE. */
@@ -343,14 +350,20 @@ export class Contents {
     node.size = size
   }
 
-  /** [start, end) was written to the spool, or is gone: only now, so that whoever is killed in between finds what was there before. */
-  #cut(node: StagedNode, start: number, end: number): void {
-    if (!node.extents?.overlaps(start, end)) return
-    const before = node.extents.bytes
-    node.extents.remove(start, end)
-    this.#staging.journal.cut(node.id, start, end)
-    this.#staging.grew(before - node.extents.bytes)
-    if (node.extents.count === 0) node.extents = undefined
+  /**
+   * [start, end) was written to the spool, or is gone: only now, so that whoever is killed in between finds what was there before. If the journal
+   * does not take that, what was there lies over it still.
+   */
+  #cut(node: StagedNode, start: number, end: number): Errno | undefined {
+    const { extents } = node
+    if (!extents?.overlaps(start, end)) return undefined
+    const failed = hostErrno(() => this.#staging.journal.cut(node.id, start, end))
+    if (failed) return failed
+    const before = extents.bytes
+    extents.remove(start, end)
+    this.#staging.grew(before - extents.bytes)
+    if (extents.count === 0) node.extents = undefined
+    return undefined
   }
 
   /** Gives a file that is all extents the spool file that writes need. */

@@ -15,7 +15,7 @@ import { extentBytes, type Extents } from './extents.js'
 import { RecordEncoder, recordKind, type RecordSeal } from './journal-records.js'
 import type { MadeArchives } from './journal-replay.js'
 import type { MadeArchive } from './policy.js'
-import { type Nodes, type Origin, rootId, type StagedNode } from './nodes.js'
+import { type NodeAttributes, type Nodes, type Origin, rootId, type StagedNode } from './nodes.js'
 import { keepSize } from './spool.js'
 
 const maxGatheredBytes = 4 << 20
@@ -126,8 +126,7 @@ export class Journal {
     this.#append([recordKind.exchanged, parent, bytesOf(name), other, bytesOf(otherName)])
   }
 
-  attributes(node: StagedNode): void {
-    const { id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = node
+  attributes(id: number, { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }: NodeAttributes): void {
     this.#about(id)
     this.#append([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
   }

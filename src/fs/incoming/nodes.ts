@@ -86,6 +86,13 @@ export interface NodeFacts {
   readonly target?: Buffer | undefined
 }
 
+/** What may be changed of them. */
+export type NodeAttributes = Pick<StagedNode, 'mode' | 'uid' | 'gid' | 'atimeNs' | 'mtimeNs' | 'ctimeNs'>
+
+export function attributesOf({ mode, uid, gid, atimeNs, mtimeNs, ctimeNs }: NodeAttributes): NodeAttributes {
+  return { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }
+}
+
 export function isDirectory(node: StagedNode): boolean {
   return (node.mode & typeMask) === typeDirectory
 }
@@ -347,6 +354,28 @@ export class Nodes {
     return true
   }
 
+  /** The directories that hold names of a file or directory; one that holds several may be told as often. */
+  directoriesOf(node: StagedNode): readonly number[] {
+    const base = node.known ? undefined : this.baseOf(node.id)
+    if (base?.attached) return base.places(base.rowOf(node.id)).map(([directory]) => base.directoryId(directory))
+    return node.otherParents ? [node.parent, ...node.otherParents] : [node.parent]
+  }
+
+  /** Name of a directory in the root; undefined if it is none, or not any more. */
+  topName(id: number): string | undefined {
+    const names = this.#nodes.get(rootId)!.children!
+    const known = this.#topNames.get(id)
+    if (known !== undefined && names.get(known) === id) return known
+    for (const [name, top] of names) {
+      if (top !== id) continue
+      this.#topNames.set(id, name)
+      return name
+    }
+    return undefined
+  }
+  /** As last seen: to look for them takes as long as there are names. */
+  readonly #topNames = new Map<number, string>()
+
   parentOf(id: number): number | undefined {
     const node = this.#nodes.get(id)
     if (node) return node.parent
@@ -448,6 +477,7 @@ export class Nodes {
   forget(id: number): void {
     this.moves++
     this.#nodes.delete(id)
+    this.#topNames.delete(id)
   }
 
   /** Forgets a name with all below it. Returns the files whose last name that was; such as are open stay nodes until they are closed. */

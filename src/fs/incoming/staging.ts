@@ -16,7 +16,7 @@ import { errnoOf, ioError, saysNoRoom } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { changeRoomBytes, Journal } from './journal.js'
 import { type MadeArchives, replay } from './journal-replay.js'
-import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import { attributesOf, isFile, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
 import { giveRoom, withRoom } from './staging-room.js'
@@ -172,11 +172,33 @@ export class Staging {
     }
   }
 
-  /** Undefined: it has no such xattr any more. */
-  setXattr(node: StagedNode, name: string, value: Buffer | undefined): void {
+  /** The journal hears first: what it could not take is not so. Host errors. */
+  setAttributes(node: StagedNode, change: Partial<NodeAttributes>): void {
+    const after = { ...attributesOf(node), ...change }
+    this.journal.attributes(node.id, after)
+    this.#assign(node, after)
+  }
+
+  /** The same with an xattr; undefined: it has no such xattr any more. */
+  setXattr(node: StagedNode, name: string, value: Buffer | undefined, change?: Partial<NodeAttributes>): void {
+    const after = change && { ...attributesOf(node), ...change }
+    this.journal.together(() => {
+      this.journal.xattr(node.id, name, value)
+      if (after) this.journal.attributes(node.id, after)
+    })
     if (value) (node.xattrs ??= new Map<string, Buffer>()).set(name, value)
     else node.xattrs?.delete(name)
-    this.journal.xattr(node.id, name, value)
+    if (after) this.#assign(node, after)
+  }
+
+  /** What changed of a file's attributes as it was written. */
+  recordTimes(node: StagedNode): void {
+    if (node.dirty) this.setAttributes(node, {})
+  }
+
+  #assign(node: StagedNode, after: NodeAttributes): void {
+    Object.assign(node, after)
+    node.dirty = false
   }
 
   /** The journal has what the mark said: it goes as spool files do. */

@@ -60,9 +60,9 @@ export class Trees {
   readonly #waiting = new Map<StagedTree, (() => void)[]>()
   /** What was told last of each tree. */
   readonly #told = new Map<StagedTree, string>()
-  /** Trees of which the journal knows that they changed since their archive was made. */
   /** Committed, but the journal could not say so yet. */
   readonly #unnoted = new Set<StagedTree>()
+  /** Trees of which the journal knows that they changed since their archive was made. */
   readonly #changeNoted = new Set<StagedTree>()
   /** Called when a committed tree is to leave the box. */
   readonly #leave: (tree: StagedTree) => void
@@ -125,30 +125,26 @@ export class Trees {
     return this.#trees.get(name)
   }
 
-  /** The tree that a node belongs to; undefined for incoming/ itself. */
-  ofNode(node: StagedNode): StagedTree | undefined {
-    if (node.id === rootId) return undefined
-    // Directly in incoming/ it depends on what it is. Else it is one of those that were asked for last, mostly.
-    if (node.parent === rootId) return this.#search(node)
+  /** The tree that files in a directory belong to, and the directory itself. Undefined if that is not here any more. */
+  containing(directory: number): StagedTree | undefined {
+    if (directory === rootId) return this.of(undefined)
+    // Mostly it is the one that was asked for last.
     const last = this.#last
-    if (last?.parent === node.parent && last.moves === this.#nodes.moves && last.tree && this.#trees.get(last.tree.name) === last.tree) return last.tree
-    const tree = this.#search(node)
-    this.#last = { parent: node.parent, moves: this.#nodes.moves, tree }
+    if (last?.directory === directory && last.moves === this.#nodes.moves && last.tree && this.#trees.get(last.tree.name) === last.tree) return last.tree
+    const tree = this.#search(directory)
+    this.#last = { directory, moves: this.#nodes.moves, tree }
     return tree
   }
-  #last: { readonly parent: number; readonly moves: number; readonly tree: StagedTree | undefined } | undefined
+  #last: { readonly directory: number; readonly moves: number; readonly tree: StagedTree | undefined } | undefined
 
-  #search(node: StagedNode): StagedTree | undefined {
-    let below = node.id
-    for (let parent = this.#nodes.parentOf(below); parent !== undefined; parent = this.#nodes.parentOf(below)) {
-      if (parent === rootId) {
-        if (!this.#nodes.isDirectory(below)) return this.of(undefined)
-        for (const [name, id] of this.#nodes.get(rootId)!.children!) if (id === below) return this.of(name)
-        return undefined
-      }
-      below = parent
+  #search(directory: number): StagedTree | undefined {
+    let top = directory
+    for (let above = this.#nodes.parentOf(top); above !== rootId; above = this.#nodes.parentOf(top)) {
+      if (above === undefined) return undefined
+      top = above
     }
-    return undefined
+    const name = this.#nodes.topName(top)
+    return name === undefined ? undefined : this.of(name)
   }
 
   forget(name: string | undefined): void {
@@ -183,25 +179,27 @@ export class Trees {
   }
 
   /** To be called before a tree is changed: from now on the journal does not take it for its archive. */
-  changing(tree: StagedTree | undefined): void {
-    if (!tree?.made || this.#changeNoted.has(tree)) return
+  changing(tree: StagedTree): void {
+    if (!tree.made || this.#changeNoted.has(tree)) return
     if (this.#unnoted.has(tree)) this.#noteCommit(tree, tree.made)
     for (const base of this.#nodes.bases) if (base.series === tree.name) this.#journal.based(base)
     this.#journal.changed(tree.name)
     this.#changeNoted.add(tree)
   }
 
+  /** What it was to be changed by was refused: if nothing else was changed it is its archive's copy still. */
+  unchanged(tree: StagedTree): void {
+    if (tree.state.kind !== 'committed' || !tree.made || !this.#changeNoted.has(tree)) return
+    // Else it passes for changed at the next start, no more.
+    if (!hostErrno(() => this.#journal.committed(tree.name, tree.made!))) this.#changeNoted.delete(tree)
+  }
+
   /** Something in it changed: it is no archive's copy any more. */
-  changed(tree: StagedTree | undefined): void {
-    if (!tree) return
+  changed(tree: StagedTree): void {
     tree.changedAtMs = performance.now()
     tree.version++
     tree.problem = undefined
     if (tree.state.kind === 'committed') tree.state = { kind: 'writing' }
-  }
-
-  isFrozen(tree: StagedTree | undefined): boolean {
-    return tree?.frozen === true
   }
 
   /** Runs `work` when the tree is not being committed any more. */
@@ -440,7 +438,7 @@ export class Trees {
     const next = (): void => {
       const tree = left.shift()
       if (!tree) return done(failures)
-      if (this.isFrozen(tree)) {
+      if (tree.frozen) {
         this.whenThawed(tree, () => {
           if (tree.state.kind !== 'committed') left.unshift(tree)
           next()
