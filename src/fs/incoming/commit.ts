@@ -123,6 +123,9 @@ async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<L
     writer.newCount += count
     writer.newBytes += bytes - count * putHeaderBytes
   }
+  // What becomes the repository's by a second name must be on disk: whether it is, a sync that comes after one that failed would not say. What cannot
+  // become so is copied.
+  await stash.sync().catch(() => undefined)
   for (const file of stash.wholeFiles(id => wanted.has(id), minAdoptedBytes)) {
     // Where one cannot be, none can.
     if (!tx.adopt(file)) break
