@@ -168,7 +168,8 @@ export class VirtualFs implements FsCore {
     if (!source?.withLikeness || !owner.addLikeness) return Errno.EXDEV
     // The name is borrowed, and the source may have to be loaded first.
     const name = Buffer.from(newName)
-    return source.withLikeness(ino, call, (likeness, later) => owner.addLikeness!(likeness, newParent, name, later))
+    const add = (asking: Call<Entry>): Answer<Entry> => source.withLikeness!(ino, asking, (likeness, later) => owner.addLikeness!(likeness, newParent, name, later))
+    return owner.beforeLikeness ? owner.beforeLikeness(call, add) : add(call)
   }
 
   unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {

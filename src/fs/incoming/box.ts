@@ -43,6 +43,8 @@ export class Box {
   readonly trees: Trees
   /** What makes this live/ instead of incoming/. */
   live: LiveSeries | undefined
+  /** Other places of the same drive: their files refer to the same chunks. */
+  neighbours: readonly Box[] = []
   /** Trees that are about to become archives by a rename: the kernel must not keep the names that it has of them. */
   readonly passing = new Set<number>()
 
@@ -65,7 +67,7 @@ export class Box {
     this.trees = new Trees(options.place, this.staging, client, { settleMs: options.settleMs, lingerMs: isLive ? Infinity : options.lingerMs }, {
       state: (tree, text) => listener.state(tree, text),
       committed: tree => this.live?.committed(tree),
-    }, tree => this.#leave(tree), (tree, work) => this.cuts.whenIdle(node => this.treesOf(node).includes(tree), work), (tree, work) => (this.live ? this.live.prepare(tree, work) : work(undefined)))
+    }, tree => this.#leave(tree), (tree, work) => this.#whenUncut(tree, work), (tree, work) => (this.live ? this.live.prepare(tree, work) : work(undefined)))
   }
 
   node(ino: Ino): StagedNode | undefined {
@@ -175,6 +177,30 @@ export class Box {
   /** False of a node that went with its tree while somebody waited for it: what is done to it would be nowhere. */
   isHere(node: StagedNode): boolean {
     return this.nodes.peek(node.id) === node
+  }
+
+  /** The tree whose archive is just being replaced by another one, here or beside. Chunks may go with that archive. */
+  get replaced(): StagedTree | undefined {
+    for (const { trees } of [this, ...this.neighbours]) if (trees.replaced) return trees.replaced
+    return undefined
+  }
+
+  whenNothingIsReplaced<T>(call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    const owner = [this, ...this.neighbours].find(({ trees }) => trees.replaced)
+    if (!owner) return work(call)
+    const waiting = new WaitingCall(call, this.client)
+    owner.trees.whenThawed(owner.trees.replaced!, () => waiting.run(later => this.whenNothingIsReplaced(later, work)))
+    return LATER
+  }
+
+  /** What the cutter says of chunks that are known must have been heard before any go: it is quiet everywhere. */
+  #whenUncut(tree: StagedTree, work: () => void): void {
+    const goOn = (): void => {
+      const busy = [this, ...this.neighbours].find(({ cuts }) => cuts.busy)
+      if (busy) busy.cuts.whenIdle(() => false, goOn)
+      else work()
+    }
+    this.cuts.whenIdle(node => this.treesOf(node).includes(tree), goOn)
   }
 
   touch(directory: StagedNode, now: bigint): void {

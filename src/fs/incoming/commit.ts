@@ -5,7 +5,6 @@ import { ChunkList } from '../../engine/archive/chunk-list.js'
 import type { Item } from '../../engine/archive/item.js'
 import { isValidArchiveName, type ArchiveInfo as ManifestEntry, type Manifest } from '../../engine/archive/manifest.js'
 import { nowMicros } from '../../engine/archive/timestamps.js'
-import type { ChunkIndex } from '../../engine/cache/chunk-index.js'
 import type { ClientCache } from '../../engine/cache/client-cache.js'
 import { BorgError } from '../../engine/errors.js'
 import { putHeaderBytes } from '../../engine/constants.js'
@@ -32,7 +31,8 @@ import type { ChunkWriter } from '../../engine/store/chunk-writer.js'
 import type { Stash } from '../../engine/store/stash.js'
 import type { Transaction } from '../../engine/repository/repository.js'
 import { BaseItems } from './base-items.js'
-import { clonedContent, wholeChunks } from './cloned-content.js'
+import { FormerArchive } from './former-archive.js'
+import { clonedContent, wholeChunksOf } from './cloned-content.js'
 import { type CommitMark, type FinishedTree, extentRowsOf, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
 import { FrozenItemReader } from './frozen-items.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
@@ -69,12 +69,12 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   const { manifest } = context.opened
   const { exactName, replaces } = request
   // By its id: somebody may have renamed or deleted it since.
-  const former = replaces && [...manifest.archives.values()].find(({ id }) => idHex(id) === replaces.id)
-  const name = exactName ? byteString(exactName) : former && replaces.keepName ? former.name : freeName(manifest, tree.name, options.nameTemplate)
+  const found = replaces && [...manifest.archives.values()].find(({ id }) => idHex(id) === replaces.id)
+  const former = found && await FormerArchive.open(found, replaces.needed, tree, context, options)
+  const name = exactName ? byteString(exactName) : former && replaces!.keepName ? former.info.name : freeName(manifest, tree.name, options.nameTemplate)
   const start = nowMicros()
   const origin = { comment: options.comment, cmdline: options.cmdline, chunkerParams: context.chunker.params }
   const facts = archiveFacts(origin, start)
-  const cache = former && await options.openCache()
   const mark: CommitMark = { tree: tree.name === undefined ? null : Buffer.from(tree.name, 'latin1').toString('hex'), archive: Buffer.from(name, 'latin1').toString('hex'), time: facts.time }
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
   const markBytes = Buffer.from(JSON.stringify(mark))
@@ -88,8 +88,7 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   }
   try {
     withRoom(tree.stagingFolder, () => saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 }))
-    const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }
-    const store = { ...context, ...replacing }
+    const store = { ...context, ...(former && { cache: { client: former.cache }, replaces: former }) }
     const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, context.opened, options, begun), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
       reading: (_path, done) => tell(before + done),
     }, { ...(options.stash && { begin: (tx, writer) => storeStashed(tree, context.opened, options.stash!, tx, writer) }) })
@@ -98,7 +97,7 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
     files.removeIfThere(markPath)
     throw error
   } finally {
-    cache?.close()
+    former?.close(options.log)
   }
 }
 
@@ -113,12 +112,7 @@ async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<L
   if (stash.count === 0) return
   // By id, outside the JavaScript heap: there may be millions.
   const wanted = new HashTable(1)
-  const items = new FrozenItemReader(tree.items)
-  for (let index = 0; index < items.length; index++) {
-    const item = items.get(index)
-    if (item.extentCount === 0 || (item.mode & typeMask) !== typeFile) continue
-    for (const id of wholeChunks(extentRowsOf(tree, item), item.size)) if (!repository.has(id) && stash.has(id)) wanted.set(id, 0)
-  }
+  for (const id of wholeChunksOf(tree)) if (!repository.has(id) && stash.has(id)) wanted.set(id, 0)
   const stored = (count: number, bytes: number): void => {
     writer.newCount += count
     writer.newBytes += bytes - count * putHeaderBytes
@@ -138,12 +132,6 @@ async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<L
     // Others are to be answered meanwhile.
     await new Promise(resolve => setImmediate(resolve))
   }
-}
-
-/** What the former archive refers to. The chunks index that says who else does is brought up to date first, as before any deletion. */
-async function references(cache: ClientCache, former: ManifestEntry, { workers }: StoreContext): Promise<ChunkIndex> {
-  await cache.sync(workers)
-  return cache.references(former, workers)
 }
 
 /** The tree whose archive an earlier process had just made; undefined if there is none. Removes the mark. */

@@ -43,7 +43,7 @@ export class Handles {
 
   /** Chunks that no file here may have yet, or any more, and that are needed all the same. */
   *awaitedExtents(): Generator<Extents> {
-    for (const { stashed, extents } of this.#awaited) if (stashed) yield extents
+    for (const { extents } of this.#awaited) yield extents
   }
 
   isInUse(tree: StagedTree): boolean {
@@ -122,6 +122,8 @@ export class Handles {
   cloneInto(fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
+    // The chunks may be about to go with the archive; the bytes can be copied.
+    if (this.#box.replaced) return Errno.EOPNOTSUPP
     this.#awaited.add(range)
     return this.#box.whenThawed(() => handle.trees, call, later => {
       this.#awaited.delete(range)

@@ -29,6 +29,14 @@ export type WhenWhole = (tree: StagedTree, work: (failed: Errno | undefined) => 
 /** Calls `work` when nothing is being cut, and what of a tree could be cut is. */
 export type WhenUncut = (tree: StagedTree, work: () => void) => void
 
+/** What is staged anywhere in the drive and goes by archives. */
+export interface Dependents {
+  /** Packed ids of the chunks that staged files are made of. */
+  neededIds(): Uint8Array
+  /** Whether a series was opened from an archive: it needs all of it. */
+  liesOver(archive: string): boolean
+}
+
 /** What happens to trees is told here, in words for people. */
 export interface TreeListener {
   /** `text` as in user.borgfs.state, `left` for a tree that left the box. */
@@ -70,6 +78,9 @@ export class Trees {
   readonly #whenWhole: WhenWhole
   /** Archives were made or trees dropped since somebody set it back: chunks in the stash may be needless. */
   stashChanged = true
+  dependents: Dependents = { neededIds: () => new Uint8Array(0), liesOver: () => false }
+  /** Whose archive is just being replaced. */
+  replaced: StagedTree | undefined
   #room: { freeBytes: number; atMs: number } | undefined
 
   readonly #place: Place
@@ -309,6 +320,7 @@ export class Trees {
     const finished = (error: WireError | undefined, reply: CommitReply | undefined): void => {
       try {
         tree.frozen = false
+        this.replaced = undefined
         if (reply) this.#succeeded(tree, reply)
         else this.#failed(tree, before, error!, holder)
         this.#tell(tree)
@@ -328,8 +340,10 @@ export class Trees {
       // The mark that says so goes now.
       for (const other of [...this.#unnoted]) hostErrno(() => this.#noteCommit(other, other.made!))
       this.#staging.keepMark()
+      const isReplacing = made !== undefined && this.#place === 'incoming' && !this.dependents.liesOver(made.id)
+      if (isReplacing) this.replaced = tree
       // What is just being cut is either cut then or not.
-      this.#whenUncut(tree, () => this.#whenTidy(() => {
+      this.#whenTidy(() => this.#whenUncut(tree, () => {
         let staged: FrozenTree
         try {
           staged = this.#freeze(tree)
@@ -339,7 +353,7 @@ export class Trees {
         }
         this.#client.request({
           kind: 'commit', staged, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
-          ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
+          ...(isReplacing && { replaces: { id: made.id, keepName: made.tree === tree.name, needed: this.dependents.neededIds() } }),
         }, (error, reply) => finished(error, error ? undefined : reply), heard)
       }))
     }))
