@@ -30,7 +30,7 @@ import type { FileSeal } from '../../engine/store/sealed-file.js'
 import type { ChunkWriter } from '../../engine/store/chunk-writer.js'
 import type { Stash } from '../../engine/store/stash.js'
 import type { Transaction } from '../../engine/repository/repository.js'
-import { BaseItems } from './base-items.js'
+import { BaseItems, flattened, type Nested } from './base-items.js'
 import { FormerArchive } from './former-archive.js'
 import { clonedContent, wholeChunksOf } from './cloned-content.js'
 import { type CommitMark, type FinishedTree, extentRowsOf, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
@@ -172,7 +172,7 @@ function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, o
   const items = new FrozenItemReader(tree.items)
   const firstNames = new Map<number, Buffer>()
   const bases = tree.bases.map(base => new BaseItems(base, firstNames, id => opened.repository.has(id)))
-  const between = function* (from: number, to: number): Generator<ArchiveEntry> {
+  const between = function* (from: number, to: number): Generator<Nested<ArchiveEntry>> {
     for (let index = from; index < to; index++) {
       const frozen = items.get(index)
       begun(frozen)
@@ -182,25 +182,16 @@ function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, o
       // What differs from the archive beneath stands where it stood there, what is new behind all else.
       const { base, row, without } = frozen.beneath
       const here = namesIn(items, index)
-      yield* bases[base]!.below(row, frozen.path === '.' ? noPath : bytesOf(frozen.path), without, name => {
+      yield bases[base]!.below(row, frozen.path === '.' ? noPath : bytesOf(frozen.path), without, name => {
         const range = here.get(name)
         here.delete(name)
         return range && between(...range)
       })
-      for (const range of here.values()) yield* between(...range)
-      index = endOf(items, index) - 1
+      for (const range of here.values()) yield between(...range)
+      index = items.end(index) - 1
     }
   }
-  yield* between(0, items.length)
-}
-
-/** Behind the last item below a directory. */
-function endOf(items: FrozenItemReader, index: number): number {
-  const path = items.path(index)
-  if (path === '.') return items.length
-  let end = index + 1
-  while (end < items.length && items.path(end).startsWith(`${path}/`)) end++
-  return end
+  yield* flattened(between(0, items.length))
 }
 
 /** Names in a directory, with the items that are each one and all below it. */
@@ -208,9 +199,9 @@ function namesIn(items: FrozenItemReader, directory: number): Map<string, [from:
   const found = new Map<string, [number, number]>()
   const path = items.path(directory)
   const skipped = path === '.' ? 0 : path.length + 1
-  const end = endOf(items, directory)
+  const end = items.end(directory)
   for (let from = directory + 1; from < end; ) {
-    const to = endOf(items, from)
+    const to = items.end(from)
     found.set(items.path(from).slice(skipped), [from, to])
     from = to
   }

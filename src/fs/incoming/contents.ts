@@ -319,21 +319,22 @@ export class Contents {
    */
   descriptors({ id, place }: StagedNode): { fds: number[]; done: (well: boolean) => void } {
     const { spool, bundles } = this.#staging
-    const fds: number[] = [], own: number[] = []
-    // Descriptors of its own: a bundle may be closed before the disk is done.
-    const open = (path: string): void => {
-      own.push(files.open(path, 'r'))
-      fds.push(own.at(-1)!)
+    const paths = place ? [bundles.path(place.bundle), bundles.folderOf(place)] : spool.exists(id) ? [spool.path(id)] : []
+    const fds: number[] = []
+    const close = (): void => {
+      for (const fd of fds) files.close(fd)
     }
-    const spooled = place ? undefined : spool.descriptor(id, false)
-    if (place) open(bundles.path(place.bundle))
-    else if (spooled !== undefined) fds.push(spooled)
-    const folder = place && bundles.folderOf(place)
-    if (folder !== undefined) open(folder)
+    try {
+      // Of its own: a bundle may be closed before the disk is done, and a spool file be removed whose chunks became durable meanwhile.
+      for (const path of paths) if (path !== undefined) fds.push(files.open(path, 'r'))
+    } catch (error) {
+      close()
+      throw error
+    }
     return {
       fds,
       done: well => {
-        for (const fd of own) files.close(fd)
+        close()
         if (well && place) bundles.named(place)
       },
     }

@@ -43,12 +43,13 @@ export class Durability {
     const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
     if (!isDue) return
     this.#syncing = true
+    const wasUnsynced = this.#unsynced !== undefined
     if (this.#unsynced) keepRoom(this.#staging.folder)
     const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
     const done = (error: WireError | undefined): void => {
       this.#syncing = false
-      // What the journal could not take is told again.
-      if (!error && hostErrno(synced)) this.noteChange()
+      // What the journal could not take is told again, and what did not become durable is tried again.
+      if (error ? wasUnsynced : hostErrno(synced)) this.noteChange()
       if (!error || this.#syncTold) return
       this.#syncTold = true
       this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
@@ -97,13 +98,14 @@ export class Durability {
   }
 
   /**
-   * A drive may stay for months. The mark of the last commit must be gone for good before: beside an empty journal it would speak of whatever
-   * tree has that name by then.
+   * A drive may stay for months. The mark of the last commit must be gone for good before, also where a commit that came to nothing had it kept: beside an
+   * empty journal it would speak of whatever tree has that name by then.
    */
   #emptyJournal(): void {
     const { folder, journal } = this.#staging
     const { length } = journal
     tidyUp(this.#client, () => {
+      this.#staging.removeMark()
       const fd = files.open(folder, 'r')
       this.#syncing = true
       this.#client.request({ kind: 'sync', fds: [fd] }, error => {

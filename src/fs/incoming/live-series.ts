@@ -267,12 +267,11 @@ export class LiveSeries {
     })
   }
 
-  /** `rmdir live/NAME`: a series without changes is closed, however much is in it; its archives are the repository's. */
-  close(key: string): boolean {
+  /** `rmdir live/NAME`: a series without changes is closed, however much is in it; its archives are the repository's. False of any other directory. */
+  close(key: string): boolean | Errno {
     const tree = this.#trees.find(key)
     if (tree?.state.kind !== 'committed' || this.#host.isInUse(tree)) return false
-    this.#host.drop(tree)
-    return true
+    return hostErrno(() => this.#host.drop(tree)) ?? true
   }
 
   /**

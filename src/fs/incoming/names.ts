@@ -197,7 +197,8 @@ export class Names {
   }
 
   rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
-    if (parent === this.#box.root && this.#box.live?.close(byteString(name))) return undefined
+    const closed = parent === this.#box.root && this.#box.live?.close(byteString(name))
+    if (closed) return closed === true ? undefined : closed
     return this.#remove(parent, name, call, node => (!node.children ? Errno.ENOTDIR : !this.#box.nodes.isEmpty(node.id) ? Errno.ENOTEMPTY : undefined))
   }
 

@@ -38,10 +38,15 @@ export class Spool {
     this.#folder = join(stagingFolder, 'spool')
     this.#cipher = cipher
     files.ensureDirectory(this.#folder, 0o700)
-    for (const name of readdirSync(this.#folder)) {
+    for (const name of this.#names()) {
       this.#there.add(idOf(name))
       if (cipher && !name.endsWith(sealedSuffix)) this.#plain.add(Number(name))
     }
+  }
+
+  /** Whatever else lies there, as NFS leaves of removed files that somebody has open, is no staged file. */
+  #names(): string[] {
+    return readdirSync(this.#folder).filter(name => /^\d+(\.x)?$/.test(name))
   }
 
   path(id: number): string {
@@ -229,7 +234,7 @@ export class Spool {
 
   /** Removes the files of nobody. */
   removeOrphans(known: (id: number) => boolean): void {
-    for (const name of readdirSync(this.#folder)) {
+    for (const name of this.#names()) {
       const id = idOf(name)
       if (known(id)) continue
       files.remove(join(this.#folder, name))

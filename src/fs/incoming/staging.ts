@@ -98,7 +98,7 @@ export class Staging {
     // An empty one that was there before says nothing already, and is as durable.
     if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.#shortenJournal()
     this.#unopened = new Set(this.toOpen)
-    files.removeIfThere(join(this.folder, markName))
+    this.removeMark()
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
     this.bundles.removeOrphans()
   }
@@ -112,6 +112,8 @@ export class Staging {
       this.journal.together(() => {
         for (const series of this.toOpen) this.journal.opening(series)
       })
+      // What it says to be needless goes now.
+      files.datasync(this.journal.fd)
     }
   }
 
@@ -143,13 +145,29 @@ export class Staging {
 
   /** To be called before a node is changed: the journal hears of what is as a base has it, and of the directories above. Its base must be whole. */
   adopt(node: StagedNode): void {
-    if (node.known) return
-    const { nodes, journal } = this
+    // Without recursion: directories may lie one in the other by the ten thousand.
+    const waiting = [node]
+    for (let next = waiting.at(-1); next; next = waiting.at(-1)) {
+      const places = next.known ? [] : this.#placesOf(next)
+      const above = places.flatMap(([directory]) => (directory.known ? [] : [directory]))
+      waiting.push(...above)
+      if (above.length > 0) continue
+      waiting.pop()
+      if (!next.known) this.#adopt(next, places)
+    }
+  }
+
+  /** Where a base has a node. */
+  #placesOf(node: StagedNode): (readonly [directory: StagedNode, name: string])[] {
+    const { nodes } = this
     const base = nodes.baseOf(node.id)
     if (!base?.whole || nodes.peek(node.id) !== node) throw ioError('the archive beneath is not there')
-    const row = base.rowOf(node.id)
-    const places = base.places(row).map(([directory, name]) => [nodes.get(base.directoryId(directory))!, name] as const)
-    for (const [directory] of places) this.adopt(directory)
+    return base.places(base.rowOf(node.id)).map(([directory, name]) => [nodes.get(base.directoryId(directory))!, name] as const)
+  }
+
+  /** The directories are known. */
+  #adopt(node: StagedNode, places: readonly (readonly [directory: StagedNode, name: string])[]): void {
+    const { nodes, journal } = this
     nodes.fill(node)
     node.known = true
     try {
@@ -240,9 +258,14 @@ export class Staging {
       const gone = this.#needless.splice(0, known + 1)
       for (const { remove } of gone) remove()
       if (mark === undefined || this.#needlessMark !== mark) return
-      this.#needlessMark = undefined
-      files.removeIfThere(join(this.folder, markName))
+      this.removeMark()
     }
+  }
+
+  /** The journal says durably what it said. Host errors. */
+  removeMark(): void {
+    this.#needlessMark = undefined
+    files.removeIfThere(join(this.folder, markName))
   }
 
   /** The spool knows best how much was written, and when, if the process ended before the journal heard of it. */

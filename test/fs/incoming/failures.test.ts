@@ -1,5 +1,6 @@
 /** Host calls that fail while something is changed in incoming/: what is shown then is what the next start shows. */
 import test from 'ava'
+import { readdirSync, writeFileSync } from 'node:fs'
 import { type Files, files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { Extents } from '../../../src/fs/incoming/extents.js'
 import { Errno } from '../../../src/fs/types.js'
@@ -106,3 +107,82 @@ for (const [title, change] of Object.entries(changes)) {
     }
   })
 }
+
+function withBox(work: (staged: StagedBox, sandbox: Sandbox) => void): void {
+  const sandbox = new Sandbox('incoming-failing')
+  try {
+    const staged = new StagedBox(sandbox)
+    work(staged, sandbox)
+    staged.box.staging.close()
+  } finally {
+    sandbox.close()
+  }
+}
+
+test('what is written to a file that has no name any more is no damage of the journal', t => withBox(staged => {
+  const { names, handles, attributes } = staged
+  const tree = staged.mkdir('tree')
+  const { ino, fh } = staged.create(tree, 'temporary')
+  const over = staged.create(tree, 'over')
+  names.unlink(tree, text('temporary'), call())
+  staged.file(tree, 'file', 'some bytes')
+  names.rename(tree, text('file'), tree, text('over'), 0, call())
+  for (const handle of [fh, over.fh]) {
+    handles.write(handle, 0, text('bytes'), call())
+    handles.write(handle, 100, text('bytes'), call())
+    handles.cloneInto(handle, 50, chunks(10, 0x61), call())
+    handles.write(handle, 55, text('bytes'), call())
+    handles.flush(handle)
+  }
+  attributes.setattr(ino, { mode: 0o600 }, call())
+  attributes.setxattr(ino, text('user.a'), text('value'), 0, call())
+  t.deepEqual(staged.shownLater(), { shown: staged.shown, lostRecords: 0 })
+  for (const handle of [fh, over.fh]) handles.release(handle)
+  t.deepEqual(staged.shownLater(), { shown: staged.shown, lostRecords: 0 })
+}))
+
+test('files that others leave in the folders of staged contents are none of these', t => {
+  const sandbox = new Sandbox('incoming-others')
+  try {
+    const staged = new StagedBox(sandbox)
+    staged.file(staged.mkdir('tree'), 'file', 'behind a hole', 5)
+    for (const folder of ['spool', 'bundles']) writeFileSync(sandbox.path('staging', folder, '.nfs0001'), '')
+    const { shown } = staged
+    staged.box.staging.close()
+    const again = new StagedBox(sandbox)
+    t.deepEqual(again.shown, shown)
+    again.file(again.mkdir('more'), 'file', 'in a bundle')
+    t.deepEqual(again.shownLater().shown, again.shown)
+    t.deepEqual(readdirSync(sandbox.path('staging', 'bundles')).sort(), ['.nfs0001', '1'])
+    again.box.staging.close()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('a file that is being made durable while its chunks become so has a descriptor that stays open', t => withBox(staged => {
+  const { ino, fh } = staged.create(staged.mkdir('tree'), 'file')
+  staged.handles.write(fh, 5, text('behind a hole'), call())
+  const { fds, done } = staged.box.contents.descriptors(staged.box.node(ino)!)
+  t.is(fds.length, 1)
+  staged.box.staging.spool.remove(ino - staged.root + 1)
+  files.datasync(fds[0]!)
+  done(true)
+  t.throws(() => files.datasync(fds[0]!), { code: 'EBADF' })
+  staged.handles.release(fh)
+}))
+
+test('a time of nothing but failing syncs is followed by another try', t => withBox(staged => {
+  const { box, engine } = staged
+  staged.mkdir('tree')
+  const syncs = () => engine.asked.filter(({ kind }) => kind === 'sync-folder').length
+  for (const times of [1, 2, 3]) {
+    box.durability.tick(performance.now() + 4000)
+    t.is(syncs(), times)
+    engine.fail()
+  }
+  box.durability.tick(performance.now() + 4000)
+  engine.answer()
+  box.durability.tick(performance.now() + 8000)
+  t.is(syncs(), 4)
+}))
