@@ -412,11 +412,9 @@ export class Cuts {
   }
 
   #lay(node: StagedNode, extents: Extents, stashed: boolean): void {
-    const before = node.extents?.bytes ?? 0
-    ;(node.extents ??= new Extents()).put(extents)
-    node.stashed ||= stashed
     // Only what lies in spool files counts as staged, and the stash as a whole.
-    this.#staging.grew(before - node.extents.bytes)
+    this.#staging.counting(node, () => (node.extents ??= new Extents()).put(extents))
+    node.stashed ||= stashed
   }
 
   /** The spool file beneath chunks is not needed any more, as far as nothing was written to it since. */

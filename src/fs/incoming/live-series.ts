@@ -300,10 +300,9 @@ export class LiveSeries {
         // On a full disk they stay where they are: what the journal did not hear of must not be taken for done.
         if (failed) return undefined
         for (const [node, extents] of found) {
-          const before = node.extents?.bytes ?? 0
-          ;(node.extents ??= new Extents()).put(extents)
-          this.#staging.grew(before - node.extents.bytes)
-          if (node.place && node.extents.coveredFrom(0) >= node.size) {
+          const laid = (node.extents ??= new Extents())
+          this.#staging.counting(node, () => laid.put(extents))
+          if (node.place && laid.coveredFrom(0) >= node.size) {
             this.#staging.releasePlace(node.place)
             node.place = undefined
             node.bare = true

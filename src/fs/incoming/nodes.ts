@@ -62,6 +62,8 @@ export interface StagedNode {
   stashed: boolean
   /** Files that were cut in the background, or are just being. */
   cut: CutState | undefined
+  /** Bytes of its size that take no room in the spool file, as last looked. */
+  holes: number
   /** The spool file beneath extents was durable once: if it is shorter than they are, they were cut. Before, a crash may have taken its length. */
   settled: boolean
   /** Data was written since its attributes were journalled. */
@@ -533,6 +535,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
+    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, holes: 0, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
   }
 }

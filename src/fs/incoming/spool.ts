@@ -202,6 +202,18 @@ export class Spool {
     return kind === seekHole ? Math.min(found, size) : found >= size ? -1 : found
   }
 
+  /** Bytes of [from, to) that take no room. `size`: of the file. */
+  emptyBytes(id: number, from: number, to: number, size: number): number {
+    let empty = 0
+    for (let at = from; at < to; ) {
+      const data = this.seek(id, at, seekData, size)
+      const next = data < 0 ? to : Math.min(data, to)
+      empty += next - at
+      at = next < to ? this.seek(id, next, seekHole, size) : to
+    }
+    return empty
+  }
+
   /** Size and blocks of 512 bytes on disk; zero if nothing was written. */
   stat(id: number): { size: number; blocks: number } {
     if (!this.#there.has(id)) return { size: 0, blocks: 0 }

@@ -286,7 +286,7 @@ export class Staging {
         // A crash may have taken the bundle, or never have had it.
         if (node.size > 0) this.bundles.claim(node.place)
         else node.place = undefined
-        this.#bytes += node.size
+        this.#bytes += stagedBytes(node)
         continue
       }
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
@@ -299,8 +299,8 @@ export class Staging {
         this.spool.truncate(node.id, node.size)
         this.spool.close(node.id)
       }
-      const { size } = node
-      this.#bytes += size - (node.extents?.bytes ?? 0)
+      if (!node.bare) this.lookForHoles(node)
+      this.#bytes += stagedBytes(node)
     }
   }
 
@@ -354,8 +354,19 @@ export class Staging {
     return this.#bytes + this.stashBytes + more <= this.#maxBytes
   }
 
-  grew(bytes: number): void {
-    this.#bytes += bytes
+  /** Runs what changes a file's contents: how much of it is staged is known again afterwards, also if it throws. */
+  counting<T>(node: StagedNode, work: () => T): T {
+    const before = stagedBytes(node)
+    try {
+      return work()
+    } finally {
+      this.#bytes += stagedBytes(node) - before
+    }
+  }
+
+  /** How much of a file with a spool file is nothing: a size is soon set, and takes no room. Host errors. */
+  lookForHoles(node: StagedNode): void {
+    node.holes = Math.max(0, node.size - (node.extents?.bytes ?? 0) - this.spool.stat(node.id).blocks * 512)
   }
 
   /** A node without names and handles. */
@@ -366,7 +377,7 @@ export class Staging {
 
   #removeContents(node: StagedNode): void {
     if (!isFile(node) || !node.known) return
-    this.#bytes -= node.size - (node.extents?.bytes ?? 0)
+    this.#bytes -= stagedBytes(node)
     const { id, size, bare, place, former } = node
     if (place || former || !bare) {
       if (!place) this.spool.close(id)
@@ -437,6 +448,11 @@ export class Staging {
 }
 
 const maxEmptyJournalBytes = 1 << 20
+
+/** What of a file counts as staged: not what are chunks, nor what is nothing. */
+function stagedBytes({ size, extents, holes }: StagedNode): number {
+  return Math.max(0, size - (extents?.bytes ?? 0) - holes)
+}
 
 function hasSpool(node: StagedNode | undefined): boolean {
   return node !== undefined && isFile(node) && !node.place
