@@ -1,8 +1,9 @@
-/* On which processor the thread that answers the kernel runs: that of the program which asks, or any. */
+/* On which processors the thread that answers the kernel runs, and those that work for it: that of the program which asks, or any. */
 #ifndef BORGFS_COMPANION_H
 #define BORGFS_COMPANION_H
 
 #include "occupant.h"
+#include "own_threads.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -17,7 +18,8 @@
  * processor: each of the two runs while the other waits, and no second processor has to be woken for a few microseconds of work, twice a
  * request. So the thread goes there now and then, and is not kept there: while the other processor has work the kernel leaves both together.
  * While it has none the kernel would have the program go on there at each answer. Where there are just two processors the other one is
- * kept occupied instead, by a thread of the lowest priority, for no longer than this one would wait for the next request without sleeping.
+ * kept occupied instead, by a thread of the lowest priority, for no longer than this one would wait for the next request without sleeping; and
+ * the other threads of this process, which decode or save what is asked for, have to stay there too: the processor of the two has more to do as it is.
  */
 class Companion {
  public:
@@ -27,6 +29,7 @@ class Companion {
     if (asker != pid || nanosecondsNow - lastNote > longestPause) {
       pid = asker;
       streak = 0;
+      threads.letBack();
     }
     lastNote = nanosecondsNow;
     if (++streak < requestsBeforeJoining) return;
@@ -35,28 +38,38 @@ class Companion {
     if (beside) Occupant::get().stayUntil(nanosecondsNow + occupied);
   }
 
-  /* A request that takes longer gains more from two processors: reads that trees do not answer, and large writes. */
+  /* A request that takes longer gains more from two processors, for this thread and for all: reads that trees do not answer, and large writes. */
   void leave() {
     if (beside) Occupant::get().stop();
     beside = false;
+    threads.letBack();
   }
 
   /* The other processor is kept occupied, so it is better to sleep than to wait for a request without sleeping. */
   bool isBeside() const { return beside; }
 
+  /* Whether `rest` has anything to do: it should be called when no request comes for a while. */
+  bool keepsOthersOff() const { return threads.areKeptOff(); }
+  void rest() { threads.letBack(); }
+
  private:
   static const unsigned requestsBeforeJoining = 32, requestsBetweenLooks = 64;
   static const long longestPause = 5000000, occupied = 150000;
 
+  /* And this thread, when it asks for the first time, may be on either. */
   static bool twoProcessors() {
-    static const bool two = sysconf(_SC_NPROCESSORS_CONF) == 2 && sysconf(_SC_NPROCESSORS_ONLN) == 2;
+    static const bool two = sysconf(_SC_NPROCESSORS_CONF) == 2 && sysconf(_SC_NPROCESSORS_ONLN) == 2 && OwnThreads::mayBeOnBoth();
     return two;
   }
 
   void look() {
     int cpu = processorOf(pid);
-    if (cpu != sched_getcpu()) visit(cpu);
-    if (twoProcessors() && (cpu == 0 || cpu == 1)) Occupant::get().stayBeside(cpu);
+    if (twoProcessors() && (cpu == 0 || cpu == 1)) {
+      Occupant::get().stayBeside(cpu);
+      threads.keepOff(cpu);
+    } else if (cpu != sched_getcpu()) {
+      visit(cpu);
+    }
   }
 
   static void visit(int cpu) {
@@ -83,6 +96,7 @@ class Companion {
     return at ? atoi(at + 1) : -1;
   }
 
+  OwnThreads threads;
   uint32_t pid = 0;
   /* Requests of it, without a pause, that are answered soon. */
   unsigned streak = 0;

@@ -73,6 +73,11 @@ bool takesLonger(const uint8_t *request, size_t length) {
 const unsigned requestsBetweenWakeChecks = 16;
 const long longYieldNanoseconds = 500000, yieldPauseFactor = 200;
 const double unmounted = -1;
+/*
+ * So long without a request, and whoever asked is done, or busy with something else. Far more than the time from one timer tick of the kernel to the next: a timer
+ * that comes before that has to be set in the hardware at each wait, which for a virtual machine takes as long as to answer a request.
+ */
+const int pauseMs = 20;
 
 /* The FUSE device, the slot for its requests and their answers, and what is remembered from one request to the next. */
 class Device {
@@ -119,7 +124,10 @@ class Device {
         spinUntil = 0;
         return static_cast<double>(length);
       }
-      if (length < 0 && errno == ENODEV) return unmounted;
+      if (length < 0 && errno == ENODEV) {
+        companion.rest();
+        return unmounted;
+      }
       if (length < 0 && (errno == EINTR || errno == ENOENT)) continue;
       if (length < 0 && errno != EAGAIN) return unmounted - errno;
       if (spinUntil != 0) {
@@ -129,9 +137,14 @@ class Device {
         continue;
       }
       struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
-      int ready = poll(fds, 2, timeoutMs);
+      bool mayRest = companion.keepsOthersOff();
+      int ready = poll(fds, 2, mayRest ? pauseMs : timeoutMs);
       if (ready < 0 && errno == EINTR) continue;
       if (ready < 0) return unmounted - errno;
+      if (ready == 0 && mayRest) {
+        companion.rest();
+        continue;
+      }
       if (ready == 0) return 0;
       if (fds[1].revents && drain(wakeFd)) {
         sinceWakeCheck = 0;

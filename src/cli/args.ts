@@ -210,8 +210,12 @@ function distribute(spec: CommandSpec, words: readonly string[], program: string
     values[name] = words.slice(at, at + count)
     at += count
   }
-  const missing = positionals.filter(({ name, nargs }) => (nargs === 1 || nargs === '+') && values[name]!.length === 0)
-  if (missing.length > 0) throw new UsageError(where, `the following arguments are required: ${missing.map(({ metavar, name }) => metavar ?? name).join(', ')}`)
+  const missing = positionals.findIndex(({ name, nargs }) => (nargs === 1 || nargs === '+') && values[name]!.length === 0)
+  if (missing >= 0) {
+    // Behind what is missing Python's parser takes nothing more, not even nothing at all.
+    const unseen = positionals.slice(missing).filter(({ nargs }) => nargs !== '?')
+    throw new UsageError(where, `the following arguments are required: ${unseen.map(({ metavar, name }) => metavar ?? name).join(', ')}`)
+  }
   if (at < words.length) throw new UsageError(program, `unrecognized arguments: ${words.slice(at).join(' ')}`)
   return values
 }

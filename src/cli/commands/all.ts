@@ -24,6 +24,8 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   'debug refcount-obj': async () => (await import('./debug/object.js')).debugRefcountObj,
   'debug search-repo-objs': async () => (await import('./debug/repository.js')).debugSearchRepoObjs,
   delete: async () => (await import('./delete.js')).deleteCommand,
+  diff: async () => (await import('./diff.js')).diff,
+  'export-tar': async () => (await import('./export-tar.js')).exportTar,
   extract: async () => (await import('./extract.js')).extract,
   help: async () => (await import('./help.js')).help,
   info: async () => (await import('./info.js')).info,

@@ -61,10 +61,18 @@ export class PercentLine {
     const at = Math.floor(percent / this.#step)
     if (at === this.#last) return
     this.#last = at
-    const text = message(percent)
+    this.#tell(message(percent), shown, total, info)
+  }
+
+  /** What is done before there is anything to count. */
+  note(message: string): void {
+    this.#tell(message, 0, 0, null)
+  }
+
+  #tell(message: string, current: number, total: number, info: readonly string[] | null): void {
     if (this.#log.json) {
-      this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: false, time: Date.now() / 1000, message: text, current: shown, total, info })
-    } else this.#log.progressLine(text.slice(0, width()))
+      this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: false, time: Date.now() / 1000, message, current, total, info })
+    } else this.#log.progressLine(message.slice(0, width()))
   }
 
   finish(): void {

@@ -285,3 +285,40 @@ mounted('references come back: after forgetting, deleted inodes are gone', async
   t.is((await mount.tell({ command: 'facts' })).nodes, 1)
   t.false(mount.logs.some((line) => line.startsWith('error')), mount.logs.join('\n'))
 })
+
+mounted('with two processors the threads that serve leave one to who asks and to the thread that answers, and have both again afterwards', async (t) => {
+  const mount = await memory()
+  t.is(await mount.python(`
+import time
+def processors():
+  seen = {}
+  for thread in os.listdir('/proc/${mount.pid}/task'):
+    try: seen[thread] = frozenset(os.sched_getaffinity(int(thread)))
+    except ProcessLookupError: pass
+  return seen
+def until(wanted, work):
+  end = time.monotonic() + 60
+  while time.monotonic() < end:
+    work()
+    if wanted(processors()): return True
+  return False
+number = 0
+def ask():
+  global number
+  for _ in range(500):
+    number += 1
+    try: os.stat('not-there-%d' % number)
+    except FileNotFoundError: pass
+before = processors()
+allowed = frozenset().union(*before.values())
+two = os.cpu_count() == 2 and len(allowed) == 2
+for _ in range(3):
+  if two:
+    apart = lambda now: len(set(now.values())) == 2 and all(len(one) == 1 for one in now.values())
+    assert until(apart, ask), processors()
+  else:
+    for _ in range(10): ask()
+    assert set(processors().values()) == set(before.values()), (before, processors())
+  assert until(lambda now: set(now.values()) == {allowed}, lambda: time.sleep(0.1)), processors()
+print('both')`), 'both\n')
+})
