@@ -64,6 +64,7 @@ export class Box {
     this.cuts = new Cuts(this.staging, client, node => this.treesOf(node).some(tree => tree.frozen))
     this.contents = new Contents(this.staging, new ExtentReader(chunks, client), this.cuts)
     this.durability = new Durability(this.staging, this.contents, client)
+    this.durability.archives = () => this.trees.made
     this.trees = new Trees(options.place, this.staging, client, { settleMs: options.settleMs, lingerMs: isLive ? Infinity : options.lingerMs }, {
       state: (tree, text) => listener.state(tree, text),
       committed: tree => this.live?.committed(tree),

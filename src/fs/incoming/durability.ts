@@ -6,12 +6,15 @@ import type { WireError } from '../engine-port.js'
 import { errnoByCode } from '../errno.js'
 import type { Errno } from '../types.js'
 import { type Contents, hostErrno, tidyUp } from './contents.js'
+import type { MadeArchives } from './journal-replay.js'
 import type { StagedNode } from './nodes.js'
 import type { Staging } from './staging.js'
 import { keepRoom } from './staging-room.js'
 
 /** After the first change since the last time. What the disk needs comes on top. */
 const syncAfterMs = 3000
+/** So often it is looked whether the journal is to be written anew, and so often that is done at most. */
+const lookAtJournalMs = 10_000, renewAgainMs = 300_000
 /** More is not kept for so long that it is of no use. */
 const maxNeedlessBytes = 64 << 20
 
@@ -23,6 +26,8 @@ export class Durability {
   #syncing = false
   #syncTold = false
   #releaseAtMs: number | undefined
+  /** What archives were made of trees, as the journal is to say it when it is written anew. */
+  archives: () => MadeArchives = () => new Map()
 
   constructor(staging: Staging, contents: Contents, client: EngineClient) {
     this.#staging = staging
@@ -38,7 +43,8 @@ export class Durability {
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
   tick(nowMs: number): void {
     this.#release(nowMs)
-    if (!this.#syncing && this.#staging.saysNothing) this.#emptyJournal()
+    if (!this.#syncing && !this.#staging.journal.isBeingRenewed && this.#staging.saysNothing) this.#emptyJournal()
+    if (nowMs >= this.#lookAtMs) this.#renewJournal(nowMs)
     if (this.#syncing || !(this.#unsynced || this.#staging.hasNeedless)) return
     const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
     if (!isDue) return
@@ -56,7 +62,7 @@ export class Durability {
     }
     // Otherwise all is on disk but what the journal says of trees that left.
     if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
-    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, done)
+    else this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, done)
     this.#unsynced = undefined
   }
 
@@ -84,7 +90,7 @@ export class Durability {
     const settle = node && this.#contents.beforeSync(node)
     const answer = call.defer()
     const synced = this.#staging.beforeSync()
-    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
+    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), ...this.#staging.journal.fds] }, error => {
       descriptors?.done(error === undefined)
       let untold: Errno | undefined
       if (!error) {
@@ -111,10 +117,44 @@ export class Durability {
       this.#client.request({ kind: 'sync', fds: [fd] }, error => {
         this.#syncing = false
         files.close(fd)
-        if (!error && this.#staging.saysNothing && journal.length === length) tidyUp(this.#client, () => journal.empty())
+        if (!error && this.#staging.saysNothing && !journal.isBeingRenewed && journal.length === length) tidyUp(this.#client, () => journal.empty())
       })
     })
   }
+
+  /** The order of Journal.beginRenewal. What fails is tried again later. */
+  #renewJournal(nowMs: number): void {
+    const { journal, nodes } = this.#staging
+    this.#lookAtMs = nowMs + lookAtJournalMs
+    if (journal.isPlaced) this.#nameJournal()
+    if (nowMs < this.#renewAtMs || journal.isBeingRenewed || !this.#staging.isJournalLong) return
+    this.#renewAtMs = nowMs + renewAgainMs
+    tidyUp(this.#client, () => {
+      const renewal = journal.beginRenewal(nodes, this.archives())
+      this.#client.request({ kind: 'sync', fds: journal.fds }, error => {
+        if (error || hostErrno(() => journal.placeRenewed(renewal))) {
+          if (!journal.isPlaced) journal.endRenewal()
+        } else if (journal.isPlaced) this.#nameJournal()
+      })
+    })
+  }
+  #lookAtMs = 0
+  #renewAtMs = 0
+
+  /** The folder is made durable, in which the new journal has its name. */
+  #nameJournal(): void {
+    if (this.#isNaming) return
+    tidyUp(this.#client, () => {
+      const fd = files.open(this.#staging.folder, 'r')
+      this.#isNaming = true
+      this.#client.request({ kind: 'sync', fds: [fd] }, error => {
+        this.#isNaming = false
+        files.close(fd)
+        if (!error) this.#staging.journal.endRenewal()
+      })
+    })
+  }
+  #isNaming = false
 
   /** What the journal and the stash made needless goes when they are durable. */
   #release(nowMs: number): void {
@@ -123,7 +163,7 @@ export class Durability {
     if (nowMs < this.#releaseAtMs) return
     this.#releaseAtMs = Infinity
     const waiting = this.#staging.takeAfterSync()
-    this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
+    this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, error => {
       this.#releaseAtMs = undefined
       if (error) waiting.again()
       else waiting.done()
@@ -144,6 +184,6 @@ export class Durability {
     const answered = (failed: WireError | undefined): void => answer(failed ? errnoByCode(failed.code) : undefined)
     if (error || !moved) answered(error)
     else if (untold) answer(untold)
-    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, answered)
+    else this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, answered)
   }
 }

@@ -82,7 +82,8 @@ export class LiveSeries {
     const top = this.#top(tree.name!)
     if (!top) return
     // What neither the archive beneath nor the new one has need not be hidden any more.
-    for (const { node: { origin, hidden } } of this.#staging.nodes.walk(top)) {
+    for (const { node: { origin, hidden }, path } of this.#staging.nodes.walk(top)) {
+      if (origin) origin.path = path === '.' ? '' : path
       if (origin) for (const name of hidden ?? []) if (origin.base.lookup(origin.row, name) < 0) hidden!.delete(name)
     }
   }
@@ -308,7 +309,7 @@ export class LiveSeries {
             node.bare = true
           }
         }
-        this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
+        this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, error => {
           if (error) return
           for (const [node] of found) {
             if (this.#staging.nodes.get(node.id) !== node || node.bare || !node.extents || node.extents.coveredFrom(0) < node.size) continue

@@ -83,6 +83,7 @@ export class Staging {
     this.bundles = new Bundles(options.folder, cipher)
     this.stashBytes = options.stashBytes ?? 0
     const path = join(options.folder, journalName)
+    Journal.removeRenewed(path)
     const recordKey = this.keys && keyFromMaterial(this.keys.records)
     const before = statSync(path, { throwIfNoEntry: false })
     const known = new Set<string>()
@@ -92,11 +93,12 @@ export class Staging {
     this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => withRoom(options.folder, () => takeNonces(this.keys!)) })
     this.journal.giveRoom = () => giveRoom(options.folder)
     this.journal.isUnknown = id => this.nodes.peek(id)?.known === false
+    this.journal.isGone = id => this.nodes.peek(id)?.nlink === 0
     if (options.place === 'live') this.#dropOutdated(options, finished)
     else this.#dropArchived(options, finished)
     this.nodes.dropBases()
     // An empty one that was there before says nothing already, and is as durable.
-    if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.#shortenJournal()
+    if (before?.size !== 0 || fstatSync(this.journal.fds[0]!).size > 0) this.#shortenJournal()
     this.#unopened = new Set(this.toOpen)
     this.removeMark()
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
@@ -113,7 +115,7 @@ export class Staging {
         for (const series of this.toOpen) this.journal.opening(series)
       })
       // What it says to be needless goes now.
-      files.datasync(this.journal.fd)
+      for (const fd of this.journal.fds) files.datasync(fd)
     }
   }
 
@@ -169,6 +171,8 @@ export class Staging {
   #adopt(node: StagedNode, places: readonly (readonly [directory: StagedNode, name: string])[]): void {
     const { nodes, journal } = this
     nodes.fill(node)
+    const above = places[0]?.[0].origin?.path
+    if (node.origin && above !== undefined) node.origin.path ??= above === '' ? places[0]![1] : `${above}/${places[0]![1]}`
     node.known = true
     try {
       // Of a long file in more than one write.
@@ -227,6 +231,12 @@ export class Staging {
   /** Nothing is staged, and nothing is to be said of what was: the journal, at whatever length, says as much as an empty one. */
   get saysNothing(): boolean {
     return this.journal.length > maxEmptyJournalBytes && !this.hasNeedless && !this.waitsForSync && this.made.size === 0 && this.#unopened.size === 0 && this.nodes.get(rootId)!.children!.size === 0
+  }
+
+  /** It says much more than has to be said: a drive may stay for months, with something staged in it all the time. */
+  get isJournalLong(): boolean {
+    const { count } = this.nodes
+    return count <= maxRenewedNodes && this.journal.length > longJournalBytes + count * bytesOfNode + 4 * this.journal.least && this.#unopened.size === 0 && this.toOpen.size === 0
   }
 
   /** The journal says of a series that it is open, which it was to become. */
@@ -433,7 +443,7 @@ export class Staging {
     if (this.hasNeedless || (isEmpty && !this.bundles.isEmpty)) {
       const synced = this.beforeSync()
       try {
-        files.datasync(this.journal.fd)
+        for (const fd of this.journal.fds) files.datasync(fd)
         synced()
         if (isEmpty) this.bundles.clear()
       } catch (error) {
@@ -448,6 +458,11 @@ export class Staging {
 }
 
 const maxEmptyJournalBytes = 1 << 20
+const longJournalBytes = 16 << 20
+/** Much more than a node takes in a journal that is as short as can be: to write it anew is to be worth it. */
+const bytesOfNode = 2048
+/** Whoever asks something waits meanwhile, some 10 µs for each. */
+const maxRenewedNodes = 200_000
 
 /** What of a file counts as staged: not what are chunks, nor what is nothing. */
 function stagedBytes({ size, extents, holes }: StagedNode): number {

@@ -9,6 +9,7 @@ import type { BaseTree } from './base-tree.js'
 import type { FrozenBeneath, FrozenFile, FrozenItem, FrozenTree } from './frozen.js'
 import { FrozenItemPacker } from './frozen-items.js'
 import type { Journal } from './journal.js'
+import type { MadeArchives } from './journal-replay.js'
 import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
 import { describe, due, failedState, type Place, type PolicyOptions, type StagedTree, waitingState } from './policy.js'
 import type { Staging } from './staging.js'
@@ -187,6 +188,15 @@ export class Trees {
     this.#changeNoted.delete(tree)
     tree.state = { kind: 'committed', archive: tree.made.name, atMs: performance.now() }
     tree.empty = this.isEmpty(tree)
+  }
+
+  /** What the journal knows of archives. */
+  get made(): MadeArchives {
+    const found: MadeArchives = new Map()
+    for (const tree of this.#trees.values()) {
+      if (tree.made && !this.#unnoted.has(tree) && this.exists(tree)) found.set(tree.name, { made: tree.made, changed: this.#changeNoted.has(tree) || tree.state.kind !== 'committed' })
+    }
+    return found
   }
 
   /** To be called before a tree is changed: from now on the journal does not take it for its archive. */
@@ -393,9 +403,10 @@ export class Trees {
 
   /** What was deleted gives its room back, on a full disk the very room that a commit needs. */
   #whenTidy(work: () => void): void {
-    if (this.#staging.needlessBytes === 0) return work()
+    // And where the journal has two files, the engine is not to go by one of them.
+    if (this.#staging.needlessBytes === 0 && !this.#journal.isBeingRenewed) return work()
     const synced = this.#staging.beforeSync()
-    this.#client.request({ kind: 'sync', fds: [this.#journal.fd] }, error => {
+    this.#client.request({ kind: 'sync', fds: this.#journal.fds }, error => {
       if (!error) tidyUp(this.#log, synced)
       work()
     })
