@@ -169,7 +169,8 @@ export interface ArchiveChangeRequest {
 export type ArchiveChange =
   | { readonly kind: 'rename'; readonly name: Uint8Array }
   | { readonly kind: 'comment'; readonly comment: Uint8Array }
-  | { readonly kind: 'delete' }
+  /** `needed`: as of CommitRequest. */
+  | { readonly kind: 'delete'; readonly needed: Uint8Array }
 export interface ArchiveChangeReply {
   /** What it is now; its id is another one. Absent if it was deleted. */
   readonly archive?: ArchiveInfo | undefined

@@ -55,6 +55,8 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   addLikeness?(likeness: Likeness, parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** `mv MNT/incoming/NAME MNT/NEW`: the name is free in the root and contains no slash. Buffers are borrowed. */
   renameToRoot?(parent: Ino, name: Buffer, newName: Buffer, flags: number, call: Call<void>): Answer<void>
+  /** Packed ids of the chunks that its files are made of, and that must not go with an archive. */
+  neededIds?(): Uint8Array
   syncfs?(call: Call<void>): Answer<void>
   /** Called by the loop now and then (at least every second) and after every request from the engine. */
   tick?(nowMs: number): void

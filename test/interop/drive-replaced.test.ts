@@ -9,7 +9,7 @@ const run = canMount && haveBorg ? test.serial : test.serial.skip
 if (!canMount || !haveBorg) console.error('SKIPPED aloud: test/interop/drive-replaced needs to mount and the real borg')
 
 // Nothing by itself, nothing read from the cache of decoded chunks.
-const args = ['-o', 'settle=3600,linger=3600,cache=1M']
+const args = ['-o', 'settle=3600,linger=3600,cache=1M,allow_delete']
 
 run('files that are changed after each save, and clones of what another tree had, stay whole when archives are replaced, through kill -9', async t => {
   const sandbox = new Sandbox('replaced')
@@ -43,6 +43,11 @@ run('files that are changed after each save, and clones of what another tree had
     for (const name of ['moved', 'copied', 'linked']) same('other', `incoming/b/${name}`)
     sandbox.sh('printf more >> other; printf more >> mnt/incoming/b/moved')
     commit('b')
+    // What is deleted by way of the drive is not what was copied in it.
+    const [last] = readdirSync(mountpoint).filter(name => name.startsWith('a-'))
+    sandbox.sh(`mkdir mnt/incoming/c; cp mnt/${last}/changed mnt/incoming/c/changed; rmdir mnt/${last}`)
+    same('source', 'incoming/c/changed')
+    commit('c')
     sandbox.unmount(mountpoint)
     sandbox.assertSound()
     const out = sandbox.mkdir('out')

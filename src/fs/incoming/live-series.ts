@@ -290,7 +290,9 @@ export class LiveSeries {
       const release = (archive: ArchiveTree): undefined => {
         if (!isStill()) return undefined
         const found = [...stored(this.#staging, top, archive)]
-        if (found.length === 0) return undefined
+        // As long as the journal says where one lay before, that is what counts after a power failure.
+        if (found.some(([{ former }]) => former)) this.#toRelease.set(tree, version)
+        if (found.length === 0 || this.#toRelease.has(tree)) return undefined
         const { journal } = this.#staging
         const failed = hostErrno(() => {
           journal.ready(found.reduce((sum, [, { rows }]) => sum + 3 * rows.length, changeRoomBytes))
