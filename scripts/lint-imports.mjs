@@ -7,7 +7,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const src = join(root, 'src')
 
 // Inside the engine: each floor may use its own files and those before it. Rooms of one floor do not know each other.
-const floors = [['.'], ['platform'], ['codec', 'chunker', 'crypto', 'hashindex', 'patterns', 'tar'], ['repository'], ['store'], ['archive'], ['cache'], ['operations']]
+const floors = [['.'], ['platform'], ['codec', 'chunker', 'crypto', 'hashindex', 'patterns'], ['repository', 'tar'], ['store'], ['archive'], ['cache'], ['operations']]
 
 const packages = {
   'fuse-native': ['fs/fuse/fuse-native/adapter.ts'],

@@ -4,6 +4,7 @@ import type { ExtraCommands } from '../args.js'
 import { type CommandSpec, commandSpecs, type OptionSpec } from '../options.js'
 
 export const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  'benchmark crud': async () => (await import('./benchmark-crud.js')).benchmarkCrud,
   'break-lock': async () => (await import('./break-lock.js')).breakLockCommand,
   check: async () => (await import('./check.js')).check,
   compact: async () => (await import('./compact.js')).compact,
@@ -28,6 +29,7 @@ export const commands: Readonly<Record<string, () => Promise<Command>>> = {
   'export-tar': async () => (await import('./export-tar.js')).exportTar,
   extract: async () => (await import('./extract.js')).extract,
   help: async () => (await import('./help.js')).help,
+  'import-tar': async () => (await import('./import-tar.js')).importTarCommand,
   info: async () => (await import('./info.js')).info,
   init: async () => (await import('./init.js')).init,
   'key change-passphrase': async () => (await import('./key/change-passphrase.js')).keyChangePassphrase,

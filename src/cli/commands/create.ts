@@ -19,9 +19,9 @@ import { escapedBytes, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
 import { archiveName, type CommandContext, loadMatcher } from '../context.js'
 import { checkpointsOf, listFilter, parseTimestampOption } from '../archive-options.js'
+import { tellCreated } from '../created-archive.js'
 import { warningCode, warningOfErrno } from '../exit.js'
 import { ArchiveProgressLine, cacheSteps, syncListener } from '../output/progress.js'
-import { archiveJson, cacheJson, printJson, repositoryJson, statsBlock } from '../output/summary.js'
 import { formatSize } from '../output/units.js'
 import { errorText } from '../output/errno-text.js'
 
@@ -95,19 +95,7 @@ export const create: Command = async context => {
     comment: escapedBytes(comment), cmdline: context.argv.map(escapedBytes), chunkerParams: params, ...(timestampMicros === undefined ? {} : { timestampMicros }),
   }, options, filesCache, listener)
   progress?.finish()
-  if (!context.flag('stats') && !json) return
-  const { collectStatistics, creationNumbers } = await import('../../engine/operations/statistics.js')
-  const source = { opened, workers, cache, considerParts: context.flag('consider-part-files') }
-  // The manifest is no chunk.
-  const statistics = known ? await collectStatistics(source) : { uniqueChunks: opened.repository.objectCount - 1 }
-  const numbers = await creationNumbers(stored, source)
-  const duration = (Date.now() - started) / 1000
-  if (json && 'totalSize' in statistics) {
-    printJson({ ...repositoryJson(opened), ...cacheJson(cache.folder, statistics), archive: archiveJson(stored.info, numbers, { duration }) })
-    return
-  }
-  log.always('borg.output.stats')
-  for (const line of statsBlock(opened, stored.info, statistics, numbers, context, duration)) log.message('info', 'borg.output.stats', line)
+  await tellCreated(context, { opened, workers, cache }, stored, { started, known })
 }
 
 function listenerOf(context: CommandContext, progress: ArchiveProgressLine | undefined): CreateListener {

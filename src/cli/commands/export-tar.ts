@@ -20,7 +20,7 @@ export const exportTar: Command = async context => {
   const workers = new Workers({ key: opened.key })
   context.atEnd(() => workers.close())
   const wanted = context.text('tar-filter') ?? 'auto'
-  const file = await FilteredFile.open(path, wanted === 'auto' ? filterFor(path) : wanted, log)
+  const file = await FilteredFile.open(path, wanted === 'auto' ? filterFor(path, 'pack') : wanted, log)
   context.atEnd(() => file.close())
   const list = context.flag('list')
   if (list) log.always('borg.output.list')

@@ -1,9 +1,12 @@
-/** Bytes that go to a file or to stdout, through a program that compresses them if one is named. */
+/** Bytes that go to a file or to stdout, or come from a file or stdin, through a program that compresses them, or unpacks them, if one is named. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
 import { shellWords } from '../../engine/crypto/passphrase.js'
+import type { ByteSource } from '../../engine/chunker/chunker.js'
 import { BorgError, errnoOf } from '../../engine/errors.js'
+import { CommandSource } from '../../engine/operations/command-source.js'
+import { DescriptorSource } from '../../engine/operations/file-source.js'
 import { errorText } from './errno-text.js'
 import type { StderrLog } from './log.js'
 import { flushOutput, print, writeFully } from './stdout.js'
@@ -15,9 +18,10 @@ const filters: readonly (readonly [endings: readonly string[], program: string])
   [['.tar.gz', '.tgz'], 'gzip'], [['.tar.bz2', '.tbz'], 'bzip2'], [['.tar.xz', '.txz'], 'xz'], [['.tar.zstd', '.tar.zst'], 'zstd'], [['.tar.lz4'], 'lz4'],
 ]
 
-/** The program that a tar of this name is compressed by; undefined for none. */
-export function filterFor(path: string): string | undefined {
-  return filters.find(([endings]) => endings.some(ending => path.endsWith(ending)))?.[1]
+/** The program that a tar of this name is compressed by, or unpacked; undefined for none. */
+export function filterFor(path: string, direction: 'pack' | 'unpack'): string | undefined {
+  const program = filters.find(([endings]) => endings.some(ending => path.endsWith(ending)))?.[1]
+  return program && direction === 'unpack' ? `${program} -d` : program
 }
 
 export class FilteredFile {
@@ -40,7 +44,7 @@ export class FilteredFile {
 
   /** `path` `-`: stdout. An existing file is replaced as it is, as by a shell. `filter`: a command line; empty for none. BorgError. */
   static async open(path: string, filter: string | undefined, log: StderrLog): Promise<FilteredFile> {
-    const fd = path === '-' ? undefined : opened(path)
+    const fd = path === '-' ? undefined : opened(path, 'w')
     if (!filter) return new FilteredFile(fd, undefined, undefined)
     try {
       flushOutput()
@@ -103,32 +107,83 @@ export class FilteredFile {
   }
 }
 
-function opened(path: string): number {
+/** What a tar is read from. `finished` after its last byte; `close` in any case. */
+export interface FilteredSource {
+  readonly source: ByteSource
+  /** BorgError if the program says that it failed. */
+  finished(): Promise<void>
+  close(): Promise<void>
+}
+
+/** `path` `-`: stdin. `filter`: a command line that gets what the file holds; empty for none. BorgError. */
+export async function openFiltered(path: string, filter: string | undefined, log: StderrLog): Promise<FilteredSource> {
+  const fd = path === '-' ? 0 : opened(path, 'r')
+  const close = (): void => {
+    if (fd !== 0) closeSync(fd)
+  }
+  if (!filter) {
+    const source = new DescriptorSource(fd)
+    return { source, finished: () => Promise.resolve(), close: () => source.end().then(close) }
+  }
   try {
-    return openSync(path, 'w')
+    const words = filterWords(filter, log)
+    const program = await CommandSource.start(words, fd).catch((error: unknown) => notStarted(filter, words[0]!, error, log))
+    return {
+      source: program,
+      finished: async () => {
+        const code = await program.exited
+        if (code !== 0) throw new BorgError('Error', `Error: filter ${filter} failed, rc=${code}`)
+      },
+      close: async () => {
+        program.stop()
+        await program.exited
+        close()
+      },
+    }
+  } catch (error) {
+    close()
+    throw error
+  }
+}
+
+function opened(path: string, flags: 'r' | 'w'): number {
+  try {
+    return openSync(path, flags)
   } catch (error) {
     if (errnoOf(error) === undefined) throw error
     throw new BorgError('OSError', `${errorText(error as { code: string; errno: number })}: '${path}'`, 2, { cause: error })
   }
 }
 
+function filterWords(filter: string, log: StderrLog): readonly [string, ...string[]] {
+  const words = shellWords(filter)
+  if (!words) return filterFailed(filter, 'No closing quotation', log)
+  if (words.length === 0) return filterFailed(filter, 'an empty command line is not permitted', log)
+  return words as [string, ...string[]]
+}
+
+function filterFailed(filter: string, reason: string, log: StderrLog): never {
+  log.message('error', 'borg.helpers.process', `filter-process: ${reason}`)
+  throw new BorgError('Error', `Error: filter ${filter}: process creation failed`)
+}
+
+function notStarted(filter: string, name: string, error: unknown, log: StderrLog): never {
+  const code = errnoOf(error) ?? errnoOf((error as Error).cause)
+  if (code === 'ENOENT') return filterFailed(filter, `executable not found: ${name}`, log)
+  if (code === 'EACCES') return filterFailed(filter, `permission denied: ${name}`, log)
+  throw error
+}
+
 /** Runs the program. It has a process group of its own: a Ctrl-C at the terminal is a wish to us, and none to it. */
 async function started(filter: string, target: number, log: StderrLog): Promise<ChildProcess> {
-  const fail = (reason: string): never => {
-    log.message('error', 'borg.helpers.process', `filter-process: ${reason}`)
-    throw new BorgError('Error', `Error: filter ${filter}: process creation failed`)
-  }
-  const [name, ...args] = shellWords(filter) ?? fail('No closing quotation')
-  if (name === undefined) return fail('an empty command line is not permitted')
+  const [name, ...args] = filterWords(filter, log)
   // Who first asks for them, be it a worker thread, makes what they are non-blocking, for the program as well. Node makes it blocking again when it starts one.
   void [process.stdout, process.stderr]
   const child = spawn(name, args, { stdio: ['pipe', target, 'inherit'], detached: true })
   try {
     await once(child, 'spawn')
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') fail(`executable not found: ${name}`)
-    if (errnoOf(error) === 'EACCES') fail(`permission denied: ${name}`)
-    throw error
+    notStarted(filter, name, error, log)
   }
   return child
 }

@@ -13,8 +13,11 @@ export class CommandSource implements ByteSource {
   #problem: Error | undefined
   #wake: (() => void) | undefined
 
-  private constructor(name: string, output: Readable, ended: Promise<number>) {
+  readonly #kill: () => void
+
+  private constructor(name: string, output: Readable, ended: Promise<number>, kill: () => void) {
     this.#name = name
+    this.#kill = kill
     this.#output = output
     this.#ended = ended
     // Listened to from the start: what nobody listens to is thrown away by Node when the program ends.
@@ -29,15 +32,15 @@ export class CommandSource implements ByteSource {
     })
   }
 
-  /** Starts the program. It has a process group of its own: a Ctrl-C at the terminal is a wish to us, and none to it. BorgError if there is no such program. */
-  static async start(words: readonly string[]): Promise<CommandSource> {
+  /** Starts the program. It has a process group of its own: a Ctrl-C at the terminal is a wish to us, and none to it. `input`: what it reads. BorgError if there is no such program. */
+  static async start(words: readonly string[], input: 'inherit' | number = 'inherit'): Promise<CommandSource> {
     const [name = '', ...args] = words
-    const child = spawn(name, args, { stdio: ['inherit', 'pipe', 'inherit'], detached: true })
+    const child = spawn(name, args, { stdio: [input, 'pipe', 'inherit'], detached: true })
     const ended = new Promise<number>(resolve => child.once('close', (code, signal) => resolve(code ?? -(signalNumbers[signal!] ?? 1))))
-    const source = new CommandSource(name, child.stdout, ended)
+    const source = new CommandSource(name, child.stdout!, ended, () => child.kill('SIGKILL'))
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve)
-      child.once('error', error => reject(new BorgError('Error', `Failed to execute command: ${reasonOf(error)}: '${name}'`)))
+      child.once('error', error => reject(new BorgError('Error', `Failed to execute command: ${reasonOf(error)}: '${name}'`, undefined, { cause: error })))
     })
     return source
   }
@@ -54,6 +57,16 @@ export class CommandSource implements ByteSource {
     into.set(this.#rest.subarray(0, count))
     this.#rest = this.#rest.subarray(count)
     return count
+  }
+
+  /** Its exit code, below zero for a signal. After the last byte, or `stop`. */
+  get exited(): Promise<number> {
+    return this.#ended
+  }
+
+  /** Nobody wants more of it. */
+  stop(): void {
+    this.#kill()
   }
 
   /** After the last byte. BorgError unless the program said that all went well: half an output is no backup. */
