@@ -338,11 +338,14 @@ export class Trees {
         // After whoever renamed was answered: what this tells the kernel waits for locks that a rename holds until then, and a process
         // killed in between would leave both waiting for ever. And before any further request, which may ask for the new name.
         if (reply?.archives) this.#client.onArchives?.(reply.archives)
+      } finally {
         const waiting = this.#waiting.get(tree) ?? []
         this.#waiting.delete(tree)
-        for (const work of waiting) work()
-      } finally {
-        this.#endTurn()
+        try {
+          for (const work of waiting) work()
+        } finally {
+          this.#endTurn()
+        }
       }
     }
     this.#inTurn(() => this.#whenWhole(tree, missing => {
@@ -354,16 +357,17 @@ export class Trees {
       if (isReplacing) this.replaced = tree
       // What is just being cut is either cut then or not.
       this.#whenTidy(() => this.#whenUncut(tree, () => {
-        let staged: FrozenTree
+        let staged: FrozenTree, needed: Uint8Array | undefined
         try {
           staged = this.#freeze(tree)
+          if (isReplacing) needed = this.dependents.neededIds()
         } catch (error) {
           // Whoever waits for it, and for the next one, must not wait for ever.
           return finished({ code: 'EIO', msgid: undefined, message: messageOf(error) }, undefined)
         }
         this.#client.request({
           kind: 'commit', staged, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
-          ...(isReplacing && { replaces: { id: made.id, keepName: made.tree === tree.name, needed: this.dependents.neededIds() } }),
+          ...(needed && made && { replaces: { id: made.id, keepName: made.tree === tree.name, needed } }),
         }, (error, reply) => finished(error, error ? undefined : reply), heard)
       }))
     }))
