@@ -150,6 +150,11 @@ export class Staging {
     // Without recursion: directories may lie one in the other by the ten thousand.
     const waiting = [node]
     for (let next = waiting.at(-1); next; next = waiting.at(-1)) {
+      // Without a name, but open: it is nobody's business any more but of who has it open.
+      if (!next.known && next.nlink === 0) {
+        this.nodes.fill(next)
+        next.known = true
+      }
       const places = next.known ? [] : this.#placesOf(next)
       const above = places.flatMap(([directory]) => (directory.known ? [] : [directory]))
       waiting.push(...above)
