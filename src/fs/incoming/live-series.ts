@@ -289,10 +289,9 @@ export class LiveSeries {
       if (!hasSpooled(this.#staging, top)) return
       const release = (archive: ArchiveTree): undefined => {
         if (!isStill()) return undefined
-        const found = [...stored(this.#staging, top, archive)]
-        // As long as the journal says where one lay before, that is what counts after a power failure.
-        if (found.some(([{ former }]) => former)) this.#toRelease.set(tree, version)
-        if (found.length === 0 || this.#toRelease.has(tree)) return undefined
+        // As long as the journal says where one lay before, that is what counts after a power failure: it waits for the next commit.
+        const found = [...stored(this.#staging, top, archive)].filter(([{ former }]) => !former)
+        if (found.length === 0) return undefined
         const { journal } = this.#staging
         const failed = hostErrno(() => {
           journal.ready(found.reduce((sum, [, { rows }]) => sum + 3 * rows.length, changeRoomBytes))
