@@ -289,8 +289,7 @@ export class LiveSeries {
       if (!hasSpooled(this.#staging, top)) return
       const release = (archive: ArchiveTree): undefined => {
         if (!isStill()) return undefined
-        // As long as the journal says where one lay before, that is what counts after a power failure: it waits for the next commit.
-        const found = [...stored(this.#staging, top, archive)].filter(([{ former }]) => !former)
+        const found = [...stored(this.#staging, top, archive)]
         if (found.length === 0) return undefined
         const { journal } = this.#staging
         const failed = hostErrno(() => {
