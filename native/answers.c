@@ -1,5 +1,4 @@
 #include "answers.h"
-#include "name_hash.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -76,7 +75,7 @@ static size_t shown(const struct shown_tree *t, size_t row) {
 
 static size_t find_child(const struct shown_tree *t, size_t parent, const uint8_t *name, size_t length) {
   size_t mask = t->slots.count - 1;
-  size_t slot = hash_name((uint32_t)parent, name, length) & mask;
+  size_t slot = hash_name(t->key, (uint32_t)parent, name, length) & mask;
   for (size_t steps = 0; steps < t->slots.count; steps++, slot = (slot + 1) & mask) {
     uint32_t found = u32(&t->slots, slot);
     const uint8_t *own;

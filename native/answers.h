@@ -5,6 +5,8 @@
 #ifndef BORGFS_ANSWERS_H
 #define BORGFS_ANSWERS_H
 
+#include "name_hash.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +27,7 @@ struct shown_tree {
   size_t rows;
   struct column parent, name_start, first, count, next_sibling, access, flags, size, mtime, atime, ctime, names, blobs, slots, xattr_row, linked_row, linked_count;
   struct column modes, uids, gids;
+  struct name_key key;
   /* access is 16 bits wide. */
   int narrow_access;
   int64_t supplied_ns, root_ns;

@@ -101,10 +101,11 @@ napi_value showTree(napi_env env, napi_callback_info info) {
   Bytes handed = a.bytes(10), handedOpens = a.bytes(11), references = a.bytes(12);
   if (a.failed) return nullptr;
   const napi_typedarray_type u8 = napi_uint8_array, u32 = napi_uint32_array, i64 = napi_bigint64_array;
+  column key{};
   const struct { column *into; napi_typedarray_type type; } columns[] = {
       {&tree.parent, u32}, {&tree.name_start, u32}, {&tree.first, u32}, {&tree.count, u32}, {&tree.next_sibling, u32}, {&tree.access, u32}, {&tree.flags, u8},
       {&tree.size, napi_float64_array}, {&tree.mtime, i64}, {&tree.atime, i64}, {&tree.ctime, i64}, {&tree.names, u8}, {&tree.blobs, u8}, {&tree.slots, u32},
-      {&tree.xattr_row, u32}, {&tree.linked_row, u32}, {&tree.linked_count, u32}, {&tree.modes, u32}, {&tree.uids, u32}, {&tree.gids, u32}};
+      {&tree.xattr_row, u32}, {&tree.linked_row, u32}, {&tree.linked_count, u32}, {&tree.modes, u32}, {&tree.uids, u32}, {&tree.gids, u32}, {&key, u32}};
   bool complete = lastUse.length == 8 && clock.length == 8 && handedOpens.length == 8 && references.length == 8;
   for (uint32_t i = 0; complete && i < sizeof columns / sizeof *columns; i++) {
     complete = readColumn(env, a.value(2), i, columns[i].type, columns[i].into);
@@ -115,10 +116,12 @@ napi_value showTree(napi_env env, napi_callback_info info) {
     }
   }
   tree.rows = tree.parent.count;
+  complete = complete && key.count * 4 == sizeof tree.key;
   if (!complete || handed.length != tree.rows || tree.slots.count == 0 || (tree.slots.count & (tree.slots.count - 1)) != 0 || shownTrees.count(tree.base >> 32) || !keep(env, a, made)) {
     napi_throw_type_error(env, nullptr, "the columns of a tree that is not shown yet are wanted");
     return nullptr;
   }
+  memcpy(&tree.key, key.values, sizeof tree.key);
   made.lastUse = reinterpret_cast<double *>(lastUse.data);
   made.clock = reinterpret_cast<double *>(clock.data);
   made.tree.handed = handed.data;

@@ -71,7 +71,7 @@ static int reserve(struct packed *out, size_t more) {
   return 0;
 }
 
-/* Appends one attribute. An attribute that went away meanwhile is left out. */
+/* Appends one attribute. One that went away meanwhile, or may not be read, is left out. */
 static int append(const char *path, const char *name, struct packed *out) {
   size_t name_length = strlen(name);
   size_t guess = 256;
@@ -82,11 +82,11 @@ static int append(const char *path, const char *name, struct packed *out) {
     ssize_t length = lgetxattr(path, name, at + 2 + name_length + 4, guess);
     if (length < 0 && errno == ERANGE) {
       length = lgetxattr(path, name, NULL, 0);
-      if (length < 0) return errno == ENODATA ? 0 : errno;
+      if (length < 0) return errno == ENODATA || errno == EPERM ? 0 : errno;
       guess = (size_t)length + 64;
       continue;
     }
-    if (length < 0) return errno == ENODATA || errno == EOPNOTSUPP ? 0 : errno;
+    if (length < 0) return errno == ENODATA || errno == EOPNOTSUPP || errno == EPERM ? 0 : errno;
     at[0] = name_length & 255;
     at[1] = name_length >> 8;
     memcpy(at + 2, name, name_length);
@@ -114,7 +114,7 @@ int attributes_xattrs(const char *path, int want, struct packed *out) {
   }
   int error = 0;
   if (length < 0) {
-    error = errno == EOPNOTSUPP || errno == ENOSYS ? 0 : errno;
+    error = errno == EOPNOTSUPP || errno == ENOSYS || errno == EPERM ? 0 : errno;
   } else {
     for (char *name = names; name < names + length && !error; name += strlen(name) + 1) {
       int acl = strncmp(name, "system.posix_acl_", 17) == 0;

@@ -13,7 +13,8 @@ extern "C" {
 
 /* Fields of a row, in the order of statField in src/engine/native.ts. */
 enum { ATTRIBUTE_ROW = 14, ATTRIBUTE_FS_FLAGS = 12, ATTRIBUTE_ERROR = 13 };
-enum { WANT_XATTRS = 1, WANT_ACLS = 2, WANT_FS_FLAGS = 4 };
+/* WANT_NAMES_ONLY: of a directory, without looking at what they are. */
+enum { WANT_XATTRS = 1, WANT_ACLS = 2, WANT_FS_FLAGS = 4, WANT_NAMES_ONLY = 8 };
 
 /* A block that grows; free(data) is the owner's duty. */
 struct packed {
@@ -31,6 +32,7 @@ int attributes_stat(int dir_fd, const char *name, int want, int64_t *row);
 /*
  * Appends (u16le name length, name, u32le value length, value)* of the object's xattrs. path is resolved without following
  * a final symlink. ACLs (system.posix_acl_*) are taken iff WANT_ACLS, others iff WANT_XATTRS.
+ * What may not be read is left out.
  * Returns 0 or an errno; file systems without xattrs give 0 and nothing.
  */
 int attributes_xattrs(const char *path, int want, struct packed *out);

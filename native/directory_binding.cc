@@ -1,6 +1,7 @@
 /* A directory with the metadata of all its entries in one call, and the same of one object. */
 #include "arguments.h"
 #include "attributes.h"
+#include "long_path.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -26,12 +27,28 @@ napi_value makeRows(napi_env env, const std::vector<int64_t> &rows) {
 
 class Directory : public Work {
  public:
-  Directory(std::string path, int want) : path(std::move(path)), want(want) {}
+  /* `chosen`: names to look at, each with a NUL behind it, instead of all that there are. */
+  Directory(std::string path, int want, std::string chosen) : path(std::move(path)), want(want) {
+    for (size_t start = 0; start < chosen.size();) {
+      size_t end = chosen.find('\0', start);
+      entries.push_back({0, chosen.substr(start, end - start), {}});
+      start = end == std::string::npos ? chosen.size() : end + 1;
+    }
+  }
 
   void run() override {
-    int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOATIME);
-    if (fd < 0 && errno == EPERM) fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK;
+    LongPath reached(path);
+    if (reached.failed) errno = reached.failed;
+    int fd = reached.failed ? -1 : openat(reached.fd, reached.name.c_str(), flags | O_NOATIME);
+    if (fd < 0 && !reached.failed && errno == EPERM) fd = openat(reached.fd, reached.name.c_str(), flags);
     if (fd < 0) return fail("open");
+    if (entries.empty()) return list(fd);
+    readEntries(fd);
+    close(fd);
+  }
+
+  void list(int fd) {
     DIR *stream = fdopendir(fd);
     if (!stream) {
       fail("fdopendir");
@@ -45,9 +62,14 @@ class Directory : public Work {
     }
     if (errno) fail("readdir");
     std::stable_sort(entries.begin(), entries.end(), [](const Entry &a, const Entry &b) { return a.ino < b.ino; });
+    if (want & WANT_NAMES_ONLY) rows.resize(0);
+    else readEntries(fd);
+    closedir(stream);
+  }
+
+  void readEntries(int fd) {
     rows.resize(entries.size() * ATTRIBUTE_ROW);
     for (size_t i = 0; i < entries.size() && !error; i++) readEntry(fd, i);
-    closedir(stream);
   }
 
   napi_value value(napi_env env) override {
@@ -109,8 +131,9 @@ napi_value readDirectoryAsync(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   std::string path = arguments.text(0);
   int want = static_cast<int>(arguments.integer(1));
+  std::string chosen = arguments.bytes(2).text();
   if (arguments.failed) return nullptr;
-  return Work::start(env, new Directory(path, want), nullptr, "borgfs:readDirectory");
+  return Work::start(env, new Directory(path, want, chosen), nullptr, "borgfs:readDirectory");
 }
 
 napi_value readAttributes(napi_env env, napi_callback_info info) {
@@ -119,10 +142,11 @@ napi_value readAttributes(napi_env env, napi_callback_info info) {
   int want = static_cast<int>(arguments.integer(1));
   if (arguments.failed) return nullptr;
   std::vector<int64_t> row(ATTRIBUTE_ROW);
-  int failed = attributes_stat(AT_FDCWD, path.empty() ? "." : path.c_str(), want, row.data());
+  LongPath reached(path.empty() ? "." : path);
+  int failed = reached.failed ? reached.failed : attributes_stat(reached.fd, reached.name.c_str(), want, row.data());
   if (failed) return throwErrno(env, failed, "statx");
   packed out = {nullptr, 0, 0};
-  if (want & (WANT_XATTRS | WANT_ACLS)) failed = attributes_xattrs(path.c_str(), want, &out);
+  if (want & (WANT_XATTRS | WANT_ACLS)) failed = attributes_xattrs(reached.whole().c_str(), want, &out);
   napi_value result = nullptr;
   if (failed) {
     throwErrno(env, failed, "getxattr");

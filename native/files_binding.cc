@@ -1,6 +1,7 @@
 /* System calls that Node lacks. None follows a final symlink. A directory descriptor may be AT_FDCWD (-100). */
 #include "arguments.h"
 #include "attributes.h"
+#include "long_path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,11 +45,24 @@ napi_value openForReading(napi_env env, napi_callback_info info) {
   std::string path = a.text(0);
   if (a.failed) return nullptr;
   const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
-  int fd = open(path.c_str(), flags | O_NOATIME);
+  LongPath reached(path);
+  if (reached.failed) return throwErrno(env, reached.failed, "open");
+  int fd = openat(reached.fd, reached.name.c_str(), flags | O_NOATIME);
   /* O_NOATIME is for the owner and root only; some network file systems refuse it with EROFS. */
-  if (fd < 0 && (errno == EPERM || errno == EROFS)) fd = open(path.c_str(), flags);
+  if (fd < 0 && (errno == EPERM || errno == EROFS)) fd = openat(reached.fd, reached.name.c_str(), flags);
   if (fd < 0) return throwErrno(env, errno, "open");
   return makeNumber(env, fd);
+}
+
+napi_value readLink(napi_env env, napi_callback_info info) {
+  Arguments a(env, info);
+  std::string path = a.text(0);
+  if (a.failed) return nullptr;
+  LongPath reached(path);
+  if (reached.failed) return throwErrno(env, reached.failed, "readlink");
+  char target[PATH_MAX];
+  ssize_t length = readlinkat(reached.fd, reached.name.c_str(), target, sizeof target);
+  return length < 0 ? throwErrno(env, errno, "readlink") : makeBuffer(env, target, static_cast<size_t>(length));
 }
 
 /* One component after the other, for kernels before 5.6. */
@@ -93,10 +107,26 @@ napi_value openBeneath(napi_env env, napi_callback_info info) {
   how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
   how.mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
-  long fd;
-  do {
-    fd = syscall(SYS_openat2, rootFd, path.empty() ? "." : path.c_str(), &how, sizeof how);
-  } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+  int at = rootFd;
+  long fd = -1;
+  for (std::string rest = path;;) {
+    size_t cut = rest.size() < PATH_MAX ? std::string::npos : rest.rfind('/', PATH_MAX - 1);
+    struct open_how way = how;
+    if (cut != std::string::npos) {
+      way.flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+      way.mode = 0;
+    }
+    const std::string part = rest.empty() ? "." : rest.substr(0, cut);
+    do {
+      fd = syscall(SYS_openat2, at, part.c_str(), &way, sizeof way);
+    } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+    int saved = errno;
+    if (at != rootFd) close(at);
+    errno = saved;
+    if (fd < 0 || cut == std::string::npos) break;
+    at = static_cast<int>(fd);
+    rest.erase(0, cut + 1);
+  }
   if (fd < 0 && errno == ENOSYS) fd = openByComponents(rootFd, path, flags, mode);
   if (fd < 0) return throwErrno(env, errno, "openat2");
   return makeNumber(env, static_cast<double>(fd));
@@ -371,6 +401,7 @@ napi_value canonicalHostName(napi_env env, napi_callback_info) {
 
 void registerFiles(napi_env env, napi_value exports) {
   defineFunction(env, exports, "openForReading", openForReading);
+  defineFunction(env, exports, "readLink", readLink);
   defineFunction(env, exports, "openBeneath", openBeneath);
   defineFunction(env, exports, "fstatat", fstatat_);
   defineFunction(env, exports, "mkdirat", mkdirat_);

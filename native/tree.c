@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #endif
 #include "tree.h"
-#include "name_hash.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +10,7 @@
 enum { TYPE_MASK = 0170000, TYPE_DIRECTORY = 0040000, TYPE_REGULAR = 0100000, TYPE_LINK = 0120000 };
 /* Flags of a row that are stored; HAS_XATTRS is only for building. */
 enum { ROW_DAMAGED = 1, ROW_REPLACED = 2, ROW_SUPPLIED = 4, ROW_LINK = 8, ROW_LINKED = 16, ROW_STORED = 31, HAS_XATTRS = 128 };
-enum { CHUNK_ROW = 40, ACCESS_NUMBERS = 12, NO_NAME = 0xffff, MAX_NAME = 0xfff0, ACL_ACCESS = 0xfffe, ACL_DEFAULT = 0xfffd, BSD_FLAGS = 0xfffc };
+enum { CHUNK_ROW = 40, ACCESS_NUMBERS = 12, NO_NAME = 0xffff, MAX_NAME = 0xfff0, MAX_FILE_NAME = 1024, ACL_ACCESS = 0xfffe, ACL_DEFAULT = 0xfffd, BSD_FLAGS = 0xfffc };
 /* The first two rows of the table of owners and modes, which every tree has: directories that no item describes, names of hard links. */
 enum { ACCESS_SUPPLIED, ACCESS_NONE, ACCESS_FIRST };
 static const size_t LIMIT = UINT32_MAX;
@@ -20,7 +19,7 @@ static const size_t LIMIT = UINT32_MAX;
 enum { PARENT, NAME_START, FIRST, COUNT, NEXT_SIBLING, ACCESS, FLAGS, SIZE, MTIME, ATIME, CTIME, ROW_COLUMNS };
 static const uint8_t widths[ROW_COLUMNS] = {4, 4, 4, 4, 4, 4, 1, 8, 8, 8, 8};
 /* Behind the row columns in the image. XATTRS: the rows that have some, then their starts, then their ends in BLOBS. LINKED: rows, then numbers of names. */
-enum { NAMES = ROW_COLUMNS, BLOBS, XATTRS, LINKED, OWNERS, SLOTS };
+enum { NAMES = ROW_COLUMNS, BLOBS, XATTRS, LINKED, OWNERS, SLOTS, KEY };
 
 struct pool {
   uint8_t *bytes;
@@ -34,6 +33,7 @@ struct xattr_place {
 /* Each owner with each mode once, packed as tree-columns.ts says. */
 struct accesses {
   struct pool packed, starts, modes; /* starts and modes: uint32_t, of each */
+  struct name_key key;
   uint32_t *slots;
   size_t slot_count;
   uint32_t last;
@@ -121,7 +121,7 @@ static int append(struct pool *pool, const void *bytes, size_t length) {
 static size_t find_slot(struct tree *t, uint32_t parent, const uint8_t *name, size_t length) {
   const uint32_t *starts = u32(t, NAME_START), *parents = u32(t, PARENT);
   size_t mask = t->slot_count - 1;
-  for (size_t slot = hash_name(parent, name, length) & mask;; slot = (slot + 1) & mask) {
+  for (size_t slot = hash_name(t->options.key, parent, name, length) & mask;; slot = (slot + 1) & mask) {
     uint32_t found = t->slots[slot];
     if (!found) return slot;
     uint32_t row = found - 1;
@@ -154,7 +154,7 @@ static int grow_slots(struct tree *t) {
     uint32_t found = t->slots[old];
     if (!found) continue;
     uint32_t row = found - 1;
-    size_t slot = hash_name(u32(t, PARENT)[row], t->names.bytes + starts[row], starts[row + 1] - starts[row]) & mask;
+    size_t slot = hash_name(t->options.key, u32(t, PARENT)[row], t->names.bytes + starts[row], starts[row + 1] - starts[row]) & mask;
     while (slots[slot]) slot = (slot + 1) & mask;
     slots[slot] = found;
   }
@@ -207,7 +207,7 @@ static void supply(struct tree *t, uint32_t row) {
 static uint32_t mode_of(struct tree *t, uint32_t row) { return ((uint32_t *)t->accesses.modes.bytes)[u32(t, ACCESS)[row]]; }
 static int is_directory(struct tree *t, uint32_t row) { return (mode_of(t, row) & TYPE_MASK) == TYPE_DIRECTORY; }
 static int is_dot(const uint8_t *name, size_t length) { return length == 1 && name[0] == '.'; }
-static int is_unsafe(const uint8_t *name, size_t length) { return (length == 2 && name[0] == '.' && name[1] == '.') || memchr(name, 0, length); }
+static int is_unsafe(const uint8_t *name, size_t length) { return length > MAX_FILE_NAME || (length == 2 && name[0] == '.' && name[1] == '.') || memchr(name, 0, length); }
 
 /* Not an error: no mount can show the path. */
 enum { UNSAFE = 1 };
@@ -324,7 +324,7 @@ static int same_access(const struct accesses *a, uint32_t index) {
 }
 
 static size_t access_slot(const struct accesses *a, const uint32_t *slots, size_t count, struct span packed) {
-  size_t slot = hash_name(0, packed.data, packed.length) & (count - 1);
+  size_t slot = hash_name(a->key, 0, packed.data, packed.length) & (count - 1);
   while (slots[slot]) {
     struct span found = packed_access(a, slots[slot] - 1);
     if (found.length == packed.length && memcmp(found.data, packed.data, packed.length) == 0) break;
@@ -449,7 +449,7 @@ static int add_content(struct tree *t, uint32_t row, const struct item *item) {
   }
   u32(t, FIRST)[row] = (uint32_t)first;
   u32(t, COUNT)[row] = (uint32_t)item->chunk_count;
-  ((double *)t->column[SIZE])[row] = item->has & ITEM_SIZE ? item->size : size;
+  ((double *)t->column[SIZE])[row] = item->has & ITEM_SIZE && item->size >= 0 ? item->size : size;
   return ITEM_OK;
 }
 
@@ -502,6 +502,7 @@ struct tree *tree_new(const struct tree_options *options, const struct tree_call
   if (!t) return NULL;
   t->options = *options;
   t->calls = *calls;
+  t->accesses.key = options->key;
   t->room = 128;
   t->slot_count = 256;
   int complete = (t->slots = zeros(t->slot_count * sizeof *t->slots)) != NULL;
@@ -599,6 +600,7 @@ int tree_layout(struct tree *t, struct tree_layout *layout) {
   layout->length[LINKED] = linked * 8;
   layout->length[OWNERS] = t->accesses.packed.length;
   layout->length[SLOTS] = t->slot_count * sizeof *t->slots;
+  layout->length[KEY] = sizeof t->options.key;
   for (int c = 0; c < TREE_COLUMNS; c++) {
     layout->offset[c] = at;
     at += (layout->length[c] + 7) & ~(size_t)7;
@@ -650,4 +652,5 @@ void tree_write(struct tree *t, const struct tree_layout *layout, uint8_t *image
   memcpy(image + layout->offset[OWNERS], t->accesses.packed.bytes, t->accesses.packed.length);
   move(image + layout->offset[SLOTS], t->slots, layout->length[SLOTS], layout->length[SLOTS]);
   t->slots = NULL;
+  memcpy(image + layout->offset[KEY], &t->options.key, sizeof t->options.key);
 }

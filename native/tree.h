@@ -6,6 +6,7 @@
 #define BORGFS_TREE_H
 
 #include "items.h"
+#include "name_hash.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,6 +16,8 @@ struct tree;
 
 struct tree_options {
   int show_parts;
+  /* At random, or whoever chooses names chooses where they are looked for. */
+  struct name_key key;
 };
 
 /* Asked by tree_add. A negative result ends it with TREE_CALL. */
@@ -34,7 +37,7 @@ void tree_free(struct tree *tree);
 int tree_add(struct tree *tree, const uint8_t *bytes, size_t length, size_t *used);
 
 /* The columns in the order of tree-image.ts, each at a multiple of 8 bytes. */
-enum { TREE_COLUMNS = 17 };
+enum { TREE_COLUMNS = 18 };
 struct tree_layout {
   size_t rows, chunks, bytes;
   size_t offset[TREE_COLUMNS], length[TREE_COLUMNS]; /* in bytes */

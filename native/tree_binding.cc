@@ -51,12 +51,15 @@ Tree *treeOf(Arguments &a) {
   return static_cast<Tree *>(data);
 }
 
-/* (showParts) */
+/* (showParts, key) */
 napi_value makeTree(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   tree_options options{};
   options.show_parts = a.flag(0);
+  Bytes key = a.bytes(1);
   if (a.failed) return nullptr;
+  if (key.length != sizeof options.key) return failed(env, "a key of eight bytes is wanted");
+  memcpy(&options.key, key.data, sizeof options.key);
   Tree *tree = new Tree;
   tree_calls calls = {tree, leftOut};
   tree->made = tree_new(&options, &calls);

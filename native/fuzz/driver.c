@@ -245,7 +245,7 @@ static int left_out(void *context, struct span path, const struct span *source) 
 
 static void tree_round(void) {
   unsigned sum = 0;
-  struct tree_options options = {(int)below(2)};
+  struct tree_options options = {(int)below(2), {next(), next()}};
   struct tree_calls calls = {&sum, left_out};
   struct tree *tree = tree_new(&options, &calls);
   if (!tree) fail("no tree");
@@ -352,6 +352,7 @@ static void answers_round(void) {
   t.names = any_column(names, 1, 256);
   t.blobs = any_column(below(300), 1, 256);
   t.slots = any_column((size_t)1 << below(7), 4, (uint32_t)rows + 1);
+  t.key = (struct name_key){next(), next()};
   t.xattr_row = any_column(marked, 4, (uint32_t)rows);
   t.linked_row = any_column(marked, 4, (uint32_t)rows);
   t.linked_count = any_column(marked, 4, 9);

@@ -84,7 +84,7 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
     const word = words[at]!
     const next = (): string | undefined => {
       const following = words[at + 1]
-      if (following === undefined || (following.startsWith('-') && following.length > 1 && !/^-[\d ]/.test(following))) return undefined
+      if (following === undefined || looksLikeOption(following, options)) return undefined
       at++
       return following
     }
@@ -135,6 +135,14 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
   return { command: command ?? '', spec, values: collect(canonical, options), ordered, positionals: distribute(spec, rest, program, where()) }
 }
 
+/** A word with a space in it is text, unless it begins with an option that there is (argparse). */
+function looksLikeOption(word: string, options: readonly OptionSpec[]): boolean {
+  if (!word.startsWith('-') || word.length === 1 || /^-[\d ]/.test(word)) return false
+  if (!word.includes(' ')) return true
+  const name = word.startsWith('--') ? word.replace(/=.*$/s, '') : word.slice(0, 2)
+  return options.some(({ flags }) => flags.some(flag => (word.startsWith('--') ? flag.startsWith(name) : flag === name)))
+}
+
 /** The first word that is neither an option nor the value of one that every command has: the command, if there is one. */
 export function firstOperand(words: readonly string[]): string | undefined {
   const at = endOfOwnWords(words, 0, commonOptions)
@@ -179,7 +187,7 @@ function checkNumber(option: OptionSpec, value: string, where: string): void {
   if (option.type === 'int' && !/^[+-]?\d+$/.test(value)) throw new UsageError(where, `argument ${flags}: invalid int value: '${value}'`)
   if (option.type === 'positive-int' && !/^[+-]?\d+$/.test(value)) throw new UsageError(where, `argument ${flags}: invalid positive_int_validator value: '${value}'`)
   if (option.type === 'positive-int' && !/^\+?0*[1-9]\d*$/.test(value)) throw new UsageError(where, `argument ${flags}: A positive integer is required: ${value}`)
-  if (option.type === 'octal' && !/^0*[0-7]+$/.test(value.replace(/^0o/, ''))) throw new UsageError(where, `argument ${flags}: invalid <lambda> value: '${value}'`)
+  if (option.type === 'octal' && !/^(?:0o)?[0-7]+$/.test(value)) throw new UsageError(where, `argument ${flags}: invalid <lambda> value: '${value}'`)
 }
 
 function collect(canonical: readonly string[], options: readonly OptionSpec[]): Record<string, unknown> {

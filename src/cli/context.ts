@@ -76,6 +76,22 @@ export class CommandContext {
     return value === undefined ? undefined : Number(value)
   }
 
+  /** Of an octal option that has a default: `0077`, `0o77`. */
+  octal(name: string): number {
+    return parseInt(this.text(name)!.replace(/^0o/, ''), 8)
+  }
+
+  /** The value of an option that has one, understood; what is wrong with it is told as of a wrong word. */
+  parsed<T>(name: string, parse: (text: string) => T): T {
+    try {
+      return parse(this.text(name)!)
+    } catch (error) {
+      if (!(error instanceof BorgError)) throw error
+      const flags = this.args.spec.options?.find(({ flags }) => flags.includes(`--${name}`))?.flags ?? [`--${name}`]
+      throw this.usage(`argument ${flags.join('/')}: ${error.message}`)
+    }
+  }
+
   list(name: string): readonly string[] {
     return (this.args.values[name] as string[] | undefined) ?? []
   }

@@ -1,6 +1,6 @@
 /** Asking a mounted drive to save what is staged in it, by the xattrs that incoming/ has for this (incoming.md §3, §5). */
-import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { readdirSync, realpathSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { errnoOf, messageOf } from '../engine/errors.js'
 import { native } from '../engine/native.js'
 import { byteString, shownText } from '../engine/text.js'
@@ -22,6 +22,15 @@ export interface TreeOutcome {
 
 /** Folders of the drive whose folders become archives. */
 export const places = ['incoming', 'live'] as const
+
+/** A mountpoint as the table of mounts has it. A dead mount cannot be looked at: then it is as it was typed. */
+export function mountedPath(typed: string): string {
+  try {
+    return realpathSync(typed)
+  } catch {
+    return resolve(typed)
+  }
+}
 
 /** True for a mountpoint that borg or borgfs serves. */
 export function isOurs(mountpoint: string): boolean {

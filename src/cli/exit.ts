@@ -3,7 +3,7 @@ import { BorgError } from '../engine/errors.js'
 
 /** Modern codes of survivable trouble. */
 export const warningCode = {
-  generic: 1, fileChanged: 100, includePatternNeverMatched: 101, backup: 102, backupOs: 104, backupPermission: 105, backupIo: 106, backupNotFound: 107,
+  generic: 1, fileChanged: 100, includePatternNeverMatched: 101, backup: 102, raceCondition: 103, backupOs: 104, backupPermission: 105, backupIo: 106, backupNotFound: 107,
 } as const
 
 const sentences = { SIGINT: 'Keyboard interrupt', SIGTERM: 'Received SIGTERM', SIGHUP: 'Received SIGHUP.' } as const

@@ -112,7 +112,7 @@ async function run(program: string, words: string[], log: StderrLog, exit: (code
   tellListening(process.env)
   let code: number
   try {
-    native().umask(parseInt(context.text('umask') ?? '0077', 8))
+    native().umask(context.octal('umask'))
     if (context.flag('bypass-lock') && !allowedToBypassLock.has(args.command)) throw new BorgError('Error', 'Error: Not allowed to bypass locking mechanism for chosen command')
     const load = commands[args.command]
     if (!load) throw new BorgError('Error', `borgfs cannot do '${args.command}' yet. Use borg for it: both work on the same repositories.`)

@@ -1,4 +1,5 @@
 /** The words of `mount -o` (mount.md §1, incoming.md). */
+import { totalmem } from 'node:os'
 import { resolve } from 'node:path'
 import { CommandError } from '../engine/errors.js'
 import { parseSize } from '../engine/repository/config.js'
@@ -30,6 +31,10 @@ export interface DriveOptions {
   readonly mount: MountOptions
 }
 
+/** One less than the number that means none. */
+const maxOwner = 0xfffffffe
+/** Node's timers take no more. */
+const maxTimerMs = 0x7fffffff
 const standardCacheBytes = 256 * 1024 * 1024, standardTreeBytes = 256 * 1024 * 1024
 
 /** CommandError names the word that is wrong. */
@@ -61,6 +66,10 @@ export function parseDriveOptions(text: string | undefined, mountpoint: string):
     const value = values.get(name)
     return value !== undefined && /^\d+(\.\d+)?$/.test(value) ? Number(value) : wrong(name, 'a number is wanted')
   }
+  const owner = (name: string): number | undefined => {
+    const value = number(name)
+    return value === undefined || (Number.isInteger(value) && value <= maxOwner) ? value : wrong(name, `a whole number up to ${maxOwner} is wanted`)
+  }
   const size = (name: string): number | undefined => {
     if (!values.has(name)) return undefined
     return parseSize((values.get(name) ?? '').replace(/i?B?$/, '')) ?? wrong(name, 'a size such as 512M is wanted')
@@ -68,16 +77,18 @@ export function parseDriveOptions(text: string | undefined, mountpoint: string):
   const octal = (name: string): number => {
     const value = values.get(name)
     if (!values.has(name)) return 0
-    return value !== undefined && /^[0-7]{1,4}$/.test(value) ? parseInt(value, 8) : wrong(name, 'an octal number is wanted')
+    return value !== undefined && /^(0o)?0*[0-7]{1,4}$/.test(value) ? parseInt(value.replace('o', ''), 8) : wrong(name, 'an octal number is wanted')
   }
   if (flag('ignore_permissions')) mount = { ...mount, defaultPermissions: false }
   const transport = values.get('transport') ?? 'kernel'
   if (transport !== 'kernel' && transport !== 'fuse-native') return wrong('transport', 'kernel or fuse-native is wanted')
   const lock = values.get('lock')
   if (lock !== undefined && lock !== 'hold' && lock !== 'polite') return wrong('lock', 'hold or polite is wanted')
+  const cacheBytes = size('cache') ?? standardCacheBytes
+  if (cacheBytes > totalmem()) return wrong('cache', `no more than this machine's memory (${Math.floor(totalmem() / 1e6)}M) is wanted`)
   return {
-    allowDamagedFiles: flag('allow_damaged_files'), uid: number('uid'), gid: number('gid'), umask: octal('umask'), cacheBytes: size('cache') ?? standardCacheBytes, treeBytes: size('trees') ?? standardTreeBytes,
-    holdLock: lock === 'hold', refreshMs: (number('refresh') ?? 5) * 1000, settleMs: (number('settle') ?? 10) * 1000, lingerMs: (number('linger') ?? 60) * 1000,
+    allowDamagedFiles: flag('allow_damaged_files'), uid: owner('uid'), gid: owner('gid'), umask: octal('umask'), cacheBytes, treeBytes: size('trees') ?? standardTreeBytes,
+    holdLock: lock === 'hold', refreshMs: Math.min((number('refresh') ?? 5) * 1000, maxTimerMs), settleMs: (number('settle') ?? 10) * 1000, lingerMs: (number('linger') ?? 60) * 1000,
     stagingFolder: values.get('staging') === undefined ? undefined : resolve(values.get('staging')!), stagingMax: size('staging_max'),
     archiveName: values.get('archive_name') ?? defaultNameTemplate, compression: values.get('compression') ?? 'lz4', transport,
     versions: flag('versions'), allowDelete: flag('allow_delete'), live: (values.get('live') ?? '').split(':').filter(Boolean), logFile: values.get('log') === undefined ? undefined : resolve(values.get('log')!), mount,

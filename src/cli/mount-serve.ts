@@ -1,6 +1,6 @@
 /** The serving half of `mount`: the repository, or one archive, as a drive (mount.md, incoming.md). */
-import { accessSync, constants, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { accessSync, constants, realpathSync, statSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { parseCompression } from '../engine/codec/spec.js'
 import { chunkerFor } from '../engine/chunker/params.js'
 import { defaultChunkerParams } from '../engine/constants.js'
@@ -18,6 +18,7 @@ import { escapedBytes, escapedText } from '../engine/text.js'
 import { type ArchiveInfo as ManifestEntry, isCheckpointName } from '../engine/archive/manifest.js'
 import { stripped } from '../engine/operations/extract.js'
 import { changeArchive } from '../fs/archive-changes.js'
+import { chosenNow } from '../fs/chosen-archives.js'
 import type { ArchiveChangeRequest, ArchiveInfo, CommitRequest, MountView } from '../fs/engine-port.js'
 import { prepareMountpoint } from '../fs/fuse/kernel/attach.js'
 import { commitStaged, finishedBefore } from '../fs/incoming/commit.js'
@@ -72,15 +73,14 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
   const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
   const staging = narrowed || drive.mount.readOnly ? undefined : await stagingOptions(context, drive, { ...owner, mountTimeNs }, cacheFolder, opened, driveLog, mountpoint)
+  refuseOverlap(mountpoint, cacheFolder, 'its cache folder')
+  if (drive.logFile !== undefined) refuseOverlap(mountpoint, drive.logFile, 'its log')
   const trees = new StoredTrees({ folder: join(cacheFolder, 'borgfs-trees'), key: opened.key, workers, maxBytes: drive.treeBytes, log: driveLog })
   const source: RepositorySource = new RepositorySource(opened, workers, {
     log: driveLog, trees, stash: staging?.stash, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
     choose: found => {
-      if (archive) return found.filter(({ id }) => id.equals(archive.id))
-      // Versions are numbered in this order.
-      if (drive.versions) return chosen.filter(kept => found.some(({ id }) => id.equals(kept.id)))
-      // A narrowed view is what was chosen at the start, as Borg's; the whole repository shows what comes.
-      if (narrowed) return found.filter(({ name }) => chosen.some(kept => kept.name === name))
+      // A narrowed view is what was chosen at the start, as Borg's, in that order; the whole repository shows what comes.
+      if (narrowed) return chosenNow(chosen, found, { byName: !archive && !drive.versions })
       return context.flag('consider-checkpoints') ? found : found.filter(({ name }) => !isCheckpointName(name))
     },
     selection: matcher.includesEverything && strip === 0 ? undefined : () => ({
@@ -225,10 +225,19 @@ function throttled(progress: (percent: number) => void): (percent: number) => vo
   }
 }
 
-/** A process that serves a folder must not need that folder itself. */
+/** A process that serves a folder must not need that folder itself: it would wait for its own answer. */
 function refuseOverlap(mountpoint: string, path: string, what: string): void {
   const inside = (a: string, b: string): boolean => a === b || a.startsWith(b.endsWith('/') ? b : `${b}/`)
-  if (inside(path, mountpoint)) throw new BorgError('Error', `${mountpoint}: the drive would cover ${what} (${path}). Choose another mountpoint.`)
+  if (inside(withoutLinks(path), mountpoint)) throw new BorgError('Error', `${mountpoint}: the drive would cover ${what} (${path}). Choose another mountpoint.`)
+}
+
+/** Of a path that need not be there yet. */
+function withoutLinks(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    return dirname(path) === path ? path : join(withoutLinks(dirname(path)), basename(path))
+  }
 }
 
 /** The terminal until the drive is up, a file of bounded size afterwards. */
@@ -247,7 +256,7 @@ class DriveLog implements Log {
     if (level === 'debug') return
     try {
       if ((statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0) > maxLogBytes) files.removeIfThere(this.#path)
-      files.write(this.#path, `${new Date().toISOString()} ${level} ${message}\n`, { append: true, mode: 0o600 })
+      files.write(this.#path, `${new Date().toISOString()} ${level} ${oneLine(message)}\n`, { append: true, mode: 0o600 })
     } catch {
       // A log that cannot be written must not harm the drive.
     }
@@ -255,4 +264,9 @@ class DriveLog implements Log {
 }
 
 const maxLogBytes = 4 << 20
+
+/** Names in archives may hold anything, also what looks like a line of the log. Stack traces of faults stay readable. */
+function oneLine(message: string): string {
+  return message.replace(/[\0-\x08\x0b-\x1f\x7f]|\n(?!    at )/g, control => (control === '\n' ? '\\n' : `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`))
+}
 

@@ -14,13 +14,13 @@ export interface Location {
 }
 
 const archivePart = String.raw`(?:::(?<archive>[^/]+))?`
-// The archive follows the first `::` that leaves a valid name.
-const pathPart = String.raw`(?<path>(?:(?!::[^/]+$).)+)`
+// It ends at the first `::`.
+const pathPart = String.raw`(?<path>(?:[^:]|:(?!:))+)`
 const hostPart = String.raw`(?:(?<user>[^@:/ ]+)@)?(?<host>[^:/]+|\[[0-9a-fA-F:.]+\])`
-const sshUrl = new RegExp(`^ssh://${hostPart}(?::(?<port>\\d+))?(?<path>/(?:(?!::[^/]+$).)+)${archivePart}$`, 'su')
+const sshUrl = new RegExp(`^ssh://${hostPart}(?::(?<port>\\d+))?(?<path>/(?:[^:]|:(?!:))+)${archivePart}$`, 'su')
 const fileUrl = new RegExp(`^file://${pathPart}${archivePart}$`, 'su')
 const scpStyle = new RegExp(`^${hostPart}:(?!:)(?!//)${pathPart}${archivePart}$`, 'su')
-const local = new RegExp(`^${pathPart}${archivePart}$`, 'su')
+const local = new RegExp(`^(?!:)${pathPart}${archivePart}$`, 'su')
 const environmentArchive = /^::(?<archive>[^/]*)$/su
 
 /** undefined for an invalid text. `fallback`: BORG_REPO, for texts without a repository. */
@@ -47,7 +47,7 @@ function parseFull(text: string): Location | undefined {
   const scp = /^[./~]/.test(text) ? undefined : scpStyle.exec(text)?.groups
   if (scp) return remote(scp, text, scp.path!)
   const groups = local.exec(text)?.groups
-  if (!groups || groups.path!.endsWith('::')) return undefined
+  if (!groups) return undefined
   return { protocol: 'file', path: plainNormal(groups.path!), archive: groups.archive, text }
 }
 

@@ -23,13 +23,15 @@ export const statStride = 14
 
 /** What readDirectoryAsync and readAttributes fetch beside lstat. */
 export const wantXattrs = 1, wantAcls = 2, wantFsFlags = 4
+/** Of a directory: its names, without looking at what they are. */
+export const wantNamesOnly = 8
 
 export interface DirectoryListing {
   /** Names of all entries but `.` and `..`, in the order of their inode numbers, one behind the other. */
   readonly names: Buffer
   /** Where each name ends. Less than 4 GiB together, or there would be no memory for them. */
   readonly nameEnds: Uint32Array
-  /** nameEnds.length rows of statStride. */
+  /** nameEnds.length rows of statStride; none with wantNamesOnly. */
   readonly stats: BigInt64Array
   /** Per entry undefined if none, else packed: (u16le nameLength, name, u32le valueLength, value)*; ACL names included iff wantAcls. */
   readonly attributes: (Buffer | undefined)[]
@@ -157,11 +159,13 @@ export interface Native {
   entryLengths(fd: number, offsets: Uint32Array, first: number, stride: number, count: number, lengths: Uint32Array): number
 
   // --- files.c: system calls that Node lacks, all without following a final symlink ---
-  readDirectoryAsync(path: Uint8Array, want: number): Promise<DirectoryListing>
+  /** `chosen`: names to look at, in this order, each with a NUL behind it; empty: all that there are. A path may be longer than PATH_MAX, here and in the next three. */
+  readDirectoryAsync(path: Uint8Array, want: number, chosen: Uint8Array): Promise<DirectoryListing>
   /** One object: a row of statStride values and its packed attributes. */
   readAttributes(path: Uint8Array, want: number): { stat: BigInt64Array; attributes: Buffer | undefined }
   /** O_RDONLY|O_NOFOLLOW|O_NONBLOCK|O_CLOEXEC, with O_NOATIME where permitted. */
   openForReading(path: Uint8Array): number
+  readLink(path: Uint8Array): Buffer
   /** Path to below `rootFd` by openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS; where the kernel lacks it, component by component with O_NOFOLLOW. */
   openBeneath(rootFd: number, path: Uint8Array, flags: number, mode: number): number
   fstatat(dirFd: number, name: Uint8Array): BigInt64Array
@@ -240,7 +244,8 @@ export interface Native {
   countBuckets(buckets: Uint8Array, bucketBytes: number, markOffset: number, deletedMark: number): [used: number, empty: number]
 
   // --- tree.c: items of an archive as columns; arguments as in native/tree_binding.cc, used by fs/tree-image.ts ---
-  makeTree(showParts: boolean): NativeTree
+  /** `key`: eight random bytes, by which names are looked for. */
+  makeTree(showParts: boolean, key: Uint8Array): NativeTree
   treeAdd(tree: NativeTree, bytes: Uint8Array, leftOut: (path: Buffer, source: Buffer | undefined) => void): number
   treeLayout(tree: NativeTree, layout: Float64Array): void
   treeWrite(tree: NativeTree, image: Uint8Array, chunks: Uint8Array): void

@@ -8,7 +8,7 @@ import { listNames, listTree } from './archive-listing.js'
 import { ArchiveLoads, useClock } from './archive-loads.js'
 import { ArchiveRoot, unchanging, unchangingTtlMs } from './archive-root.js'
 import type { ArchiveTree } from './archive-tree.js'
-import { type Answer, type AttrReply, type Call, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers } from './core.js'
+import { type Answer, answerLate, type AttrReply, type Call, type DirSink, isDot, isDotDot, type KernelNotices, LATER, type ReadAnswer, type ReadBytes, type TreeAnswers } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveInfo, MountView } from './engine-port.js'
 import { type FileReader, type FilesAhead, OpenFile } from './file-reader.js'
@@ -17,6 +17,7 @@ import { localOf, rangeOf } from './inodes.js'
 import { KernelLeftovers } from './kernel-leftovers.js'
 import { OpenFiles } from './open-files.js'
 import { FileSequence } from './read-ahead.js'
+import { maxNameBytes } from './incoming/box.js'
 import { Extents, extentsOf } from './incoming/extents.js'
 import type { Likeness, SharedRange, Subtree } from './subtree.js'
 import { type Entry, Errno, type Ino, type Opened } from './types.js'
@@ -244,8 +245,10 @@ export class ArchiveFiles implements Subtree {
     this.#loads.whenChunks((error, tree) => {
       if (error) return answer(error)
       const bytes = Buffer.alloc(length)
-      const late = this.#context.reader.read(this.#fileOf(tree!, row), offset, bytes, { ...call, defer: () => answer })
-      if (late !== LATER) answer(typeof late === 'number' ? bytes.subarray(0, late) : late)
+      answerLate(answer, () => {
+        const late = this.#context.reader.read(this.#fileOf(tree!, row), offset, bytes, { ...call, defer: () => answer })
+        return typeof late === 'number' ? bytes.subarray(0, late) : late
+      })
     })
     return LATER
   }
@@ -278,10 +281,7 @@ export class ArchiveFiles implements Subtree {
     if (known?.hasChunks) return made(known, call)
     const { uid, gid, pid, umask = 0 } = call
     const answer = call.defer()
-    this.#loads.whenChunks((error, tree) => {
-      const late = error ?? made(tree!, { uid, gid, pid, umask, defer: () => answer })
-      if (late !== LATER) answer(late)
-    })
+    this.#loads.whenChunks((error, tree) => answerLate(answer, () => error ?? made(tree!, { uid, gid, pid, umask, defer: () => answer })))
     return LATER
   }
 
@@ -352,7 +352,7 @@ export class ArchiveFiles implements Subtree {
     // A handle may be anything: a further name has no inode.
     if (isDot(name) && tree.targetOf(parent) !== parent) return Errno.ESTALE
     const row = isDot(name) ? parent : isDotDot(name) ? tree.parentOf(parent) : tree.lookup(parent, name)
-    if (row < 0) return noEntry
+    if (row < 0) return name.length > maxNameBytes ? Errno.ENAMETOOLONG : noEntry
     this.#references[0]!++
     return unchanging(tree.attr(row))
   }

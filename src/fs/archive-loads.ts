@@ -6,11 +6,11 @@
 import { letGoShared } from '../engine/shared-garbage.js'
 import { shownText } from '../engine/text.js'
 import { ArchiveTree } from './archive-tree.js'
-import { type Answer, type Call, LATER } from './core.js'
+import { type Answer, answerLate, type Call, LATER } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { ArchiveHead, ArchiveInfo, WireError } from './engine-port.js'
 import { errnoByCode } from './errno.js'
-import type { Errno, Ino } from './types.js'
+import { Errno, type Ino } from './types.js'
 import { Waiters } from './waiters.js'
 
 /** Who shows the tree. */
@@ -87,7 +87,7 @@ export class ArchiveLoads {
     this.used()
     if (this.#tree) return work(this.#tree)
     const answer = call.defer()
-    this.whenTree(error => answer(error ?? work(this.#tree!)))
+    this.whenTree(error => answerLate(answer, () => error ?? work(this.#tree!)))
     return LATER
   }
 
@@ -96,7 +96,7 @@ export class ArchiveLoads {
     this.used()
     if (this.#tree?.hasChunks) return work(this.#tree)
     const answer = call.defer()
-    this.whenChunks((error, tree) => answer(error ?? work(tree!)))
+    this.whenChunks((error, tree) => answerLate(answer, () => error ?? work(tree!)))
     return LATER
   }
 
@@ -107,8 +107,7 @@ export class ArchiveLoads {
   #askForHead(): void {
     const { id } = this.#info
     this.#client.request({ kind: 'head', archive: id }, (error, head) => {
-      // It has another comment since.
-      if (this.#info.id !== id) return this.#askForHead()
+      if (this.#isAnother(id)) return this.#askForHead()
       if (!error) this.#head = head
       this.#headWaiters.tell(error && this.#failed(error))
     })
@@ -116,15 +115,30 @@ export class ArchiveLoads {
 
   /** Only while there is no tree. */
   whenTree(done: (error: Errno | undefined) => void): void {
-    if (!this.#treeWaiters.add(done)) return
-    this.#client.request({ kind: 'tree', archive: this.#info.id }, (error, columns) => {
-      if (error) return this.#treeWaiters.tell(this.#failed(error))
-      const tree = new ArchiveTree(columns, this.#root)
-      const allTold = this.#listener.treeComes(tree)
-      this.#tree = tree
-      this.#treeWaiters.tell(undefined)
+    if (this.#treeWaiters.add(done)) this.#askForTree()
+  }
+
+  #askForTree(): void {
+    const { id } = this.#info
+    this.#client.request({ kind: 'tree', archive: id }, (error, columns) => {
+      if (error) return this.#isAnother(id) ? this.#askForTree() : this.#treeWaiters.tell(this.#failed(error))
+      let allTold: (() => void) | undefined
+      let failed: Errno | undefined = Errno.EIO
+      try {
+        const tree = new ArchiveTree(columns, this.#root)
+        allTold = this.#listener.treeComes(tree)
+        this.#tree = tree
+        failed = undefined
+      } finally {
+        this.#treeWaiters.tell(failed)
+      }
       allTold()
     })
+  }
+
+  /** Renamed, or given another comment, since it was asked for under this id: the files are the same. */
+  #isAnother(id: string): boolean {
+    return this.#info.id !== id
   }
 
   /** Given a tree with its chunk rows. */
@@ -141,8 +155,13 @@ export class ArchiveLoads {
     // A tree that was dropped meanwhile still gets what was asked for it.
     if (this.#chunkWaiters?.tree !== tree) this.#chunkWaiters = { tree, waiters: new Waiters() }
     const { waiters } = this.#chunkWaiters
-    if (!waiters.add(done)) return
-    this.#client.request({ kind: 'tree-chunks', archive: this.#info.id }, (error, chunks) => {
+    if (waiters.add(done)) this.#askForChunks(tree, waiters)
+  }
+
+  #askForChunks(tree: ArchiveTree, waiters: Waiters<[error: Errno | undefined, tree: ArchiveTree | undefined]>): void {
+    const { id } = this.#info
+    this.#client.request({ kind: 'tree-chunks', archive: id }, (error, chunks) => {
+      if (error && this.#isAnother(id)) return this.#askForChunks(tree, waiters)
       if (this.#chunkWaiters?.tree === tree) this.#chunkWaiters = undefined
       let errno = error && this.#failed(error)
       if (!error) {

@@ -4,7 +4,7 @@
  */
 import type { ArchiveLoads } from './archive-loads.js'
 import type { MountView } from './engine-port.js'
-import type { Attr, Entry, Ino } from './types.js'
+import { type Attr, clampedNs, type Entry, type Ino } from './types.js'
 
 /** How long the kernel keeps what never changes. */
 export const unchangingTtlMs = 24 * 3600 * 1000
@@ -52,7 +52,7 @@ export class ArchiveRoot {
 
   supplied(): Attr {
     const { uid, gid, umask } = this.#view
-    const { timeNs } = this.#loads.info
+    const timeNs = clampedNs(this.#loads.info.timeNs)
     return {
       ino: this.ino, size: 0, blocks: 0, mode: 0o040000 | (0o755 & ~umask), nlink: 1, uid, gid, rdev: 0,
       atimeNs: timeNs, mtimeNs: timeNs, ctimeNs: timeNs, blksize: 512,

@@ -9,7 +9,7 @@ import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { ArchiveAlias } from './archive-alias.js'
 import { ArchiveFiles, type ArchiveFilesContext } from './archive-files.js'
 import type { ArchiveInfo } from './engine-port.js'
-import { inodeRange, inoOf, rootIno } from './inodes.js'
+import { inodeRange, inodeRangeCount, inoOf, rootIno } from './inodes.js'
 import type { Ino } from './types.js'
 import { mergedId } from './versions.js'
 
@@ -23,8 +23,11 @@ export interface ShownArchive {
 
 /** The archives that the root shows, in its order, and what other parts of the mount show of them. */
 export interface ShownArchives extends Iterable<ShownArchive> {
-  /** An archive at a further place, below the directory `parent` by that name, a byte string; asked again for the same place it is the same. */
-  again(archive: ShownArchive, parent: Ino, name: string): ArchiveAlias
+  /**
+   * An archive at a further place, below the directory `parent` by that name, a byte string; asked again for the same place it is the same. Undefined
+   * if it is gone.
+   */
+  again(archive: ShownArchive, parent: Ino, name: string): ArchiveAlias | undefined
   /** All of them as one tree of versions, below `parent` by that name. Another one when the list has changed. */
   merged(parent: Ino, name: string): ArchiveFiles
 }
@@ -83,12 +86,13 @@ export class ArchivesDir implements ShownArchives {
     return this.#aliases.get(range)
   }
 
-  again({ files }: ShownArchive, parent: Ino, name: string): ArchiveAlias {
+  again({ files }: ShownArchive, parent: Ino, name: string): ArchiveAlias | undefined {
+    if (this.#retired.has(files) || this.#byRange.get(files.range) !== files) return undefined
     let places = this.#places.get(files)
     if (!places) this.#places.set(files, places = new Map())
     let alias = places.get(parent)
     if (!alias) {
-      alias = new ArchiveAlias(files, inoOf(this.#nextRange++, 0), parent, bytesOf(name))
+      alias = new ArchiveAlias(files, inoOf(this.#newRange(), 0), parent, bytesOf(name))
       places.set(parent, alias)
       this.#aliases.set(alias.range, alias)
     }
@@ -130,10 +134,10 @@ export class ArchivesDir implements ShownArchives {
       if (files) kept.push(files)
       else fresh.push(this.#newFiles(info))
     }
-    kept.sort((a, b) => a.range - b.range)
     const before = this.#shown
     const after = new Map<string, ShownArchive>()
-    for (const files of [...kept, ...fresh]) {
+    // What comes has higher ranges than what is there, until all have been used once.
+    for (const files of [...kept, ...fresh].sort((a, b) => a.range - b.range)) {
       const name = this.#nameFor(files, after)
       after.set(byteString(name), { name, files })
     }
@@ -183,10 +187,20 @@ export class ArchivesDir implements ShownArchives {
   readonly #warned = new Set<string>()
 
   #newFiles(info: ArchiveInfo, parent: Ino = rootIno): ArchiveFiles {
-    const range = this.#nextRange++
+    const range = this.#newRange()
     const files = new ArchiveFiles(info, inoOf(range, 0), parent, this.#context)
     this.#byRange.set(range, files)
     return files
+  }
+
+  /** One that nobody has; it may have been that of something forgotten when two million were used. */
+  #newRange(): number {
+    for (let tried = inodeRange.firstArchive; tried < inodeRangeCount; tried++) {
+      const range = this.#nextRange
+      this.#nextRange = range + 1 < inodeRangeCount ? range + 1 : inodeRange.firstArchive
+      if (!this.#byRange.has(range) && !this.#aliases.has(range)) return range
+    }
+    throw new RangeError('more archives than there are numbers for')
   }
 
   #bound(latest: ArchiveFiles): void {

@@ -31,12 +31,16 @@ export interface CachedChunk {
   readonly bytes: Uint8Array | undefined
 }
 
-/** Called once when a load ends; the chunk is valid until the callback returns. */
+/**
+ * Called once when a load ends; the chunk is valid until the callback returns. What it throws reaches whoever brought the reply, when all others
+ * were told.
+ */
 export type ChunkWaiter = (error: WireError | undefined, chunk: CachedChunk | undefined) => void
 
 export type ChunkLoader = (request: ChunksRequest, done: (error: WireError | undefined, reply: ChunksReply | undefined) => void) => void
 
 interface Load {
+  /** Of its kind under way: the id's, or one of its own for a second size of the same id. */
   readonly key: string
   readonly id: Uint8Array
   readonly size: number
@@ -99,9 +103,13 @@ export class ChunkCache {
     return { short: this.#loading.size - this.#longLoading, long: this.#longLoading }
   }
 
-  /** The chunk if it is here. Valid until the next call of `request`, `flush` or the return to the loop. */
-  get(id: Uint8Array): CachedChunk | undefined {
-    return this.#cached.get(idKey(id))
+  /**
+   * The chunk if it is here. Valid until the next call of `request`, `flush` or the return to the loop. One of another size is not the one that is
+   * wanted: whichever list of chunks tells `size` wrongly, the load says so.
+   */
+  get(id: Uint8Array, size: number): CachedChunk | undefined {
+    const chunk = this.#cached.get(idKey(id))
+    return chunk?.size === size ? chunk : undefined
   }
 
   /** True if the chunk is here or on its way: nothing to prefetch. */
@@ -115,8 +123,8 @@ export class ChunkCache {
    * Nothing is asked before `flush`. `id` is kept until the load ends: memory that stays.
    */
   request(id: Uint8Array, size: number, waiter?: ChunkWaiter): void {
-    const key = idKey(id)
-    let load = this.#loading.get(key)
+    let key = idKey(id), load = this.#loading.get(key)
+    if (load && load.size !== size) load = this.#loading.get(key = `${key}${size}`)
     if (load) {
       if (waiter) load.waiters.push(waiter)
     } else {
@@ -207,15 +215,17 @@ export class ChunkCache {
 
   #arrived(loads: readonly Load[], error: WireError | undefined, reply: ChunksReply | undefined): void {
     const failures = new Map(reply?.failures.map((failure) => [failure.index, failure]))
+    const faults: unknown[] = []
     let at = 0
     loads.forEach((load, index) => {
       this.#loading.delete(load.key)
       if (load.size > pageBytes) this.#longLoading--
       const failure = failures.get(index)
-      if (error || failure || !reply) {
+      // What comes by message is only as long as the engine found it to be.
+      const isShort = reply !== undefined && !failure && !load.pages && at + load.size > reply.data.length
+      if (error || failure || isShort || !reply) {
         if (load.pages) this.#release(load.pages)
-        const problem = error ?? { code: failure?.code ?? 'EIO', msgid: undefined, message: failure?.message ?? 'no answer' }
-        for (const waiter of load.waiters) waiter(problem, undefined)
+        tell(load, faults, error ?? { code: failure?.code ?? 'EIO', msgid: undefined, message: failure?.message ?? (isShort ? 'it is shorter than the list of chunks says' : 'no answer') }, undefined)
         return
       }
       let chunk: CachedChunk
@@ -225,16 +235,15 @@ export class ChunkCache {
         chunk = { size: load.size, pages: undefined, start: 0, bytes: reply.data.slice(at, at + load.size) }
         at += load.size
       }
+      const key = idKey(load.id)
       this.#arriving = chunk
-      this.#cached.set(load.key, chunk)
-      try {
-        for (const waiter of load.waiters) waiter(undefined, chunk)
-      } finally {
-        this.#arriving = undefined
-        // Driven out meanwhile, or longer than the whole cache, which lru-cache does not take.
-        if (this.#cached.peek(load.key) !== chunk) this.#gone(chunk)
-      }
+      this.#cached.set(key, chunk)
+      tell(load, faults, undefined, chunk)
+      this.#arriving = undefined
+      // Driven out meanwhile, or longer than the whole cache, which lru-cache does not take.
+      if (this.#cached.peek(key) !== chunk) this.#gone(chunk)
     })
+    if (faults.length > 0) throw faults[0]
   }
 
   /**
@@ -262,6 +271,8 @@ export class ChunkCache {
 
   /** Pages for a load, at the cost of the least recently used; undefined if even that is not enough. */
   #allot(count: number): Uint32Array | undefined {
+    // What the whole slab does not hold shall not drive out all else in vain.
+    if (count > this.#users.length) return undefined
     while (this.#freeCount < count && this.#cached.size > 0) this.#cached.pop()
     if (this.#freeCount < count) return undefined
     this.#freeCount -= count
@@ -278,6 +289,17 @@ export class ChunkCache {
     for (let index = pages.length - 1; index >= 0; index--) {
       const page = pages[index]!
       if (--this.#users[page]! === 0) this.#freePages[this.#freeCount++] = page
+    }
+  }
+}
+
+/** One that throws keeps no answer from the others. */
+function tell({ waiters }: Load, faults: unknown[], error: WireError | undefined, chunk: CachedChunk | undefined): void {
+  for (const waiter of waiters) {
+    try {
+      waiter(error, chunk)
+    } catch (fault) {
+      faults.push(fault)
     }
   }
 }

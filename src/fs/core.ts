@@ -35,8 +35,18 @@ export function mapped<T>(call: Call<T>, change: (value: T) => T): Call<T> {
     uid: call.uid, gid: call.gid, pid: call.pid, umask: call.umask ?? 0,
     defer() {
       const answer = call.defer()
-      return (value) => answer(value instanceof Errno ? value : change(value))
+      return (value) => answerLate(answer, () => (value instanceof Errno ? value : change(value)))
     },
+  }
+}
+
+/** The late answer that `work` gives, unless it defers once more. If it throws, whoever waits gets EIO, and whoever called this the error. */
+export function answerLate<T>(answer: (value: T | Errno) => void, work: () => Answer<T>): void {
+  let value: Answer<T> = Errno.EIO
+  try {
+    value = work()
+  } finally {
+    if (value !== LATER) answer(value)
   }
 }
 
@@ -90,7 +100,7 @@ export interface FsCore {
   /**
    * An export by NFS looks up what its handles name: `.` is the inode `parent` itself, which need be no directory, and `..` the directory above
    * it. ESTALE if there is no such inode (any more). An Entry whose ino is 0 says that there is no such name, and that the kernel may know so for
-   * entryTtlMs.
+   * entryTtlMs. The name may be of any length: ENAMETOOLONG is the core's to say.
    */
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** The kernel dropped `count` references it got by entries. Never answered. */

@@ -123,7 +123,7 @@ export class FileReader {
     const pieces: Uint8Array[] = []
     this.#cache.letGo()
     for (let index = 0; index < count; index++) {
-      const chunk = this.#cache.get(tree.chunkId(start + index))
+      const chunk = this.#cache.get(tree.chunkId(start + index), tree.chunkSize(start + index))
       if (!chunk) return false
       this.#cache.view(chunk, 0, chunk.size, pieces)
     }
@@ -159,7 +159,7 @@ export class FileReader {
   #missing({ file: { tree, row }, first, last }: Range, but: number): number[] {
     const start = tree.chunkStart(row)
     const missing: number[] = []
-    for (let index = first; index <= last; index++) if (index !== but && !this.#cache.get(tree.chunkId(start + index))) missing.push(index)
+    for (let index = first; index <= last; index++) if (index !== but && !this.#cache.get(tree.chunkId(start + index), tree.chunkSize(start + index))) missing.push(index)
     return missing
   }
 
@@ -180,7 +180,7 @@ export class FileReader {
   #pieces({ file: { sums, tree, row }, offset, end, first, last }: Range, take: (chunk: CachedChunk, from: number, to: number, at: number) => void, index: number, loaded: CachedChunk | undefined): void {
     const start = tree.chunkStart(row)
     for (let next = first; next <= last; next++) {
-      const chunk = next === index ? loaded : this.#cache.get(tree.chunkId(start + next))
+      const chunk = next === index ? loaded : this.#cache.get(tree.chunkId(start + next), tree.chunkSize(start + next))
       if (!chunk) continue
       const from = Math.max(offset, sums[next]!) - sums[next]!
       take(chunk, from, Math.min(end, sums[next + 1]!) - sums[next]!, sums[next]! + from - offset)

@@ -12,7 +12,7 @@ const rangeSize = 2 ** 32
 /** Ranges with a fixed owner; archives get theirs from `firstArchive` up, in the order they were first seen. */
 export const inodeRange = { root: 0, incoming: 1, live: 2, status: 3, firstArchive: 16 } as const
 /** One past the last range. */
-const inodeRangeCount = 2 ** 21
+export const inodeRangeCount = 2 ** 21
 
 export function rangeOf(ino: Ino): number {
   return Math.floor(ino / rangeSize)

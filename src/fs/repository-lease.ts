@@ -45,6 +45,8 @@ export class RepositoryLease {
   /** Somebody waits for the exclusive lock, perhaps long: who reads does not stand behind. */
   #claimed = false
   #seen = -2
+  /** It changed, and `changed` failed. */
+  #untold = false
   /** Another client tried the lock while something was read: it goes when that is done. */
   #wanted = false
   #ownTouch = -Infinity
@@ -107,7 +109,7 @@ export class RepositoryLease {
         if (this.#state === 'exclusive') {
           await this.#downgrade()
           // What cannot be told now is looked at the next time.
-          this.#seen = await this.#repository.lastTransaction().catch(() => -2)
+          this.#seen = this.#untold ? -2 : await this.#repository.lastTransaction().catch(() => -2)
         }
         this.#letGo(() => this.#releaseUnused())
       }
@@ -140,10 +142,14 @@ export class RepositoryLease {
     if (this.#state === 'exclusive' || await this.#repository.lastTransaction() === this.#seen) return
     await this.#changes.run(async () => {
       const held = this.#state !== 'none'
-      await this.#share()
-      if (this.#state === 'shared') await this.#refresh()
-      if (held) this.#rest()
-      else this.#releaseUnused()
+      try {
+        await this.#share()
+        if (this.#state === 'shared') await this.#refresh()
+      } finally {
+        // Also where what is there cannot be read: whoever is to repair it needs the lock.
+        if (held) this.#rest()
+        else this.#releaseUnused()
+      }
     })
   }
 
@@ -170,11 +176,20 @@ export class RepositoryLease {
       this.#log.write('debug', 'borg.fuse', `Reading without the lock: ${messageOf(error)}`)
       return
     }
-    await this.#refresh()
+    await this.#refresh({ forReading: true })
   }
 
-  async #refresh(): Promise<void> {
-    if (await this.#repository.refresh()) await this.#changed()
+  /** `forReading`: what cannot be taken in is said, and does not keep from reading what was known before. */
+  async #refresh({ forReading = false } = {}): Promise<void> {
+    // The repository tells of a change once; what could not be taken in then is still to be.
+    if (await this.#repository.refresh()) this.#untold = true
+    try {
+      if (this.#untold) await this.#changed()
+    } catch (error) {
+      if (!forReading) throw error
+      return this.#log.write('warning', 'borg.fuse', `What other clients changed cannot be read: ${messageOf(error)}`)
+    }
+    this.#untold = false
     this.#seen = await this.#repository.lastTransaction()
   }
 

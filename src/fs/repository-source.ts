@@ -8,7 +8,7 @@ import { statfs } from 'node:fs/promises'
 import type { Item } from '../engine/archive/item.js'
 import { ArchiveReader } from '../engine/archive/archive-reader.js'
 import type { ArchiveMetadata } from '../engine/archive/archive-metadata.js'
-import { type ArchiveInfo as ManifestEntry, Manifest } from '../engine/archive/manifest.js'
+import { type ArchiveInfo as ManifestEntry, isValidArchiveName, Manifest } from '../engine/archive/manifest.js'
 import { parseTimestamp } from '../engine/archive/timestamps.js'
 import { IntegrityError, messageOf } from '../engine/errors.js'
 import { idHex } from '../engine/ids.js'
@@ -24,7 +24,7 @@ import type { Workers } from '../engine/store/workers.js'
 import { bytesOf, byteString } from '../engine/text.js'
 import { ChunkLoads } from './chunk-loads.js'
 import type { ArchiveHead, ArchiveInfo, ChunksReply, ChunksRequest } from './engine-port.js'
-import { Errno, type StatFs } from './types.js'
+import { clampedNs, Errno, type StatFs } from './types.js'
 import { FsError } from './errno.js'
 import type { MountSource, Reading } from './mount-service.js'
 import { ArchiveTree } from './archive-tree.js'
@@ -71,6 +71,8 @@ export class RepositorySource implements MountSource {
   readonly #loads: ChunkLoads
   #archives: ArchiveInfo[] = []
   #byId = new Map<string, ManifestEntry>()
+  /** Those that were there when the mount began, by id: when each was begun, and from what its tree is made. */
+  readonly #first = new Map<string, { readonly time: string; source?: string }>()
   #mergedId = ''
   /** By archive id; the one used last is last. */
   readonly #readers = new Map<string, ArchiveReader>()
@@ -84,6 +86,7 @@ export class RepositorySource implements MountSource {
     this.#reader = new ChunkReader(opened.repository, workers)
     this.#loads = new ChunkLoads(opened.repository, workers, lookAgain, options.stash)
     this.#list()
+    for (const [id, { time }] of this.#byId) this.#first.set(id, { time })
   }
 
   /** With the manifest that is current. */
@@ -215,6 +218,7 @@ export class RepositorySource implements MountSource {
   async #mergedTree(id: string, reading: Reading): Promise<ArchiveTreeData> {
     const { selection, showParts, log, timeNs } = this.#options
     const ids = [...this.#byId.keys()]
+    const isWholeMount = this.#options.versions === true
     const stale = () => new FsError(Errno.ESTALE, 'the list of archives has changed')
     if (this.#mergedId !== id) throw stale()
     const names = new VersionNames()
@@ -224,7 +228,11 @@ export class RepositorySource implements MountSource {
       // Patterns may count, so each archive has its own.
       current = names.over(selection?.()) as typeof current
       await reading(async () => {
-        if (!this.#byId.has(archive)) throw stale()
+        if (!this.#byId.has(archive)) {
+          // A mount of nothing else shows what is left; elsewhere the new list has a tree of its own.
+          if (isWholeMount) return
+          throw stale()
+        }
         await this.#addItems(builder, await this.#open(archive))
       })
       await nextTurn()
@@ -249,8 +257,7 @@ export class RepositorySource implements MountSource {
   }
 
   async deduplicatedSize(archive: string): Promise<number> {
-    const info = this.#byId.get(archive)
-    if (!info) throw new FsError(Errno.ESTALE, `archive ${archive} is not in the repository any more`)
+    const info = this.#entryOf(archive)
     // It changes with every transaction, whichever archive that is about.
     const transaction = await this.#opened.repository.lastTransaction()
     if (transaction !== this.#sizesOf) this.#sizes.clear()
@@ -291,7 +298,7 @@ export class RepositorySource implements MountSource {
   }
 
   #view(metadata: ArchiveMetadata): ViewOptions {
-    return this.#viewAt(timeNs(metadata.time))
+    return this.#viewAt(clampedNs(timeNs(metadata.time)))
   }
 
   #viewAt(rootTimeNs: bigint): ViewOptions {
@@ -299,22 +306,36 @@ export class RepositorySource implements MountSource {
   }
 
   async #open(archive: string): Promise<ArchiveReader> {
-    const info = this.#byId.get(archive)
-    if (!info) throw new FsError(Errno.ESTALE, `archive ${archive} is not in the repository any more`)
+    const info = this.#entryOf(archive)
     let reader = this.#readers.get(archive)
     reader ??= await ArchiveReader.open(info, this.#opened.repository, this.#opened.objects)
+    const first = this.#first.get(archive)
+    if (first) {
+      // Rows of the tree are inode numbers: those that were given are those of these items.
+      const source = sourceOf(reader)
+      if ((first.source ??= source) !== source) throw new FsError(Errno.ESTALE, 'what is in the archive has changed')
+    }
     this.#readers.delete(archive)
     this.#readers.set(archive, reader)
     if (this.#readers.size > maxReaders) this.#readers.delete(this.#readers.keys().next().value!)
     return reader
   }
 
+  /** Where the mount is of chosen archives it knows them by the ids that they had: what was renamed since, or got a comment, has another. */
+  #entryOf(archive: string): ManifestEntry {
+    const time = this.#first.get(archive)?.time
+    const info = this.#byId.get(archive) ?? (time === undefined ? undefined : [...this.#byId.values()].find(entry => entry.time === time))
+    if (!info) throw new FsError(Errno.ESTALE, `archive ${archive} is not in the repository any more`)
+    return info
+  }
+
   #list(): void {
     const sorted = this.#opened.manifest.sorted()
     const chosen = this.#options.choose ? this.#options.choose(sorted) : sorted
     this.#byId = new Map(chosen.map((info) => [idHex(info.id), info]))
-    this.#mergedId = mergedId(chosen.map(({ id }) => idHex(id)))
-    this.#archives = this.#options.versions ? [{ name: Buffer.from('versions'), id: this.#mergedId, timeNs: this.#options.timeNs, merged: true }] : chosen.map((info) => ({ name: bytesOf(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
+    // A mount of nothing else is asked for it by the id that it had at the beginning.
+    if (!this.#options.versions || this.#mergedId === '') this.#mergedId = mergedId(chosen.map(({ id }) => idHex(id)))
+    this.#archives = this.#options.versions ? [{ name: Buffer.from('versions'), id: this.#mergedId, timeNs: this.#options.timeNs, merged: true }] : chosen.map((info) => ({ name: shownName(info.name), id: idHex(info.id), timeNs: timeNs(info.time) }))
   }
 }
 
@@ -329,6 +350,12 @@ function sourceOf({ metadata: { items } }: ArchiveReader): string {
   for (const id of items) hash.update(id)
   return hash.digest('hex')
 }
+
+/** One that no directory can have, which only a hostile manifest tells, would make the whole root unreadable. */
+function shownName(name: string): Uint8Array {
+  return isValidArchiveName(bytesOf(name)) ? bytesOf(name) : bytesOf(name.slice(0, maxShownName).replace(/[/\0]/g, '_') || '_')
+}
+const maxShownName = 200
 
 function timeNs(text: string): bigint {
   return BigInt(parseTimestamp(text) ?? 0) * 1000n

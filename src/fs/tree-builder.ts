@@ -4,14 +4,16 @@
  * one path the last wins, hard links share one inode, a link to something absent is left out with a warning, or becomes
  * the file itself when its first name was only filtered out.
  */
+import { randomFillSync } from 'node:crypto'
 import { ChunkList } from '../engine/archive/chunk-list.js'
 import type { Item } from '../engine/archive/item.js'
 import { byteString, bytesOf, shownText } from '../engine/text.js'
 import { BytePool, exactColumn, float64, grownColumn, int64, sharedColumn, uint32, uint8 } from './column.js'
 import {
-  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxNameBytes, nameHash, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
+  accessNone, accessSupplied, aclAccessKind, aclDefaultKind, chunkRowBytes, findSlot, flagsKind, maxFileNameBytes, maxNameBytes, nameHash, nameKeyBytes, noName, noRow, rowDamaged, rowLink, rowLinked, rowReplaced, rowSupplied, type TreeColumns,
 } from './tree-columns.js'
 import type { ShapeOptions } from './tree-options.js'
+import { clampedNs } from './types.js'
 
 const typeMask = 0o170000, directoryType = 0o040000, regularType = 0o100000, symlinkType = 0o120000
 const slash = 0x2f, dot = 0x2e
@@ -38,6 +40,7 @@ export class TreeBuilder {
   #atimeNs = sharedColumn(int64, this.#room)
   #ctimeNs = sharedColumn(int64, this.#room)
   #slots = sharedColumn(uint32, 256)
+  readonly #nameKey = randomNumbers(sharedColumn(uint32, nameKeyBytes / 4))
   readonly #owners = new BytePool(256)
   /** Owner and mode, packed, as a byte string -> its number in #owners. */
   readonly #accesses = new Map<string, number>()
@@ -105,6 +108,7 @@ export class TreeBuilder {
       linkedCount: Uint32Array.from(linked, ([, count]) => count),
       owners: this.#owners.finish(),
       slots: this.#slots,
+      nameKey: this.#nameKey,
     }
   }
 
@@ -215,10 +219,10 @@ export class TreeBuilder {
     return row
   }
 
-  get #lookupColumns(): { slots: Uint32Array; parent: Uint32Array; nameStart: Uint32Array; names: Uint8Array } {
-    return this.#lookup ??= { slots: this.#slots, parent: this.#parent, nameStart: this.#nameStart, names: this.#names.bytes }
+  get #lookupColumns(): LookupColumns {
+    return this.#lookup ??= { slots: this.#slots, nameKey: this.#nameKey, parent: this.#parent, nameStart: this.#nameStart, names: this.#names.bytes }
   }
-  #lookup: { slots: Uint32Array; parent: Uint32Array; nameStart: Uint32Array; names: Uint8Array } | undefined
+  #lookup: LookupColumns | undefined
 
   /** A row of that name without attributes, last of its directory; takes over the name's slot. */
   #newRow(parent: number, path: Uint8Array, start: number, end: number): number {
@@ -270,9 +274,9 @@ export class TreeBuilder {
   #describe(row: number, item: Item, chunks: ChunkList | undefined): void {
     const type = item.mode & typeMask
     this.#access[row] = this.#accessOf(item)
-    this.#mtimeNs[row] = clamped(item.mtimeNs)
-    this.#ctimeNs[row] = clamped(item.ctimeNs ?? item.mtimeNs)
-    this.#atimeNs[row] = clamped(item.atimeNs ?? item.mtimeNs)
+    this.#mtimeNs[row] = clampedNs(item.mtimeNs)
+    this.#ctimeNs[row] = clampedNs(item.ctimeNs ?? item.mtimeNs)
+    this.#atimeNs[row] = clampedNs(item.atimeNs ?? item.mtimeNs)
     if (this.#atimeNs[row] !== this.#mtimeNs[row]) this.#anyAtime = true
     this.#flags[row] = item.chunksHealthy ? rowDamaged : 0
     if (type === regularType) this.#addContent(row, item, chunks)
@@ -290,15 +294,13 @@ export class TreeBuilder {
     if (start + count > maxChunkRows) throw new RangeError('an archive with more than 2^32 chunks cannot be shown')
     const needed = (start + count) * chunkRowBytes
     if (needed > this.#chunks.length) this.#chunks = grownColumn(uint8, this.#chunks, start * chunkRowBytes, needed)
-    let size = 0
     if (chunks && count > 0) {
       this.#chunks.set(chunks.bytes, start * chunkRowBytes)
       this.#chunkCount = start + count
-      size = item.size ?? chunks.totalSize
-    } else size = item.size ?? 0
+    }
     this.#first[row] = start
     this.#count[row] = count
-    this.#size[row] = size
+    this.#size[row] = item.size !== undefined && item.size >= 0 ? item.size : chunks?.totalSize ?? 0
   }
 
   #addXattrs(row: number, item: Item): void {
@@ -350,7 +352,7 @@ export class TreeBuilder {
     for (const found of this.#slots) {
       if (found === 0) continue
       const row = found - 1
-      let slot = nameHash(this.#parent[row]!, this.#names.bytes, this.#nameStart[row]!, this.#nameStart[row + 1]!) & mask
+      let slot = nameHash(this.#nameKey, this.#parent[row]!, this.#names.bytes, this.#nameStart[row]!, this.#nameStart[row + 1]!) & mask
       while (slots[slot] !== 0) slot = (slot + 1) & mask
       slots[slot] = found
     }
@@ -359,10 +361,18 @@ export class TreeBuilder {
   }
 }
 
+type LookupColumns = Parameters<typeof findSlot>[0]
+
 const emptyName = Buffer.alloc(0)
 
-/** True for what must not be a name in a directory: `..`, or bytes that no system call can carry. */
+function randomNumbers(into: Uint32Array): Uint32Array {
+  into.set(randomFillSync(new Uint32Array(into.length)))
+  return into
+}
+
+/** True for what must not be a name in a directory: `..`, bytes that no system call can carry, or more than the kernel takes. */
 function isUnsafe(path: Buffer, start: number, end: number): boolean {
+  if (end - start > maxFileNameBytes) return true
   if (end - start === 2 && path[start] === dot && path[start + 1] === dot) return true
   const nul = path.indexOf(0, start)
   return nul >= 0 && nul < end
@@ -380,13 +390,6 @@ function packedAccess(mode: number, uid: number, gid: number, user: Buffer | und
     if (name) at += packed.fill(name, at, at + name.length) && name.length
   }
   return packed
-}
-
-const maxTimeNs = 2n ** 63n - 1n, minTimeNs = -(2n ** 63n)
-
-/** Old archives may hold any integer; the kernel's times end here. */
-function clamped(ns: bigint): bigint {
-  return ns > maxTimeNs ? maxTimeNs : ns < minTimeNs ? minTimeNs : ns
 }
 
 /** A list of its own: the item's one may be used again for the next item. */

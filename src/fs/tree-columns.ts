@@ -28,6 +28,8 @@ export const accessSupplied = 0, accessNone = 1
 export const accessNumbersBytes = 12
 /** In the place of a name's length. */
 export const noName = 0xffff
+/** Longer names of files are left out, as unsafe: the kernel fails the whole listing that has one. Hosts of today make none. */
+export const maxFileNameBytes = 1024
 /** Longer names of owners and xattrs are left out: no system has such. */
 export const maxNameBytes = 0xfff0
 /** In the place of an xattr name's length: the value is an ACL as it is stored. */
@@ -75,6 +77,8 @@ export interface TreeColumns {
   readonly owners: Uint8Array
   /** Open addressing over (parent, name): row + 1, or 0. The length is a power of two. */
   readonly slots: Uint32Array
+  /** Two random numbers: where in `slots` a name is looked for. */
+  readonly nameKey: Uint32Array
 }
 
 /** With what a mount makes of them (tree-view.ts). */
@@ -89,22 +93,48 @@ export interface ArchiveTreeData extends TreeColumns {
   readonly numericIds: boolean
 }
 
-/** FNV-1a over the name, started from the parent, with a final mix so that linear probing stays short. */
-export function nameHash(parent: number, name: Uint8Array, start: number, end: number): number {
-  let hash = Math.imul(parent ^ 0x811c9dc5, 0x9e3779b1)
-  for (let at = start; at < end; at++) hash = Math.imul(hash ^ name[at]!, 0x01000193)
-  hash ^= hash >>> 15
-  hash = Math.imul(hash, 0x85ebca6b)
-  return (hash ^ (hash >>> 13)) >>> 0
+/** Of a tree's nameKey. */
+export const nameKeyBytes = 8
+
+/** HalfSipHash-1-3 of parent and name under the tree's key: see native/name_hash.h. Unsigned. */
+export function nameHash(key: Uint32Array, parent: number, name: Uint8Array, start: number, end: number): number {
+  let a = key[0]!, b = key[1]!, c = a ^ 0x6c796765, d = b ^ 0x74656462
+  // The parent, the words of the name, what is left with the length above it, and three rounds more.
+  const words = (end - start) >>> 2, last = words + 1
+  for (let step = 0, at = start; step <= last + 3; step++) {
+    let word = 0
+    if (step === 0) word = parent
+    else if (step <= words) {
+      word = name[at]! | name[at + 1]! << 8 | name[at + 2]! << 16 | name[at + 3]! << 24
+      at += 4
+    } else if (step === last) {
+      word = (end - start) << 24
+      for (let shift = 0; at < end; shift += 8) word |= name[at++]! << shift
+    }
+    d ^= word
+    a = (a + b) | 0
+    b = (b << 5 | b >>> 27) ^ a
+    a = a << 16 | a >>> 16
+    c = (c + d) | 0
+    d = (d << 8 | d >>> 24) ^ c
+    a = (a + d) | 0
+    d = (d << 7 | d >>> 25) ^ a
+    c = (c + b) | 0
+    b = (b << 13 | b >>> 19) ^ c
+    c = c << 16 | c >>> 16
+    a ^= word
+    if (step === last) c ^= 0xff
+  }
+  return (b ^ d) >>> 0
 }
 
 /** The slot that holds (parent, name[start, end)), or the empty one where it belongs. */
-export function findSlot(columns: Pick<TreeColumns, 'slots' | 'parent' | 'nameStart' | 'names'>,
+export function findSlot(columns: Pick<TreeColumns, 'slots' | 'nameKey' | 'parent' | 'nameStart' | 'names'>,
   parent: number, name: Uint8Array, start: number, end: number): number {
   const { slots, names, nameStart } = columns
   const mask = slots.length - 1
   const length = end - start
-  for (let slot = nameHash(parent, name, start, end) & mask; ; slot = (slot + 1) & mask) {
+  for (let slot = nameHash(columns.nameKey, parent, name, start, end) & mask; ; slot = (slot + 1) & mask) {
     const found = slots[slot]!
     if (found === 0) return slot
     const row = found - 1

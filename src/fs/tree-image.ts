@@ -3,18 +3,19 @@
  * memory. TreeBuilder gives the same from items; it is what narrowed views need, whose selection
  * is JavaScript.
  */
+import { randomBytes } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { decodeItem } from '../engine/archive/item-codec.js'
 import { IntegrityError } from '../engine/errors.js'
 import { MsgReader } from '../engine/msgpack.js'
 import { native } from '../engine/native.js'
 import { shownText } from '../engine/text.js'
-import { chunkRowBytes, type TreeColumns } from './tree-columns.js'
+import { chunkRowBytes, nameKeyBytes, type TreeColumns } from './tree-columns.js'
 import type { ShapeOptions } from './tree-options.js'
 
 /** In the order of native/tree.c, with the bytes of a value. */
 export const imageColumns = {
-  parent: 4, nameStart: 4, first: 4, count: 4, nextSibling: 4, access: 0, flags: 1, size: 8, mtimeNs: 8, atimeNs: 8, ctimeNs: 8, names: 1, blobs: 1, xattrs: 4, linked: 4, owners: 1, slots: 4,
+  parent: 4, nameStart: 4, first: 4, count: 4, nextSibling: 4, access: 0, flags: 1, size: 8, mtimeNs: 8, atimeNs: 8, ctimeNs: 8, names: 1, blobs: 1, xattrs: 4, linked: 4, owners: 1, slots: 4, nameKey: 4,
 } as const
 export type ImageColumn = keyof typeof imageColumns
 const columnNames = Object.keys(imageColumns) as ImageColumn[]
@@ -37,7 +38,7 @@ const sliceMs = 5
 /** Builds the tree of an item stream that comes in pieces, which may be borrowed until the next is asked for. IntegrityError if they are no items. `complete` is false if items were left out. */
 export async function buildTree(pieces: AsyncIterable<Buffer>, { showParts, log }: Pick<ShapeOptions, 'showParts' | 'log'>): Promise<TreeImage & { readonly complete: boolean }> {
   const { makeTree, treeAdd, treeLayout, treeWrite } = native()
-  const tree = makeTree(showParts)
+  const tree = makeTree(showParts, randomBytes(nameKeyBytes))
   let complete = true
   const leftOut = (path: Buffer, source: Buffer | undefined): void => {
     complete = false
@@ -103,7 +104,7 @@ export function columnsOf({ layout, image, chunks }: TreeImage): TreeColumns {
     size: new Float64Array(image, sizeAt, sizeBytes / 8), mtimeNs: int64('mtimeNs'), atimeNs: int64('atimeNs'), ctimeNs: int64('ctimeNs'),
     names: uint8('names'), chunks: chunks && new Uint8Array(chunks), blobs: uint8('blobs'),
     xattrRow: xattrs.subarray(0, withXattrs), xattrStart: xattrs.subarray(withXattrs, 2 * withXattrs), xattrEnd: xattrs.subarray(2 * withXattrs),
-    linkedRow: linked.subarray(0, linkedRows), linkedCount: linked.subarray(linkedRows), owners: uint8('owners'), slots: uint32('slots'),
+    linkedRow: linked.subarray(0, linkedRows), linkedCount: linked.subarray(linkedRows), owners: uint8('owners'), slots: uint32('slots'), nameKey: uint32('nameKey'),
   }
 }
 

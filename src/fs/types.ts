@@ -21,6 +21,13 @@ export interface Attr {
   blksize: number
 }
 
+const maxTimeNs = 2n ** 63n - 1n, minTimeNs = -(2n ** 63n)
+
+/** Archives may hold any time; the kernel's are from 1677 to 2262. */
+export function clampedNs(ns: bigint): bigint {
+  return ns > maxTimeNs ? maxTimeNs : ns < minTimeNs ? minTimeNs : ns
+}
+
 /** How long the kernel may keep a name and its attributes without asking. */
 export interface Entry {
   attr: Attr

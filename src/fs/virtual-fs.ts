@@ -16,6 +16,7 @@ import type { ArchiveChange, ArchiveInfo, MountView } from './engine-port.js'
 import { errnoByCode } from './errno.js'
 import { FileReader, type OpenFile } from './file-reader.js'
 import { rangeOf, rootIno } from './inodes.js'
+import { maxNameBytes } from './incoming/box.js'
 import type { Subtree } from './subtree.js'
 import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from './types.js'
 
@@ -116,7 +117,7 @@ export class VirtualFs implements FsCore {
     const part = this.#parts.get(name.toString('latin1'))
     if (part) return part.rootEntry()
     const archive = this.#archives.byName(name)
-    if (!archive) return Errno.ENOENT
+    if (!archive) return name.length > maxNameBytes ? Errno.ENAMETOOLONG : Errno.ENOENT
     return changed(call, forAWhile, later => archive.resolveRoot(later))
   }
 

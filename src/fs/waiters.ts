@@ -11,8 +11,16 @@ export class Waiters<Answer extends readonly unknown[]> {
     return this.#waiting.push(waiter) === 1
   }
 
-  /** Tells all, in the order in which they came. Who comes meanwhile waits anew. */
+  /** Tells all, in the order in which they came. Who comes meanwhile waits anew. What one of them throws is thrown when all were told. */
   tell(...answer: Answer): void {
-    for (const waiter of this.#waiting.splice(0)) waiter(...answer)
+    const faults: unknown[] = []
+    for (const waiter of this.#waiting.splice(0)) {
+      try {
+        waiter(...answer)
+      } catch (fault) {
+        faults.push(fault)
+      }
+    }
+    if (faults.length > 0) throw faults[0]
   }
 }

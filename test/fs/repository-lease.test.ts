@@ -55,6 +55,37 @@ test('coming back after another client committed tells of the change first', asy
   t.deepEqual(events, ['changed', 'read'])
 })
 
+test('a change that could not be taken in is told of again', async (t) => {
+  const repository = new FakeRepository()
+  let broken = true, told = 0
+  const made = lease(repository, { changed: async () => {
+    if (broken) throw new Error('the manifest cannot be read')
+    told++
+  } })
+  repository.transaction = 5
+  await t.throwsAsync(made.check(), { message: 'the manifest cannot be read' })
+  t.false(made.locked)
+  broken = false
+  await made.check()
+  await made.check()
+  t.is(told, 1)
+})
+
+test('what is known goes on being read while a change cannot be taken in, but nothing is changed', async (t) => {
+  const repository = new FakeRepository()
+  let broken = true
+  const made = lease(repository, { changed: async () => {
+    if (broken) throw new Error('the manifest cannot be read')
+  } })
+  repository.transaction = 5
+  t.is(await made.reading(async () => 7), 7)
+  await t.throwsAsync(made.exclusively(0, async () => t.fail()), { message: 'the manifest cannot be read' })
+  await t.throwsAsync(made.check(), { message: 'the manifest cannot be read' })
+  broken = false
+  t.is(await made.exclusively(0, async () => 8), 8)
+  await made.close()
+})
+
 test('a look that finds nothing new takes no lock', async (t) => {
   const repository = new FakeRepository()
   const made = lease(repository)

@@ -13,8 +13,8 @@ import { anyItem, packed, pieces } from '../helpers/any-items.js'
 
 const image = async (bytes: Buffer, options = treeOptions(), length = 7) => shownTree(columnsOf(await buildTree(pieces(bytes, length), options)), options)
 
-/** Everything but the hash table, whose size is each builder's own affair. */
-function shown({ slots: _, ...columns }: ArchiveTreeData): Record<string, unknown> {
+/** Everything but the hash table, whose size and key are each builder's own affair. */
+function shown({ slots: _, nameKey: _key, ...columns }: ArchiveTreeData): Record<string, unknown> {
   return Object.fromEntries(Object.entries(columns).map(([name, value]) => [name, ArrayBuffer.isView(value) ? [...value as Uint8Array] : value]))
 }
 
@@ -46,6 +46,29 @@ test('forced owners, and thousands of files in one directory', async (t) => {
   const tree = new ArchiveTree(made, 0)
   const directory = tree.lookup(0, Buffer.from('d'))
   for (let index = 0; index < 5000; index += 7) t.is(tree.nameOf(tree.lookup(directory, Buffer.from(String(index)))).toString(), String(index))
+})
+
+test('where a name is looked for is chosen anew for each tree, so that nobody can choose names that meet', async (t) => {
+  const items = Array.from({ length: 500 }, (_, index) => item(`${'n'.repeat(index % 9)}${index}`))
+  const trees = [build(items), build(items), await image(packed(items)), await image(packed(items))]
+  t.is(new Set(trees.map(({ slots }) => slots.join())).size, 4)
+  t.is(new Set(trees.map(({ nameKey }) => nameKey.join())).size, 4)
+})
+
+test('a size below nothing is none', async (t) => {
+  const items = [item('a', { size: -5 })]
+  for (const made of [build(items), await image(packed(items))]) t.is(new ArchiveTree(made, 0).attr(1).size, 0)
+})
+
+test('names that the kernel would fail the whole listing for are left out', async (t) => {
+  const [long, longer] = ['n'.repeat(1024), 'n'.repeat(1025)]
+  const items = [item(long), item(longer), item(`${longer}/f`), item(`d/${longer}`), item('d/f')]
+  const plain = treeOptions(), fast = treeOptions()
+  const made = await image(packed(items), fast, 4096)
+  t.deepEqual(shown(made), shown(build(items, plain)))
+  t.deepEqual(fast.log.lines, plain.log.lines)
+  t.is(fast.log.lines.length, 3)
+  t.is(new ArchiveTree(made, 0).rowCount, 4)
 })
 
 test('more owners than are remembered are still right', async (t) => {

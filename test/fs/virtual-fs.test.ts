@@ -421,6 +421,13 @@ test('a replaced archive of the same name has other inodes', (t) => {
   t.is(made.list(made.walk('a').attr.ino).at(-1)![0], 'fresh')
 })
 
+test('an archive of a time that the kernel does not have is of the nearest that it has', t => {
+  for (const [timeNs, shown] of [[10n ** 20n, 2n ** 63n - 1n], [-(10n ** 20n), -(2n ** 63n)]] as const) {
+    const { walk } = make({ a: () => [] }, { times: { a: timeNs } })
+    t.is(walk('a').attr.mtimeNs, shown)
+  }
+})
+
 test('listing needs no chunk rows; the first open asks for them, once, and what they cannot be is EIO', (t) => {
   const made = make({ a: (contents) => [item('d/f', { chunks: contents.list(Buffer.from('one'), Buffer.from('two')) }), item('d/g', { chunks: contents.list(Buffer.from('three')) })] })
   const whole = made.engine.trees.get('a')!

@@ -12,7 +12,7 @@ function items(sandbox: Sandbox, archive: string): unknown {
 
 /** argparse prints its usage first. */
 function said({ stderr }: Ran): string {
-  return stderr.replace(/^usage:[^]*?(?=borg: error)/, '').replace(/^borgfs: error/, 'borg: error')
+  return stderr.replace(/^usage:[^]*?(?=borg(?: create)?: error)/, '').replace(/^borgfs(?=(?: create)?: error)/, 'borg')
 }
 
 run('paths and contents from commands and from stdin are taken as borg takes them', t => {
@@ -32,7 +32,8 @@ run('paths and contents from commands and from stdin are taken as borg takes the
       { args: ['--content-from-command'], tail: ['--', 'sh', '-c', 'echo content; exit 7'] },
       { args: ['--content-from-command', '-n'], tail: ['no-such-program'] },
       { args: ['--content-from-command'], tail: ['no-such-program'] },
-      { args: ['--content-from-command'] }, { args: ['--paths-from-command'] }, { args: [] }, { args: ['--paths-from-stdin'], tail: ['n'] },
+      { args: ['--content-from-command'] }, { args: ['--paths-from-command'] }, { args: [] }, { args: ['--paths-from-stdin'], tail: ['n'] }, { args: ['-C', 'nothing'], tail: ['n'] }, { args: ['-C', 'zstd,23'], tail: ['n'] },
+      { args: ['--timestamp', '2023-02-30'], tail: ['n'] }, { args: ['--timestamp', '2023-1-5T24:00'], tail: ['n'] }, { args: ['--timestamp', '2023-1-5'], tail: ['n'] }, { args: ['--comment', '--a comment'], tail: ['n'] },
     ]
     for (const [index, { args, tail = [], input = '' }] of stories.entries()) {
       const words = (name: string): string[] => ['create', '--list', '--files-cache', 'disabled', ...args, `repo::${name}${index}`, ...tail]

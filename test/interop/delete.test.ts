@@ -261,6 +261,9 @@ mounting('delete --cache-only keeps what was copied into a drive and is not save
     sandbox.borgfs(['create', 'repo::third', 'source'])
     mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=3600'] })
     t.is(sandbox.sh(`cat ${mountpoint}/incoming/tree/file`).stdout, 'content\n')
+    // Nobody deletes it while somebody copies, and who does it without being asked is told at least.
+    t.regex(sandbox.borgfs(['delete', '--force', 'repo'], { ok: [2] }).stderr, /^The repository .*\/repo is mounted as a drive: unmount it before you delete it\.$/m)
+    t.regex(sandbox.borgfs(['delete', '-n', '--force', 'repo']).stderr, /^What was copied into a drive and is not saved yet would be deleted as well: .*\/staging$/m)
     sandbox.unmount(mountpoint)
     // What is left when all is saved is nothing to tell of.
     t.is(sandbox.borgfs(['delete', '--cache-only', '-v', 'repo']).stderr, 'Cache deleted.\n')

@@ -104,7 +104,7 @@ run('a mount left alone with other clients shows what there is, and holds nothin
       }
       step('reading all archives')
       for (const series of readdirSync(join(mountpoint, '.borgfs/latest'))) t.true(seen.has(readlinkSync(join(mountpoint, '.borgfs/latest', series)).slice('../../'.length)), series)
-      for (const view of ['latest', 'by-date']) readdirSync(join(mountpoint, '.borgfs', view), { recursive: true })
+      for (const view of ['latest', 'by-date', 'snapshots']) readdirSync(join(mountpoint, '.borgfs', view), { recursive: true })
       sandbox.run('diff', ['-r', '.', join(mountpoint, now.at(-1)!)], { cwd: source, ok: now.at(-1)!.includes(`-${round}`) ? [0] : [0, 1] })
       // Its archive may be gone, and even its chunks: then that is said.
       const bytes = Buffer.alloc(100)

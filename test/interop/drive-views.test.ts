@@ -31,6 +31,34 @@ run('-o versions shows all archives as one tree with a directory of versions for
   }
 })
 
+run('a mount of versions, of one archive, or of some goes on when other clients delete, rename and comment', async t => {
+  const sandbox = new Sandbox('chosen')
+  try {
+    sandbox.sh(`mkdir -p source; cd source; borg init -e none ../repo
+      seq -f f%04g 1100 | xargs touch; for each in one two three; do echo $each > v; borg create ../repo::$each .; done`)
+    // Its tree is kept, so that the chunks are asked for when the file is opened.
+    sandbox.mount('repo::three')
+    sandbox.sh('ls mnt/v')
+    await eventually('the kept tree', () => sandbox.sh('find home/.cache/borg/*/borgfs-trees -type f ! -name "*.tmp"', { ok: 'any' }).stdout !== '')
+    sandbox.unmount(sandbox.path('mnt'))
+    const mounted = [['repo', '-o', 'versions,refresh=1'], ['repo::three', '-o', 'refresh=1'], ['repo', '-o', 'refresh=1', '-a', 't*', '--sort-by', 'name'], ['repo::three', '-o', 'refresh=1']].map(([repository, ...args], index) => sandbox.mount(repository!, { args, name: `m${index}` }))
+    sandbox.sh('ls m1 m3')
+    t.is(sandbox.sh('ls -U m2').stdout, 'three\ntwo\n')
+    sandbox.sh('borg delete repo::two; borg rename repo::one uno; borg rename repo::three drei; borg recreate --comment commented repo::drei')
+    await eventually('the new names', () => sandbox.sh('ls m2').stdout === 'drei\n')
+    t.is(sandbox.sh('cat m0/v/*').stdout, 'one\nthree\n')
+    t.is(sandbox.sh('cat m1/v').stdout, 'three\n')
+    t.is(sandbox.sh('cat m2/drei/v').stdout, 'three\n')
+    // Other items under the old rows would be other files: what was, or an error.
+    sandbox.sh('borg recreate -e f0500 repo::drei; borg compact repo')
+    await eventually('the new list', () => sandbox.sh('ls m2/drei', { ok: 'any' }).stdout.split('\n').length === 1101)
+    t.regex(sandbox.sh('cat m3/v', { ok: 'any' }).stdout, /^(three\n)?$/)
+    for (const mountpoint of mounted) sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
+
 run('.borgfs/versions is that tree, in a drive where archives still come; .borgfs/snapshots has them by time', async t => {
   const sandbox = new Sandbox('versions-dir')
   try {
@@ -65,6 +93,34 @@ run('.borgfs/versions is that tree, in a drive where archives still come; .borgf
       "22\ntouch: cannot touch 'mnt/.borgfs/versions/x': Read-only file system\n")
     sandbox.unmount(mountpoint)
     sandbox.assertSound()
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('a drive does not cover what its process needs: it would wait for itself for ever', t => {
+  const sandbox = new Sandbox('mount-cover')
+  try {
+    sandbox.sh('mkdir mnt; borg init -e none repo; (cd home; borg create ../repo::home .); ln -s mnt link')
+    for (const [args, mountpoint, what] of [[[], 'home', 'cache folder'], [['-o', 'log=mnt/log'], 'mnt', 'log'], [['-o', 'log=link/log'], 'mnt', 'log'], [[], 'repo', 'repository']] as const) {
+      t.regex(sandbox.borgfs(['mount', ...args, 'repo::home', mountpoint], { ok: [2] }).stderr, new RegExp(`${mountpoint}: the drive would cover its ${what} \\(.*\\)\\. Choose another mountpoint\\.`))
+      t.false(sandbox.isMounted(sandbox.path(mountpoint)))
+    }
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('a mountpoint may be called by a link to it; what is not mounted is 1, as from fusermount', t => {
+  const sandbox = new Sandbox('mount-link')
+  try {
+    sandbox.sh('borg init -e none repo; mkdir mnt; ln -s mnt link')
+    sandbox.mount('repo')
+    sandbox.sh('mkdir mnt/incoming/one mnt/incoming/two; touch mnt/incoming/one/f mnt/incoming/two/f')
+    t.regex(sandbox.borgfs(['commit', 'link', 'one']).stdout, /^incoming\/one: saved as one-/)
+    t.regex(sandbox.borgfs(['umount', 'link']).stdout, /^incoming\/two: saved as two-/m)
+    t.false(sandbox.isMounted(sandbox.path('mnt')))
+    t.is(sandbox.borgfs(['umount', 'mnt'], { ok: 'any' }).rc, sandbox.borg(['umount', 'mnt'], { ok: 'any' }).rc)
   } finally {
     sandbox.close()
   }

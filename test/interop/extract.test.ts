@@ -233,7 +233,10 @@ run('no archive, however hostile, writes outside of its target', t => {
     t.false(existsSync(join(out, 'nul-target')) || existsSync(join(out, 'nul-source')))
     t.deepEqual(readdirSync(sandbox.folder).sort(), ['home', 'out', 'outside', 'repo'])
     for (const name of ['good', 'after']) t.is(statSync(join(out, name)).nlink, 1)
+    // However deep it is.
+    t.is(sandbox.sh('find out/d -name f -execdir cat {} +').stdout, 'x')
   } finally {
+    sandbox.sh('rm -rf out')
     sandbox.close()
   }
 })
@@ -296,6 +299,36 @@ run('extracting over an earlier extraction gives the archive again', t => {
     sandbox.borgfs(['extract', '../repo::a'], { cwd: out })
     t.is(differences(sandbox, source, out), '')
   } finally {
+    sandbox.close()
+  }
+})
+
+run('what cannot be removed is overwritten, what is in the way told as borg tells it, and progress comes to what is wanted', t => {
+  const sandbox = new Sandbox('extract-in-the-way')
+  const unprivileged = isRoot ? ['setpriv', '--bounding-set', '-dac_override,-dac_read_search', '--inh-caps', '-all'] : []
+  try {
+    sandbox.sh('mkdir -p n/d n/e; echo new > n/d/f; echo newer > n/e/g; mkdir n/e/h; echo 1 > n/e/x; ln n/e/x n/e/y; echo unwanted > n/z')
+    sandbox.borg(['init', '-e', 'none', 'repo'])
+    sandbox.borg(['create', 'repo::a', 'n'])
+    const extracted = (program: readonly string[], folder: string, args: readonly string[] = []): { said: string; found: string } => {
+      sandbox.sh(`mkdir -p ${folder}/n/d ${folder}/n/e/g/full; echo old > ${folder}/n/d/f; chmod 555 ${folder}/n/d`)
+      const [first, ...rest] = [...unprivileged, ...program, 'extract', ...args, '../repo::a']
+      const { rc, stderr } = sandbox.run(first!, rest, { cwd: sandbox.path(folder), ok: 'any' })
+      return { said: `${rc}\n${stderr.replaceAll(sandbox.path(folder), 'TARGET')}`, found: sandbox.sh(`cd ${folder}; find n -printf '%p %y %m %n %s\n' | sort; cat n/d/f`).stdout }
+    }
+    t.deepEqual(extracted([process.execPath, borgfsProgram], 'ours'), extracted(['borg'], 'theirs'))
+    t.is(readFileSync(sandbox.path('ours/n/d/f'), 'utf8'), 'new\n')
+    interface Step { readonly msgid: string; readonly current: number; readonly total: number; readonly finished: boolean }
+    const steps = (stderr: string): Step[] => stderr.trim().split('\n').map(line => JSON.parse(line) as Step).filter(({ msgid, finished }) => msgid === 'extract' && !finished)
+    for (const wanted of [[], ['n/e'], ['n/e/y'], ['--strip-components', '2'], ['-e', 'n/e/x']]) {
+      const words = ['extract', '--progress', '--log-json', '../repo::a', ...wanted]
+      const [theirs, ours] = [sandbox.borg(words, { cwd: sandbox.mkdir('p') }), sandbox.borgfs(words, { cwd: sandbox.mkdir('q') })].map(({ stderr }) => steps(stderr))
+      t.like(ours![0], { ...theirs![0], time: (ours![0] as unknown as { time: number }).time, operation: 1 }, wanted.join(' '))
+      t.is(ours!.at(-1)!.current, ours!.at(-1)!.total, wanted.join(' '))
+      t.is(ours!.at(-1)!.total, theirs!.at(-1)!.total, wanted.join(' '))
+    }
+  } finally {
+    sandbox.sh('chmod -R u+w ours theirs')
     sandbox.close()
   }
 })

@@ -2,6 +2,7 @@
 import test from 'ava'
 import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { borgPython } from '../helpers/borg-repository.js'
 import { fixtureJson, fixturePath } from '../helpers/fixtures.js'
 import { eventually, haveBorg, isRoot, Sandbox } from '../helpers/sandbox.js'
 import { differences, differencesBelow, makeEveryKind, makeSmallFiles, unpackGolden } from '../helpers/trees.js'
@@ -44,6 +45,98 @@ for (const repo of golden) {
     }
   })
 }
+
+run('names that are too long for hosts of today, or for the kernel, and archives of impossible names hide nothing beside them', t => {
+  const sandbox = new Sandbox('mount-names')
+  try {
+    sandbox.sh('borg init -e none repo')
+    // macOS has names of 255 characters; the others are nobody's.
+    sandbox.run(borgPython!, ['-c', String.raw`
+import io, tarfile
+tar = tarfile.open('long.tar', 'w', format=tarfile.PAX_FORMAT)
+for name in ['d/' + '\u00e9' * 150, 'd/' + 'm' * 1024, 'd/' + 'x' * 1500, 'd/' + 'y' * 5000, 'd/zz', 'd/' + 'D' * 300 + '/f']:
+    entry = tarfile.TarInfo(name); entry.size = 2; tar.addfile(entry, io.BytesIO(b'hi'))
+tar.close()`])
+    sandbox.borg(['import-tar', 'repo::long', 'long.tar'])
+    sandbox.run(borgPython!, ['-c', String.raw`
+from borg.repository import Repository
+from borg.helpers import Manifest
+from borg.logger import setup_logging
+setup_logging()
+with Repository('repo', exclusive=True) as repository:
+    manifest, key = Manifest.load(repository, Manifest.NO_OPERATION_CHECK)
+    info = manifest.archives.get('long')
+    for name in ['a/b', 'n/' * 120, '']: manifest.archives[name] = (info.id, info.ts)
+    manifest.write()
+    repository.commit(compact=False)`])
+    const mountpoint = sandbox.mount('repo')
+    t.deepEqual(readdirSync(mountpoint).filter(name => !name.startsWith('.') && !['incoming', 'live'].includes(name)).sort(), ['_', 'a_b', 'long', 'n_'.repeat(100)])
+    t.deepEqual(readdirSync(join(mountpoint, '.borgfs/latest')).length, 4)
+    const names = ['D'.repeat(300), 'm'.repeat(1024), 'zz', 'é'.repeat(150)]
+    t.deepEqual(readdirSync(join(mountpoint, 'long/d')).sort(), names)
+    // What the kernel has by the listing is not asked for.
+    sandbox.sh('echo 2 > /proc/sys/vm/drop_caches || true')
+    for (const name of names.slice(1)) t.is(readFileSync(join(mountpoint, 'long/d', name), 'latin1'), 'hi')
+    t.is(readFileSync(join(mountpoint, 'long/d', names[0]!, 'f'), 'latin1'), 'hi')
+    for (const folder of ['long/d', 'incoming', '.']) t.throws(() => statSync(join(mountpoint, folder, 'q'.repeat(300))), { code: 'ENAMETOOLONG' }, folder)
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('sizes that an archive lies about are an error where they would show other memory, and harm nothing else', t => {
+  const sandbox = new Sandbox('mount-sizes')
+  try {
+    sandbox.sh('borg init -e none repo; mkdir good; for n in $(seq 50); do head -c 9000 /dev/urandom > good/$n; done; borg create repo::good good')
+    sandbox.run(borgPython!, ['-c', String.raw`
+import msgpack
+from borg.repository import Repository
+from borg.helpers import Manifest
+from borg.logger import setup_logging
+setup_logging()
+with Repository('repo', exclusive=True) as repository:
+    manifest, key = Manifest.load(repository, Manifest.NO_OPERATION_CHECK)
+    def put(data):
+        id = key.id_hash(data)
+        repository.put(id, key.encrypt(data))
+        return id
+    chunk, time = put(b'x' * 1000), '2020-01-01T00:00:00.000000'
+    entry = lambda path, said, **more: msgpack.packb(dict(path=path, mode=0o100644, uid=0, gid=0, user='root', group='root', mtime=1, chunks=[(chunk, said, 1)], **more), use_bin_type=False)
+    items = [entry('right', 1000), entry('longer', 1000, size=10**15), entry('shorter', 1000, size=10), entry('../a\nforged', 1000)] + [entry('said-%d' % size, size) for size in (0, 10, 5000, 100000, 2**32 - 2, 2**32 - 1)]
+    data = dict(version=1, name='lies', items=[put(b''.join(items))], cmdline=[], hostname='', username='', time=time, time_end=time, chunker_params=('buzhash', 19, 23, 21, 4095), comment='')
+    manifest.archives['lies'] = (put(msgpack.packb(data, use_bin_type=False)), time)
+    manifest.write()
+    repository.commit(compact=False)`])
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'cache=1M'] })
+    const read = (name: string): string => sandbox.sh(`dd if=mnt/lies/${name} iflag=direct bs=4096 count=1 2>/dev/null || echo refused`).stdout
+    for (let round = 0; round < 2; round++) {
+      sandbox.sh('cat mnt/good/good/* | cmp - <(cat good/*)')
+      for (const size of [10, 5000, 100_000, 2 ** 32 - 2, 2 ** 32 - 1]) t.is(read(`said-${size}`), 'refused\n', `${size}`)
+      t.is(read('said-0'), '')
+      t.is(read('right'), 'x'.repeat(1000))
+      t.is(read('shorter'), 'x'.repeat(10))
+      t.is(read('longer'), 'x'.repeat(1000))
+    }
+    sandbox.unmount(mountpoint)
+    // Nor does a name make lines of the log.
+    t.is(sandbox.sh("sed -n 's/.*\\(unsafe path.*\\)/\\1/p; /^forged/p' home/.cache/borg/*/mount.log").stdout, 'unsafe path: ../a\\nforged\n')
+  } finally {
+    sandbox.close()
+  }
+})
+
+run('a read of thousands of chunks is one answer', t => {
+  const sandbox = new Sandbox('mount-pieces')
+  try {
+    sandbox.sh('head -c 2000000 /dev/urandom > file; borg init -e none repo; borg create --chunker-params fixed,64 repo::small file')
+    const mountpoint = sandbox.mount('repo')
+    for (const round of ['before they are here', 'and then']) t.is(sandbox.sh('dd if=mnt/small/file iflag=direct bs=1M | cmp - file').rc, 0, round)
+    sandbox.unmount(mountpoint)
+  } finally {
+    sandbox.close()
+  }
+})
 
 run('ls is told once where nothing has an ACL, and still marks what has one; no program copies less, and no user may more or less', t => {
   const sandbox = new Sandbox('mount-marks')

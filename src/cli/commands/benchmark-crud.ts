@@ -9,7 +9,7 @@ import { native } from '../../engine/native.js'
 import { files, removeTree } from '../../engine/platform/files.js'
 import type { Command } from '../command.js'
 import type { CommandContext } from '../context.js'
-import { errorText } from '../output/errno-text.js'
+import { errorText } from '../../engine/errno-text.js'
 import { flushOutput, print } from '../output/stdout.js'
 import { formatSize } from '../output/units.js'
 

@@ -1,14 +1,14 @@
 /** `borgfs commit MOUNTPOINT [NAME]`: saves what is staged in incoming/ and live/, or NAME in these only, and waits for it. */
 import { existsSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { CommandError } from '../../engine/errors.js'
 import { byteString, escapedBytes } from '../../engine/text.js'
 import type { Command } from '../command.js'
-import { commitTrees, isOurs } from '../drive-commit.js'
+import { commitTrees, isOurs, mountedPath } from '../drive-commit.js'
 import { print } from '../output/stdout.js'
 
 export const commit: Command = context => {
-  const mountpoint = resolve(context.positional('mountpoint')[0]!)
+  const mountpoint = mountedPath(context.positional('mountpoint')[0]!)
   const typed = context.positional('name')[0]
   // As a shell completes it.
   const [, place, name] = /^(?:(incoming|live)\/)?(.*?)\/*$/s.exec(typed ?? '')!

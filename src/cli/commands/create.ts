@@ -8,7 +8,7 @@ import { BorgError } from '../../engine/errors.js'
 import type { ByteSource } from '../../engine/chunker/chunker.js'
 import type { Location } from '../../engine/location.js'
 import { type CreateListener, createArchive, type CreateOptions, dryRun } from '../../engine/operations/create.js'
-import { CommandSource, separated } from '../../engine/operations/command-source.js'
+import { LaterCommand, separated } from '../../engine/operations/command-source.js'
 import { DescriptorSource } from '../../engine/operations/file-source.js'
 import { identityOf } from '../../engine/operations/walk.js'
 import { expandPlaceholders } from '../../engine/placeholders.js'
@@ -23,7 +23,7 @@ import { tellCreated } from '../created-archive.js'
 import { warningCode, warningOfErrno } from '../exit.js'
 import { ArchiveProgressLine, cacheSteps, syncListener } from '../output/progress.js'
 import { formatSize } from '../output/units.js'
-import { errorText } from '../output/errno-text.js'
+import { errorText } from '../../engine/errno-text.js'
 
 export const create: Command = async context => {
   const { log } = context
@@ -36,8 +36,8 @@ export const create: Command = async context => {
   if (typed.length === 0 && (fromCommand || pathsFromCommand)) throw context.complaint('No command given.')
   if (typed.length === 0 && !pathsFromStdin) throw context.complaint('Need at least one PATH argument.')
   const input = fromCommand ? 'content' : pathsFromCommand || pathsFromStdin ? 'paths' : 'roots'
-  const params = parseChunkerParams(context.text('chunker-params')!)
-  const codec = parseCompression(context.text('compression')!)
+  const params = context.parsed('chunker-params', parseChunkerParams)
+  const codec = context.parsed('compression', parseCompression)
   const mode = parseFilesCacheMode(context.text('files-cache')!)
   if (!mode) throw context.usage(`argument --files-cache: invalid FilesCacheMode value: '${context.text('files-cache')}'`)
   const json = context.flag('json')
@@ -52,9 +52,9 @@ export const create: Command = async context => {
     readSpecial: context.flag('read-special'), dryRun: context.flag('dry-run'),
     numericIds: context.flag('numeric-ids'), atime: context.flag('atime'), noCtime: context.flag('noctime'),
   }
-  if (input === 'content') options.stdin = stdinEntry(context, context.flag('dry-run') ? noSource : await CommandSource.start(typed))
+  if (input === 'content') options.stdin = stdinEntry(context, new LaterCommand(typed))
   else if (input === 'paths') {
-    const source = pathsFromCommand ? await CommandSource.start(typed) : undefined
+    const source = pathsFromCommand ? new LaterCommand(typed) : undefined
     options.listed = {
       paths: separated(source ?? new DescriptorSource(0), escapedBytes(unescaped(context.text('paths-delimiter') ?? '') || '\n')),
       ...(source ? { finished: () => source.finished() } : {}),
@@ -105,8 +105,8 @@ function listenerOf(context: CommandContext, progress: ArchiveProgressLine | und
     ...(status ? { status } : {}),
     warning: (path, operation, error) => {
       const name = shownText(path).split('/').pop()!
-      log.message('warning', 'borg.archiver', `${shownText(path)}: ${operation ? `${operation}: ` : ''}${errorText(error)}: '${name}'`)
-      context.exit.warn(warningOfErrno(error.code))
+      log.message('warning', 'borg.archiver', `${shownText(path)}: ${error.reason ?? `${operation ? `${operation}: ` : ''}${errorText(error)}: '${name}'`}`)
+      context.exit.warn(error.reason === undefined ? warningOfErrno(error.code) : warningCode.raceCondition)
     },
     changed: path => {
       log.message('warning', 'borg.archiver', `${shownText(path)}: file changed while we backed it up`)
@@ -129,10 +129,8 @@ function stdinEntry(context: CommandContext, source: ByteSource & { finished?():
   const [uid, gid] = [userIdOf(user), groupIdOf(group)]
   if (uid === undefined) throw new BorgError('Error', `Error: no such user: ${user.toString()}`)
   if (gid === undefined) throw new BorgError('Error', `Error: no such group: ${group.toString()}`)
-  return { source, ...(source.finished ? { finished: () => source.finished!() } : {}), name: escapedBytes(context.text('stdin-name')!), mode: parseInt(context.text('stdin-mode')!, 8), uid, gid, user, group }
+  return { source, ...(source.finished ? { finished: () => source.finished!() } : {}), name: escapedBytes(context.text('stdin-name')!), mode: context.octal('stdin-mode'), uid, gid, user, group }
 }
-
-const noSource: ByteSource = { read: () => Promise.resolve(0) }
 
 /** The cache and the repository itself. */
 function ownFolders(context: CommandContext, location: Location): ReadonlySet<string> {

@@ -10,6 +10,8 @@ import { deleteArchives } from '../../engine/operations/delete.js'
 import { collectStatistics } from '../../engine/operations/statistics.js'
 import { files, removeTree } from '../../engine/platform/files.js'
 import { syncDirectory } from '../../engine/platform/save-file.js'
+import { LockTimeout } from '../../engine/repository/errors.js'
+import { Lock } from '../../engine/repository/lock.js'
 import type { Command } from '../command.js'
 import { archiveName, choosesArchives, type CommandContext, selectArchives } from '../context.js'
 import { deletionListener, endedBySignal, printDeletionStats } from '../deletion.js'
@@ -114,11 +116,16 @@ async function deleteRepository(context: CommandContext, location: Location): Pr
   const say = (message: string): void => log.message('info', topic, message)
   const repository = await context.openLocal(location, 'exclusive')
   const id = repository.id.toString('hex')
+  const cache = join(context.places.cache, id)
+  const staging = join(cache, stagingName)
   if (!context.flag('cache-only')) {
-    if ((context.number('force') ?? 0) === 0 && !(await confirmed(context, location, repository))) {
-      context.exit.force(2)
-      return
-    }
+    if (!dryRun) await refuseMounted(context, location, staging)
+    if ((context.number('force') ?? 0) === 0) {
+      if (!(await confirmed(context, location, repository))) {
+        context.exit.force(2)
+        return
+      }
+    } else if (holdsContent(staging)) log.message('warning', topic, `What was copied into a drive and is not saved yet ${dryRun ? 'would be' : 'is'} deleted as well: ${staging}`)
     if (!dryRun) {
       repository.destroy()
       say('Repository deleted.')
@@ -133,8 +140,6 @@ async function deleteRepository(context: CommandContext, location: Location): Pr
     say('Would delete cache.')
     return
   }
-  const cache = join(context.places.cache, id)
-  const staging = join(cache, stagingName)
   if (context.flag('cache-only') && existsSync(staging)) {
     emptyCache(cache, id, context.env)
     if (holdsContent(staging)) log.message('warning', topic, `What was copied into a drive and is not saved yet is kept: ${staging}. Mount the repository to save it.`)
@@ -154,9 +159,22 @@ function emptyCache(folder: string, id: string, env: NodeJS.ProcessEnv): void {
   syncDirectory(folder)
 }
 
+/** Who copies into a drive at this moment would lose it. Borg's mounts hold a lock. */
+async function refuseMounted(context: CommandContext, location: Location, staging: string): Promise<void> {
+  if (!existsSync(staging)) return
+  const lock = new Lock(join(staging, 'lock'), context.log)
+  try {
+    await lock.acquire('exclusive', 0)
+  } catch (error) {
+    if (error instanceof LockTimeout) throw new BorgError('Error', `The repository ${canonical(location)} is mounted as a drive: unmount it before you delete it.`)
+    throw error
+  }
+  context.atEnd(() => lock.release())
+}
+
 /** Whether any file below is more than what a drive leaves that has nothing to save. */
 function holdsContent(staging: string): boolean {
-  return readdirSync(staging, { recursive: true, withFileTypes: true }).some(entry => entry.isFile() && /\/(?:spool|bundles|chunks)$/.test(entry.path))
+  return existsSync(staging) && readdirSync(staging, { recursive: true, withFileTypes: true }).some(entry => entry.isFile() && /\/(?:spool|bundles|chunks)$/.test(entry.parentPath))
 }
 
 async function confirmed(context: CommandContext, location: Location, repository: Awaited<ReturnType<CommandContext['openLocal']>>): Promise<boolean> {
@@ -171,7 +189,7 @@ async function confirmed(context: CommandContext, location: Location, repository
     dashes, `Repository ID: ${repository.id.toString('hex')}`, `Location: ${location.protocol === 'file' ? repository.location : canonical(location)}`,
   ]
   const staging = join(context.places.cache, repository.id.toString('hex'), stagingName)
-  if (existsSync(staging) && holdsContent(staging)) lines.push(`What was copied into a drive and is not saved yet will be deleted as well: ${staging}`)
+  if (holdsContent(staging)) lines.push(`What was copied into a drive and is not saved yet will be deleted as well: ${staging}`)
   if (context.flag('list')) {
     lines.push('', 'Archives:')
     if (!archives) lines.push("This repository seems to have no manifest, so we can't tell anything about its contents.")

@@ -1,6 +1,6 @@
 /** `extract` (commands.md). */
 import { ArchiveReader } from '../../engine/archive/archive-reader.js'
-import { extractArchive } from '../../engine/operations/extract.js'
+import { extractArchive, extractedBytes } from '../../engine/operations/extract.js'
 import { ChunkReader } from '../../engine/store/chunk-reader.js'
 import { Workers } from '../../engine/store/workers.js'
 import { shownText } from '../../engine/text.js'
@@ -22,17 +22,17 @@ export const extract: Command = async context => {
   const list = context.flag('list')
   if (list) log.always('borg.output.list')
 
+  const selection = { matcher, stripComponents: context.number('strip-components') ?? 0, parts: context.flag('consider-part-files') }
   let progress: PercentLine | undefined
   let total = 0
   if (context.flag('progress')) {
-    log.message('info', 'borg.archiver', 'Calculating total archive size for the progress indicator (might take long for large archives)')
     progress = new PercentLine(log, 'extract', 0.1)
-    for await (const item of archive.items({ reader })) total += item.chunks?.totalSize ?? 0
+    progress.announce('Calculating total archive size for the progress indicator (might take long for large archives)')
+    total = await extractedBytes(archive, reader, selection)
   }
   const signal = context.signals.answer()
   await extractArchive(archive, reader, process.cwd(), {
-    matcher, stripComponents: context.number('strip-components') ?? 0, dryRun: context.flag('dry-run'), sparse: context.flag('sparse'),
-    parts: context.flag('consider-part-files'), numericIds: context.flag('numeric-ids'),
+    ...selection, dryRun: context.flag('dry-run'), sparse: context.flag('sparse'), numericIds: context.flag('numeric-ids'),
     noFlags: context.flag('noflags'), noAcls: context.flag('noacls'), noXattrs: context.flag('noxattrs'),
     ...(context.flag('stdout') ? { output: bytes => print(Buffer.from(bytes)) } : {}), signal,
   }, {

@@ -21,8 +21,8 @@ export const importTarCommand: Command = async context => {
   const timestampMicros = parseTimestampOption(context)
   const location = context.location('archive', timestampMicros)
   const path = context.positional('tarfile')[0]!
-  const params = parseChunkerParams(context.text('chunker-params')!)
-  const codec = parseCompression(context.text('compression')!)
+  const params = context.parsed('chunker-params', parseChunkerParams)
+  const codec = context.parsed('compression', parseCompression)
   const opened = await context.open(location, 'exclusive', 'write')
   const name = archiveName(location.archive!)
   const workers = new Workers({ key: opened.key, codec })

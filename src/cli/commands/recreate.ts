@@ -24,11 +24,11 @@ export const recreate: Command = async context => {
   const chunkerText = context.text('chunker-params'), comment = context.text('comment'), target = context.text('target')
   const timestampMicros = parseTimestampOption(context)
   const { matcher } = await loadMatcher(context, context.positional('paths'))
-  const codec = parseCompression(context.text('compression')!)
+  const codec = context.parsed('compression', parseCompression)
   const options: RecreateOptions = {
     matcher, codec, dryRun, excludeCaches: context.flag('exclude-caches'), excludeIfPresent: context.list('exclude-if-present'), keepExcludeTags: context.flag('keep-exclude-tags'),
     recompress: context.text('recompress') as RecreateOptions['recompress'], cmdline: context.argv.map(escapedBytes),
-    ...(chunkerText === undefined ? {} : { chunkerParams: parseChunkerParams(chunkerText) }),
+    ...(chunkerText === undefined ? {} : { chunkerParams: context.parsed('chunker-params', parseChunkerParams) }),
     ...(comment === undefined ? {} : { comment: escapedBytes(expandPlaceholders(comment)) }),
     ...(timestampMicros === undefined ? {} : { timestampMicros }),
   }

@@ -1,15 +1,15 @@
 /** `umount`: commits what is staged in the drive, waits for it and reports, then unmounts (incoming.md §3, mount.md §3). */
 import { spawnSync } from 'node:child_process'
-import { resolve } from 'node:path'
 import { withoutHelper } from '../../fs/fuse/kernel/attach.js'
 import type { Command } from '../command.js'
-import { commitTrees, isOurs, servingProcess } from '../drive-commit.js'
+import { commitTrees, isOurs, mountedPath, servingProcess } from '../drive-commit.js'
 import { print } from '../output/stdout.js'
 
+const umountFailed = 32
 const topic = 'borg.archiver'
 
 export const umount: Command = async context => {
-  const mountpoint = resolve(context.positional('mountpoint')[0]!)
+  const mountpoint = mountedPath(context.positional('mountpoint')[0]!)
   if (isOurs(mountpoint)) {
     for (const { path, archive, problem, unchanged } of commitTrees(mountpoint)) {
       if (unchanged) continue
@@ -27,7 +27,8 @@ export const umount: Command = async context => {
     const result = spawnSync(program!, args, { stdio: ['ignore', 'inherit', 'inherit'] })
     if (result.error) continue
     if (result.status !== 0) {
-      context.exit.force(result.status ?? 2)
+      // Borg's way out is fusermount's; umount(8) says 32 for the same.
+      context.exit.force(result.status === umountFailed ? 1 : result.status ?? 2)
       return
     }
     // The command is over when the drive's process is: then locks are gone and everything is on disk.

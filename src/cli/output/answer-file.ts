@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync, realpathSync, writeFileSync } from 'node:fs'
 import { BorgError, CommandError, errnoOf } from '../../engine/errors.js'
 import { saveFile } from '../../engine/platform/save-file.js'
-import { errorText } from './errno-text.js'
+import { errorText } from '../../engine/errno-text.js'
 import { print, writeFully } from './stdout.js'
 
 const pendingChars = 1 << 18

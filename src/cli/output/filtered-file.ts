@@ -7,7 +7,7 @@ import type { ByteSource } from '../../engine/chunker/chunker.js'
 import { BorgError, errnoOf } from '../../engine/errors.js'
 import { CommandSource } from '../../engine/operations/command-source.js'
 import { DescriptorSource } from '../../engine/operations/file-source.js'
-import { errorText } from './errno-text.js'
+import { errorText } from '../../engine/errno-text.js'
 import type { StderrLog } from './log.js'
 import { flushOutput, print, writeFully } from './stdout.js'
 

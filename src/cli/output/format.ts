@@ -30,7 +30,9 @@ export class RowFormat {
       else if (character === '{') {
         const end = text.indexOf('}', at)
         if (end < 0) throw new CommandError("expected '}' before end of string")
-        const [, key, spec] = /^([^:!]*)(?:![rsa])?(?::(.*))?$/s.exec(text.slice(at + 1, end))!
+        const field = /^([^:!]*)(?:![rsa])?(?::(.*))?$/s.exec(text.slice(at + 1, end))
+        if (!field) throw new CommandError(`Unknown conversion in the format's {${text.slice(at + 1, end)}}: there are !r, !s and !a.`)
+        const [, key, spec] = field
         const constant = fixed[key!]
         if (constant !== undefined) literal += formatted(constant, spec ?? '')
         else {

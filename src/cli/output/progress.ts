@@ -55,6 +55,12 @@ export class PercentLine {
     this.#step = step
   }
 
+  /** Before the first step. */
+  announce(message: string): void {
+    if (this.#log.json) this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: false, time: Date.now() / 1000, message, current: 0, total: 0, info: null })
+    else this.#log.progressLine(message)
+  }
+
   /** `shown`: the number that the JSON line tells; Borg often counts the step in hand as done there. */
   update(current: number, total: number, message: (percent: number) => string, info: readonly string[] | null, shown = current): void {
     const percent = total === 0 ? 100 : (current / total) * 100

@@ -8,11 +8,11 @@ import type { FileSeal } from '../store/sealed-file.js'
 /** Where an item's bytes come from. */
 export type Content =
   /**
-   * A regular file, opened here; `size` and `ino` as lstat saw them. `special`: read whatever it is (--read-special). `seal`: it lies
+   * A regular file, opened here; `size`, `ino` and `dev` as lstat saw them: another one in its place is a failure. `special`: read whatever it is (--read-special). `seal`: it lies
    * encrypted on disk, and `size` is that of its content. `position`: it is a part of that file, and no more than one chunk (`ino` is not
    * looked at then).
    */
-  | { readonly kind: 'file'; readonly path: Buffer; readonly size: number; readonly ino: bigint; readonly special?: boolean; readonly seal?: FileSeal; readonly position?: number }
+  | { readonly kind: 'file'; readonly path: Buffer; readonly size: number; readonly ino: bigint; readonly dev?: bigint; readonly special?: boolean; readonly seal?: FileSeal; readonly position?: number }
   | { readonly kind: 'source'; readonly source: ByteSource; readonly size?: number }
   /** All of a small file: one chunk, none if it is empty. */
   | { readonly kind: 'bytes'; readonly bytes: Buffer }

@@ -76,6 +76,29 @@ export class CommandSource implements ByteSource {
   }
 }
 
+/** The same, started when its output is first asked for: not for a repository that turns out to be locked, or an archive that is there already. */
+export class LaterCommand implements ByteSource {
+  readonly #words: readonly string[]
+  #started: Promise<CommandSource> | undefined
+
+  constructor(words: readonly string[]) {
+    this.#words = words
+  }
+
+  /** BorgError if there is no such program. */
+  async read(into: Uint8Array): Promise<number> {
+    return (await this.#source).read(into)
+  }
+
+  async finished(): Promise<void> {
+    await (await this.#source).finished()
+  }
+
+  get #source(): Promise<CommandSource> {
+    return (this.#started ??= CommandSource.start(this.#words))
+  }
+}
+
 const signalNumbers: Partial<Record<NodeJS.Signals, number>> = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGABRT: 6, SIGKILL: 9, SIGSEGV: 11, SIGPIPE: 13, SIGTERM: 15 }
 
 function reasonOf(error: Error): string {

@@ -2,7 +2,7 @@
  * Where contents become chunks: small files are read by the byte workers, others cut here as they are read. What cannot be read is a result, a
  * failing repository throws.
  */
-import { closeSync, fstatSync } from 'node:fs'
+import { type BigIntStats, closeSync, fstatSync } from 'node:fs'
 import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import type { ByteSource, Chunker } from '../chunker/chunker.js'
@@ -46,9 +46,9 @@ export class SmallFile implements PendingFile {
 
   constructor(content: FileContent) {
     this.content = content
-    const { path, size, ino, seal, position } = content
+    const { path, size, ino, dev, seal, position } = content
     // Most have neither.
-    this.piece = seal || position !== undefined ? { path, size, ino, ...(seal && { seal }), ...(position !== undefined && { position }) } : { path, size, ino }
+    this.piece = seal || position !== undefined ? { path, size, ino, dev, ...(seal && { seal }), ...(position !== undefined && { position }) } : { path, size, ino, dev }
   }
 
   get size(): number {
@@ -146,6 +146,8 @@ export class ContentStore {
     const source = seal ? new RangeSource(fd, 0, seal.size, { cipher: new FileCipher(seal.key), file: seal.file }) : new DescriptorSource(fd)
     try {
       const before = fstatSync(fd, { bigint: true })
+      const exchanged = content.special ? undefined : exchange(before, content)
+      if (exchanged !== undefined) return { kind: 'failed', error: { code: 'ESTALE', errno: 116, syscall: 'open', reason: `${exchanged} (race condition), skipping file` } }
       const result = await this.#cut(source, item, content.special ? undefined : content.size)
       if (result.kind === 'failed' || content.special) return result
       const after = fstatSync(fd, { bigint: true })
@@ -210,6 +212,12 @@ export class ContentStore {
     if (item && partCount > 0 && inParts < chunks.length) await this.#parts.add(nextPart(item))
     return { kind: 'chunks', chunks, changed: false }
   }
+}
+
+/** What is another than what lstat saw at the path: its content must not be stored as that of what was there, be it by accident or on purpose. */
+function exchange(opened: BigIntStats, { ino, dev, position }: FileContent): string | undefined {
+  if (!opened.isFile()) return 'file type changed'
+  return position === undefined && (opened.ino !== ino || (dev !== undefined && opened.dev !== dev)) ? 'file inode changed' : undefined
 }
 
 /** What Borg writes of a file in the middle of it: what lstat said, not what has to be looked up. */

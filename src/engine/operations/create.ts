@@ -1,14 +1,16 @@
 /** `create`: sources -> one archive (commands.md create). Knows no terminal: what happens is told to a listener. */
-import { readlinkSync, statSync } from 'node:fs'
-import { hostname, userInfo } from 'node:os'
+import { statSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import { formatTimestamp, nowMicros } from '../archive/timestamps.js'
 import type { FilesCache } from '../cache/files-cache.js'
 import type { ByteSource, ChunkerParams } from '../chunker/chunker.js'
 import type { ChunkId } from '../ids.js'
+import { native } from '../native.js'
 import { storedPath } from '../patterns/path-text.js'
 import { type FileStat, typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeFile, typeMask, typeSocket, typeSymlink, unpackAttributes } from '../platform/attributes.js'
+import { userNameOf } from '../platform/owner.js'
 import { escapedBytes, escapedText } from '../text.js'
 import type { ArchiveEntry, Outcome } from './archive-entry.js'
 import type { StoreListener } from './archive-pipeline.js'
@@ -23,7 +25,7 @@ export interface CreateListener extends StoreListener {
   /** In the order of `--list`: children before their directory. */
   status?(letter: Status, path: Buffer): void
   /** Something could not be read; the run goes on and ends with a warning. */
-  warning?(path: Buffer, operation: string, error: { readonly code: string; readonly errno: number }): void
+  warning?(path: Buffer, operation: string, error: { readonly code: string; readonly errno: number; readonly reason?: string }): void
   changed?(path: Buffer): void
 }
 
@@ -58,9 +60,12 @@ export function archiveFacts(origin: ArchiveOrigin, startMicros: number, env: No
   }
 }
 
-/** As Python's getpass.getuser. */
+/** As Python's getpass.getuser; the number of a user who has no name, where that fails. */
 function loginName(env: NodeJS.ProcessEnv): string {
-  return env.LOGNAME || env.USER || env.LNAME || env.USERNAME || userInfo().username
+  const named = env.LOGNAME || env.USER || env.LNAME || env.USERNAME
+  if (named) return named
+  const uid = process.getuid!()
+  return userNameOf(uid)?.toString() ?? String(uid)
 }
 
 export async function createArchive(context: StoreContext, name: string, origin: ArchiveOrigin, options: CreateOptions, filesCache: FilesCache | undefined, listener: CreateListener): Promise<StoredArchive> {
@@ -80,7 +85,7 @@ export async function dryRun(options: CreateOptions, listener: CreateListener): 
   }
   for await (const run of steps(kept, options)) for (const step of run) {
     if (step.kind === 'excluded') listener.status?.('x', step.path)
-    else if (step.kind === 'failed') tellFailure(listener, step.path, step.failure, step.root)
+    else if (step.kind === 'failed') tellFailure(listener, step.path, step.failure, step.quiet)
     else if (step.kind === 'left') listener.status?.('-', step.path)
     else if ((step.stat.mode & typeMask) !== typeDirectory && (step.stat.mode & typeMask) !== typeSocket) listener.status?.('-', step.path)
   }
@@ -94,9 +99,9 @@ function isDash(root: Buffer): boolean {
   return root.length === 1 && root[0] === 0x2d
 }
 
-function tellFailure(listener: CreateListener, path: Buffer, failure: WalkFailure, root: boolean): void {
+function tellFailure(listener: CreateListener, path: Buffer, failure: WalkFailure, quiet: boolean): void {
   listener.warning?.(path, failure.operation, failure)
-  if (!root) listener.status?.('E', path)
+  if (!quiet) listener.status?.('E', path)
 }
 
 const letters: Record<number, Status> = { [typeDirectory]: 'd', [typeBlockDevice]: 'b', [typeCharDevice]: 'c', [typeFifo]: 'f', [typeSymlink]: 's' }
@@ -143,7 +148,7 @@ class Source {
       case 'object': return this.#objectEntry(step.path, step.stat, step.attributes)
       case 'left': return { done: () => this.#listener.status?.('d', step.path) }
       case 'excluded': return { done: () => this.#listener.status?.('x', step.path) }
-      case 'failed': return { done: () => tellFailure(this.#listener, step.path, step.failure, step.root) }
+      case 'failed': return { done: () => tellFailure(this.#listener, step.path, step.failure, step.quiet) }
     }
   }
 
@@ -201,7 +206,7 @@ class Source {
 
   #symlinkEntry(item: Item, path: Buffer): ArchiveEntry {
     try {
-      item.source = readlinkSync(path, { encoding: 'buffer' })
+      item.source = native().readLink(path)
     } catch (error) {
       const { code, errno } = error as NodeJS.ErrnoException
       return { done: () => tellFailure(this.#listener, path, { code: code ?? 'EIO', errno: Math.abs(errno ?? 5), operation: 'readlink' }, false) }
@@ -212,7 +217,7 @@ class Source {
   #contentEntry(item: Item, path: Buffer, stat: FileStat, type: number, special: boolean): ArchiveEntry {
     if (type !== typeFile) return { item, done: () => this.#listener.status?.(letters[type] ?? 'E', path) }
     if (special) return { item, content: { kind: 'file', path, size: Infinity, ino: stat.ino, special: true }, done: outcome => this.#tell(outcome, 'A', path) }
-    const content = { kind: 'file', path, size: stat.size, ino: stat.ino } as const
+    const content = { kind: 'file', path, size: stat.size, ino: stat.ino, dev: stat.dev } as const
     if (!this.#cache) return { item, content, done: outcome => this.#tell(outcome, 'A', path) }
 
     const pathHash = this.#context.opened.key.idHash(this.#absolute(path))

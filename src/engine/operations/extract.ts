@@ -3,7 +3,8 @@ import { closeSync, ftruncateSync, writeSync } from 'node:fs'
 import type { ArchiveReader } from '../archive/archive-reader.js'
 import { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
-import { byteString, bytesOf, escapedText } from '../text.js'
+import { errorText } from '../errno-text.js'
+import { byteString, bytesOf, escapedText, shownText } from '../text.js'
 import { blake2b256 } from '../crypto/blake2b.js'
 import { errnoOf, saysNoRoom } from '../errors.js'
 import { HashTable } from '../hashindex/hash-table.js'
@@ -24,6 +25,8 @@ export interface ExtractOptions extends RestoreOptions {
   /** Contents go here, one after the other, and nothing is made. */
   readonly output?: (bytes: Buffer) => void
   readonly signal?: AbortSignal
+  /** Directories that are kept to be finished at the end, when nothing changes them any more. */
+  readonly maxDirectories?: number
 }
 
 export interface ExtractListener {
@@ -39,6 +42,8 @@ const largeBytes = 4 << 20
 const noBytes = Buffer.alloc(0)
 /** Items without content that wait for the content of those before them; an archive may have millions in a row. */
 const maxChunkless = 4096
+const standardMaxDirectories = 1 << 14
+const slash = 0x2f
 
 interface Selected {
   readonly item: Item
@@ -53,7 +58,7 @@ interface Selected {
 /** Throws at the first chunk that is missing or damaged; what was extracted before stays. */
 export async function extractArchive(archive: ArchiveReader, reader: ChunkReader, folder: string, options: ExtractOptions, listener: ExtractListener): Promise<void> {
   const target = options.dryRun || options.output ? undefined : new Target(folder)
-  const run = new Extraction(archive, reader, target, options, listener)
+  const run = new Extraction(archive, reader, target, folder, options, listener)
   try {
     await run.run()
   } finally {
@@ -62,15 +67,35 @@ export async function extractArchive(archive: ArchiveReader, reader: ChunkReader
   }
 }
 
+/** Bytes that extractArchive will write or put out: what `progress` comes to. Costs a pass over the items. */
+export async function extractedBytes(archive: ArchiveReader, reader: ChunkReader, { matcher, stripComponents, parts }: Pick<ExtractOptions, 'matcher' | 'stripComponents' | 'parts'>): Promise<number> {
+  /** First names that are left out: the first link to one that is not takes its content. */
+  const left = new Map<string, number>()
+  let total = 0
+  for await (const item of archive.items({ parts, reader })) {
+    const chosen = (matcher.includesEverything || matcher.decide(escapedText(item.path)).included) && stripped(item.path, stripComponents) !== undefined
+    const bytes = item.chunks?.totalSize ?? 0
+    if (!chosen) {
+      if (bytes > 0 && item.hardlinkMaster !== false) left.set(byteString(item.path), bytes)
+    } else if (item.source !== undefined && (item.mode & typeMask) !== typeSymlink) {
+      total += left.get(byteString(item.source)) ?? 0
+      left.delete(byteString(item.source))
+    } else total += bytes
+  }
+  return total
+}
+
 class Extraction {
   readonly #archive: ArchiveReader
   readonly #reader: ChunkReader
   readonly #target: Target | undefined
+  readonly #folder: string
   readonly #options: ExtractOptions
   readonly #listener: ExtractListener
   /** Selected and not extracted yet; those with chunks wait for them. */
   readonly #queue: Selected[] = []
-  readonly #directories: Selected[] = []
+  /** Made, and not what their items say yet. */
+  #directories: Selected[] = []
   /** By hash: the paths of possible masters that were extracted to just these. There are as many as files: outside of the heap. */
   readonly #extracted = new HashTable(1)
   /** Stored path of any other -> where it was extracted to, or what it would hold. */
@@ -85,7 +110,8 @@ class Extraction {
   #total = 0
   #skipping = false
 
-  constructor(archive: ArchiveReader, reader: ChunkReader, target: Target | undefined, options: ExtractOptions, listener: ExtractListener) {
+  constructor(archive: ArchiveReader, reader: ChunkReader, target: Target | undefined, folder: string, options: ExtractOptions, listener: ExtractListener) {
+    this.#folder = folder
     this.#archive = archive
     this.#reader = reader
     this.#target = target
@@ -109,7 +135,19 @@ class Extraction {
       await items.return(undefined)
     }
     // Directories last, the deepest first: whatever is made in them changes their times.
-    for (const { item, path } of this.#directories.reverse()) this.#guarded(item, () => this.#finishDirectory(item, path))
+    this.#finishDirectories(this.#directories)
+  }
+
+  #finishDirectories(directories: readonly Selected[]): void {
+    for (const { item, path } of directories.toReversed()) this.#guarded(item, () => this.#finishDirectory(item, path))
+  }
+
+  /** There may be millions: those that the archive has left are finished, as Borg does it with each as soon as that. */
+  #boundDirectories(current: Buffer): void {
+    if (this.#directories.length < (this.#options.maxDirectories ?? standardMaxDirectories)) return
+    const isAround = ({ path }: Selected): boolean => isDot(path) || (current.length > path.length && current[path.length] === slash && current.compare(path, 0, path.length, 0, path.length) === 0)
+    this.#finishDirectories(this.#directories.filter(directory => !isAround(directory)))
+    this.#directories = this.#directories.filter(isAround)
   }
 
   /** Reads items ahead of their extraction, as far as chunks are wanted, and up to the next large file, or many items without chunks. */
@@ -268,6 +306,7 @@ class Extraction {
     switch (type) {
       case typeDirectory:
         if (!isDot(path)) target.makeDirectory(path)
+        this.#boundDirectories(path)
         this.#directories.push(selected)
         return
       case typeFile: {
@@ -317,9 +356,16 @@ class Extraction {
       // A full disk will not get better by going on.
       if (saysNoRoom(code)) throw error
       if (code === 'ELOOP' || code === 'ENOTDIR' || code === 'EXDEV') this.#listener.warning?.(item.path, 'not extracted: its path leads through a symlink or outside of the target')
-      else this.#listener.warning?.(item.path, `open: [Errno ${(error as NodeJS.ErrnoException).errno}] ${(error as Error).message}`)
+      else this.#listener.warning?.(item.path, this.#complaint(item, error as NodeJS.ErrnoException & { code: string }))
       return false
     }
+  }
+
+  /** As Borg words it: the operation has a name where a file is concerned. */
+  #complaint(item: Item, error: NodeJS.ErrnoException & { code: string }): string {
+    const isLink = item.source !== undefined && (item.mode & typeMask) !== typeSymlink
+    const operation = isLink ? 'link: ' : (item.mode & typeMask) !== typeFile ? '' : error.syscall === 'mkdirat' ? 'makedirs: ' : error.syscall === 'write' ? 'write: ' : 'open: '
+    return `${operation}${errorText({ code: error.code, errno: error.errno ?? 5 })}: '${this.#folder}/${shownText(item.path)}'`
   }
 }
 

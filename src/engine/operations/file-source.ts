@@ -27,7 +27,7 @@ export class GuardedSource implements ByteSource {
 /** Reads an open descriptor from where it stands; it stays the caller's. What was read is not kept in the host's memory. */
 export class DescriptorSource implements ByteSource {
   readonly fd: number
-  #position = 0
+  #unforgotten = 0
   #forgotten = 0
   #reading: Promise<unknown> | undefined
   #ended = false
@@ -50,20 +50,33 @@ export class DescriptorSource implements ByteSource {
     if (this.#ended) return Promise.reject(new Error('the source was given up'))
     const reading = new Promise<number>((resolve, reject) => read(this.fd, into, 0, into.length, null, (error, count) => {
       if (error) return reject(error)
-      this.#position += count
+      this.#unforgotten += count
       // A backup must not push out of memory what people work with (Borg does the same).
-      if (count === 0 || this.#position - this.#forgotten >= forgetBytes) {
-        native().advise(this.fd, this.#forgotten, this.#position - this.#forgotten, adviceDontNeed)
-        this.#forgotten = this.#position
-      }
+      if (count === 0 || this.#unforgotten >= forgetBytes) this.#forget()
       resolve(count)
     }))
     this.#reading = reading
     return reading
   }
+
+  /** Up to where the descriptor stands: who reads may have moved it over holes. */
+  #forget(): void {
+    this.#unforgotten = 0
+    let position: number
+    try {
+      position = native().seekHole(this.fd, 0, fromHere)
+    } catch {
+      // A pipe keeps nothing.
+      return
+    }
+    native().advise(this.fd, this.#forgotten, position - this.#forgotten, adviceDontNeed)
+    this.#forgotten = position
+  }
 }
 
 const forgetBytes = 8 << 20
+/** SEEK_CUR. */
+const fromHere = 1
 
 /** Following symlinks and blocking is what --read-special is for: the writer of a fifo may come later. */
 export function openSpecial(path: Buffer): Promise<number> {

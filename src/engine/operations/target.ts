@@ -5,7 +5,7 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { errnoOf } from '../errors.js'
 import { native } from '../native.js'
-import { type FileStat, statAt, typeDirectory, typeMask } from '../platform/attributes.js'
+import { type FileStat, statAt, typeDirectory, typeFile, typeMask } from '../platform/attributes.js'
 
 const empty = Buffer.alloc(0)
 const slash = 0x2f
@@ -104,7 +104,10 @@ export class Target {
     }
   }
 
-  /** A new, empty file that only we can read yet. */
+  /**
+   * A new, empty file that only we can read yet. A file that is there and cannot be removed, as in a directory that may not be changed or where
+   * something is mounted, is overwritten (Borg).
+   */
   createFile(path: Buffer): number {
     const { parent, name } = this.at(path)
     const create = (): number => native().openBeneath(parent, name, constants.O_CREAT | constants.O_EXCL | constants.O_RDWR | constants.O_NOFOLLOW, 0o600)
@@ -113,8 +116,18 @@ export class Target {
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error
     }
-    this.clear(path)
+    try {
+      this.clear(path)
+    } catch (error) {
+      if (errnoOf(error) === 'EISDIR') throw error
+      return this.#emptied(parent, name)
+    }
     return create()
+  }
+
+  #emptied(parent: number, name: Buffer): number {
+    if ((statAt(native().fstatat(parent, name), 0).mode & typeMask) !== typeFile) throw Object.assign(new Error('File exists'), { code: 'EEXIST', errno: 17 })
+    return native().openBeneath(parent, name, constants.O_WRONLY | constants.O_TRUNC | constants.O_NOFOLLOW | constants.O_NONBLOCK, 0)
   }
 
   /** An existing directory is reused, anything else in its place removed. */

@@ -3,9 +3,9 @@
  * (commands.md create, patterns.md §5, §6, output.md §3).
  */
 import { closeSync, readSync } from 'node:fs'
-import { type DirectoryListing, native, wantAcls, wantFsFlags, wantXattrs } from '../native.js'
+import { type DirectoryListing, native, wantAcls, wantFsFlags, wantNamesOnly, wantXattrs } from '../native.js'
 import { normalPath } from '../patterns/path-text.js'
-import type { Matcher } from '../patterns/matcher.js'
+import type { Decision, Matcher } from '../patterns/matcher.js'
 import { fsFlagNodump, statAt, StatRows, type FileStat, typeDirectory, typeMask, typeSymlink } from '../platform/attributes.js'
 import { escapedBytes, escapedText } from '../text.js'
 
@@ -36,7 +36,8 @@ export type WalkStep =
   /** All of a directory was walked. */
   | { readonly kind: 'left'; readonly path: Buffer }
   | { readonly kind: 'excluded'; readonly path: Buffer }
-  | { readonly kind: 'failed'; readonly path: Buffer; readonly failure: WalkFailure; readonly root: boolean }
+  /** `quiet`: it has no line in `--list`. */
+  | { readonly kind: 'failed'; readonly path: Buffer; readonly failure: WalkFailure; readonly quiet: boolean }
 
 interface Node {
   readonly path: Buffer
@@ -63,7 +64,7 @@ export async function* walk(roots: readonly Buffer[], options: WalkOptions): Asy
   for (const typed of roots) {
     const node = nodeAt(escapedBytes(normalPath(escapedText(typed))), options, '')
     if ('failure' in node) {
-      yield [{ kind: 'failed', ...node, root: true }]
+      yield [{ kind: 'failed', ...node, quiet: true }]
       continue
     }
     yield* walkNode(node, node.stat.dev, options, visited)
@@ -79,7 +80,7 @@ export async function* listed(paths: AsyncIterable<Buffer>, options: WalkOptions
   for await (const typed of paths) {
     const node = nodeAt(escapedBytes(normalPath(escapedText(typed))), options)
     if ('failure' in node) {
-      yield [{ kind: 'failed', ...node, root: false }]
+      yield [{ kind: 'failed', ...node, quiet: false }]
       continue
     }
     yield [objectStep(node)]
@@ -110,64 +111,84 @@ function objectStep({ path, stat, attributes }: Node): WalkStep {
   return { kind: 'object', path, stat, attributes }
 }
 
-/** What becomes of an object that is no directory; undefined if it is passed over. */
-function leafStep(path: Buffer, stat: FileStat, attributes: Buffer | undefined, options: WalkOptions, visited: ReadonlySet<string>): WalkStep | undefined {
-  if (visited.size > 0 && visited.has(identityOf(stat))) return undefined
-  if (stat.error !== 0) return { kind: 'failed', path, failure: errnoFailure(stat.error, 'stat'), root: false }
-  const included = options.matcher.includesEverything || options.matcher.decide(escapedText(path)).included
-  if (!included || (options.excludeNodump && stat.fsFlags & fsFlagNodump)) return { kind: 'excluded', path }
-  return { kind: 'object', path, stat, attributes }
+/** What becomes of an object that is no directory; undefined if it is passed over. Nothing is known of one that was excluded, and that is no failure. */
+function leafStep(path: Buffer, stat: FileStat | undefined, attributes: Buffer | undefined, decision: Decision, options: WalkOptions, visited: ReadonlySet<string>): WalkStep | undefined {
+  if (!decision.included) return { kind: 'excluded', path }
+  if (stat!.error !== 0) return { kind: 'failed', path, failure: errnoFailure(stat!.error, 'stat'), quiet: false }
+  if (visited.size > 0 && visited.has(identityOf(stat!))) return undefined
+  if (options.excludeNodump && stat!.fsFlags & fsFlagNodump) return { kind: 'excluded', path }
+  return { kind: 'object', path, stat: stat!, attributes }
 }
 
-async function* walkNode(node: Node, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>): AsyncGenerator<WalkRun> {
+const everythingIncluded: Decision = { included: true, recurse: true }
+
+function decide(path: Buffer, { matcher }: WalkOptions): Decision {
+  return matcher.includesEverything ? everythingIncluded : matcher.decide(escapedText(path))
+}
+
+/** `decision`: what the patterns say of it, if they were asked. */
+async function* walkNode(node: Node, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>, decision = decide(node.path, options)): AsyncGenerator<WalkRun> {
   const { path, stat } = node
   if ((stat.mode & typeMask) !== typeDirectory) {
-    const step = leafStep(path, stat, node.attributes, options, visited)
+    const step = leafStep(path, stat, node.attributes, decision, options, visited)
     if (step) yield [step]
     return
   }
+  const { included } = decision
+  if (!included) {
+    yield [{ kind: 'excluded', path }]
+    if (!decision.recurse) return
+  }
   if (visited.size > 0 && visited.has(identityOf(stat))) return
   if (options.skip.size > 0 && options.skip.has(identityOf(stat))) return
-  const decision = options.matcher.includesEverything ? undefined : options.matcher.decide(escapedText(path))
   if (options.excludeNodump && stat.fsFlags & fsFlagNodump) {
     yield [{ kind: 'excluded', path }]
     return
   }
-  const included = decision?.included ?? true
-  if (!included) {
-    yield [{ kind: 'excluded', path }]
-    if (!decision!.recurse) return
-  }
-  if (options.excludeCaches || options.excludeIfPresent.length > 0) {
+  const recurse = !options.oneFileSystem || stat.dev === rootDev
+  if (recurse && (options.excludeCaches || options.excludeIfPresent.length > 0)) {
     const tags = tagsIn(path, options)
     if (tags.length > 0) {
+      if (!included) return
       if (options.keepExcludeTags) {
         yield [objectStep(node)]
         for (const tag of tags) yield* walkTag(joined(path, Buffer.from(tag)), rootDev, options, visited)
-        yield [{ kind: 'left', path }]
       }
       yield [{ kind: 'excluded', path }]
       return
     }
   }
+  if (!recurse) {
+    if (included) yield [objectStep(node), { kind: 'left', path }]
+    return
+  }
+  let children: Children
+  try {
+    children = await Children.of(node, rootDev, options, visited)
+  } catch (error) {
+    // What cannot be opened is not in the archive, as Borg does it; should only its listing fail, it is.
+    if (included && (error as { syscall?: string }).syscall !== 'open') yield [objectStep(node)]
+    yield [{ kind: 'failed', path, failure: failureOf(error, 'dir_open'), quiet: !included }]
+    return
+  }
   if (included) yield [objectStep(node)]
-  if (!options.oneFileSystem || stat.dev === rootDev) {
-    let listing
-    try {
-      listing = await (node.listing ?? native().readDirectoryAsync(path, wantOf(options)))
-    } catch (error) {
-      yield [{ kind: 'failed', path, failure: failureOf(error, 'dir_open'), root: false }]
-      return
-    }
-    const children = new Children(path, listing, options, visited)
-    for (;;) {
-      yield children.leaves()
-      const directory = children.directory()
-      if (!directory) break
-      yield* walkNode(directory, rootDev, options, visited)
-    }
+  for (;;) {
+    yield children.leaves()
+    const directory = children.directory()
+    if (!directory) break
+    yield* walkNode(directory.node, rootDev, options, visited, directory.decision)
   }
   if (included) yield [{ kind: 'left', path }]
+}
+
+const includedBit = 1, recurseBit = 2
+const noNames = Buffer.alloc(0), nul = Buffer.from('\0')
+
+/** Where there are patterns: what they say of each name, and its row in `found`; -1 for what was not looked at. */
+interface Chosen {
+  readonly decisions: Uint8Array
+  readonly rows: Int32Array
+  readonly found: DirectoryListing
 }
 
 /** What a directory has, one after the other. */
@@ -176,17 +197,44 @@ class Children {
   readonly #listing: DirectoryListing
   readonly #stats: StatRows
   readonly #options: WalkOptions
+  readonly #rootDev: bigint
   readonly #count: number
   #next = 0
   /** Listings of the next directories are on their way while this one's files are worked on. */
   readonly #ahead = new Map<number, Promise<DirectoryListing>>()
   #looked = 0
   readonly #visited: ReadonlySet<string>
+  readonly #chosen: Chosen | undefined
 
-  constructor(path: Buffer, listing: DirectoryListing, options: WalkOptions, visited: ReadonlySet<string>) {
+  /** A system error whose `syscall` is `open` if the directory cannot be opened. */
+  static async of(node: Node, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>): Promise<Children> {
+    const { path } = node
+    if (options.matcher.includesEverything) {
+      return new Children(path, await (node.listing ?? native().readDirectoryAsync(path, wantOf(options), noNames)), rootDev, options, visited)
+    }
+    // What is excluded is not even looked at: it may not be permitted, or wait for ever for a server that is gone.
+    const listing = await native().readDirectoryAsync(path, wantNamesOnly, noNames)
+    const count = listing.nameEnds.length
+    const decisions = new Uint8Array(count), rows = new Int32Array(count).fill(-1)
+    const wanted: Buffer[] = []
+    let chosen = 0
+    for (let index = 0; index < count; index++) {
+      const { included, recurse } = options.matcher.decide(escapedText(childPath(path, listing, index)))
+      decisions[index] = (included ? includedBit : 0) | (recurse ? recurseBit : 0)
+      if (!included && !recurse) continue
+      rows[index] = chosen++
+      wanted.push(nameIn(listing, index), nul)
+    }
+    const found = chosen === 0 ? listing : await native().readDirectoryAsync(path, wantOf(options), Buffer.concat(wanted))
+    return new Children(path, listing, rootDev, options, visited, { decisions, rows, found })
+  }
+
+  private constructor(path: Buffer, listing: DirectoryListing, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>, chosen?: Chosen) {
     this.#path = path
     this.#listing = listing
-    this.#stats = new StatRows(listing.stats)
+    this.#chosen = chosen
+    this.#stats = new StatRows((chosen?.found ?? listing).stats)
+    this.#rootDev = rootDev
     this.#options = options
     this.#visited = visited
     this.#count = listing.nameEnds.length
@@ -197,42 +245,69 @@ class Children {
   *leaves(): Generator<WalkStep> {
     while (this.#next < this.#count && !this.#isDirectory(this.#next)) {
       const index = this.#next++
-      const step = leafStep(this.#pathOf(index), this.#stats.at(index), this.#listing.attributes[index], this.#options, this.#visited)
+      const row = this.#row(index)
+      const stat = row < 0 ? undefined : this.#stats.at(row)
+      const path = childPath(this.#path, this.#listing, index)
+      const decision = this.#decision(index)
+      const step = leafStep(path, stat, this.#attributes(row), decision, this.#options, this.#visited)
       if (step) yield step
+      // It might have been a directory to look into.
+      if (!decision.included && stat && stat.error !== 0) yield { kind: 'failed', path, failure: errnoFailure(stat.error, 'stat'), quiet: true }
     }
   }
 
   /** The directory that comes now, if there is one. */
-  directory(): Node | undefined {
+  directory(): { readonly node: Node; readonly decision: Decision } | undefined {
     if (this.#next >= this.#count) return undefined
     const index = this.#next++
     const listing = this.#ahead.get(index)
     this.#ahead.delete(index)
     this.#lookAhead()
-    return { path: this.#pathOf(index), stat: this.#stats.at(index), attributes: this.#listing.attributes[index], listing }
+    const row = this.#row(index)
+    return { node: { path: childPath(this.#path, this.#listing, index), stat: this.#stats.at(row), attributes: this.#attributes(row), listing }, decision: this.#decision(index) }
   }
 
   #lookAhead(): void {
     // With patterns nobody knows yet whether they will be entered.
-    if (!this.#options.matcher.includesEverything) return
+    if (this.#chosen) return
     if (this.#looked < this.#next) this.#looked = this.#next
     for (; this.#looked < this.#count && this.#ahead.size < listingsAhead; this.#looked++) {
       if (!this.#isDirectory(this.#looked)) continue
-      const promise = native().readDirectoryAsync(this.#pathOf(this.#looked), wantOf(this.#options))
+      // Nor is what will not be: to list what another file system has may mean to mount it.
+      if (this.#options.oneFileSystem && this.#stats.at(this.#looked).dev !== this.#rootDev) continue
+      const promise = native().readDirectoryAsync(childPath(this.#path, this.#listing, this.#looked), wantOf(this.#options), noNames)
       // Met when its turn comes.
       promise.catch(() => undefined)
       this.#ahead.set(this.#looked, promise)
     }
   }
 
-  #isDirectory(index: number): boolean {
-    return (this.#stats.mode(index) & typeMask) === typeDirectory
+  #row(index: number): number {
+    return this.#chosen ? this.#chosen.rows[index]! : index
   }
 
-  #pathOf(index: number): Buffer {
-    const { names, nameEnds } = this.#listing
-    return joined(this.#path, names, index === 0 ? 0 : nameEnds[index - 1]!, nameEnds[index]!)
+  #attributes(row: number): Buffer | undefined {
+    return row < 0 ? undefined : (this.#chosen?.found ?? this.#listing).attributes[row]
   }
+
+  #decision(index: number): Decision {
+    if (!this.#chosen) return everythingIncluded
+    const said = this.#chosen.decisions[index]!
+    return { included: (said & includedBit) !== 0, recurse: (said & recurseBit) !== 0 }
+  }
+
+  #isDirectory(index: number): boolean {
+    const row = this.#row(index)
+    return row >= 0 && (this.#stats.mode(row) & typeMask) === typeDirectory
+  }
+}
+
+function nameIn({ names, nameEnds }: DirectoryListing, index: number): Buffer {
+  return names.subarray(index === 0 ? 0 : nameEnds[index - 1]!, nameEnds[index]!)
+}
+
+function childPath(folder: Buffer, { names, nameEnds }: DirectoryListing, index: number): Buffer {
+  return joined(folder, names, index === 0 ? 0 : nameEnds[index - 1]!, nameEnds[index]!)
 }
 
 /** `folder` and the name that lies in [start, end) of `names`. */
@@ -278,12 +353,12 @@ function isCacheTag(path: Buffer): boolean {
   }
 }
 
-/** A tag that is kept: a directory with all its content. */
+/** A tag that is kept. It may be a directory, with tags in it. */
 async function* walkTag(path: Buffer, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>): AsyncGenerator<WalkRun> {
   const node = nodeAt(path, options)
   // It may have gone since it was found.
-  if ('failure' in node) yield [{ kind: 'failed', ...node, root: false }]
-  else yield* walkNode(node, rootDev, { ...options, excludeCaches: false, excludeIfPresent: [] }, visited)
+  if ('failure' in node) yield [{ kind: 'failed', ...node, quiet: false }]
+  else yield* walkNode(node, rootDev, options, visited)
 }
 
 function failureOf(error: unknown, operation: string): WalkFailure {

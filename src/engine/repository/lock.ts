@@ -2,9 +2,9 @@
  * Borg's locks (locking.md): P.exclusive, a directory whose only file names its holder, and P.roster, a JSON list of readers
  * that is read and written only while holding P.exclusive.
  */
-import { readdirSync, readFileSync, watch } from 'node:fs'
+import { readdirSync, readFileSync, statSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { errnoOf, messageOf } from '../errors.js'
+import { errnoOf, messageOf, saysNoRoom } from '../errors.js'
 import type { Log } from '../log.js'
 import { files } from '../platform/files.js'
 import { isAlive, lockName, parseLockName, type ProcessId, thisProcess } from '../platform/process-id.js'
@@ -266,7 +266,29 @@ export class Lock {
     for (const kind of ['shared', 'exclusive'] as const) if (roster[kind]) roster[kind] = this.#living(kind, roster[kind])
     edit(roster)
     if ((roster.shared?.length ?? 0) === 0 && (roster.exclusive?.length ?? 0) === 0) files.removeIfThere(`${this.#path}.roster`)
-    else files.write(`${this.#path}.roster`, JSON.stringify(roster))
+    else this.#save(JSON.stringify(roster))
+  }
+
+  /**
+   * In one step: a list that was cut off counts as nobody's, for Borg as for us, and readers in it would be passed over. P.exclusive is held, so that
+   * the name beside it is nobody else's. On a full disk what does not get longer is written in its place: whoever leaves must be able to.
+   */
+  #save(text: string): void {
+    const path = `${this.#path}.roster`, beside = `${path}.tmp`
+    try {
+      files.write(beside, text)
+      files.rename(beside, path)
+    } catch (error) {
+      files.removeIfThere(beside)
+      const room = statSync(path, { throwIfNoEntry: false })?.size ?? 0, bytes = Buffer.alloc(room, ' ')
+      if (!saysNoRoom(errnoOf(error)) || bytes.write(text) < Buffer.byteLength(text)) throw error
+      const fd = files.open(path, 'r+')
+      try {
+        files.writeAll(fd, bytes, 0)
+      } finally {
+        files.close(fd)
+      }
+    }
   }
 }
 
@@ -315,5 +337,6 @@ export function releaseHeldLocks(): void {
 /** break-lock: removes whatever is there. */
 export function breakLock(path: string): void {
   files.removeTree(`${path}.roster`)
+  files.removeIfThere(`${path}.roster.tmp`)
   files.removeTree(`${path}.exclusive`)
 }

@@ -10,11 +10,14 @@ import { crc32 } from '../crc32.js'
 import { files } from '../platform/files.js'
 import { replaceFile } from '../platform/save-file.js'
 import { deleteBytes, headerBytes, magic, tagCommit, tagDelete, tagPut } from './entry.js'
+import { RangeCrc } from './range-crc.js'
 import type { SegmentEntries } from './segment-walk.js'
 
 /** Room for the longest entry wherever it begins in the window's first part. */
 const windowBytes = maxEntryBytes + (4 << 20)
 const entriesAtOnce = 1 << 16
+/** From then on ranges of more than the first are not gone through any more. */
+const longBytes = 16 << 10, patientBytes = 256 << 20
 
 class Window {
   readonly fileBytes: number
@@ -22,6 +25,10 @@ class Window {
   readonly #bytes: Buffer
   #start = 0
   #length = 0
+  /** Bytes of what turned out to be no entry. */
+  #inVain = 0
+  /** Of the bytes in hand, once it pays. */
+  #crcs: RangeCrc | undefined
 
   constructor(fd: number) {
     this.#fd = fd
@@ -34,6 +41,7 @@ class Window {
     if (offset < this.#start || offset + length > this.#start + this.#length) {
       this.#start = offset
       this.#length = 0
+      this.#crcs = undefined
       const wanted = Math.min(this.#bytes.length, this.fileBytes - offset)
       while (this.#length < wanted) {
         const count = readSync(this.#fd, this.#bytes, this.#length, wanted - this.#length, offset + this.#length)
@@ -50,7 +58,17 @@ class Window {
     const size = this.#plausibleSize(offset)
     if (size === 0) return 0
     const entry = this.view(offset, size)
-    return crc32(entry.subarray(4)) === entry.readUInt32LE(0) ? size : 0
+    if (this.#crcOf(offset, entry) === entry.readUInt32LE(0)) return size
+    this.#inVain += size
+    return 0
+  }
+
+  /** Damage hardly ever looks like a long entry; a file can be made in which each byte begins one, so that their lengths must not count. */
+  #crcOf(offset: number, entry: Buffer): number {
+    if (entry.length < longBytes || this.#inVain < patientBytes) return crc32(entry.subarray(4))
+    this.#crcs ??= new RangeCrc(this.#bytes.subarray(0, this.#length))
+    const at = offset - this.#start
+    return this.#crcs.of(at + 4, at + entry.length)
   }
 
   #plausibleSize(offset: number): number {

@@ -215,7 +215,8 @@ export function openJob(located: readonly { fd: number; offset: number; length: 
     job.offsets[index] = offset
     job.entryLengths[index] = length
     job.ids.set(chunk.id, index * idBytes)
-    job.sizes[index] = chunk.size ?? unknownSize
+    // A list may claim any size: this one too is held against what is there.
+    job.sizes[index] = chunk.size === undefined ? unknownSize : Math.min(chunk.size, unknownSize - 1)
   }
   return job
 }

@@ -62,8 +62,7 @@ export class ChunkRepacker {
     this.#tx = tx
     this.#options.workers.setCodec(this.#options.codec)
     this.#all = Promise.resolve()
-    this.#batch = []
-    this.#batchBytes = 0
+    this.#dropBatch()
   }
 
   /** ObjectNotFound. `size`: plaintext bytes, as the chunk list tells. */
@@ -88,9 +87,15 @@ export class ChunkRepacker {
 
   /** Resolves when nothing of this is under way any more, be it stored or not. Nobody may roll the transaction back before. */
   async idle(): Promise<void> {
-    this.#batch = []
+    this.#dropBatch()
     for (const mark of this.#marks.splice(0)) mark()
     await Promise.allSettled(this.#inFlight)
+  }
+
+  #dropBatch(): void {
+    this.#batch = []
+    this.#bytesInFlight -= this.#batchBytes
+    this.#batchBytes = 0
   }
 
   /** Resolves when more may be added: what is in flight is bounded. */

@@ -28,6 +28,7 @@ export interface FilePiece {
   readonly path: Uint8Array
   readonly size: number
   readonly ino: bigint
+  readonly dev?: bigint | undefined
   /** It lies encrypted on disk; `size` is that of its content all the same. */
   readonly seal?: FileSeal
   /** It is a part of the file, which nobody else changes: offset in it. `ino` is not looked at. */
@@ -67,6 +68,8 @@ export interface FileError {
   readonly code: string
   readonly errno: number
   readonly syscall: string
+  /** To be told instead of the operation and the errno's text. */
+  readonly reason?: string
 }
 
 /** Entries to be read, verified and decoded. */

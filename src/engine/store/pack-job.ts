@@ -197,7 +197,7 @@ function encryptEntry(key: Key, plain: Uint8Array, compressed: Uint8Array, outpu
 /** The content, in `memory`, which is a byte longer than the file was; no content if it is not the small file any more that lstat saw. */
 function readWhole(fd: number, file: FilePiece, memory: Buffer): { plain: Buffer | undefined; state: number } {
   const before = fstatSync(fd, { bigint: true })
-  if (!before.isFile() || before.ino !== file.ino || before.size > BigInt(file.size)) return { plain: undefined, state: fileOther }
+  if (!before.isFile() || before.ino !== file.ino || (file.dev !== undefined && before.dev !== file.dev) || before.size > BigInt(file.size)) return { plain: undefined, state: fileOther }
   let length = 0
   while (length <= file.size) {
     const count = readSync(fd, memory, length, file.size + 1 - length, null)

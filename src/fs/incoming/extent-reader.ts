@@ -31,7 +31,7 @@ export class ExtentReader {
     for (; last < extents.count; last++) {
       const extent = extents.get(last)
       if (extent.at >= end) break
-      const chunk = cache.get(extent.id)
+      const chunk = cache.get(extent.id, extent.size)
       if (chunk) copyPart(cache, chunk, extent, offset, into)
       else missing.push(last)
     }

@@ -36,11 +36,12 @@ export class Names {
       return this.#box.entryOf(directory) && above !== undefined ? this.#box.entryOf(above) ?? this.#box.entryOf(directory)! : Errno.ESTALE
     }
     const key = byteString(name)
+    const isTooLong = name.length > maxNameBytes
     const look = (): Answer<Entry> => {
       const id = this.#box.nodes.childId(directory, key)
       const entry = id === undefined ? undefined : this.#box.entryOf(id)
       if (entry) return entry
-      return this.#box.nodes.isDirectory(directory) ? Errno.ENOENT : this.#box.attrOf(directory) ? Errno.ENOTDIR : Errno.ESTALE
+      return this.#box.nodes.isDirectory(directory) ? isTooLong ? Errno.ENAMETOOLONG : Errno.ENOENT : this.#box.attrOf(directory) ? Errno.ENOTDIR : Errno.ESTALE
     }
     return directory === rootId && this.#box.live ? this.#box.live.whenOpen(key, call, look) : look()
   }

@@ -11,8 +11,8 @@ export type Shown = Buffer | View | (() => View) | ArchivePlace
 
 /** Where files of archives are, which have inodes of their own. */
 export interface ArchivePlace {
-  /** As shown in the directory `parent` by this name, a byte string. */
-  at(parent: Ino, name: string): Subtree & { resolveRoot(call: Call<Entry>): Answer<Entry> }
+  /** As shown in the directory `parent` by this name, a byte string. Undefined if it is gone. */
+  at(parent: Ino, name: string): (Subtree & { resolveRoot(call: Call<Entry>): Answer<Entry> }) | undefined
 }
 
 /** A date at the end of a name, with what joins it, and whatever follows: `laptop-2026-05-01T10:00:00`, `db_20260501.1`. */

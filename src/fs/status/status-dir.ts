@@ -20,7 +20,8 @@ interface Node {
   readonly ino: Ino
   readonly parent: Ino
   readonly name: string
-  /** Identifies it over changes of the list of archives. */
+  /** Identifies it over changes of the list of archives: path, and target of links. */
+  readonly key: string
   readonly path: string
   /** The list of archives that it was made for. */
   readonly build: number
@@ -42,8 +43,11 @@ export class StatusDir implements Subtree {
   readonly root = inoOf(inodeRange.status, 1)
   readonly #owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }
   readonly #files: readonly StatusFile[]
-  /** Numbers stay with what they were given to: path, and target of links. */
+  /** Numbers stay with what they were given to, by key. */
   readonly #numbers = new Map<string, number>()
+  #lastNumber = localOf(inoOf(inodeRange.status, 1))
+  /** Entries that the kernel was given and did not give back, by inode. */
+  readonly #references = new Map<Ino, number>()
   #nodes = new Map<Ino, Node>()
   #top: Node
   #archives: ShownArchives | undefined
@@ -52,6 +56,8 @@ export class StatusDir implements Subtree {
   #changedNs: bigint
   readonly #contents = new Map<StatusFile, { bytes: Buffer; untilMs: number }>()
   readonly #handles = new Map<number, Buffer>()
+  /** Of directories: what is being listed. */
+  readonly #listings = new Map<number, readonly [name: string, child: Node][]>()
   #nextHandle = 1
 
   constructor(owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }, files: readonly StatusFile[]) {
@@ -59,6 +65,11 @@ export class StatusDir implements Subtree {
     this.#files = files
     this.#changedNs = owner.timeNs
     this.#top = this.#makeTop()
+  }
+
+  /** Names that are known: of what is there and was looked at, and of what is gone but the kernel has. */
+  get count(): number {
+    return this.#nodes.size
   }
 
   archivesChanged(archives: ShownArchives): void {
@@ -75,11 +86,28 @@ export class StatusDir implements Subtree {
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
     const directory = this.#node(parent)
     if (!directory) return Errno.ESTALE
-    if (isDot(name)) return this.#entry(directory)
-    if (isDotDot(name)) return this.#entry(this.#node(directory.parent) ?? directory)
+    if (isDot(name)) return this.#given(directory)
+    if (isDotDot(name)) return this.#given(this.#node(directory.parent) ?? directory)
     const child = this.#children(directory)?.get(byteString(name))
     if (!child) return isDirectory(directory) ? Errno.ENOENT : Errno.ENOTDIR
-    return child.place ? changed(call, untilAsked, later => child.place!.at(parent, child.name).resolveRoot(later)) : this.#entry(child)
+    if (!child.place) return this.#given(child)
+    const archive = child.place.at(parent, child.name)
+    return archive ? changed(call, untilAsked, later => archive.resolveRoot(later)) : Errno.ENOENT
+  }
+
+  remember(ino: Ino): void {
+    this.#references.set(ino, (this.#references.get(ino) ?? 0) + 1)
+  }
+
+  forget(ino: Ino, count: number): void {
+    const left = (this.#references.get(ino) ?? 0) - count
+    if (left > 0) this.#references.set(ino, left)
+    else this.#references.delete(ino)
+  }
+
+  #given(node: Node): Entry {
+    this.remember(node.ino)
+    return this.#entry(node)
   }
 
   getattr(ino: Ino): Answer<AttrReply> {
@@ -93,20 +121,28 @@ export class StatusDir implements Subtree {
 
   opendir(ino: Ino): Answer<Opened> {
     const node = this.#node(ino)
-    return !node ? Errno.ESTALE : isDirectory(node) ? { fh: 0 } : Errno.ENOTDIR
+    return !node ? Errno.ESTALE : isDirectory(node) ? { fh: this.#nextHandle++ } : Errno.ENOTDIR
   }
 
-  readdir(ino: Ino, _fh: number, cookie: number, sink: DirSink): Answer<void> {
+  releasedir(_ino: Ino, fh: number): void {
+    this.#listings.delete(fh)
+  }
+
+  readdir(ino: Ino, fh: number, cookie: number, sink: DirSink): Answer<void> {
     const node = this.#node(ino)
     const children = node && this.#children(node)
     if (!children) return Errno.ESTALE
     const above = this.#nodes.get(node.parent)
     if (cookie < 1 && !sink(dot, this.#entry(node), 1)) return undefined
     if (cookie < 2 && !sink(dotDot, above ? this.#entry(above) : { ...this.#entry(node), attr: { ...this.#attr(node), ino: rootIno } }, 2)) return undefined
-    let position = 3
-    for (const [name, child] of children) {
-      if (position > cookie && !sink(bytesOf(name), child.place ? untilAsked(child.place.at(ino, child.name).rootEntry()) : this.#entry(child), position)) return undefined
-      position++
+    // Cookies count; so whoever has read half of the names goes on in the same list, also when archives came or went meanwhile.
+    let listing = cookie === 0 ? undefined : this.#listings.get(fh)
+    if (!listing) this.#listings.set(fh, listing = [...children])
+    for (let index = Math.max(0, cookie - 2); index < listing.length; index++) {
+      const [name, child] = listing[index]!
+      const archive = child.place?.at(ino, child.name)
+      if (child.place && !archive) continue
+      if (!sink(bytesOf(name), archive ? untilAsked(archive.rootEntry()) : this.#entry(child), index + 3)) return undefined
     }
     return undefined
   }
@@ -162,12 +198,22 @@ export class StatusDir implements Subtree {
       this.#stale = false
       this.#build++
       this.#top = this.#makeTop()
+      this.#forgetGone()
     }
     return this.#top
   }
 
+  /** What is not there any more, and nobody has. */
+  #forgetGone(): void {
+    for (const node of this.#nodes.values()) {
+      if (this.#references.has(node.ino) || this.#renewed(node).build === this.#build) continue
+      this.#nodes.delete(node.ino)
+      this.#numbers.delete(node.key)
+    }
+  }
+
   #makeTop(): Node {
-    const top: Node = { ino: this.root, parent: rootIno, name: '', path: '', build: this.#build, children: new Map() }
+    const top: Node = { ino: this.root, parent: rootIno, name: '', key: '', path: '', build: this.#build, children: new Map() }
     this.#nodes.set(top.ino, top)
     for (const file of this.#files) this.#add(top, file.name, file.name, { file })
     const archives = this.#archives
@@ -199,8 +245,8 @@ export class StatusDir implements Subtree {
   #add(parent: Node, name: string, path: string, content: Pick<Node, 'file' | 'target' | 'place' | 'view'>): void {
     const key = content.target ? `${path}\0${byteString(content.target)}` : path
     let number = this.#numbers.get(key)
-    if (number === undefined) this.#numbers.set(key, number = localOf(this.root) + 1 + this.#numbers.size)
-    const node: Node = { ino: inoOf(this.range, number), parent: parent.ino, name, path, build: this.#build, ...content }
+    if (number === undefined) this.#numbers.set(key, number = ++this.#lastNumber)
+    const node: Node = { ino: inoOf(this.range, number), parent: parent.ino, name, key, path, build: this.#build, ...content }
     this.#nodes.set(node.ino, node)
     parent.children!.set(name, node)
   }

@@ -108,3 +108,11 @@ test('whatever is fed, it ends and throws nothing', t => {
   }), { numRuns: 300 })
   t.pass()
 })
+
+test('beginnings that each lead through all that follows do not keep it from the item behind them', t => {
+  // Seen from each of the beginnings, which are values to the one before, keys and values go on and on: by the square of the bytes this would take minutes.
+  const unit = Buffer.concat([Buffer.from([0xa4]), Buffer.from('path'), Buffer.from([0xa8, 0xde, 0xff, 0xff, 0xa4]), Buffer.from('path')])
+  const robust = new RobustItems(keys)
+  robust.gap()
+  t.deepEqual(shown(robust.feed(Buffer.concat([Buffer.concat(Array.from({ length: 40_000 }, () => unit)), Buffer.from([0xc1]), bytesOfItem(itemOf(7))]))), ['folder/file-7'])
+})

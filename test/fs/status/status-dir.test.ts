@@ -124,9 +124,53 @@ test('directories of the views that are open show the list of now', t => {
   t.deepEqual(made.list(latest).slice(2).map(([name]) => name), ['a', 'b'])
   t.is(made.now<Uint8Array>(call => made.fs.readlink(made.walk('.borgfs/latest/a').attr.ino, call)).toString(), '../../a-2026-05-02')
   tell(made, {})
-  t.is(made.list(series).length, 4)
+  t.is(made.list(series).length, 2)
   is(t, made.now(call => made.fs.lookup(made.walk('.borgfs/snapshots').attr.ino, Buffer.from('a'), call as never)), Errno.ENOENT)
   t.is(rangeOf(series), inodeRange.status)
+})
+
+test('whoever has read half of a listing goes on in the same one, and sees the new one from the start', t => {
+  const times = (...days: number[]): Record<string, bigint> => Object.fromEntries(days.map(number => [`a-2026-05-0${number}`, day(`2026-05-0${number}`)]))
+  const made = make(Object.fromEntries(Object.keys(times(1, 2, 3, 4)).map(name => [name, () => []])), times(1, 2, 3, 4))
+  const series = made.walk('.borgfs/snapshots/a').attr.ino
+  const { fh } = made.now<{ fh: number }>(call => made.fs.opendir(series, call as never))
+  const read = (cookie: number, room = Infinity): [string, number][] => {
+    const found: [string, number][] = []
+    made.fs.readdir(series, fh, cookie, (name, _entry, next) => found.length < room && found.push([Buffer.from(name).toString().slice(5, 15), next]) > 0, {} as never)
+    return found
+  }
+  t.deepEqual(read(0, 4).slice(2), [['2026.05.01', 3], ['2026.05.02', 4]])
+  // By its place in the new list the third would be passed over.
+  tell(made, times(2, 3, 4, 5))
+  t.deepEqual(read(4).map(([name]) => name), ['2026.05.03', '2026.05.04'])
+  t.deepEqual(read(0).slice(2).map(([name]) => name), ['2026.05.02', '2026.05.03', '2026.05.04', '2026.05.05'])
+  made.fs.releasedir(series, fh)
+})
+
+test('of what is gone nothing is kept in the views when the kernel has given it back', t => {
+  const status = new StatusDir({ uid: 1, gid: 2, timeNs: 5n }, [])
+  const made = virtualDrive({}, { parts: new Map([['.borgfs', status]]) })
+  const look = (number: number): void => {
+    const name = `a-2026-05-0${number}`
+    tell(made, { [name]: day(`2026-05-0${number}`) })
+    for (const path of [`.borgfs/latest/a`, `.borgfs/by-date/2026/05/0${number}/${name}`]) {
+      let ino = 1
+      for (const part of path.split('/')) {
+        const entry = made.now<Entry>(call => made.fs.lookup(ino, Buffer.from(part), call))
+        if (ino !== 1) made.fs.forget(entry.attr.ino, 1)
+        ino = entry.attr.ino
+      }
+    }
+  }
+  look(1)
+  const latest = made.walk('.borgfs/latest/a').attr.ino, { count } = status
+  for (const number of [2, 3, 4]) look(number)
+  // The link that the kernel has, with its old target.
+  t.is(status.count, count + 1)
+  t.is(made.now<Uint8Array>(call => made.fs.readlink(latest, call)).toString(), '../../a-2026-05-01')
+  made.fs.forget(latest, 1)
+  look(5)
+  t.is(status.count, count)
 })
 
 test('an archive that is gone is let go of at its further places, and forgotten when the kernel has given back what it had there', t => {

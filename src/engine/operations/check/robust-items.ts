@@ -21,6 +21,13 @@ const requiredKeys = ['path', 'mtime']
 const knownKeys = new KnownKeys(itemKeys)
 /** Values nest at most so deep. Real items have three levels. */
 const maxDepth = 16
+/**
+ * Steps that looking for an item may take for each byte that was fed, and then for each beginning that seems possible. What was cut off costs far
+ * less; an archive can be made so that each beginning leads through all that follows.
+ */
+const stepsPerByte = 4, stepsBeyond = 64
+/** For any item; small enough to be counted down fast. */
+const enoughSteps = 0x3fffffff
 /** A chunk that Borg or this program cut is never longer, so no plaintext and no run of zeros is. */
 const maxChunkBytes = 20 * 1024 * 1024
 
@@ -32,6 +39,7 @@ export class RobustItems {
   /** Not worth trying again before there are so many bytes: an item may go on over many chunks. */
   #wanted = 0
   #searching = false
+  #steps = { left: 0 }
 
   /** `allowedKeys`: those of the manifest, as byte strings. */
   constructor(allowedKeys: ReadonlySet<string>) {
@@ -50,6 +58,7 @@ export class RobustItems {
   *feed(chunk: Buffer): Generator<StreamEvent> {
     this.#pieces.push(chunk)
     this.#bytes += chunk.length
+    this.#steps.left = Math.min(enoughSteps, this.#steps.left + stepsPerByte * chunk.length)
     if (this.#bytes < this.#wanted) return
     const bytes = this.#pieces.length === 1 ? chunk : Buffer.concat(this.#pieces)
     let at = 0
@@ -70,7 +79,7 @@ export class RobustItems {
         yield { kind: 'item', item: sound }
         continue
       }
-      const end = valueEnd(bytes, at, 0)
+      const end = valueEnd(bytes, at, 0, { left: enoughSteps })
       if (end === incomplete) break
       if (end === malformed) {
         this.#searching = true
@@ -104,7 +113,8 @@ export class RobustItems {
         return length <= 0 || key.compare(bytes, at + head, at + head + length, 0, length) === 0
       })
       if (!possible) continue
-      const end = valueEnd(bytes, at, 0)
+      this.#steps.left = Math.max(this.#steps.left, stepsBeyond)
+      const end = valueEnd(bytes, at, 0, this.#steps)
       if (end === incomplete) {
         if (retry < 0) retry = at
         continue
@@ -170,31 +180,31 @@ function shown(keys: readonly string[]): string {
 
 const incomplete = -1, malformed = -2
 
-/** End of the value at `at`, or that it goes on behind the bytes, or that it is no old msgpack. */
-function valueEnd(bytes: Buffer, at: number, depth: number): number {
-  if (depth > maxDepth) return malformed
+/** End of the value at `at`, or that it goes on behind the bytes, or that it is no old msgpack, or takes more steps than are left. */
+function valueEnd(bytes: Buffer, at: number, depth: number, steps: { left: number }): number {
+  if (depth > maxDepth || --steps.left < 0) return malformed
   if (at >= bytes.length) return incomplete
   const lead = bytes[at]!
   if (lead < 0x80 || lead >= 0xe0 || lead === 0xc0 || lead === 0xc2 || lead === 0xc3) return at + 1
   const within = (end: number): number => (end > bytes.length ? incomplete : end)
   if (lead >= 0xa0 && lead <= 0xbf) return within(at + 1 + (lead & 0x1f))
   if (lead >= 0xcc && lead <= 0xd3) return within(at + 1 + (1 << (lead & 3)))
-  if (lead >= 0x80 && lead <= 0x8f) return valuesEnd(bytes, at + 1, 2 * (lead & 0xf), true, depth)
-  if (lead >= 0x90 && lead <= 0x9f) return valuesEnd(bytes, at + 1, lead & 0xf, false, depth)
+  if (lead >= 0x80 && lead <= 0x8f) return valuesEnd(bytes, at + 1, 2 * (lead & 0xf), true, depth, steps)
+  if (lead >= 0x90 && lead <= 0x9f) return valuesEnd(bytes, at + 1, lead & 0xf, false, depth, steps)
   const width = [1, 2, 4, 1, 2, 4, 2, 4, 2, 4][[0xc4, 0xc5, 0xc6, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf].indexOf(lead)]
   if (width === undefined) return malformed
   if (at + 1 + width > bytes.length) return incomplete
   const length = bytes.readUIntBE(at + 1, width)
   const start = at + 1 + width
   if (lead <= 0xdb) return within(start + length)
-  return valuesEnd(bytes, start, lead >= 0xde ? 2 * length : length, lead >= 0xde, depth)
+  return valuesEnd(bytes, start, lead >= 0xde ? 2 * length : length, lead >= 0xde, depth, steps)
 }
 
-function valuesEnd(bytes: Buffer, start: number, count: number, isMap: boolean, depth: number): number {
+function valuesEnd(bytes: Buffer, start: number, count: number, isMap: boolean, depth: number, steps: { left: number }): number {
   let at = start
   for (let index = 0; index < count; index++) {
     if (isMap && index % 2 === 0 && at < bytes.length && !isRaw(bytes[at]!)) return malformed
-    at = valueEnd(bytes, at, depth + 1)
+    at = valueEnd(bytes, at, depth + 1, steps)
     if (at < 0) return at
   }
   return at

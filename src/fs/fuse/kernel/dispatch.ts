@@ -35,6 +35,8 @@ const questions = new Set<number>([
   opcode.readdirplus, opcode.opendir, opcode.lseek, opcode.access,
 ])
 
+/** An answer that comes with nothing which could be taken back. */
+const nothingGiven = Errno.EIO
 const maxBackground = 64
 const maxReadahead = 1 << 20
 const enotty = 25, enosys = 38, eproto = 71
@@ -50,7 +52,7 @@ export class Dispatcher {
   readonly #checksAcls: boolean
   readonly #call: CurrentCall
   readonly #deferred = new Map<number, Deferred>()
-  /** Of the last request, if its reply was left in the slot. */
+  /** Of the last request, if its reply was left in the slot; nothing to take back after a refusal. */
   #answer: unknown
   #directory: DirectoryReply
 
@@ -89,6 +91,7 @@ export class Dispatcher {
     call.killSetId = false
     call.umask = 0
     call.deferred = undefined
+    this.#answer = nothingGiven
     switch (code) {
       case opcode.forget: return this.#forget(call.ino, this.slot.getU64(at.forget.count))
       case opcode.batchForget: return this.#forgetMany(length)
@@ -143,6 +146,8 @@ export class Dispatcher {
       return 0
     } catch (error) {
       this.#failed(call, error)
+      this.#undo(call, answer)
+      this.#answer = nothingGiven
       return this.#refusal(call, Errno.EIO.number)
     }
   }
@@ -163,11 +168,14 @@ export class Dispatcher {
     if (state === 'answered') return this.#failed(deferred, new Error('answered a second time'))
     if (state === 'dropped') return this.#undo(deferred, answer)
     // Called inside the operation itself, before LATER was returned: a listing still lies in the slot.
-    const slot = deferred.directory ? (waited ? deferred.directory.slot : this.slot) : this.#replies.late
+    // Contents of files that are longer do not go by a slot.
+    const most = deferred.opcode === opcode.read ? gatherSize : deferred.wanted
+    const slot = deferred.directory ? (waited ? deferred.directory.slot : this.slot) : this.#replies.lateSlot(most)
     try {
       if (!this.#deliver(deferred, answer, slot)) this.#undo(deferred, answer)
     } catch (error) {
       this.#failed(deferred, error)
+      this.#undo(deferred, answer)
       this.#refuse(deferred, Errno.EIO.number)
     }
   }
@@ -216,7 +224,7 @@ export class Dispatcher {
 
   /** At once, and past the slot. */
   #refuse(about: About, errno: number): void {
-    const { late } = this.#replies
+    const late = this.#replies.lateSlot()
     this.#replies.send(late, finishError(late, about.uniqueLow, about.uniqueHigh, errno))
   }
 

@@ -86,7 +86,8 @@ export function operationOf(code: number): Operation<unknown> | undefined {
 
 const header = requestHeaderSize
 
-define(opcode.lookup, entryReply, (core, slot, length, call) => core.lookup(call.ino, slot.name(header, length), call))
+// Archives have names that no host makes (macOS counts characters), so that what is too long is for the core to say.
+define(opcode.lookup, entryReply, (core, slot, length, call) => core.lookup(call.ino, slot.text(header, length), call))
 
 define(opcode.getattr, attrReply, (core, slot, _length, call) => {
   const fh = slot.getU32(at.getattr.flags) & getattrFh ? slot.getU64(at.getattr.fh) : undefined

@@ -11,14 +11,24 @@ import { replyHeaderSize, Slot } from './protocol.js'
 /** A body this long is handed over where it lies; below, copying is cheaper than a second piece. */
 export const gatherSize = 16384
 
+/** The rare larger ones (an xattr of 64 KiB) have memory of their own. */
+const lateSize = 65536
+
+/** The kernel takes 1024 in one call, and an answer in two is none. Files of the smallest chunks have thousands in a read. */
+const maxPieces = 1000
+
 export class Replies {
-  /** For answers that come late. Grows for the rare large ones. */
-  readonly late = new Slot(65536)
+  readonly #late = new Slot(lateSize)
   readonly #fd: number
   readonly #header = new Slot(replyHeaderSize)
 
   constructor(fd: number) {
     this.#fd = fd
+  }
+
+  /** For an answer that comes late, of as many bytes as were asked for at most. Each has it until it is sent. */
+  lateSlot(wanted = 0): Slot {
+    return wanted <= lateSize - replyHeaderSize ? this.#late : new Slot(replyHeaderSize + wanted)
   }
 
   /** Writes the first `length` bytes. False if nobody waits for the answer any more: its request was interrupted or the mount ended. */
@@ -39,7 +49,7 @@ export class Replies {
     u32[2] = uniqueLow
     u32[3] = uniqueHigh
     try {
-      writevSync(this.#fd, [this.#header.bytes, ...pieces])
+      writevSync(this.#fd, [this.#header.bytes, ...(pieces.length < maxPieces ? pieces : [Buffer.concat(pieces)])])
       return true
     } catch (error) {
       return dropped(error)

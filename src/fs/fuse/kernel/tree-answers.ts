@@ -21,5 +21,5 @@ export class NativeTreeAnswers implements TreeAnswers {
 
 /** In the order of native/answers_binding.cc. */
 function columnsOf({ columns: c }: ArchiveTree): ArrayBufferView[] {
-  return [c.parent, c.nameStart, c.first, c.count, c.nextSibling, c.access, c.flags, c.size, c.mtimeNs, c.atimeNs, c.ctimeNs, c.names, c.blobs, c.slots, c.xattrRow, c.linkedRow, c.linkedCount, c.modes, c.uids, c.gids]
+  return [c.parent, c.nameStart, c.first, c.count, c.nextSibling, c.access, c.flags, c.size, c.mtimeNs, c.atimeNs, c.ctimeNs, c.names, c.blobs, c.slots, c.xattrRow, c.linkedRow, c.linkedCount, c.modes, c.uids, c.gids, c.nameKey]
 }

@@ -104,6 +104,39 @@ test('lseek of a file without holes finds data until its end', (t) => {
   t.is(replies.send(data).readInt32LE(4), -6)
 })
 
+test('what cannot be answered gives back what came with it, at once and late', (t) => {
+  // No time is a number: the entry cannot be encoded, but has given a reference.
+  const broken = { ...entry, attr: { ...entry.attr, mtimeNs: 'never' } } as unknown as Entry
+  for (const lookup of [broken, (_parent: number, _name: Buffer, call: Call<Entry>) => (call.defer()(broken), LATER)]) {
+    const replies = new RecordedReplies({ lookup })
+    t.is(replies.send(request('lookup')).readInt32LE(4), -5)
+    t.deepEqual(replies.asked.filter(({ operation }) => operation === 'forget').map(({ args }) => args), [[7, 1]])
+    replies.close()
+  }
+})
+
+test('a refusal that the kernel does not take gives back nothing of the answer before it', (t) => {
+  const replies = new RecordedReplies({ lookup: entry })
+  t.teardown(() => replies.close())
+  replies.send(request('lookup'))
+  const ioctl = request('lookup')
+  ioctl.writeUInt32LE(39, 4)
+  t.is(replies.send(ioctl).readInt32LE(4), -25)
+  replies.dispatcher.notTaken(constants.errno.ENOENT)
+  t.deepEqual(replies.asked.map(({ operation }) => operation), ['lookup'])
+})
+
+test('the largest xattr is answered late as well', (t) => {
+  const value = Buffer.alloc(65536, 0x61)
+  const replies = new RecordedReplies({ getxattr: (_ino: number, _name: Buffer, call: Call<Uint8Array>) => (call.defer()(value), LATER) })
+  t.teardown(() => replies.close())
+  const asked = request('getxattr')
+  asked.writeUInt32LE(value.length, 40)
+  const reply = replies.send(asked)
+  t.is(reply.readInt32LE(4), 0)
+  t.true(reply.subarray(16).equals(value))
+})
+
 function readOf(size: number): Buffer {
   const read = request('read')
   read.writeUInt32LE(size, 56)

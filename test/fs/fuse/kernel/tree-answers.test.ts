@@ -1,6 +1,7 @@
 /** What the addon answers for a tree is what the dispatcher and ArchiveFiles answer, and who is answered in another manner. */
 import test, { type ExecutionContext } from 'ava'
 import fc from 'fast-check'
+import { closeSync, openSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -77,13 +78,15 @@ class Drive {
   readonly fs: VirtualFs
   readonly #dispatcher: Dispatcher
   readonly #slot = new Slot()
+  /** Late answers are taken. */
+  readonly #device = openSync('/dev/null', 'w')
 
   constructor(engine: FakeEngine, readonly names: string[], single = false) {
     this.fs = new VirtualFs({
       view: mountView(names.map(name => archiveInfo(name)), single ? { kind: 'archive' } : {}), client: engine.client, answers: new NativeTreeAnswers(),
       notices: noNotices,
     })
-    this.#dispatcher = new Dispatcher(this.fs, new Replies(-1))
+    this.#dispatcher = new Dispatcher(this.fs, new Replies(this.#device))
     engine.answer()
     // Into each, so that its tree is there.
     for (const [index] of names.entries()) {
@@ -110,6 +113,7 @@ class Drive {
 
   close(): void {
     this.fs.destroy()
+    closeSync(this.#device)
   }
 }
 
