@@ -365,3 +365,34 @@ test('files that a commit made needless stay where they are as long as the journ
     sandbox.close()
   }
 })
+
+test('what is done to an open file of the archive that has no name any more does not bring the name back', t => {
+  const sandbox = new Sandbox('live-nameless')
+  try {
+    const id = 'a'.repeat(64)
+    const items = [item('.', { mode: directoryMode, uid: 0 }), ...['written', 'read', 'over', 'other'].map(name => item(name, { chunks: chunksOf(1000), size: 1000 }))]
+    const drive = new Drive(sandbox.path('staging'), { [id]: items })
+    drive.folder = sandbox.path('staging')
+    drive.open()
+    const top = drive.find('') as Ino
+    const opened = (name: string, flags: number) => {
+      const ino = drive.find(name) as Ino
+      return { ino, fh: (drive.do((incoming, call) => incoming.open(ino, flags, call as never)) as { fh: number }).fh }
+    }
+    const [written, read, over] = [opened('written', 2), opened('read', 0), opened('over', 2)]
+    for (const name of ['written', 'read']) drive.do<void>((incoming, call) => incoming.unlink(top, Buffer.from(name), call))
+    drive.do<void>((incoming, call) => incoming.rename(top, Buffer.from('other'), top, Buffer.from('over'), 0, call))
+    for (const { ino, fh } of [written, over]) {
+      t.is(drive.do<number>((incoming, call) => incoming.write(ino, fh, 10, Buffer.from('more'), call)), 4)
+      t.is((drive.do(incoming => incoming.getattr(ino)) as { attr: Attr }).attr.size, 1000)
+    }
+    for (const { ino } of [read, written]) t.false(drive.do((incoming, call) => incoming.setattr(ino, { mode: 0o600 }, call as never)) instanceof Errno)
+    t.deepEqual(drive.names(top), ['over'])
+    t.is(drive.again(sandbox.path('again'), { [id]: items }).view(), drive.view())
+    for (const { ino, fh } of [written, read, over]) drive.incoming.release(ino, fh)
+    t.deepEqual(drive.names(top), ['over'])
+    t.is(drive.again(sandbox.path('again'), { [id]: items }).view(), drive.view())
+  } finally {
+    sandbox.close()
+  }
+})
