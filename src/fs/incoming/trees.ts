@@ -231,16 +231,25 @@ export class Trees {
   }
 
   tick(nowMs: number): void {
+    this.#tickedMs = nowMs
     let noRoom = false
     for (const tree of this.#trees.values()) {
       tree.empty = this.isEmpty(tree)
       noRoom ||= tree.state.kind === 'failed' && tree.state.noRoom && !tree.frozen
     }
     if (noRoom) this.#lookForRoom(nowMs)
-    const { commit, leave } = due(this.#trees.values(), nowMs, this.#options)
-    for (const tree of leave) this.#tryToLeave(tree, nowMs)
-    for (const tree of commit) this.commit(tree, { patient: false }, () => {})
+    for (const tree of due(this.#trees.values(), nowMs, this.#options).leave) this.#tryToLeave(tree, nowMs)
+    this.#commitDue(nowMs)
     for (const tree of this.#trees.values()) this.#tell(tree, nowMs)
+  }
+
+  #tickedMs = 0
+
+  /** Not before the one under way is done: a tree that has to wait for its turn would be frozen, and whoever writes to it would wait as well. */
+  #commitDue(nowMs: number): void {
+    if (this.#underWay) return
+    const [tree] = due(this.#trees.values(), nowMs, this.#options).commit
+    if (tree) this.commit(tree, { patient: false }, () => {})
   }
 
   /** On a full disk the journal may not take it: later, then. Others are saved meanwhile, which may make room. */
@@ -389,6 +398,7 @@ export class Trees {
   #endTurn(): void {
     this.#underWay = false
     this.#nextTurn()
+    this.#commitDue(this.#tickedMs)
   }
 
   /** Without recursion, if many end as soon as they begin. */

@@ -631,6 +631,26 @@ test('two trees are saved one after the other: the mark of the second is not tak
   }
 })
 
+test('a tree whose turn has not come can be written to, and is saved once that is over', t => {
+  const sandbox = new Sandbox('incoming-turns')
+  try {
+    const { engine, incoming } = make(sandbox)
+    makeTrees(incoming, 'first', 'second')
+    engine.committed = madeArchive
+    incoming.tick(2e9)
+    t.true(incoming.trees.find('first')!.frozen)
+    t.false(incoming.trees.find('second')!.frozen)
+    incoming.trees.changed(incoming.trees.find('second')!)
+    const saved = () => engine.asked.flatMap(request => (request.kind === 'commit' ? [(request.staged as { name: string }).name] : []))
+    for (let rounds = 0; engine.waiting > 0 && rounds < 20; rounds++) engine.answer(1)
+    t.is(incoming.trees.find('first')!.state.kind, 'committed')
+    t.deepEqual(saved(), ['first', 'second'])
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
 test('an archive that the journal could not take a note of is noted before the next one takes its mark', t => {
   const sandbox = new Sandbox('incoming-unnoted')
   const real = files
