@@ -61,6 +61,8 @@ export class Incoming implements Subtree {
       drop: tree => box.dropTree(tree),
       touch: () => box.touch(box.nodes.get(rootId)!, nowNs()),
       isInUse: tree => this.#handles.isInUse(tree),
+      isReplacing: () => box.replaced !== undefined,
+      whenNothingIsReplaced: (call, work) => box.whenNothingIsReplaced(call, work),
     }, options.open ?? [])
   }
 
@@ -98,7 +100,7 @@ export class Incoming implements Subtree {
     this.#box.neighbours = places.filter(place => place !== this).map(place => place.#box)
     this.trees.dependents = {
       neededIds: () => Buffer.concat(places.map(place => place.neededIds())),
-      liesOver: archive => places.some(place => place.#box.nodes.bases.some(base => base.archive === archive)),
+      liesOver: archive => places.some(place => place.#box.live?.liesOver(archive)),
     }
   }
 

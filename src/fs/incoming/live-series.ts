@@ -34,6 +34,9 @@ export interface SeriesHost {
   touch(): void
   /** Whether handles are open in a tree. */
   isInUse(tree: StagedTree): boolean
+  /** An archive is just being replaced, by a save of incoming/: chunks may go with it. */
+  isReplacing(): boolean
+  whenNothingIsReplaced<T>(call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T>
 }
 
 /** When nobody asks. */
@@ -53,6 +56,8 @@ export class LiveSeries {
   readonly #inherited: BaseTree[]
   /** Who waits for these; undefined if nothing is being loaded for them. */
   #inheriting: ((failed: Errno | undefined) => void)[] | undefined
+  /** Archives that series are about to lie over: as often as they are being opened. */
+  readonly #coming: string[] = []
   /** Bases whose chunk rows are being loaded, and who waits for them. */
   readonly #loading = new Map<BaseTree, ((failed: Errno | undefined) => void)[]>()
 
@@ -240,7 +245,19 @@ export class LiveSeries {
     const root = this.#staging.nodes.get(rootId)!
     const newest = this.#newest(key)
     if (!newest || root.children!.has(key) || this.#host.refuses(key)) return this.#host.makeDirectory(key, mode, call)
-    return newest.files.withNames(call, tree => {
+    // By then another archive may be the newest.
+    if (this.#host.isReplacing()) return this.#host.whenNothingIsReplaced(call, later => this.open(key, mode, later))
+    const archiveId = newest.files.info.id
+    const came = (): void => void this.#coming.splice(this.#coming.indexOf(archiveId), 1)
+    this.#coming.push(archiveId)
+    const heard: Call<Entry> = { ...call, defer: () => {
+      const answer = call.defer()
+      return value => {
+        came()
+        answer(value)
+      }
+    } }
+    const answer = newest.files.withNames(heard, tree => {
       if (root.children!.has(key)) return Errno.EEXIST
       const { info } = newest.files
       const { nodes, journal } = this.#staging
@@ -266,6 +283,13 @@ export class LiveSeries {
       this.#load(base)
       return this.#host.entry(node)
     })
+    if (answer !== LATER) came()
+    return answer
+  }
+
+  /** Whether a series lies over an archive, or is about to: it must not be replaced. */
+  liesOver(archive: string): boolean {
+    return this.#coming.includes(archive) || this.#staging.nodes.bases.some(base => base.archive === archive)
   }
 
   /** `rmdir live/NAME`: a series without changes is closed, however much is in it; its archives are the repository's. False of any other directory. */
