@@ -5,14 +5,14 @@ import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
 import type { CommitNumbers, CommitReply, Progress, WireError } from '../engine-port.js'
 import { hostErrno, tidyUp } from './contents.js'
-import type { BaseTree } from './base-tree.js'
-import type { FrozenBeneath, FrozenFile, FrozenItem, FrozenTree } from './frozen.js'
-import { FrozenItemPacker } from './frozen-items.js'
+import type { FrozenTree } from './frozen.js'
 import type { Journal } from './journal.js'
 import type { MadeArchives } from './journal-replay.js'
-import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
+import { type Nodes, rootId } from './nodes.js'
 import { describe, due, failedState, type Place, type PolicyOptions, type StagedTree, waitingState } from './policy.js'
 import type { Staging } from './staging.js'
+import { countTree, freezeTree, walkTree } from './tree-contents.js'
+import { Turns } from './turns.js'
 import type { Errno } from '../types.js'
 
 export type CommitDone = (error: WireError | undefined, reply: CommitReply | undefined) => void
@@ -83,6 +83,11 @@ export class Trees {
   /** Whose archive is just being replaced. */
   replaced: StagedTree | undefined
   #room: { freeBytes: number; atMs: number } | undefined
+  /**
+   * Commits are made one after the other: there is one mark, which a commit takes from the one before. By then the journal must say what it said, and the
+   * mark that this makes needless must not be the next one's.
+   */
+  readonly #turns = new Turns()
 
   readonly #place: Place
 
@@ -247,7 +252,7 @@ export class Trees {
 
   /** Not before the one under way is done: a tree that has to wait for its turn would be frozen, and whoever writes to it would wait as well. */
   #commitDue(nowMs: number): void {
-    if (this.#underWay) return
+    if (this.#turns.taken) return
     const [tree] = due(this.#trees.values(), nowMs, this.#options).commit
     if (tree) this.commit(tree, { patient: false }, () => {})
   }
@@ -304,7 +309,7 @@ export class Trees {
   refusal(tree: StagedTree): string | undefined {
     if (tree.writers === 0) return undefined
     const open: string[] = []
-    for (const { node, path } of this.#walk(tree)) if (node.writers > 0) open.push(shownText(bytesOf(path)))
+    for (const { node, path } of walkTree(this.#nodes, tree.name)) if (node.writers > 0) open.push(shownText(bytesOf(path)))
     const names = open.length === 0 ? 'a deleted file' : `${open.slice(0, maxNamesTold).join(', ')}${open.length > maxNamesTold ? ` and ${open.length - maxNamesTold} more` : ''}`
     return `still open for writing: ${names}`
   }
@@ -353,11 +358,12 @@ export class Trees {
         try {
           for (const work of waiting) work()
         } finally {
-          this.#endTurn()
+          this.#turns.end()
+          this.#commitDue(this.#tickedMs)
         }
       }
     }
-    this.#inTurn(() => this.#whenWhole(tree, missing => {
+    this.#turns.take(() => this.#whenWhole(tree, missing => {
       if (missing) return finished({ code: missing.code, msgid: undefined, message: `the archive that ${shownPath(tree)} lies over cannot be read` }, undefined)
       // The mark that says so goes now.
       for (const other of [...this.#unnoted]) hostErrno(() => this.#noteCommit(other, other.made!))
@@ -368,7 +374,7 @@ export class Trees {
       this.#whenTidy(() => this.#whenUncut(tree, () => {
         let staged: FrozenTree, needed: Uint8Array | undefined
         try {
-          staged = this.#freeze(tree)
+          staged = freezeTree(this.#staging, tree.name)
           if (isReplacing) needed = this.dependents.neededIds()
         } catch (error) {
           // Whoever waits for it, and for the next one, must not wait for ever.
@@ -381,38 +387,6 @@ export class Trees {
       }))
     }))
     this.#tell(tree)
-  }
-
-  /**
-   * Commits one after the other: there is one mark, which a commit takes from the one before. By then the journal must say what it said, and the mark
-   * that this makes needless must not be the next one's.
-   */
-  #inTurn(work: () => void): void {
-    this.#turns.push(work)
-    this.#nextTurn()
-  }
-  readonly #turns: (() => void)[] = []
-  #underWay = false
-  #starting = false
-
-  #endTurn(): void {
-    this.#underWay = false
-    this.#nextTurn()
-    this.#commitDue(this.#tickedMs)
-  }
-
-  /** Without recursion, if many end as soon as they begin. */
-  #nextTurn(): void {
-    if (this.#starting) return
-    this.#starting = true
-    try {
-      while (!this.#underWay && this.#turns.length > 0) {
-        this.#underWay = true
-        this.#turns.shift()!()
-      }
-    } finally {
-      this.#starting = false
-    }
   }
 
   /** What was deleted gives its room back, on a full disk the very room that a commit needs. */
@@ -498,92 +472,10 @@ export class Trees {
     next()
   }
 
-  *#walk(tree: StagedTree): Generator<{ node: StagedNode; path: string }> {
-    const root = this.#nodes.get(rootId)!
-    if (tree.name !== undefined) {
-      const top = this.#nodes.child(root, tree.name)
-      if (top) yield* this.#nodes.walk(top)
-      return
-    }
-    for (const [name, id] of root.children!) {
-      const node = this.#nodes.get(id)
-      if (node && !node.children) yield { node, path: name }
-    }
-  }
-
-  /** Files and bytes of a tree; names of one file count once. */
+  /** Files and bytes of a tree. */
   count(tree: StagedTree): { files: number; bytes: number } {
-    let files = 0, bytes = 0
-    const seen = new Set<number>()
-    for (const { node } of this.#walk(tree)) {
-      const { origin, children, hidden } = node
-      if (origin?.base.attached) {
-        const { base, row } = origin
-        for (const found of base.below(row, name => children!.has(name) || hidden?.has(name) === true)) {
-          if (base.tree.isDirectory(found)) continue
-          files++
-          if (base.tree.isRegular(found)) bytes += base.tree.size(found)
-        }
-      }
-      if (node.children || (node.nlink > 1 && seen.has(node.id))) continue
-      if (node.nlink > 1) seen.add(node.id)
-      files++
-      if (isFile(node)) bytes += node.size
-    }
-    return { files, bytes }
+    return countTree(this.#nodes, tree.name)
   }
-
-  #freeze(tree: StagedTree): FrozenTree {
-    const items = new FrozenItemPacker()
-    const used = new Map<BaseTree, number>()
-    const extents: Uint8Array[] = []
-    let bytes = 0, firstExtent = 0
-    const contentOf = this.#contentsOf()
-    for (const { node, path } of this.#walk(tree)) {
-      const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, origin, children, hidden } = node
-      if (isFile(node)) bytes += node.size
-      let beneath: FrozenBeneath | undefined
-      if (origin) {
-        if (!used.has(origin.base)) used.set(origin.base, used.size)
-        beneath = { base: used.get(origin.base)!, row: origin.row, without: new Set([...children!.keys(), ...hidden ?? []]) }
-      }
-      const extentCount = node.extents?.count ?? 0
-      if (extentCount > 0) extents.push(node.extents!.rows)
-      items.add({
-        path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, content: contentOf(node), firstExtent, extentCount, beneath, bsdflags: this.#nodes.flagsOf(id),
-      })
-      firstExtent += extentCount
-    }
-    const bases = Array.from(used.keys(), ({ tree: { columns, chunks }, firstId }) => ({ columns: { ...columns, chunks: undefined }, chunks, firstId }))
-    return { name: tree.name, items: items.finish(), extents: joined(extents), bases, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
-  }
-
-  #contentsOf(): (node: StagedNode) => FrozenItem['content'] {
-    const { spool, bundles, keys } = this.#staging
-    const known = new Map<number, FrozenFile>()
-    const bundle = (number: number): FrozenFile => {
-      let file = known.get(number)
-      if (!file) known.set(number, file = { path: bundles.path(number), cipherNumber: keys && bundles.cipherNumber(number) })
-      return file
-    }
-    return node => {
-      if (!isFile(node) || node.size === 0) return undefined
-      const { id, place } = node
-      if (place) return { file: bundle(place.bundle), position: place.start }
-      return { file: { path: spool.path(id), cipherNumber: spool.isSealed(id) ? id : undefined }, position: undefined }
-    }
-  }
-}
-
-/** In memory of its own, which structured clone copies no more than that. */
-function joined(pieces: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0))
-  let at = 0
-  for (const piece of pieces) {
-    all.set(piece, at)
-    at += piece.length
-  }
-  return all
 }
 
 /** As a person would find it. */
