@@ -19,6 +19,12 @@ import type { StagedNode } from './nodes.js'
 import { keepSize, punchHole, seekData, seekHole, zeroRange } from './spool.js'
 import type { Staging } from './staging.js'
 
+/**
+ * No file becomes longer (4 PiB). Beyond 2^53 places are not exact any more, and Node takes such a one for "where the descriptor stands": the bytes
+ * would come to the file's beginning. The rest is for what is reckoned with beside: lengths of sealed files, ends of extents.
+ */
+const maxFileBytes = 2 ** 52
+
 export class Contents {
   readonly #staging: Staging
   readonly #reader: ExtentReader
@@ -100,6 +106,7 @@ export class Contents {
   }
 
   write(node: StagedNode, at: number, data: Buffer): Errno | undefined {
+    if (at + data.length > maxFileBytes) return Errno.EFBIG
     const { spool } = this.#staging
     const growth = Math.max(0, at + data.length - node.size)
     // What lay over the spool file comes into it.
@@ -174,6 +181,7 @@ export class Contents {
   }
 
   truncate(node: StagedNode, size: number): Errno | undefined {
+    if (size > maxFileBytes) return Errno.EFBIG
     this.#cuts.disturb(node, size)
     const failed = this.#truncate(node, size)
     // Not before: what could not be cut off is still made of its chunks.
@@ -210,6 +218,7 @@ export class Contents {
 
   /** fallocate(2). */
   allocate(node: StagedNode, mode: number, offset: number, length: number): Errno | undefined {
+    if (offset + length > maxFileBytes) return Errno.EFBIG
     const moved = this.#unbundle(node)
     if (moved) return moved
     this.#cuts.disturb(node, offset)
@@ -267,6 +276,7 @@ export class Contents {
    * Where there is one it has the size, and that comes first: extents beyond it would be cut off if this process ended in between.
    */
   clone(node: StagedNode, offset: number, length: number, extents: Extents, stashed = false): Errno | undefined {
+    if (offset + length > maxFileBytes) return Errno.EFBIG
     const failedToMove = this.#unbundle(node)
     if (failedToMove) return failedToMove
     this.#cuts.cloning(node, offset)
