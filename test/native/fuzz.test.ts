@@ -91,7 +91,7 @@ if (seeds > 0) {
       })
       const addon = sandbox.path('borgfs.node')
       sandbox.run('c++', ['-shared', '-fsanitize=address', ...objects, '-o', addon, '-ldl'])
-      const env = { LD_PRELOAD: sandbox.run('cc', ['-print-file-name=libasan.so']).stdout.trim(), ASAN_OPTIONS: 'detect_leaks=0' }
+      const env = { LD_PRELOAD: sandbox.run('cc', ['-print-file-name=libasan.so']).stdout.trim(), ASAN_OPTIONS: 'detect_leaks=0:allocator_may_return_null=1' }
       const first = Number(process.env.FUZZ_SEED ?? 1)
       for (let seed = first; seed < first + seeds; seed++) {
         const ran = sandbox.run(process.execPath, ['-e', hostileCalls, addon, String(seed)], { env, ok: 'any' })
