@@ -110,7 +110,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   }
   const change = async (request: ArchiveChangeRequest): Promise<ArchiveInfo | undefined> => {
     const current = source.opened
-    const info = await changeArchive({ opened: current, workers, openCache: () => openCache(current) }, request)
+    const info = await changeArchive({ opened: current, workers, stash: staging?.stash, log: driveLog, openCache: () => openCache(current) }, request)
     if (info) source.renameTree(request.archive, idHex(info.id))
     source.listAgain()
     return info && shown(info)

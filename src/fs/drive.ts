@@ -31,6 +31,7 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
   const live = liveOptions && new Incoming({ ...liveOptions, newest: series => newestOf(view.archives, series)?.id }, client, notices, listener, () => fs.cache)
   if (live) parts.set('live', live)
   const places = [incoming, live].filter(part => part !== undefined)
+  for (const place of places) place.neighbours = places
   const trees = [incoming, live].flatMap(part => part?.trees ?? [])
   if (facts) {
     const report = new Report(facts, trees, () => fs.cache, () => {
@@ -56,7 +57,7 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
 function tidyStash(places: readonly Incoming[], complete: boolean, client: EngineClient): void {
   if (!places.some(({ trees }) => trees.stashChanged) || places.some(({ isCutting }) => isCutting)) return
   for (const { trees } of places) trees.stashChanged = false
-  client.request({ kind: 'keep-stashed', ids: Buffer.concat(places.map(place => place.stashedIds())), own: !complete }, (error, bytes) => {
+  client.request({ kind: 'keep-stashed', ids: Buffer.concat(places.map(place => place.neededIds())), own: !complete }, (error, bytes) => {
     if (!error) for (const place of places) place.stashBytes = bytes
   })
 }

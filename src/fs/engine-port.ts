@@ -103,6 +103,8 @@ export interface CommitRequest {
     readonly id: string
     /** Without exactName the new archive takes over the name. */
     readonly keepName: boolean
+    /** Packed ids of chunks that are not to go with it: staged files are made of them, wholly or in part. */
+    readonly needed: Uint8Array
   }
   /** Somebody waits for the result: the lock is waited for as long as --lock-wait says, else only for a moment. */
   readonly patient: boolean
@@ -167,7 +169,8 @@ export interface ArchiveChangeRequest {
 export type ArchiveChange =
   | { readonly kind: 'rename'; readonly name: Uint8Array }
   | { readonly kind: 'comment'; readonly comment: Uint8Array }
-  | { readonly kind: 'delete' }
+  /** `needed`: as of CommitRequest. */
+  | { readonly kind: 'delete'; readonly needed: Uint8Array }
 export interface ArchiveChangeReply {
   /** What it is now; its id is another one. Absent if it was deleted. */
   readonly archive?: ArchiveInfo | undefined

@@ -50,9 +50,13 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   cloneInto?(ino: Ino, fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number>
   /** Describes a file, link or device, so that another part can have one like it: `link` across parts. `work` gets a call of its own. */
   withLikeness?<T>(ino: Ino, call: Call<T>, work: (likeness: Likeness, call: Call<T>) => Answer<T>): Answer<T>
+  /** Comes before that: the archive that it is in may be about to go. */
+  beforeLikeness?(call: Call<Entry>, work: (call: Call<Entry>) => Answer<Entry>): Answer<Entry>
   addLikeness?(likeness: Likeness, parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry>
   /** `mv MNT/incoming/NAME MNT/NEW`: the name is free in the root and contains no slash. Buffers are borrowed. */
   renameToRoot?(parent: Ino, name: Buffer, newName: Buffer, flags: number, call: Call<void>): Answer<void>
+  /** Packed ids of the chunks that its files are made of, and that must not go with an archive. */
+  neededIds?(): Uint8Array
   syncfs?(call: Call<void>): Answer<void>
   /** Called by the loop now and then (at least every second) and after every request from the engine. */
   tick?(nowMs: number): void

@@ -169,7 +169,8 @@ export class VirtualFs implements FsCore {
     if (!source?.withLikeness || !owner.addLikeness) return Errno.EXDEV
     // The name is borrowed, and the source may have to be loaded first.
     const name = Buffer.from(newName)
-    return source.withLikeness(ino, call, (likeness, later) => owner.addLikeness!(likeness, newParent, name, later))
+    const add = (asking: Call<Entry>): Answer<Entry> => source.withLikeness!(ino, asking, (likeness, later) => owner.addLikeness!(likeness, newParent, name, later))
+    return owner.beforeLikeness ? owner.beforeLikeness(call, add) : add(call)
   }
 
   unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
@@ -183,7 +184,7 @@ export class VirtualFs implements FsCore {
     if (!this.#isRoot(parent)) return Errno.EROFS
     const archive = this.#archives.byName(name)
     if (!archive) return this.#parts.has(name.toString('latin1')) ? Errno.EPERM : Errno.ENOENT
-    return this.#changes?.allowDelete ? this.#change(archive, { kind: 'delete' }, call) : Errno.EPERM
+    return this.#changes?.allowDelete ? this.#change(archive, { kind: 'delete', needed: Buffer.concat(Array.from(this.#parts.values(), (part) => part.neededIds?.() ?? noBytes)) }, call) : Errno.EPERM
   }
 
   rename(parent: Ino, name: Buffer, newParent: Ino, newName: Buffer, flags: number, call: Call<void>): Answer<void> {
@@ -449,6 +450,7 @@ export class VirtualFs implements FsCore {
   }
 }
 
+const noBytes = new Uint8Array(0)
 const commentXattr = Buffer.from('user.borgfs.archive.comment')
 const renameExchange = 2
 const pidXattr = Buffer.from('user.borgfs.pid')

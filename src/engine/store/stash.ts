@@ -42,6 +42,13 @@ interface StashFile {
   readonly fd: number
   bytes: number
   dirty: boolean
+  /** A sync of it failed: the host may have given up what it had of it in memory, and a later sync would not say so. */
+  doubtful: boolean
+}
+
+/** Of one run after the other. */
+interface RunMemory {
+  bytes: Buffer
 }
 
 /** The file that entries are appended to. */
@@ -87,7 +94,7 @@ export class Stash {
       bytes = offsets[index]! + sizes[index]!
       if (tags[index] === tagPut) this.#index.set(ids.subarray(index * 32, index * 32 + 32), number, offsets[index]!, sizes[index]!)
     }
-    this.#files.set(number, { fd, bytes, dirty: false })
+    this.#files.set(number, { fd, bytes, dirty: false, doubtful: false })
   }
 
   #path(number: number): string {
@@ -203,7 +210,7 @@ export class Stash {
       files.remove(path)
       throw error
     }
-    const file = { fd, bytes: magic.length, dirty: true }
+    const file = { fd, bytes: magic.length, dirty: true, doubtful: false }
     this.#files.set(number, file)
     return { number, file, appended: new AppendedFile(path, fd) }
   }
@@ -213,20 +220,23 @@ export class Stash {
     this.#current = undefined
   }
 
-  /** Makes everything durable that was appended. */
+  /** Makes everything durable that was appended. Host errors; IntegrityError once the host has lost something. */
   sync(): Promise<void> {
     // One after the other: what another one is about passes for durable before it is.
     return this.#syncs.run(() => this.#sync())
   }
 
   async #sync(): Promise<void> {
-    for (const file of this.#files.values()) {
+    for (const [number, file] of [...this.#files]) if (file.doubtful) await this.#appends.run(() => this.#renew(number, file))
+    for (const [number, file] of this.#files) {
       if (!file.dirty) continue
       file.dirty = false
       try {
         await this.reading(() => files.datasyncLater(file.fd))
       } catch (error) {
-        file.dirty = true
+        file.dirty = file.doubtful = true
+        // Nothing more goes to it, once what is just being written has come to an end.
+        await this.#appends.run(() => this.#current?.number === number && this.#finish())
         throw error
       }
       this.#unnamed = true
@@ -237,6 +247,14 @@ export class Stash {
   }
   /** Files are durable whose names may not be. */
   #unnamed = false
+
+  /** Writes what is in a doubtful file anew, to another one, if it is whole. Somebody may have removed it meanwhile. */
+  async #renew(number: number, file: StashFile): Promise<void> {
+    if (this.#files.get(number) !== file) return
+    const buckets = this.#bucketsOf(() => true).get(number)!.buckets
+    for (const { bytes, ids, lengths } of this.#runsOf(file, buckets)) await this.#append(bytes, ids, lengths)
+    this.#remove(number, file)
+  }
 
   /** By file, the buckets of its entries that are asked for, and whether there are others. Small numbers only: there may be millions. */
   #bucketsOf(isWanted: (id: Uint8Array) => boolean): Map<number, { readonly buckets: number[]; bytes: number; hasOthers: boolean }> {
@@ -254,12 +272,12 @@ export class Stash {
     return found
   }
 
-  /** Files of at least `minBytes` in which every entry is wanted: nothing is written to them any more. The stash must not grow meanwhile. */
+  /** Durable files of at least `minBytes` in which every entry is wanted: nothing is written to them any more. The stash must not grow meanwhile. */
   *wholeFiles(isWanted: (id: Uint8Array) => boolean, minBytes: number): Generator<EntryFile> {
     for (const [number, { buckets, bytes: entryBytes, hasOthers }] of this.#bucketsOf(isWanted)) {
       const file = this.#files.get(number)!
       const bytes = magic.length + entryBytes
-      if (hasOthers || file.bytes < minBytes) continue
+      if (hasOthers || file.bytes < minBytes || file.dirty || file.doubtful) continue
       // Nothing else stands there: neither an entry that another file has as well, nor what a failed or a killed process left behind the last.
       if (bytes !== file.bytes || fstatSync(file.fd).size !== bytes) continue
       if (this.#current?.number === number) this.#finish()
@@ -272,33 +290,35 @@ export class Stash {
    * IntegrityError, host errors. A run's memory is used again for the next one. The stash must not grow meanwhile.
    */
   *runs(isWanted: (id: Uint8Array) => boolean): Generator<{ bytes: Buffer; ids: ChunkId[]; lengths: number[] }> {
-    let memory = Buffer.alloc(0)
-    for (const [number, { buckets }] of this.#bucketsOf(isWanted)) {
-      // The offset, and which of the buckets it is, in one number, which sorts without objects.
-      const order = Float64Array.from(buckets, (bucket, index) => this.#index.value(bucket, offsetWord) * manyEntries + index).sort()
-      const bucketAt = (index: number): number => buckets[order[index]! % manyEntries]!
-      const offsetAt = (index: number): number => Math.floor(order[index]! / manyEntries)
-      const lengthAt = (index: number): number => this.#index.value(bucketAt(index), lengthWord)
-      for (let first = 0; first < order.length; ) {
-        const start = offsetAt(first)
-        let last = first + 1, end = start + lengthAt(first)
-        for (; last < order.length && offsetAt(last) === end && end + lengthAt(last) - start <= maxRunBytes; last++) end += lengthAt(last)
-        if (memory.length < end - start) memory = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, end - start))
-        const bytes = memory.subarray(0, end - start)
-        readInto(this.#files.get(number)!.fd, start, bytes)
-        const ids: ChunkId[] = [], lengths: number[] = []
-        for (let index = first; index < last; index++) {
-          const id = this.#index.idAt(bucketAt(index)), length = lengthAt(index), from = offsetAt(index) - start
-          const entry = bytes.subarray(from, from + length)
-          if (entry.readUInt32LE(4) !== length || entry[8] !== tagPut || !id.equals(entry.subarray(9, putHeaderBytes)) || crc32(entry.subarray(4)) !== entry.readUInt32LE(0)) {
-            throw new IntegrityError(`chunk ${idHex(id)} is damaged in the staging folder`)
-          }
-          ids.push(id)
-          lengths.push(length)
+    const memory: RunMemory = { bytes: Buffer.alloc(0) }
+    for (const [number, { buckets }] of this.#bucketsOf(isWanted)) yield* this.#runsOf(this.#files.get(number)!, buckets, memory)
+  }
+
+  *#runsOf({ fd }: StashFile, buckets: readonly number[], memory: RunMemory = { bytes: Buffer.alloc(0) }): Generator<{ bytes: Buffer; ids: ChunkId[]; lengths: number[] }> {
+    // The offset, and which of the buckets it is, in one number, which sorts without objects.
+    const order = Float64Array.from(buckets, (bucket, index) => this.#index.value(bucket, offsetWord) * manyEntries + index).sort()
+    const bucketAt = (index: number): number => buckets[order[index]! % manyEntries]!
+    const offsetAt = (index: number): number => Math.floor(order[index]! / manyEntries)
+    const lengthAt = (index: number): number => this.#index.value(bucketAt(index), lengthWord)
+    for (let first = 0; first < order.length; ) {
+      const start = offsetAt(first)
+      let last = first + 1, end = start + lengthAt(first)
+      for (; last < order.length && offsetAt(last) === end && end + lengthAt(last) - start <= maxRunBytes; last++) end += lengthAt(last)
+      if (memory.bytes.length < end - start) memory.bytes = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, end - start))
+      const bytes = memory.bytes.subarray(0, end - start)
+      readInto(fd, start, bytes)
+      const ids: ChunkId[] = [], lengths: number[] = []
+      for (let index = first; index < last; index++) {
+        const id = this.#index.idAt(bucketAt(index)), length = lengthAt(index), from = offsetAt(index) - start
+        const entry = bytes.subarray(from, from + length)
+        if (entry.readUInt32LE(4) !== length || entry[8] !== tagPut || !id.equals(entry.subarray(9, putHeaderBytes)) || crc32(entry.subarray(4)) !== entry.readUInt32LE(0)) {
+          throw new IntegrityError(`chunk ${idHex(id)} is damaged in the staging folder`)
         }
-        yield { bytes, ids, lengths }
-        first = last
+        ids.push(id)
+        lengths.push(length)
       }
+      yield { bytes, ids, lengths }
+      first = last
     }
   }
 

@@ -8,7 +8,7 @@ import type { WireError } from '../engine-port.js'
 import { accessAclName, aclAfterChmod, defaultAclName, modeOfAcl } from './acl.js'
 import { type Box, ttlMs } from './box.js'
 import { nowNs } from './clock.js'
-import { isFile, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
+import { isFile, type NodeAttributes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 import { describe } from './policy.js'
 import { dropPrivileges, setGroupBit, setIdBits, withoutSetId } from './set-id.js'
 import { refusedXattrName } from './xattr-names.js'
@@ -40,29 +40,22 @@ export class Attributes {
     const drops = wouldDrop(node, change, call)
     // The disk takes it for a chmod. Who writes may be anybody.
     if (drops && !call.killSetId && node.writers === 0 && call.uid !== 0 && call.uid !== node.uid && withoutSetId(node, call) !== node.mode) return Errno.EPERM
-    return this.#box.altering(this.#box.treeOf(node), call, later => {
-      this.#box.staging.adopt(node)
+    return this.#box.altering(() => this.#box.treesOf(node), call, later => {
+      if (!this.#box.isHere(node)) return Errno.ESTALE
+      const { staging, contents } = this.#box
+      staging.adopt(node)
       const now = nowNs()
-      if (drops) dropPrivileges(this.#box.staging, node, later)
+      if (drops) dropPrivileges(staging, node, later)
       if (change.size !== undefined) {
         if (!isFile(node)) return node.children ? Errno.EISDIR : Errno.EINVAL
-        const failed = this.#box.contents.truncate(node, change.size)
+        const failed = contents.truncate(node, change.size)
         if (failed) return failed
-        node.mtimeNs = now
-        if (node.opens === 0) this.#box.contents.close(node)
+        if (node.opens === 0) contents.close(node)
       }
-      if (change.mode !== undefined) {
-        node.mode = (node.mode & typeMask) | (change.mode & 0o7777)
-        const acl = node.xattrs?.get(accessAclName)
-        if (acl) this.#box.staging.setXattr(node, accessAclName, aclAfterChmod(acl, node.mode))
-      }
-      if (change.uid !== undefined) node.uid = change.uid
-      if (change.gid !== undefined) node.gid = change.gid
-      if (change.atimeNs !== undefined) node.atimeNs = change.atimeNs === 'now' ? now : change.atimeNs
-      if (change.mtimeNs !== undefined) node.mtimeNs = change.mtimeNs === 'now' ? now : change.mtimeNs
-      node.ctimeNs = now
-      node.dirty = false
-      this.#box.staging.journal.attributes(node)
+      const after = changed(node, change, now)
+      const acl = change.mode === undefined ? undefined : node.xattrs?.get(accessAclName)
+      if (acl) staging.setXattr(node, accessAclName, aclAfterChmod(acl, after.mode), after)
+      else staging.setAttributes(node, after)
       return { attr: this.#box.attr(node), attrTtlMs: ttlMs }
     })
   }
@@ -74,7 +67,7 @@ export class Attributes {
     const node = this.#box.node(ino)
     if (!node) return Errno.ESTALE
     if (key === stateXattr || key === problemXattr) {
-      const tree = node.id === rootId ? this.#box.trees.find(undefined) : node.parent === rootId && node.children ? this.#box.treeNamed(node) : undefined
+      const tree = node.id === rootId ? this.#box.trees.find(undefined) : node.parent === rootId && node.children ? this.#box.trees.containing(node.id) : undefined
       if (!tree || (tree.name === undefined && tree.state.kind !== 'committed' && this.#box.trees.isEmpty(tree))) return Errno.ENODATA
       if (key === stateXattr) return Buffer.from(describe(tree, performance.now(), this.#box.trees.options))
       return tree.problem === undefined ? Errno.ENODATA : Buffer.from(tree.problem)
@@ -100,26 +93,24 @@ export class Attributes {
     if (refusedName) return refusedName
     const kept = Buffer.from(value)
     const killed = call.killSetId ? setGroupBit : 0
-    return this.#box.altering(this.#box.treeOf(node), call, () => {
+    return this.#box.altering(() => this.#box.treesOf(node), call, () => {
+      if (!this.#box.isHere(node)) return Errno.ESTALE
+      const { staging } = this.#box
       const exists = node.xattrs?.has(key) ?? false
       if (flags & xattrCreate && exists) return Errno.EEXIST
       if (flags & xattrReplace && !exists) return Errno.ENODATA
-      this.#box.staging.adopt(node)
+      let { mode } = node
       if (key === accessAclName || key === defaultAclName) {
         if (key === defaultAclName && !node.children) return Errno.EACCES
-        const mode = modeOfAcl(node.mode, kept)
-        if (mode === undefined) return Errno.EINVAL
-        if (key === accessAclName) node.mode = mode & ~killed
+        const meant = modeOfAcl(node.mode, kept)
+        if (meant === undefined) return Errno.EINVAL
+        if (key === accessAclName) mode = meant & ~killed
       }
-      node.ctimeNs = nowNs()
+      staging.adopt(node)
       // An access ACL that says no more than the mode is not kept, as other file systems do.
       const value = key === accessAclName && kept.length <= 28 ? undefined : kept
-      if (value || exists) {
-        this.#box.staging.journal.together(() => {
-          this.#box.staging.setXattr(node, key, value)
-          this.#box.staging.journal.attributes(node)
-        })
-      } else this.#box.staging.journal.attributes(node)
+      if (value || exists) staging.setXattr(node, key, value, { mode, ctimeNs: nowNs() })
+      else staging.setAttributes(node, { mode, ctimeNs: nowNs() })
       return undefined
     })
   }
@@ -128,12 +119,12 @@ export class Attributes {
     const node = this.#box.node(ino)
     if (!node) return Errno.ESTALE
     const key = byteString(name)
-    return this.#box.altering(this.#box.treeOf(node), call, () => {
+    return this.#box.altering(() => this.#box.treesOf(node), call, () => {
+      if (!this.#box.isHere(node)) return Errno.ESTALE
       // To have no ACL is a way to have one: its removal always succeeds, as elsewhere.
       if (!node.xattrs?.has(key)) return key === accessAclName || key === defaultAclName ? undefined : refusedXattrName(key) ?? Errno.ENODATA
       this.#box.staging.adopt(node)
-      node.ctimeNs = nowNs()
-      this.#box.staging.setXattr(node, key, undefined)
+      this.#box.staging.setXattr(node, key, undefined, { ctimeNs: nowNs() })
       return undefined
     })
   }
@@ -147,9 +138,9 @@ export class Attributes {
       return LATER
     }
     if (!loose && (node.parent !== rootId || !node.children)) return Errno.EINVAL
-    const tree = loose ? this.#box.trees.of(undefined) : this.#box.treeNamed(node)
+    const tree = loose ? this.#box.trees.of(undefined) : this.#box.trees.containing(node.id)
     if (!tree) return Errno.EINVAL
-    return this.#box.whenThawed(tree, call, later => {
+    return this.#box.whenThawed(() => [tree], call, later => {
       if (tree.state.kind === 'committed' || this.#box.trees.isEmpty(tree)) return undefined
       const refusal = this.#box.trees.refusal(tree)
       if (refusal !== undefined) {
@@ -171,6 +162,14 @@ export class Attributes {
 function wouldDrop(node: { readonly mode: number }, { size, mode, uid, gid, atimeNs, mtimeNs }: AttrChange, { killSetId }: { readonly killSetId?: boolean }): boolean {
   if (!(node.mode & setIdBits) || (node.mode & typeMask) === typeDirectory) return false
   return killSetId === true || (size === undefined && mode === undefined && uid === undefined && gid === undefined && atimeNs === undefined && mtimeNs === undefined)
+}
+
+/** What setattr makes of a node's attributes; `now` also where contents changed. */
+function changed(node: StagedNode, { size, mode, uid, gid, atimeNs, mtimeNs }: AttrChange, now: bigint): NodeAttributes {
+  return {
+    mode: mode === undefined ? node.mode : (node.mode & typeMask) | (mode & 0o7777), uid: uid ?? node.uid, gid: gid ?? node.gid,
+    atimeNs: atimeNs === 'now' ? now : atimeNs ?? node.atimeNs, mtimeNs: mtimeNs === 'now' ? now : mtimeNs ?? (size === undefined ? node.mtimeNs : now), ctimeNs: now,
+  }
 }
 
 /** For live/, where it must not count as a change: rsync and touch -d set what is set already. */

@@ -14,6 +14,19 @@ import { chunkRowBytes } from '../tree-columns.js'
 import { ownersOf, type StoredOwner } from '../tree-view.js'
 import type { FrozenBase } from './frozen.js'
 
+/** Entries, and in their place what stands there: directories may lie one in the other by the ten thousand, too deep for `yield*`. */
+export type Nested<T> = T | Iterable<Nested<T>>
+
+export function* flattened<T extends object>(all: Iterable<Nested<T>>): Generator<T> {
+  const open = [all[Symbol.iterator]()]
+  for (let last = open.at(-1); last; last = open.at(-1)) {
+    const { done, value } = last.next()
+    if (done) open.pop()
+    else if (Symbol.iterator in value) open.push(value[Symbol.iterator]())
+    else yield value
+  }
+}
+
 export class BaseItems {
   readonly #tree: ArchiveTree
   readonly #firstId: number
@@ -35,7 +48,7 @@ export class BaseItems {
    * Everything below a directory, whose path is `path` (empty: the archive's root), but for the names `without` in the directory itself: `instead` is
    * asked for what stands there. Damaged files are not copied.
    */
-  *below(row: number, path: Buffer, without: ReadonlySet<string>, instead: (name: string) => Iterable<ArchiveEntry> | undefined): Generator<ArchiveEntry> {
+  *below(row: number, path: Buffer, without: ReadonlySet<string>, instead: (name: string) => Iterable<Nested<ArchiveEntry>> | undefined): Generator<Nested<ArchiveEntry>> {
     const tree = this.#tree
     // A stack of its own, for paths of any depth: the next name in each directory on the way.
     const open = [{ path, next: tree.firstChild(row) }]
@@ -50,7 +63,8 @@ export class BaseItems {
       if (open.length === 1 && without.size > 0) {
         const text = byteString(tree.nameOf(name))
         if (without.has(text)) {
-          yield* instead(text) ?? []
+          const there = instead(text)
+          if (there) yield there
           continue
         }
       }

@@ -20,11 +20,14 @@ import type { LiveSeries } from './live-series.js'
 import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
 import type { PolicyOptions, StagedTree } from './policy.js'
 import { Staging, type StagingOptions } from './staging.js'
+import { WaitingCall } from './waiting-call.js'
 import { type TreeListener, Trees } from './trees.js'
 
 /** What the kernel may keep: of what changes here it is told. */
 export const ttlMs = 3_600_000
 export const maxNameBytes = 255
+/** Asked anew each time: while somebody waits, files are moved. */
+export type TreesAsked = () => readonly StagedTree[]
 const manyNodes = 50_000, giveBackAfterMs = 2000
 
 export class Box {
@@ -40,6 +43,8 @@ export class Box {
   readonly trees: Trees
   /** What makes this live/ instead of incoming/. */
   live: LiveSeries | undefined
+  /** Other places of the same drive: their files refer to the same chunks. */
+  neighbours: readonly Box[] = []
   /** Trees that are about to become archives by a rename: the kernel must not keep the names that it has of them. */
   readonly passing = new Set<number>()
 
@@ -56,13 +61,14 @@ export class Box {
     this.notices = notices
     this.staging = new Staging(options)
     this.nodes = this.staging.nodes
-    this.cuts = new Cuts(this.staging, client, node => this.trees.isFrozen(this.treeOf(node)))
+    this.cuts = new Cuts(this.staging, client, node => this.treesOf(node).some(tree => tree.frozen))
     this.contents = new Contents(this.staging, new ExtentReader(chunks, client), this.cuts)
     this.durability = new Durability(this.staging, this.contents, client)
+    this.durability.archives = () => this.trees.made
     this.trees = new Trees(options.place, this.staging, client, { settleMs: options.settleMs, lingerMs: isLive ? Infinity : options.lingerMs }, {
       state: (tree, text) => listener.state(tree, text),
       committed: tree => this.live?.committed(tree),
-    }, tree => this.#leave(tree), (tree, work) => this.cuts.whenIdle(node => this.treeOf(node) === tree, work), (tree, work) => (this.live ? this.live.prepare(tree, work) : work(undefined)))
+    }, tree => this.#leave(tree), (tree, work) => this.#whenUncut(tree, work), (tree, work) => (this.live ? this.live.prepare(tree, work) : work(undefined)))
   }
 
   node(ino: Ino): StagedNode | undefined {
@@ -97,36 +103,47 @@ export class Box {
 
   /** The tree whose contents a new or old name in a directory is. */
   treeOfName(directory: StagedNode, name: string, isTree: boolean): StagedTree | undefined {
-    if (directory.id === rootId) return isTree ? this.trees.of(name) : this.trees.of(undefined)
-    return this.treeOf(directory)
+    return directory.id === rootId && isTree ? this.trees.of(name) : this.trees.containing(directory.id)
   }
 
-  treeOf(node: StagedNode): StagedTree | undefined {
-    if (node.id === rootId) return undefined
-    return node.children && node.parent === rootId ? this.treeNamed(node) : this.trees.ofNode(node)
+  /** The same, for whoever is to change them. */
+  treesOfName(directory: StagedNode, name: string, isTree: boolean): StagedTree[] {
+    const tree = this.treeOfName(directory, name, isTree)
+    return tree ? [tree] : []
   }
 
-  treeNamed(node: StagedNode): StagedTree | undefined {
-    for (const [name, id] of this.nodes.get(rootId)!.children!) if (id === node.id) return this.trees.of(name)
-    return undefined
+  /** The trees that a file or directory belongs to: several where a file has names in several. None for incoming/ itself. */
+  treesOf(node: StagedNode): StagedTree[] {
+    const found: StagedTree[] = []
+    const add = (directory: number): void => {
+      const tree = this.trees.containing(directory)
+      if (tree && !found.includes(tree)) found.push(tree)
+    }
+    if (node.children) {
+      if (node.id !== rootId) add(node.id)
+    } else if (node.nlink > 1) for (const directory of this.nodes.directoriesOf(node)) add(directory)
+    else add(node.parent)
+    return found
   }
 
   /**
-   * Runs a change now, or when the tree it belongs to is not being committed any more. `work` must use the call that it is
-   * given: the kernel's own may stand for another request by then. `roomBytes`: see Journal.ready.
+   * Runs a change now, or when none of the trees it belongs to is being committed any more; which these are is asked when they matter. `work` must
+   * use the call that it is given: the kernel's own may stand for another request by then. `roomBytes`: see Journal.ready.
    */
-  changing<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>, roomBytes = changeRoomBytes): Answer<T> {
-    return this.whenThawed(tree, call, later => {
+  changing<T>(trees: TreesAsked, call: Call<T>, work: (call: Call<T>) => Answer<T>, roomBytes = changeRoomBytes): Answer<T> {
+    return this.whenThawed(trees, call, later => {
+      const changed = trees()
       let answer = LATER as Answer<T>
       const failed = hostErrno(() => {
         this.staging.journal.ready(roomBytes)
         // Before anything is written: a process that ends in between must not leave a changed tree that passes for its archive.
-        this.trees.changing(tree)
+        for (const tree of changed) this.trees.changing(tree)
         answer = work(later)
       })
       if (failed) return failed
-      if (!(answer instanceof Errno)) {
-        this.trees.changed(tree)
+      if (answer instanceof Errno) for (const tree of changed) this.trees.unchanged(tree)
+      else {
+        for (const tree of changed) this.trees.changed(tree)
         this.durability.noteChange()
       }
       return answer
@@ -134,8 +151,13 @@ export class Box {
   }
 
   /** The same for what may touch files that are as a base has them. */
-  altering<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>, roomBytes?: number): Answer<T> {
-    return this.live ? this.live.whenWhole(tree, call, later => this.changing(tree, later, work, roomBytes)) : this.changing(tree, call, work, roomBytes)
+  altering<T>(trees: TreesAsked, call: Call<T>, work: (call: Call<T>) => Answer<T>, roomBytes?: number): Answer<T> {
+    return this.whenWhole(trees, call, later => this.changing(trees, later, work, roomBytes))
+  }
+
+  /** Runs `work` when all that the trees lie over is there. */
+  whenWhole<T>(trees: TreesAsked, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    return this.live ? this.live.whenWhole(trees, call, work) : work(call)
   }
 
   /** Before a name of a node is taken out of a directory. A file that keeps other names has to be here, because it has fewer now. */
@@ -145,15 +167,41 @@ export class Box {
   }
 
   /** The same for what changes nothing. */
-  whenThawed<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
-    if (!this.trees.isFrozen(tree)) return work(call)
-    const { uid, gid, pid, umask = 0 } = call
-    const answer = call.defer()
-    this.trees.whenThawed(tree!, () => {
-      const late = this.whenThawed(tree, { uid, gid, pid, umask, defer: () => answer }, work)
-      if (late !== LATER) answer(late)
-    })
+  whenThawed<T>(trees: TreesAsked, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    const frozen = trees().find(tree => tree.frozen)
+    if (!frozen) return work(call)
+    const waiting = new WaitingCall(call, this.client)
+    this.trees.whenThawed(frozen, () => waiting.run(later => this.whenThawed(trees, later, work)))
     return LATER
+  }
+
+  /** False of a node that went with its tree while somebody waited for it: what is done to it would be nowhere. */
+  isHere(node: StagedNode): boolean {
+    return this.nodes.peek(node.id) === node
+  }
+
+  /** The tree whose archive is just being replaced by another one, here or beside. Chunks may go with that archive. */
+  get replaced(): StagedTree | undefined {
+    for (const { trees } of [this, ...this.neighbours]) if (trees.replaced) return trees.replaced
+    return undefined
+  }
+
+  whenNothingIsReplaced<T>(call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    const owner = [this, ...this.neighbours].find(({ trees }) => trees.replaced)
+    if (!owner) return work(call)
+    const waiting = new WaitingCall(call, this.client)
+    owner.trees.whenThawed(owner.trees.replaced!, () => waiting.run(later => this.whenNothingIsReplaced(later, work)))
+    return LATER
+  }
+
+  /** What the cutter says of chunks that are known must have been heard before any go: it is quiet everywhere. */
+  #whenUncut(tree: StagedTree, work: () => void): void {
+    const goOn = (): void => {
+      const busy = [this, ...this.neighbours].find(({ cuts }) => cuts.busy)
+      if (busy) busy.cuts.whenIdle(() => false, goOn)
+      else work()
+    }
+    this.cuts.whenIdle(node => this.treesOf(node).includes(tree), goOn)
   }
 
   touch(directory: StagedNode, now: bigint): void {
@@ -162,7 +210,7 @@ export class Box {
 
   /** A node that lost a name or a handle: gone when it has neither. */
   letGo(node: StagedNode): void {
-    if (node.opens > 0 || (node.children ? node.nlink > 0 : node.nlink > 0)) return
+    if (node.opens > 0 || node.nlink > 0) return
     this.passing.delete(node.id)
     this.staging.forget(node)
   }

@@ -60,7 +60,8 @@ export class Bundles {
     this.#folder = join(stagingFolder, 'bundles')
     this.#cipher = cipher
     files.ensureDirectory(this.#folder, 0o700)
-    for (const name of readdirSync(this.#folder)) {
+    // Whatever else lies there, as NFS leaves of removed files that somebody has open, is none.
+    for (const name of readdirSync(this.#folder).filter(name => /^\d+$/.test(name))) {
       this.#bundles.set(Number(name), { fd: undefined, files: 0, named: true })
       this.#next = Math.max(this.#next, Number(name) + 1)
     }

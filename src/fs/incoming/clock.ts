@@ -1,9 +1,21 @@
 /** The time that changes of staged files get. */
+let originMs = performance.timeOrigin
 let lastNs = 0n
 
-/** Now in ns, never twice the same: tools take equal times for "unchanged". */
+/** By less the two clocks of this process may differ for want of precision, or because it stood still in between. */
+const maxDriftMs = 50
+/** By less time does not go back, but stands still until it is reached again. */
+const maxStandstillMs = 1000
+
+/** Now in ns, never twice the same: tools take equal times for "unchanged". As the host has it, also when its clock was set or it slept. */
 export function nowNs(): bigint {
-  const now = BigInt(Math.floor((performance.timeOrigin + performance.now()) * 1000)) * 1000n
+  const elapsedMs = performance.now()
+  const driftMs = Date.now() - (originMs + elapsedMs)
+  if (Math.abs(driftMs) > maxDriftMs) {
+    originMs += driftMs
+    if (driftMs < -maxStandstillMs) lastNs = 0n
+  }
+  const now = BigInt(Math.floor((originMs + elapsedMs) * 1000)) * 1000n
   lastNs = now > lastNs ? now : lastNs + 1n
   return lastNs
 }

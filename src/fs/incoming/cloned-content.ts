@@ -14,9 +14,11 @@ import type { Content } from '../../engine/operations/archive-entry.js'
 import type { LocalRepository } from '../../engine/repository/local-repository.js'
 import { type FileSeal, readSealed } from '../../engine/store/sealed-file.js'
 import type { Stash } from '../../engine/store/stash.js'
+import { typeFile, typeMask } from '../../engine/platform/attributes.js'
 import { bytesOf, shownText } from '../../engine/text.js'
 import { type Extent, Extents } from './extents.js'
-import type { FrozenItem } from './frozen.js'
+import { extentRowsOf, type FrozenItem, type FrozenTree } from './frozen.js'
+import { FrozenItemReader } from './frozen-items.js'
 
 type Opened = OpenedRepository<LocalRepository>
 
@@ -71,8 +73,16 @@ function isWhole(extents: Extents, index: number, fileSize: number): boolean {
   return from === 0 && length === size && (end === fileSize || (end < fileSize && index + 1 < extents.count && extents.get(index + 1).at === end))
 }
 
-/** Ids of the chunks that an archive will refer to as they are. */
-export function* wholeChunks(packed: Uint8Array, size: number): Generator<ChunkId> {
+/** Ids of the chunks that the archive of a tree will refer to as they are, beside those of bases; some may come again. */
+export function* wholeChunksOf(tree: FrozenTree): Generator<ChunkId> {
+  const items = new FrozenItemReader(tree.items)
+  for (let index = 0; index < items.length; index++) {
+    const item = items.get(index)
+    if (item.extentCount > 0 && (item.mode & typeMask) === typeFile) yield* wholeChunks(extentRowsOf(tree, item), item.size)
+  }
+}
+
+function* wholeChunks(packed: Uint8Array, size: number): Generator<ChunkId> {
   const extents = new Extents(packed)
   for (let index = 0; index < extents.count; index++) if (isWhole(extents, index, size)) yield chunkId(Buffer.from(extents.get(index).id))
 }

@@ -5,7 +5,6 @@ import { ChunkList } from '../../engine/archive/chunk-list.js'
 import type { Item } from '../../engine/archive/item.js'
 import { isValidArchiveName, type ArchiveInfo as ManifestEntry, type Manifest } from '../../engine/archive/manifest.js'
 import { nowMicros } from '../../engine/archive/timestamps.js'
-import type { ChunkIndex } from '../../engine/cache/chunk-index.js'
 import type { ClientCache } from '../../engine/cache/client-cache.js'
 import { BorgError } from '../../engine/errors.js'
 import { putHeaderBytes } from '../../engine/constants.js'
@@ -31,8 +30,9 @@ import type { FileSeal } from '../../engine/store/sealed-file.js'
 import type { ChunkWriter } from '../../engine/store/chunk-writer.js'
 import type { Stash } from '../../engine/store/stash.js'
 import type { Transaction } from '../../engine/repository/repository.js'
-import { BaseItems } from './base-items.js'
-import { clonedContent, wholeChunks } from './cloned-content.js'
+import { BaseItems, flattened, type Nested } from './base-items.js'
+import { FormerArchive } from './former-archive.js'
+import { clonedContent, wholeChunksOf } from './cloned-content.js'
 import { type CommitMark, type FinishedTree, extentRowsOf, type FrozenItem, type FrozenTree, journalName, looseName, markName } from './frozen.js'
 import { FrozenItemReader } from './frozen-items.js'
 import { openSmall, sealSmall, type StagingKeys } from './staging-keys.js'
@@ -69,12 +69,12 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   const { manifest } = context.opened
   const { exactName, replaces } = request
   // By its id: somebody may have renamed or deleted it since.
-  const former = replaces && [...manifest.archives.values()].find(({ id }) => idHex(id) === replaces.id)
-  const name = exactName ? byteString(exactName) : former && replaces.keepName ? former.name : freeName(manifest, tree.name, options.nameTemplate)
+  const found = replaces && [...manifest.archives.values()].find(({ id }) => idHex(id) === replaces.id)
+  const former = found && await FormerArchive.open(found, replaces.needed, tree, context, options)
+  const name = exactName ? byteString(exactName) : former && replaces!.keepName ? former.info.name : freeName(manifest, tree.name, options.nameTemplate)
   const start = nowMicros()
   const origin = { comment: options.comment, cmdline: options.cmdline, chunkerParams: context.chunker.params }
   const facts = archiveFacts(origin, start)
-  const cache = former && await options.openCache()
   const mark: CommitMark = { tree: tree.name === undefined ? null : Buffer.from(tree.name, 'latin1').toString('hex'), archive: Buffer.from(name, 'latin1').toString('hex'), time: facts.time }
   // If this process ends between COMMIT and the dropping of the staged tree, the next mount knows by this that both are the same.
   const markBytes = Buffer.from(JSON.stringify(mark))
@@ -88,8 +88,7 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
   }
   try {
     withRoom(tree.stagingFolder, () => saveFile(markPath, tree.keys ? sealSmall(tree.keys.marks, markBytes) : markBytes, { mode: 0o600 }))
-    const replacing = former && { cache: { client: cache! }, replaces: { info: former, references: await references(cache!, former, context) } }
-    const store = { ...context, ...replacing }
+    const store = { ...context, ...(former && { cache: { client: former.cache }, replaces: former }) }
     const { info, stats, newBytes } = await storeArchive(store, name, entries(tree, context.opened, options, begun), () => ({ ...archiveFacts(origin, start), time: facts.time }), {
       reading: (_path, done) => tell(before + done),
     }, { ...(options.stash && { begin: (tx, writer) => storeStashed(tree, context.opened, options.stash!, tx, writer) }) })
@@ -98,7 +97,7 @@ export async function commitStaged(context: StoreContext, request: CommitRequest
     files.removeIfThere(markPath)
     throw error
   } finally {
-    cache?.close()
+    former?.close(options.log)
   }
 }
 
@@ -113,16 +112,14 @@ async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<L
   if (stash.count === 0) return
   // By id, outside the JavaScript heap: there may be millions.
   const wanted = new HashTable(1)
-  const items = new FrozenItemReader(tree.items)
-  for (let index = 0; index < items.length; index++) {
-    const item = items.get(index)
-    if (item.extentCount === 0 || (item.mode & typeMask) !== typeFile) continue
-    for (const id of wholeChunks(extentRowsOf(tree, item), item.size)) if (!repository.has(id) && stash.has(id)) wanted.set(id, 0)
-  }
+  for (const id of wholeChunksOf(tree)) if (!repository.has(id) && stash.has(id)) wanted.set(id, 0)
   const stored = (count: number, bytes: number): void => {
     writer.newCount += count
     writer.newBytes += bytes - count * putHeaderBytes
   }
+  // What becomes the repository's by a second name must be on disk: whether it is, a sync that comes after one that failed would not say. What cannot
+  // become so is copied.
+  await stash.sync().catch(() => undefined)
   for (const file of stash.wholeFiles(id => wanted.has(id), minAdoptedBytes)) {
     // Where one cannot be, none can.
     if (!tx.adopt(file)) break
@@ -135,12 +132,6 @@ async function storeStashed(tree: FrozenTree, { repository }: OpenedRepository<L
     // Others are to be answered meanwhile.
     await new Promise(resolve => setImmediate(resolve))
   }
-}
-
-/** What the former archive refers to. The chunks index that says who else does is brought up to date first, as before any deletion. */
-async function references(cache: ClientCache, former: ManifestEntry, { workers }: StoreContext): Promise<ChunkIndex> {
-  await cache.sync(workers)
-  return cache.references(former, workers)
 }
 
 /** The tree whose archive an earlier process had just made; undefined if there is none. Removes the mark. */
@@ -181,7 +172,7 @@ function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, o
   const items = new FrozenItemReader(tree.items)
   const firstNames = new Map<number, Buffer>()
   const bases = tree.bases.map(base => new BaseItems(base, firstNames, id => opened.repository.has(id)))
-  const between = function* (from: number, to: number): Generator<ArchiveEntry> {
+  const between = function* (from: number, to: number): Generator<Nested<ArchiveEntry>> {
     for (let index = from; index < to; index++) {
       const frozen = items.get(index)
       begun(frozen)
@@ -191,25 +182,16 @@ function* entries(tree: FrozenTree, opened: OpenedRepository<LocalRepository>, o
       // What differs from the archive beneath stands where it stood there, what is new behind all else.
       const { base, row, without } = frozen.beneath
       const here = namesIn(items, index)
-      yield* bases[base]!.below(row, frozen.path === '.' ? noPath : bytesOf(frozen.path), without, name => {
+      yield bases[base]!.below(row, frozen.path === '.' ? noPath : bytesOf(frozen.path), without, name => {
         const range = here.get(name)
         here.delete(name)
         return range && between(...range)
       })
-      for (const range of here.values()) yield* between(...range)
-      index = endOf(items, index) - 1
+      for (const range of here.values()) yield between(...range)
+      index = items.end(index) - 1
     }
   }
-  yield* between(0, items.length)
-}
-
-/** Behind the last item below a directory. */
-function endOf(items: FrozenItemReader, index: number): number {
-  const path = items.path(index)
-  if (path === '.') return items.length
-  let end = index + 1
-  while (end < items.length && items.path(end).startsWith(`${path}/`)) end++
-  return end
+  yield* flattened(between(0, items.length))
 }
 
 /** Names in a directory, with the items that are each one and all below it. */
@@ -217,9 +199,9 @@ function namesIn(items: FrozenItemReader, directory: number): Map<string, [from:
   const found = new Map<string, [number, number]>()
   const path = items.path(directory)
   const skipped = path === '.' ? 0 : path.length + 1
-  const end = endOf(items, directory)
+  const end = items.end(directory)
   for (let from = directory + 1; from < end; ) {
-    const to = endOf(items, from)
+    const to = items.end(from)
     found.set(items.path(from).slice(skipped), [from, to])
     from = to
   }

@@ -106,26 +106,39 @@ export class Contents {
   }
 
   write(node: StagedNode, at: number, data: Buffer): Errno | undefined {
-    if (at + data.length > maxFileBytes) return Errno.EFBIG
-    const { spool } = this.#staging
-    const growth = Math.max(0, at + data.length - node.size)
+    const { size, extents } = node
+    const end = at + data.length
+    if (end > maxFileBytes) return Errno.EFBIG
     // What lay over the spool file comes into it.
-    const replaced = node.extents?.overlaps(at, at + data.length) ? node.extents.slice(at, at + data.length, 0).bytes : 0
-    if (growth + replaced > 0 && !this.#staging.mayGrow(growth + replaced)) return Errno.ENOSPC
+    const replaced = extents?.overlaps(at, end) ? extents.slice(at, end, 0).bytes : 0
+    if (!this.#mayGrow(node, Math.max(0, end - Math.max(size, at)) + replaced, at, Math.min(end, size))) return Errno.ENOSPC
     this.#cuts.disturb(node, at)
+    return this.#staging.counting(node, () => this.#write(node, at, data))
+  }
+
+  /** Room for `more` further bytes, and for what is nothing yet of [at, end), which lies within the file: that is looked up only where it matters. */
+  #mayGrow(node: StagedNode, more: number, at: number, end: number): boolean {
+    const filled = Math.max(0, Math.min(node.holes, end - at))
+    if (more + filled === 0 || this.#staging.mayGrow(more + filled)) return true
+    if (filled === 0) return false
+    const needed = more + this.#staging.spool.emptyBytes(node.id, at, end, node.size)
+    return needed === 0 || this.#staging.mayGrow(needed)
+  }
+
+  #write(node: StagedNode, at: number, data: Buffer): Errno | undefined {
     const bundled = this.#writeBundled(node, at, data)
     if (bundled !== 'spool') return bundled
-    const failed = this.#materialize(node) ?? hostErrno(() => spool.write(node.id, data, at, node.size))
+    const before = node.size
+    const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.write(node.id, data, at, before))
     if (failed) {
       // Some of it may have been written.
       if (!node.bare) this.#adoptSize(node)
       return failed
     }
-    this.#staging.grew(growth)
-    node.size += growth
-    this.#cut(node, at, at + data.length)
-    if (growth > 0) this.#cuts.grew(node)
-    return undefined
+    node.size = Math.max(before, at + data.length)
+    if (node.holes > 0 || at > before) this.#staging.lookForHoles(node)
+    if (node.size > before) this.#cuts.grew(node)
+    return this.#cut(node, at, at + data.length)
   }
 
   /** Small files lie in bundles as long as they are written from front to back. `spool`: this one does not, or not any more. */
@@ -134,25 +147,27 @@ export class Contents {
     if (node.place) {
       const { place, size } = node
       let written = false
+      const after = Math.max(size, at + data.length)
       const failed = hostErrno(() => {
         written = bundles.write(place, at, data, size)
+        if (written && after > size) journal.placed(node.id, place, after)
       })
       if (failed) return failed
       if (!written) return this.#unbundle(node) ?? 'spool'
-      const after = Math.max(size, at + data.length)
-      if (after === size) return undefined
-      this.#staging.grew(after - size)
       node.size = after
-      journal.placed(node.id, place, after)
       return undefined
     }
     if (node.size > 0 || at > 0 || data.length === 0 || data.length > maxBundledBytes || node.bare || node.extents || spool.exists(node.id)) return 'spool'
     // What a new file begins with: the journal hears of it when it is there.
     return hostErrno(() => {
       const place = bundles.add(data)
+      try {
+        journal.placed(node.id, place, data.length)
+      } catch (error) {
+        bundles.release(place)
+        throw error
+      }
       node.place = place
-      journal.placed(node.id, place, data.length)
-      this.#staging.grew(data.length)
       node.size = data.length
     })
   }
@@ -183,7 +198,7 @@ export class Contents {
   truncate(node: StagedNode, size: number): Errno | undefined {
     if (size > maxFileBytes) return Errno.EFBIG
     this.#cuts.disturb(node, size)
-    const failed = this.#truncate(node, size)
+    const failed = this.#staging.counting(node, () => this.#truncate(node, size))
     // Not before: what could not be cut off is still made of its chunks.
     if (!failed && size === 0) this.#cuts.emptied(node)
     return failed
@@ -197,18 +212,22 @@ export class Contents {
       const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.truncate(node.id, size))
       if (failed) return failed
     }
-    this.#cut(node, size, Number.MAX_SAFE_INTEGER)
-    this.#staging.grew(size - node.size)
+    const uncut = this.#cut(node, size, Number.MAX_SAFE_INTEGER)
+    if (uncut) {
+      // Its chunks are still there, and so must its length be.
+      if (!node.bare) hostErrno(() => this.#staging.spool.truncate(node.id, node.size))
+      return uncut
+    }
+    const grows = size > node.size
     node.size = size
     node.bare &&= node.extents !== undefined
+    if (!node.bare && (grows || node.holes > 0)) this.#staging.lookForHoles(node)
     return undefined
   }
 
   #shortenBundled(node: StagedNode, place: BundlePlace, size: number): Errno | undefined {
     const failed = hostErrno(() => this.#staging.journal.placed(node.id, size > 0 ? place : undefined, size))
     if (failed) return failed
-    const before = node.size
-    this.#staging.grew(size - before)
     node.size = size
     if (size > 0) return undefined
     node.place = undefined
@@ -219,21 +238,27 @@ export class Contents {
   /** fallocate(2). */
   allocate(node: StagedNode, mode: number, offset: number, length: number): Errno | undefined {
     if (offset + length > maxFileBytes) return Errno.EFBIG
+    return this.#staging.counting(node, () => this.#allocate(node, mode, offset, length))
+  }
+
+  #allocate(node: StagedNode, mode: number, offset: number, length: number): Errno | undefined {
     const moved = this.#unbundle(node)
     if (moved) return moved
     this.#cuts.disturb(node, offset)
     // Ranges that move would move without what lies over them.
     if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
-    const growth = mode & keepSize ? 0 : Math.max(0, offset + length - node.size)
-    if (growth > 0 && !this.#staging.mayGrow(growth)) return Errno.ENOSPC
+    const end = offset + length
+    const filled = mode & (punchHole | zeroRange) ? offset : Math.min(end, node.size)
+    if (!this.#mayGrow(node, mode & keepSize ? 0 : Math.max(0, end - node.size), offset, filled)) return Errno.ENOSPC
     const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.allocate(node.id, mode, offset, length, node.size))
     if (failed) {
       if (!node.bare) this.#adoptSize(node)
       return failed
     }
-    if (mode & (punchHole | zeroRange)) this.#cut(node, offset, offset + length)
     this.#adoptSize(node)
-    return undefined
+    const uncut = mode & (punchHole | zeroRange) ? this.#cut(node, offset, end) : undefined
+    this.#staging.lookForHoles(node)
+    return uncut
   }
 
   /** lseek(2) for SEEK_DATA and SEEK_HOLE. */
@@ -277,6 +302,11 @@ export class Contents {
    */
   clone(node: StagedNode, offset: number, length: number, extents: Extents, stashed = false): Errno | undefined {
     if (offset + length > maxFileBytes) return Errno.EFBIG
+    // Only what lies in the spool counts as staged.
+    return this.#staging.counting(node, () => this.#clone(node, offset, length, extents, stashed))
+  }
+
+  #clone(node: StagedNode, offset: number, length: number, extents: Extents, stashed: boolean): Errno | undefined {
     const failedToMove = this.#unbundle(node)
     if (failedToMove) return failedToMove
     this.#cuts.cloning(node, offset)
@@ -288,7 +318,6 @@ export class Contents {
     })
     if (failed) return failed
     if (!bare) this.#unsettle(node)
-    const before = node.extents?.bytes ?? 0
     const moved = offset === 0 ? extents : extents.slice(0, length, offset)
     const failedToTell = hostErrno(() => {
       const { journal } = this.#staging
@@ -304,9 +333,9 @@ export class Contents {
     node.stashed ||= stashed
     node.extents ??= new Extents()
     node.extents.put(moved)
-    // Only what lies in the spool counts as staged.
-    this.#staging.grew(Math.max(0, end - node.size) - (node.extents.bytes - before))
+    const hasGap = offset > node.size
     node.size = Math.max(node.size, end)
+    if (!bare && (hasGap || node.holes > 0)) this.#staging.lookForHoles(node)
     return undefined
   }
 
@@ -322,21 +351,22 @@ export class Contents {
    */
   descriptors({ id, place }: StagedNode): { fds: number[]; done: (well: boolean) => void } {
     const { spool, bundles } = this.#staging
-    const fds: number[] = [], own: number[] = []
-    // Descriptors of its own: a bundle may be closed before the disk is done.
-    const open = (path: string): void => {
-      own.push(files.open(path, 'r'))
-      fds.push(own.at(-1)!)
+    const paths = place ? [bundles.path(place.bundle), bundles.folderOf(place)] : spool.exists(id) ? [spool.path(id)] : []
+    const fds: number[] = []
+    const close = (): void => {
+      for (const fd of fds) files.close(fd)
     }
-    const spooled = place ? undefined : spool.descriptor(id, false)
-    if (place) open(bundles.path(place.bundle))
-    else if (spooled !== undefined) fds.push(spooled)
-    const folder = place && bundles.folderOf(place)
-    if (folder !== undefined) open(folder)
+    try {
+      // Of its own: a bundle may be closed before the disk is done, and a spool file be removed whose chunks became durable meanwhile.
+      for (const path of paths) if (path !== undefined) fds.push(files.open(path, 'r'))
+    } catch (error) {
+      close()
+      throw error
+    }
     return {
       fds,
       done: well => {
-        for (const fd of own) files.close(fd)
+        close()
         if (well && place) bundles.named(place)
       },
     }
@@ -348,19 +378,21 @@ export class Contents {
   }
 
   #adoptSize(node: StagedNode): void {
-    const { size } = this.#staging.spool.stat(node.id)
-    this.#staging.grew(size - node.size)
-    node.size = size
+    node.size = this.#staging.spool.stat(node.id).size
   }
 
-  /** [start, end) was written to the spool, or is gone: only now, so that whoever is killed in between finds what was there before. */
-  #cut(node: StagedNode, start: number, end: number): void {
-    if (!node.extents?.overlaps(start, end)) return
-    const before = node.extents.bytes
-    node.extents.remove(start, end)
-    this.#staging.journal.cut(node.id, start, end)
-    this.#staging.grew(before - node.extents.bytes)
-    if (node.extents.count === 0) node.extents = undefined
+  /**
+   * [start, end) was written to the spool, or is gone: only now, so that whoever is killed in between finds what was there before. If the journal
+   * does not take that, what was there lies over it still.
+   */
+  #cut(node: StagedNode, start: number, end: number): Errno | undefined {
+    const { extents } = node
+    if (!extents?.overlaps(start, end)) return undefined
+    const failed = hostErrno(() => this.#staging.journal.cut(node.id, start, end))
+    if (failed) return failed
+    extents.remove(start, end)
+    if (extents.count === 0) node.extents = undefined
+    return undefined
   }
 
   /** Gives a file that is all extents the spool file that writes need. */

@@ -286,28 +286,32 @@ export class Cuts {
       }
       return
     }
+    const cut: { node: StagedNode; place: BundlePlace; extents: Extents; stashed: boolean }[] = []
     let row = 0
-    this.#staging.journal.together(() => {
-      for (const [index, { node, place, inFlight }] of batch.entries()) {
-        const state = states[index]!
-        const extent = state === 0 ? undefined : extents.get(row++)
-        const { cut } = node
-        if (cut?.inFlight !== inFlight) continue
-        cut.inFlight = undefined
-        const { id, size, csize } = extent ?? {}
-        if (!id || inFlight.broken || node.place !== place || node.size !== size || this.#staging.nodes.get(node.id) !== node) {
-          cut.left = true
-          continue
-        }
-        const whole = new Extents()
-        whole.push(0, size!, 0, id, size!, csize!)
-        this.#note(node, whole, state === cutStashed)
-        cut.upTo = size!
-        node.bare = true
-        node.place = undefined
-        this.#staging.releasePlace(place)
-      }
-    })
+    for (const [index, { node, place, inFlight }] of batch.entries()) {
+      const state = states[index]!
+      const extent = state === 0 ? undefined : extents.get(row++)
+      if (node.cut?.inFlight !== inFlight) continue
+      // Until it is noted.
+      Object.assign(node.cut, { inFlight: undefined, left: true })
+      const { id, size, csize } = extent ?? {}
+      if (!id || inFlight.broken || node.place !== place || node.size !== size || this.#staging.nodes.get(node.id) !== node) continue
+      const whole = new Extents()
+      whole.push(0, size!, 0, id, size!, csize!)
+      cut.push({ node, place, extents: whole, stashed: state === cutStashed })
+    }
+    const failed = hostErrno(() => this.#staging.journal.together(() => {
+      for (const { node, extents, stashed } of cut) this.#tell(node, extents, stashed)
+    }))
+    // They wait for the commit then, as they are.
+    if (failed) return
+    for (const { node, place, extents, stashed } of cut) {
+      this.#lay(node, extents, stashed)
+      Object.assign(node.cut!, { upTo: extents.end, left: false })
+      node.bare = true
+      node.place = undefined
+      this.#staging.releasePlace(place)
+    }
   }
 
   #sendRanges(): void {
@@ -382,7 +386,12 @@ export class Cuts {
       cut.left = true
       return
     }
-    this.#note(node, extents, states.includes(cutStashed))
+    const stashed = states.includes(cutStashed)
+    if (hostErrno(() => this.#staging.journal.together(() => this.#tell(node, extents, stashed)))) {
+      cut.left = true
+      return
+    }
+    this.#lay(node, extents, stashed)
     cut.upTo = extents.end
     // Appended to meanwhile: its last chunk does not end where it would.
     if (final && node.size > cut.upTo) cut.left = true
@@ -396,16 +405,16 @@ export class Cuts {
     return hostErrno(() => this.#staging.journal.ready(cutRoomBytes + 2 * rows.length)) === undefined
   }
 
-  /** A file's bytes are chunks from now on. */
-  #note(node: StagedNode, extents: Extents, stashed: boolean): void {
-    const before = node.extents?.bytes ?? 0
-    ;(node.extents ??= new Extents()).put(extents)
-    if (stashed) {
-      node.stashed = true
-      this.#staging.journal.stashed(node.id, extents)
-    } else this.#staging.journal.cloned(node.id, extents)
+  /** The journal hears that a file's bytes are chunks; then they are. */
+  #tell({ id }: StagedNode, extents: Extents, stashed: boolean): void {
+    if (stashed) this.#staging.journal.stashed(id, extents)
+    else this.#staging.journal.cloned(id, extents)
+  }
+
+  #lay(node: StagedNode, extents: Extents, stashed: boolean): void {
     // Only what lies in spool files counts as staged, and the stash as a whole.
-    this.#staging.grew(before - node.extents.bytes)
+    this.#staging.counting(node, () => (node.extents ??= new Extents()).put(extents))
+    node.stashed ||= stashed
   }
 
   /** The spool file beneath chunks is not needed any more, as far as nothing was written to it since. */

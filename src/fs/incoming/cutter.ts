@@ -14,6 +14,7 @@ import { statfs } from 'node:fs/promises'
 import type { Chunker, CutChunk } from '../../engine/chunker/chunker.js'
 import type { Codec } from '../../engine/codec/codec.js'
 import { FileCipher } from '../../engine/crypto/file-cipher.js'
+import { idBytes } from '../../engine/constants.js'
 import { BorgError } from '../../engine/errors.js'
 import { chunkId } from '../../engine/ids.js'
 import { InTurn } from '../../engine/in-turn.js'
@@ -118,7 +119,11 @@ export class Cutter {
   async keep(ids: Uint8Array, own: boolean): Promise<number> {
     await this.whileQuiet(() => {
       const wanted = new Set<string>()
-      for (let at = 0; at < ids.length; at += 32) wanted.add(Buffer.from(ids.buffer, ids.byteOffset + at, 32).toString('latin1'))
+      // Most are not there: clones of archives are among them.
+      for (let at = 0; at < ids.length && this.stash.count > 0; at += idBytes) {
+        const id = chunkId(Buffer.from(ids.buffer, ids.byteOffset + at, idBytes))
+        if (this.stash.has(id)) wanted.add(id.toString('latin1'))
+      }
       const { repository } = this.#options.opened()
       this.stash.keep(id => wanted.has(Buffer.from(id).toString('latin1')) && !repository.has(chunkId(Buffer.from(id))), own)
       return Promise.resolve()

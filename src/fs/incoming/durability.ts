@@ -6,12 +6,15 @@ import type { WireError } from '../engine-port.js'
 import { errnoByCode } from '../errno.js'
 import type { Errno } from '../types.js'
 import { type Contents, hostErrno, tidyUp } from './contents.js'
+import type { MadeArchives } from './journal-replay.js'
 import type { StagedNode } from './nodes.js'
 import type { Staging } from './staging.js'
 import { keepRoom } from './staging-room.js'
 
 /** After the first change since the last time. What the disk needs comes on top. */
 const syncAfterMs = 3000
+/** So often it is looked whether the journal is to be written anew, and so often that is done at most. */
+const lookAtJournalMs = 10_000, renewAgainMs = 300_000
 /** More is not kept for so long that it is of no use. */
 const maxNeedlessBytes = 64 << 20
 
@@ -23,6 +26,8 @@ export class Durability {
   #syncing = false
   #syncTold = false
   #releaseAtMs: number | undefined
+  /** What archives were made of trees, as the journal is to say it when it is written anew. */
+  archives: () => MadeArchives = () => new Map()
 
   constructor(staging: Staging, contents: Contents, client: EngineClient) {
     this.#staging = staging
@@ -38,24 +43,26 @@ export class Durability {
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
   tick(nowMs: number): void {
     this.#release(nowMs)
-    if (!this.#syncing && this.#staging.saysNothing) this.#emptyJournal()
+    if (!this.#syncing && !this.#staging.journal.isBeingRenewed && this.#staging.saysNothing) this.#emptyJournal()
+    if (nowMs >= this.#lookAtMs) this.#renewJournal(nowMs)
     if (this.#syncing || !(this.#unsynced || this.#staging.hasNeedless)) return
     const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
     if (!isDue) return
     this.#syncing = true
+    const wasUnsynced = this.#unsynced !== undefined
     if (this.#unsynced) keepRoom(this.#staging.folder)
     const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
     const done = (error: WireError | undefined): void => {
       this.#syncing = false
-      // What the journal could not take is told again.
-      if (!error && hostErrno(synced)) this.noteChange()
+      // What the journal could not take is told again, and what did not become durable is tried again.
+      if (error ? wasUnsynced : hostErrno(synced)) this.noteChange()
       if (!error || this.#syncTold) return
       this.#syncTold = true
       this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
     }
     // Otherwise all is on disk but what the journal says of trees that left.
     if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
-    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, done)
+    else this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, done)
     this.#unsynced = undefined
   }
 
@@ -83,7 +90,7 @@ export class Durability {
     const settle = node && this.#contents.beforeSync(node)
     const answer = call.defer()
     const synced = this.#staging.beforeSync()
-    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), this.#staging.journal.fd] }, error => {
+    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), ...this.#staging.journal.fds] }, error => {
       descriptors?.done(error === undefined)
       let untold: Errno | undefined
       if (!error) {
@@ -97,22 +104,57 @@ export class Durability {
   }
 
   /**
-   * A drive may stay for months. The mark of the last commit must be gone for good before: beside an empty journal it would speak of whatever
-   * tree has that name by then.
+   * A drive may stay for months. The mark of the last commit must be gone for good before, also where a commit that came to nothing had it kept: beside an
+   * empty journal it would speak of whatever tree has that name by then.
    */
   #emptyJournal(): void {
     const { folder, journal } = this.#staging
     const { length } = journal
     tidyUp(this.#client, () => {
+      this.#staging.removeMark()
       const fd = files.open(folder, 'r')
       this.#syncing = true
       this.#client.request({ kind: 'sync', fds: [fd] }, error => {
         this.#syncing = false
         files.close(fd)
-        if (!error && this.#staging.saysNothing && journal.length === length) tidyUp(this.#client, () => journal.empty())
+        if (!error && this.#staging.saysNothing && !journal.isBeingRenewed && journal.length === length) tidyUp(this.#client, () => journal.empty())
       })
     })
   }
+
+  /** The order of Journal.beginRenewal. What fails is tried again later. */
+  #renewJournal(nowMs: number): void {
+    const { journal, nodes } = this.#staging
+    this.#lookAtMs = nowMs + lookAtJournalMs
+    if (journal.isPlaced) this.#nameJournal()
+    if (nowMs < this.#renewAtMs || journal.isBeingRenewed || !this.#staging.isJournalLong) return
+    this.#renewAtMs = nowMs + renewAgainMs
+    tidyUp(this.#client, () => {
+      const renewal = journal.beginRenewal(nodes, this.archives())
+      this.#client.request({ kind: 'sync', fds: journal.fds }, error => {
+        if (error || hostErrno(() => journal.placeRenewed(renewal))) {
+          if (!journal.isPlaced) journal.endRenewal()
+        } else if (journal.isPlaced) this.#nameJournal()
+      })
+    })
+  }
+  #lookAtMs = 0
+  #renewAtMs = 0
+
+  /** The folder is made durable, in which the new journal has its name. */
+  #nameJournal(): void {
+    if (this.#isNaming) return
+    tidyUp(this.#client, () => {
+      const fd = files.open(this.#staging.folder, 'r')
+      this.#isNaming = true
+      this.#client.request({ kind: 'sync', fds: [fd] }, error => {
+        this.#isNaming = false
+        files.close(fd)
+        if (!error) this.#staging.journal.endRenewal()
+      })
+    })
+  }
+  #isNaming = false
 
   /** What the journal and the stash made needless goes when they are durable. */
   #release(nowMs: number): void {
@@ -121,7 +163,7 @@ export class Durability {
     if (nowMs < this.#releaseAtMs) return
     this.#releaseAtMs = Infinity
     const waiting = this.#staging.takeAfterSync()
-    this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
+    this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, error => {
       this.#releaseAtMs = undefined
       if (error) waiting.again()
       else waiting.done()
@@ -142,6 +184,6 @@ export class Durability {
     const answered = (failed: WireError | undefined): void => answer(failed ? errnoByCode(failed.code) : undefined)
     if (error || !moved) answered(error)
     else if (untold) answer(untold)
-    else this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, answered)
+    else this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, answered)
   }
 }

@@ -25,6 +25,8 @@ export interface Extent {
 export class Extents {
   #rows: Buffer
   #count: number
+  /** Undefined: to be summed up anew. */
+  #bytes: number | undefined
 
   /** `packed`: rows as `rows` gives them, which are copied. */
   constructor(packed: Uint8Array = new Uint8Array(0)) {
@@ -43,9 +45,11 @@ export class Extents {
 
   /** Bytes of the file that they hold. */
   get bytes(): number {
-    let total = 0
-    for (let index = 0; index < this.#count; index++) total += this.#length(index)
-    return total
+    if (this.#bytes === undefined) {
+      this.#bytes = 0
+      for (let index = 0; index < this.#count; index++) this.#bytes += this.#length(index)
+    }
+    return this.#bytes
   }
 
   /** Whether these are rows as this class makes them: what was read from a file may be anything. */
@@ -99,6 +103,7 @@ export class Extents {
     this.#rows.writeUInt32LE(size, row + sizeAt)
     this.#rows.writeUInt32LE(csize, row + csizeAt)
     this.#count++
+    if (this.#bytes !== undefined) this.#bytes += length
   }
 
   /** Takes [start, end) away: it was written, or cut off. */
@@ -172,6 +177,7 @@ export class Extents {
   }
 
   #splice(index: number, removed: number, rows: readonly Buffer[]): void {
+    this.#bytes = undefined
     const added = rows.reduce((sum, { length }) => sum + length / extentBytes, 0)
     this.#reserve(this.#count + added - removed)
     this.#rows.copy(this.#rows, (index + added) * extentBytes, (index + removed) * extentBytes, this.#count * extentBytes)

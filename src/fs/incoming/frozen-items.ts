@@ -18,22 +18,28 @@ interface Block {
 export interface FrozenItems {
   readonly length: number
   readonly blocks: readonly Block[]
+  /** By item: the number of the first one behind all that is below it. */
+  readonly ends: Uint32Array
   /** Bundles that contents lie in. */
   readonly files: readonly FrozenFile[]
 }
 
-/** Takes items one after the other. */
+/** Takes items one after the other, directories before what is in them. */
 export class FrozenItemPacker {
   readonly #writer = new MsgWriter(1 << 20)
   readonly #blocks: Block[] = []
   readonly #files = new Map<FrozenFile, number>()
   #starts: number[] = []
   #length = 0
+  readonly #ends: number[] = []
+  /** Directories and files above the next one, perhaps. */
+  readonly #above: { readonly item: number; readonly depth: number }[] = []
 
   /** `content.file` of a bundle must be the same object for all that lie in it. */
   add({ path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size, content, firstExtent, extentCount, beneath, bsdflags }: FrozenItem): void {
     const writer = this.#writer
     this.#starts.push(writer.length)
+    this.#endBefore(depthOf(path))
     this.#length++
     writer.rawByteString(path)
     for (const value of [id, mode, uid, gid, rdev, mtimeNs, ctimeNs, nlink, size, firstExtent, extentCount, bsdflags]) writer.int(value)
@@ -78,9 +84,19 @@ export class FrozenItemPacker {
     this.#starts = []
   }
 
+  /** Whatever is as deep as the next item, or deeper, has nothing more below it. */
+  #endBefore(depth: number): void {
+    for (let last = this.#above.at(-1); last && last.depth >= depth; last = this.#above.at(-1)) {
+      this.#ends[last.item] = this.#length
+      this.#above.pop()
+    }
+    this.#above.push({ item: this.#length, depth })
+  }
+
   finish(): FrozenItems {
     if (this.#starts.length > 0) this.#endBlock()
-    return { length: this.#length, blocks: this.#blocks, files: [...this.#files.keys()] }
+    this.#endBefore(-1)
+    return { length: this.#length, blocks: this.#blocks, ends: Uint32Array.from(this.#ends), files: [...this.#files.keys()] }
   }
 }
 
@@ -101,6 +117,11 @@ export class FrozenItemReader {
   #at(index: number): MsgReader {
     const block = Math.floor(index / blockItems)
     return new MsgReader(this.#rows[block]!, this.#items.blocks[block]!.starts[index % blockItems]!)
+  }
+
+  /** The number of the first item behind all that is below this one. */
+  end(index: number): number {
+    return this.#items.ends[index]!
   }
 
   path(index: number): string {
@@ -135,6 +156,14 @@ function beneathOf(reader: MsgReader): FrozenBeneath | undefined {
   const without = new Set<string>()
   for (let left = names; left > 0; left--) without.add(reader.rawByteString())
   return { base, row, without }
+}
+
+/** Of the tree's own directory 0. */
+function depthOf(path: string): number {
+  if (path === '.') return 0
+  let depth = 1
+  for (let at = path.indexOf('/'); at >= 0; at = path.indexOf('/', at + 1)) depth++
+  return depth
 }
 
 /** Not the raw of a path. */

@@ -21,7 +21,7 @@ interface Handle {
   /** Writes come past the kernel's pages. */
   readonly direct: boolean
   /** Whose contents the file is: see `rehome`. */
-  tree: StagedTree | undefined
+  trees: readonly StagedTree[]
 }
 
 export class Handles {
@@ -43,11 +43,11 @@ export class Handles {
 
   /** Chunks that no file here may have yet, or any more, and that are needed all the same. */
   *awaitedExtents(): Generator<Extents> {
-    for (const { stashed, extents } of this.#awaited) if (stashed) yield extents
+    for (const { extents } of this.#awaited) yield extents
   }
 
   isInUse(tree: StagedTree): boolean {
-    return [...this.#handles.values()].some(handle => handle.tree === tree)
+    return [...this.#handles.values()].some(({ trees }) => trees.includes(tree))
   }
 
   open(ino: Ino, flags: number, call: Call<Opened>): Answer<Opened> {
@@ -60,18 +60,24 @@ export class Handles {
         const here = this.#box.node(ino)
         return here ? this.#open(here, flags) : Errno.ESTALE
       }
-      return this.#box.live && !node.known ? this.#box.live.whenWhole(this.#box.treeOf(node), call, opened) : opened()
+      return node.known ? opened() : this.#box.whenWhole(() => this.#box.treesOf(node), call, opened)
     }
     const { killSetId } = call
-    return this.#box.altering(this.#box.treeOf(node), call, later => {
-      this.#box.staging.adopt(node)
-      if (flags & truncateFlag) {
-        if (killSetId && dropPrivileges(this.#box.staging, node, later)) this.#box.notices.invalidateAttributes(ino)
-        const failed = this.#box.contents.truncate(node, 0)
-        if (failed) return failed
-        node.mtimeNs = node.ctimeNs = nowNs()
-        this.#box.staging.journal.attributes(node)
-      }
+    const hadName = node.nlink > 0
+    // It went with its tree, which became an archive: what would be written to it now would be nowhere.
+    const isGone = (): boolean => !this.#box.isHere(node) || (hadName && node.nlink === 0)
+    const trees = (): StagedTree[] => this.#box.treesOf(node)
+    // To open a file changes nothing in it; but who is to write to it waits now.
+    if (!(flags & truncateFlag)) return this.#box.whenWhole(trees, call, whole => this.#box.whenThawed(trees, whole, () => (isGone() ? Errno.ESTALE : this.#open(node, flags))))
+    return this.#box.altering(trees, call, later => {
+      if (isGone()) return Errno.ESTALE
+      const { staging, contents } = this.#box
+      staging.adopt(node)
+      if (killSetId && dropPrivileges(staging, node, later)) this.#box.notices.invalidateAttributes(ino)
+      const failed = contents.truncate(node, 0)
+      if (failed) return failed
+      const now = nowNs()
+      staging.setAttributes(node, { mtimeNs: now, ctimeNs: now })
       return this.#open(node, flags)
     })
   }
@@ -89,12 +95,12 @@ export class Handles {
     const fh = this.#nextHandle++
     this.#box.nodes.fill(node)
     const writes = (flags & writeFlags) !== 0
-    const tree = this.#box.treeOf(node)
-    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, direct, tree })
+    const trees = this.#box.treesOf(node)
+    this.#handles.set(fh, { sequence: new SequentialRead(), node, writes, direct, trees })
     node.opens++
     if (writes) {
       node.writers++
-      if (tree) tree.writers++
+      for (const tree of trees) tree.writers++
     }
     // Nothing is left to be done at a close: what was written is in the kernel of the host. The kernel writes out what was mapped when the mapping ends.
     return { fh, keepCache: true, noFlush: true, directIo: direct }
@@ -116,11 +122,14 @@ export class Handles {
   cloneInto(fh: number, offset: number, range: SharedRange, call: Call<number>): Answer<number> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
+    // The chunks may be about to go with the archive; the bytes can be copied.
+    if (this.#box.replaced) return Errno.EOPNOTSUPP
     this.#awaited.add(range)
-    return this.#box.whenThawed(handle.tree, call, later => {
+    return this.#box.whenThawed(() => handle.trees, call, later => {
       this.#awaited.delete(range)
-      return this.#box.changing(handle.tree, later, () => {
+      return this.#box.changing(() => handle.trees, later, () => {
         const { node } = handle
+        this.#box.staging.adopt(node)
         const failed = this.#box.contents.clone(node, offset, range.length, range.extents, range.stashed)
         if (failed) return failed
         node.mtimeNs = node.ctimeNs = nowNs()
@@ -133,11 +142,11 @@ export class Handles {
   write(fh: number, offset: number, data: Buffer, call: Call<number>): Answer<number> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    const frozen = this.#box.trees.isFrozen(handle.tree)
-    const kept = frozen ? Buffer.from(data) : data
+    const kept = handle.trees.some(tree => tree.frozen) ? Buffer.from(data) : data
     const { killSetId } = call
-    return this.#box.changing(handle.tree, call, later => {
+    return this.#box.changing(() => handle.trees, call, later => {
       const { node, direct } = handle
+      this.#box.staging.adopt(node)
       if (killSetId && dropPrivileges(this.#box.staging, node, later)) this.#box.notices.invalidateAttributes(inoOf(this.#box.range, node.id))
       if (direct && node.xattrs?.has(capabilityXattr)) this.#box.staging.setXattr(node, capabilityXattr, undefined)
       // O_APPEND is the kernel's work: it knows the size, and the flag can come and go while the file is open. What was written through
@@ -160,64 +169,55 @@ export class Handles {
 
   flush(fh: number): Answer<void> {
     const handle = this.#handles.get(fh)
-    if (handle) this.#recordTimes(handle.node)
-    return undefined
-  }
-
-  /** What was written so far is in the journal with its times. */
-  #recordTimes(node: StagedNode): void {
-    if (!node.dirty) return
-    this.#box.staging.journal.attributes(node)
-    node.dirty = false
+    return handle && hostErrno(() => this.#box.staging.recordTimes(handle.node))
   }
 
   fsync(fh: number, call: Call<void>): Answer<void> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    this.#recordTimes(handle.node)
-    return this.#box.durability.sync(handle.node, call)
+    return hostErrno(() => this.#box.staging.recordTimes(handle.node)) ?? this.#box.durability.sync(handle.node, call)
   }
 
   /** All that is staged, also what was closed. */
   syncfs(call: Call<void>): Answer<void> {
-    for (const { node } of this.#handles.values()) this.#recordTimes(node)
-    return this.#box.durability.syncAll(call)
+    const failed = hostErrno(() => {
+      for (const { node } of this.#handles.values()) this.#box.staging.recordTimes(node)
+    })
+    return failed ?? this.#box.durability.syncAll(call)
   }
 
   release(fh: number): void {
     const handle = this.#handles.get(fh)
     if (!handle) return
     this.#handles.delete(fh)
-    const { node, tree, writes } = handle
+    const { node, trees, writes } = handle
     node.opens--
     if (writes) {
       node.writers--
-      if (tree) {
+      for (const tree of trees) {
         tree.writers--
         tree.changedAtMs = performance.now()
       }
       // A full disk: nobody can be told any more, and the times in memory are those that are saved.
-      hostErrno(() => this.#recordTimes(node))
+      hostErrno(() => this.#box.staging.recordTimes(node))
       if (node.writers === 0) this.#box.cuts.closed(node)
     }
     if (node.opens > 0) return
     this.#box.contents.close(node)
     this.#box.letGo(node)
-    if (this.#box.trees.isFrozen(tree)) this.#unused.add(node)
+    if (trees.some(({ frozen }) => frozen)) this.#unused.add(node)
     else this.#box.nodes.evict(node)
   }
 
-  /** After files moved from one tree to another: their handles go with them, or else what is written through them would be no change of where they are. */
+  /** After files came to another tree or left one: their handles go with them, or else what is written through them would be no change of where they are. */
   rehome(): void {
     for (const handle of this.#handles.values()) {
-      const { node, tree: before, writes } = handle
+      const { node, trees: before, writes } = handle
       if (node.nlink === 0) continue
-      const tree = this.#box.treeOf(node)
-      if (tree === before) continue
-      handle.tree = tree
+      handle.trees = this.#box.treesOf(node)
       if (!writes) continue
-      if (before) before.writers--
-      if (tree) tree.writers++
+      for (const tree of before) tree.writers--
+      for (const tree of handle.trees) tree.writers++
     }
   }
 
@@ -228,7 +228,7 @@ export class Handles {
   /** Files that were only read need not stay, but whoever waits for a commit to end may be about to change one. */
   evict(): void {
     for (const node of this.#unused) {
-      if (this.#box.trees.isFrozen(this.#box.treeOf(node))) continue
+      if (this.#box.treesOf(node).some(({ frozen }) => frozen)) continue
       this.#unused.delete(node)
       this.#box.nodes.evict(node)
     }
@@ -237,8 +237,9 @@ export class Handles {
   fallocate(fh: number, mode: number, offset: number, length: number, call: Call<void>): Answer<void> {
     const handle = this.#handles.get(fh)
     if (!handle) return Errno.EBADF
-    return this.#box.changing(handle.tree, call, () => {
+    return this.#box.changing(() => handle.trees, call, () => {
       const { node } = handle
+      this.#box.staging.adopt(node)
       const failed = this.#box.contents.allocate(node, mode, offset, length)
       if (failed) return failed
       node.mtimeNs = node.ctimeNs = nowNs()

@@ -61,6 +61,8 @@ export class Incoming implements Subtree {
       drop: tree => box.dropTree(tree),
       touch: () => box.touch(box.nodes.get(rootId)!, nowNs()),
       isInUse: tree => this.#handles.isInUse(tree),
+      isReplacing: () => box.replaced !== undefined,
+      whenNothingIsReplaced: (call, work) => box.whenNothingIsReplaced(call, work),
     }, options.open ?? [])
   }
 
@@ -88,9 +90,23 @@ export class Incoming implements Subtree {
     return this.#box.cuts.busy
   }
 
-  /** Packed ids of the chunks that files here may need from the stash. */
-  stashedIds(): Uint8Array {
+  /** Packed ids of the chunks that files here are made of, but for what lies in bases. */
+  neededIds(): Uint8Array {
     return idsOf(this.#box.nodes.all(), this.#handles.awaitedExtents())
+  }
+
+  /** The places that are staged in beside this one, which refer to the same chunks. */
+  set neighbours(places: readonly Incoming[]) {
+    this.#box.neighbours = places.filter(place => place !== this).map(place => place.#box)
+    this.trees.dependents = {
+      neededIds: () => Buffer.concat(places.map(place => place.neededIds())),
+      liesOver: archive => places.some(place => place.#box.live?.liesOver(archive)),
+    }
+  }
+
+  /** Before a file of an archive is linked here: while that archive may be about to be replaced, it waits. */
+  beforeLikeness(call: Call<Entry>, work: (call: Call<Entry>) => Answer<Entry>): Answer<Entry> {
+    return this.#box.whenNothingIsReplaced(call, work)
   }
 
   set stashBytes(bytes: number) {
@@ -266,7 +282,7 @@ export class Incoming implements Subtree {
 
 function idsOf(nodes: Iterable<StagedNode>, awaited: Iterable<Extents>): Uint8Array {
   const needed = [...awaited]
-  for (const { stashed, extents } of nodes) if (stashed && extents) needed.push(extents)
+  for (const { extents } of nodes) if (extents) needed.push(extents)
   const ids = new Uint8Array(needed.reduce((sum, { count }) => sum + count, 0) * idBytes)
   let at = 0
   for (const extents of needed) {

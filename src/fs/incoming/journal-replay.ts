@@ -62,6 +62,7 @@ class Window {
 
 function replayAll(window: Window, nodes: Nodes, archives: MadeArchives, key: Key | undefined, known: Set<string>): number {
   let lost = 0, sealed = false
+  const gone = new Set<number>()
   for (let at = 0; ; ) {
     if (!window.isLast && window.bytes.length - at < lookBytes) {
       window.moveTo(at)
@@ -84,7 +85,7 @@ function replayAll(window: Window, nodes: Nodes, archives: MadeArchives, key: Ke
       // Whoever may write to the folder but has no key must not add anything.
       if (sealed && !isSealed) throw new IntegrityError('a plain record among sealed ones')
       sealed ||= isSealed
-      if (!apply(unpack(isSealed ? key.open(payload, noId) : Buffer.from(payload)), nodes, archives, known)) lost++
+      if (!apply(unpack(isSealed ? key.open(payload, noId) : Buffer.from(payload)), nodes, archives, known, gone)) lost++
     } catch {
       lost++
     }
@@ -108,8 +109,11 @@ function nextRecord(bytes: Buffer, from: number): number {
   return -1
 }
 
-/** False if the record speaks of something that is not there, because the record that made it was lost. */
-function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Set<string>): boolean {
+/**
+ * False if the record speaks of something that is not there, because the record that made it was lost. `gone`: ids of what lost its last name, where somebody
+ * may have gone on with what was open.
+ */
+function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Set<string>, gone: Set<number>): boolean {
   if (!Array.isArray(record)) return false
   const number = (index: number): number => {
     const value = record[index]
@@ -135,6 +139,11 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
     const node = nodes.get(number(index))
     return node?.children ? node : undefined
   }
+  const forget = (id: number): void => {
+    nodes.forget(id)
+    gone.add(id)
+  }
+  if (aboutOne.has(record[0]) && gone.has(number(1))) return true
   switch (record[0]) {
     case recordKind.made: {
       const parent = directory(2)
@@ -168,7 +177,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       const parent = directory(1)
       forgetTree(parent, 2)
       const node = parent && nodes.unlink(parent, name(2))
-      if (node && node.nlink === 0) nodes.forget(node.id)
+      if (node && node.nlink === 0) forget(node.id)
       // Of what lies beneath nothing is here yet.
       return node !== undefined || parent?.origin !== undefined
     }
@@ -182,7 +191,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       if (over?.children && (over.children.size > 0 || nodes.isWithin(parent, over))) return false
       if (over && over !== nodes.child(parent, name(2))) {
         nodes.unlink(newParent, name(4))
-        if (over.nlink === 0) nodes.forget(over.id)
+        if (over.nlink === 0) forget(over.id)
       }
       nodes.move(parent, name(2), newParent, name(4))
       const moved = parent.id === rootId ? archives.get(name(2)) : undefined
@@ -259,7 +268,9 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       const parent = directory(1)
       const node = parent && nodes.child(parent, name(2))
       if (!node) return false
+      for (const { node: { id } } of nodes.walk(node)) gone.add(id)
       nodes.dropTree(parent, name(2))
+      for (const id of gone) if (nodes.peek(id)) gone.delete(id)
       nodes.dropBases()
       forgetTree(parent, 2)
       return true
@@ -305,6 +316,11 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
   }
   return false
 }
+
+/** Kinds of records about what stands second in them. */
+const aboutOne: ReadonlySet<MsgValue | undefined> = new Set([
+  recordKind.attributes, recordKind.xattr, recordKind.extents, recordKind.stashed, recordKind.placed, recordKind.takenOver, recordKind.settled, recordKind.cut,
+])
 
 function joined(directory: string, name: string): string {
   return directory === '' ? name : `${directory}/${name}`

@@ -11,20 +11,28 @@ import { saveFile } from '../../engine/platform/save-file.js'
 import { bytesOf } from '../../engine/text.js'
 import type { BaseTree } from './base-tree.js'
 import type { BundlePlace } from './bundles.js'
-import { extentBytes, type Extents } from './extents.js'
+import type { Extents } from './extents.js'
 import { RecordEncoder, recordKind, type RecordSeal } from './journal-records.js'
 import type { MadeArchives } from './journal-replay.js'
+import { baseFields, originFields, recordsOf, stateRecords } from './journal-state.js'
 import type { MadeArchive } from './policy.js'
-import { type Nodes, type Origin, rootId, type StagedNode } from './nodes.js'
+import type { NodeAttributes, Nodes, Origin, StagedNode } from './nodes.js'
 import { keepSize } from './spool.js'
 
 const maxGatheredBytes = 4 << 20
+const renewedSuffix = '-renewed'
 /** Room is taken in such pieces, when there is less than that. */
 const roomBytes = 256 << 10, lowRoomBytes = 128 << 10
 /** What has to be left for whatever changes, for answers of the cutter, and for what makes room. */
 export const changeRoomBytes = 96 << 10, cutRoomBytes = 64 << 10, removalRoomBytes = 4 << 10
-/** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
-const maxRowsPerRecord = 1000
+
+/** The other one of two files that say the same. */
+export interface Renewal {
+  readonly fd: number
+  /** When it was begun. */
+  readonly length: number
+  readonly isFormer: boolean
+}
 
 export class Journal {
   readonly #path: string
@@ -74,6 +82,7 @@ export class Journal {
   #write(bytes: Uint8Array): void {
     try {
       files.writeAll(this.#fd, bytes)
+      this.#writeToOther(bytes)
       this.#end += bytes.length
     } catch (error) {
       try {
@@ -87,18 +96,33 @@ export class Journal {
     }
   }
 
+  /** What is only to take the place of this one need not come to be. */
+  #writeToOther(bytes: Uint8Array): void {
+    const other = this.#other
+    if (!other) return
+    try {
+      files.writeAll(other.fd, bytes)
+    } catch (error) {
+      if (other.isFormer) throw error
+      this.endRenewal()
+    }
+  }
+
   /** Opens it for appending. */
   static open(path: string, seal?: RecordSeal): Journal {
     return new Journal(path, seal)
   }
 
   /** For fdatasync by another thread. */
-  get fd(): number {
-    return this.#fd
+  get fds(): readonly number[] {
+    return this.#other ? [this.#fd, this.#other.fd] : [this.#fd]
   }
 
   /** Whether a node is one that no record speaks of yet. A record about it would be of no use at the next start. */
   isUnknown: (id: number) => boolean = () => false
+
+  /** Whether a node has lost its last name. */
+  isGone: (id: number) => boolean = () => false
 
   created(node: StagedNode, parent: number, name: string): void {
     this.#about(parent)
@@ -126,51 +150,42 @@ export class Journal {
     this.#append([recordKind.exchanged, parent, bytesOf(name), other, bytesOf(otherName)])
   }
 
-  attributes(node: StagedNode): void {
-    const { id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = node
-    this.#about(id)
-    this.#append([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
+  attributes(id: number, { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }: NodeAttributes): void {
+    if (this.#about(id)) this.#append([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
   }
 
   xattr(id: number, name: string, value: Buffer | undefined): void {
-    this.#about(id)
-    this.#append([recordKind.xattr, id, bytesOf(name), value ?? null])
+    if (this.#about(id)) this.#append([recordKind.xattr, id, bytesOf(name), value ?? null])
   }
 
   /** Parts of a file are chunks of the repository: over what was there. */
   cloned(id: number, extents: Extents): void {
-    this.#about(id)
-    for (const rows of recordsOf(extents)) this.#append([recordKind.extents, id, rows])
+    if (this.#about(id)) for (const rows of recordsOf(extents)) this.#append([recordKind.extents, id, rows])
   }
 
   /** The same of chunks that may be in the stash only. */
   stashed(id: number, extents: Extents): void {
-    this.#about(id)
-    for (const rows of recordsOf(extents)) this.#append([recordKind.stashed, id, rows])
+    if (this.#about(id)) for (const rows of recordsOf(extents)) this.#append([recordKind.stashed, id, rows])
   }
 
   /** A small file has `size` bytes, which lie in a bundle; or nothing lies there any more. */
   placed(id: number, place: BundlePlace | undefined, size: number): void {
-    this.#about(id)
-    this.#append(place ? [recordKind.placed, id, place.bundle, place.start, size] : [recordKind.placed, id])
+    if (this.#about(id)) this.#append(place ? [recordKind.placed, id, place.bundle, place.start, size] : [recordKind.placed, id])
   }
 
   /** A spool file, with the same content so far, took over from the bundle. Means nothing once the machine failed, until `placed` says that nothing lies there any more. */
   takenOver(id: number, boot: string): void {
-    this.#about(id)
-    this.#append([recordKind.takenOver, id, bytesOf(boot)])
+    if (this.#about(id)) this.#append([recordKind.takenOver, id, bytesOf(boot)])
   }
 
   /** The spool file beneath a file's extents is durable. Counts until more are laid over it. */
   settled(id: number): void {
-    this.#about(id)
-    this.#append([recordKind.settled, id])
+    if (this.#about(id)) this.#append([recordKind.settled, id])
   }
 
   /** A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. */
   cut(id: number, start: number, end: number): void {
-    this.#about(id)
-    this.#append([recordKind.cut, id, start, end])
+    if (this.#about(id)) this.#append([recordKind.cut, id, start, end])
   }
 
   /** A directory with all below it is gone: it became an archive. */
@@ -206,8 +221,10 @@ export class Journal {
     this.#append(originFields(id, origin))
   }
 
-  #about(...ids: number[]): void {
+  /** Whether it matters at the next start: what has no name any more will not be there. */
+  #about(...ids: number[]): boolean {
     for (const id of ids) if (this.isUnknown(id)) throw new Error(`a record of the journal about node ${id}, which it does not know`)
+    return !ids.every(id => this.isGone(id))
   }
 
   /** Records of `work` are written in large pieces. */
@@ -240,7 +257,7 @@ export class Journal {
   /** Nothing is staged: the records cancel each other out, and until this is durable they still do. What is told from here on begins anew. */
   empty(): void {
     files.truncateOpen(this.#fd, 0)
-    this.#length = this.#end = this.#allocated = 0
+    this.#length = this.#least = this.#end = this.#allocated = 0
   }
 
   /** Bytes of it. */
@@ -248,6 +265,12 @@ export class Journal {
     return this.#length
   }
   #length = 0
+
+  /** What it had when it last said no more than it must. */
+  get least(): number {
+    return this.#least
+  }
+  #least = 0
 
   #append(fields: readonly MsgValue[]): void {
     const record = this.#encoder.encode(fields)
@@ -261,61 +284,10 @@ export class Journal {
     this.#write(record)
   }
 
-  /** Replaces the journal by what is needed to make the nodes as they are. `toOpen`: see `opening`. */
+  /** Replaces the journal by what is needed to make the nodes as they are. `toOpen`: see `opening`. Waits for the disk. */
   rewrite(nodes: Nodes, archives: MadeArchives = new Map(), toOpen: Iterable<string> = []): void {
-    const records: Buffer[] = []
-    const seen = new Set<number>()
-    const add = (fields: readonly MsgValue[]): void => void records.push(Buffer.from(this.#encoder.encode(fields)))
-    const origins: StagedNode[] = []
-    for (const series of toOpen) add([recordKind.opening, bytesOf(series)])
-    for (const base of nodes.bases) add(baseFields(base))
-    const root = nodes.get(rootId)!
-    // Without recursion: directories may lie one in the other by the ten thousand.
-    const open = [{ directory: root, entries: root.children!.entries() }]
-    for (let last = open.at(-1); last; last = open.at(-1)) {
-      const { directory, entries } = last
-      for (const [name, id] of entries) {
-        const node = nodes.get(id)
-        if (!node) continue
-        if (seen.has(id)) {
-          add([recordKind.linked, id, directory.id, bytesOf(name)])
-          continue
-        }
-        seen.add(id)
-        add([recordKind.made, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null])
-        for (const [attribute, value] of node.xattrs ?? []) add([recordKind.xattr, id, bytesOf(attribute), value])
-        if (node.place) add([recordKind.placed, id, node.place.bundle, node.place.start, node.size])
-        if (node.former) {
-          const { place, size, boot } = node.former
-          add([recordKind.placed, id, place.bundle, place.start, size])
-          add([recordKind.takenOver, id, bytesOf(boot)])
-        }
-        if (node.extents) for (const rows of recordsOf(node.extents)) add([node.stashed ? recordKind.stashed : recordKind.extents, id, rows])
-        if (node.extents && node.settled) add([recordKind.settled, id])
-        if (node.origin || (node.children && nodes.baseOf(id))) {
-          origins.push(node)
-          add(originFields(id, node.origin))
-          for (const hidden of node.hidden ?? []) add([recordKind.unlinked, id, bytesOf(hidden)])
-        }
-        if (!node.children) continue
-        open.push({ directory: node, entries: node.children.entries() })
-        break
-      }
-      if (open.at(-1) !== last) continue
-      open.pop()
-      // What happened in a directory changed its times.
-      const { id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = directory
-      if (directory !== root) add([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
-    }
-    for (const [tree, { made, changed }] of archives) {
-      const name = tree === undefined ? null : bytesOf(tree)
-      add([recordKind.committed, name, bytesOf(made.name), Buffer.from(made.id, 'hex'), made.tree === undefined ? null : bytesOf(made.tree)])
-      if (changed) add([recordKind.changed, name])
-    }
-    for (const base of nodes.bases) add(baseFields(base))
-    // After what says that a tree is an archive, from which follows where its directories were then.
-    for (const { id, origin } of origins) add(originFields(id, origin))
-    this.#length = records.reduce((sum, { length }) => sum + length, 0)
+    const records = Array.from(stateRecords(nodes, archives, toOpen), fields => Buffer.from(this.#encoder.encode(fields)))
+    this.#length = this.#least = records.reduce((sum, { length }) => sum + length, 0)
     files.close(this.#fd)
     try {
       saveFile(this.#path, Buffer.concat(records), { mode: 0o600 })
@@ -325,22 +297,87 @@ export class Journal {
     }
   }
 
+  /**
+   * Begins another file that says the same as this one, in fewer records. Until `endRenewal` all that is told goes to both, and both are to be synced (`fds`), so
+   * that it does not matter which of them a crash leaves. The order: it is synced, it takes the place (`placeRenewed`), that is synced. Host errors: then
+   * nothing was begun.
+   */
+  beginRenewal(nodes: Nodes, archives: MadeArchives): Renewal {
+    const path = this.#path + renewedSuffix
+    files.removeIfThere(path)
+    const fd = files.open(path, 'a', 0o600)
+    let length = 0, gathered: Buffer[] = [], bytes = 0
+    const flush = (): void => {
+      files.writeAll(fd, Buffer.concat(gathered))
+      ;[gathered, bytes] = [[], 0]
+    }
+    try {
+      for (const fields of stateRecords(nodes, archives, [])) {
+        const record = Buffer.from(this.#encoder.encode(fields))
+        gathered.push(record)
+        length += record.length
+        if ((bytes += record.length) > maxGatheredBytes) flush()
+      }
+      flush()
+    } catch (error) {
+      files.close(fd)
+      files.removeIfThere(path)
+      throw error
+    }
+    this.#lengthBefore = this.#length
+    return this.#other = { fd, length, isFormer: false }
+  }
+  /** The file that is to take the place of this one, or the one whose place this one took. */
+  #other: Renewal | undefined
+  /** May be asked to be synced by somebody still. */
+  #retired: number | undefined
+  /** When the renewal began. */
+  #lengthBefore = 0
+
+  get isBeingRenewed(): boolean {
+    return this.#other !== undefined
+  }
+
+  /** It took its place, but may not have the name for good. */
+  get isPlaced(): boolean {
+    return this.#other?.isFormer === true
+  }
+
+  /** False if it was given up meanwhile. Host errors: it is as before. */
+  placeRenewed(other: Renewal): boolean {
+    if (this.#other !== other) return false
+    files.rename(this.#path + renewedSuffix, this.#path)
+    this.#other = { fd: this.#fd, length: 0, isFormer: true }
+    this.#length -= this.#lengthBefore - other.length
+    this.#least = other.length
+    this.#fd = other.fd
+    this.#end = this.#allocated = fstatSync(this.#fd).size
+    return true
+  }
+
+  /** The new one has the name for good; or, where it does not have it yet, it is given up. */
+  endRenewal(): void {
+    if (!this.#other) return
+    if (this.#retired !== undefined) files.close(this.#retired)
+    this.#retired = this.#other.fd
+    const { isFormer } = this.#other
+    this.#other = undefined
+    if (isFormer) return
+    try {
+      files.removeIfThere(this.#path + renewedSuffix)
+    } catch {
+      // It is made anew the next time, and goes at the next start.
+    }
+  }
+
+  /** What an earlier process left of one. */
+  static removeRenewed(path: string): void {
+    files.removeIfThere(path + renewedSuffix)
+  }
+
   close(): void {
+    this.endRenewal()
+    if (this.#retired !== undefined) files.close(this.#retired)
     files.close(this.#fd)
   }
-}
-
-function baseFields({ series, archive, firstId, rowCount }: BaseTree): MsgValue[] {
-  return [recordKind.base, bytesOf(series), Buffer.from(archive, 'hex'), firstId, rowCount]
-}
-
-function originFields(id: number, origin: Origin | undefined): MsgValue[] {
-  if (!origin) return [recordKind.origin, id]
-  const { base, row, path } = origin
-  return [recordKind.origin, id, base.firstId, row, path === undefined ? base.attached ? base.tree.pathOf(row) : null : bytesOf(path)]
-}
-
-function* recordsOf(extents: Extents): Generator<Buffer> {
-  const { rows } = extents
-  for (let at = 0; at < rows.length; at += maxRowsPerRecord * extentBytes) yield rows.subarray(at, at + maxRowsPerRecord * extentBytes)
 }

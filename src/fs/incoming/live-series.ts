@@ -20,6 +20,7 @@ import type { StagedTree } from './policy.js'
 import { hasSpooled, newestOf, stored } from './series.js'
 import type { Staging } from './staging.js'
 import type { Trees } from './trees.js'
+import { WaitingCall } from './waiting-call.js'
 
 /** What the directory of the series does for them. */
 export interface SeriesHost {
@@ -33,6 +34,9 @@ export interface SeriesHost {
   touch(): void
   /** Whether handles are open in a tree. */
   isInUse(tree: StagedTree): boolean
+  /** An archive is just being replaced, by a save of incoming/: chunks may go with it. */
+  isReplacing(): boolean
+  whenNothingIsReplaced<T>(call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T>
 }
 
 /** When nobody asks. */
@@ -52,6 +56,8 @@ export class LiveSeries {
   readonly #inherited: BaseTree[]
   /** Who waits for these; undefined if nothing is being loaded for them. */
   #inheriting: ((failed: Errno | undefined) => void)[] | undefined
+  /** Archives that series are about to lie over: as often as they are being opened. */
+  readonly #coming: string[] = []
   /** Bases whose chunk rows are being loaded, and who waits for them. */
   readonly #loading = new Map<BaseTree, ((failed: Errno | undefined) => void)[]>()
 
@@ -81,7 +87,8 @@ export class LiveSeries {
     const top = this.#top(tree.name!)
     if (!top) return
     // What neither the archive beneath nor the new one has need not be hidden any more.
-    for (const { node: { origin, hidden } } of this.#staging.nodes.walk(top)) {
+    for (const { node: { origin, hidden }, path } of this.#staging.nodes.walk(top)) {
+      if (origin) origin.path = path === '.' ? '' : path
       if (origin) for (const name of hidden ?? []) if (origin.base.lookup(origin.row, name) < 0) hidden!.delete(name)
     }
   }
@@ -161,9 +168,9 @@ export class LiveSeries {
     return newestOf(this.#archives.map(archive => ({ name: archive.files.info.name, timeNs: archive.files.info.timeNs, archive })), series)?.archive
   }
 
-  /** Bases that a tree lies over and whose chunk rows are not there yet. What was moved in from another series came from one that is whole. */
-  #unfinished(tree: StagedTree | undefined): BaseTree | undefined {
-    return this.#staging.nodes.bases.find(base => !base.whole && base.series === tree?.name)
+  /** A base that trees lie over and whose chunk rows are not there yet. What was moved in from another series came from one that is whole. */
+  #unfinished(trees: readonly StagedTree[]): BaseTree | undefined {
+    return this.#staging.nodes.bases.find(base => !base.whole && trees.some(({ name }) => name === base.series))
   }
 
   #load(base: BaseTree): void {
@@ -183,19 +190,19 @@ export class LiveSeries {
     if (answer !== LATER) this.#loading.delete(base)
   }
 
-  /** Runs `work` when all that a tree lies over is there, so that files in it can be read and changed. */
-  whenWhole<T>(tree: StagedTree | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
-    const base = this.#unfinished(tree)
+  /** Runs `work` when all that trees lie over is there, so that files in them can be read and changed. */
+  whenWhole<T>(trees: () => readonly StagedTree[], call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
+    const base = this.#unfinished(trees())
     if (!base) return work(call)
     this.#load(base)
-    if (base.whole) return this.whenWhole(tree, call, work)
+    if (base.whole) return this.whenWhole(trees, call, work)
     const waiting = this.#loading.get(base)
-    return waiting ? deferred(call, waiting, later => this.whenWhole(tree, later, work)) : Errno.EIO
+    return waiting ? this.#deferred(call, waiting, later => this.whenWhole(trees, later, work)) : Errno.EIO
   }
 
   /** The same for a commit. */
   prepare(tree: StagedTree, done: (failed: Errno | undefined) => void): void {
-    const answer = this.whenOpen<void>(tree.name, call(value => done(value instanceof Errno ? value : undefined)), later => this.whenWhole<void>(tree, later, () => undefined))
+    const answer = this.whenOpen<void>(tree.name, call(value => done(value instanceof Errno ? value : undefined)), later => this.whenWhole<void>(() => [tree], later, () => undefined))
     if (answer !== LATER) done(answer instanceof Errno ? answer : undefined)
   }
 
@@ -218,12 +225,19 @@ export class LiveSeries {
   whenOpen<T>(series: string | undefined, call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T> {
     const failed = this.#inherit()
     if (failed) return failed
-    if (this.#inheriting) return deferred(call, this.#inheriting, later => this.whenOpen(series, later, work))
+    if (this.#inheriting) return this.#deferred(call, this.#inheriting, later => this.whenOpen(series, later, work))
     for (const name of this.#staging.toOpen) if (series === undefined || series === name) this.#openAgain(name)
     const name = series ?? this.#opening.keys().next().value
     const waiting = name === undefined ? undefined : this.#opening.get(name)
     if (!waiting) return work(call)
-    return deferred(call, waiting, later => this.whenOpen(series, later, work))
+    return this.#deferred(call, waiting, later => this.whenOpen(series, later, work))
+  }
+
+  /** Answers when those who wait are woken, by what `work` gives then. */
+  #deferred<T>(call: Call<T>, queue: ((failed: Errno | undefined) => void)[], work: (call: Call<T>) => Answer<T>): Answer<T> {
+    const waiting = new WaitingCall(call, this.#client)
+    queue.push(failed => waiting.run(later => failed ?? work(later)))
+    return LATER
   }
 
   /** `mkdir live/NAME`: the newest archive of the series, or an empty directory. */
@@ -231,7 +245,19 @@ export class LiveSeries {
     const root = this.#staging.nodes.get(rootId)!
     const newest = this.#newest(key)
     if (!newest || root.children!.has(key) || this.#host.refuses(key)) return this.#host.makeDirectory(key, mode, call)
-    return newest.files.withNames(call, tree => {
+    // By then another archive may be the newest.
+    if (this.#host.isReplacing()) return this.#host.whenNothingIsReplaced(call, later => this.open(key, mode, later))
+    const archiveId = newest.files.info.id
+    const came = (): void => void this.#coming.splice(this.#coming.indexOf(archiveId), 1)
+    this.#coming.push(archiveId)
+    const heard: Call<Entry> = { ...call, defer: () => {
+      const answer = call.defer()
+      return value => {
+        came()
+        answer(value)
+      }
+    } }
+    const answer = newest.files.withNames(heard, tree => {
       if (root.children!.has(key)) return Errno.EEXIST
       const { info } = newest.files
       const { nodes, journal } = this.#staging
@@ -257,14 +283,20 @@ export class LiveSeries {
       this.#load(base)
       return this.#host.entry(node)
     })
+    if (answer !== LATER) came()
+    return answer
   }
 
-  /** `rmdir live/NAME`: a series without changes is closed, however much is in it; its archives are the repository's. */
-  close(key: string): boolean {
+  /** Whether a series lies over an archive, or is about to: it must not be replaced. */
+  liesOver(archive: string): boolean {
+    return this.#coming.includes(archive) || this.#staging.nodes.bases.some(base => base.archive === archive)
+  }
+
+  /** `rmdir live/NAME`: a series without changes is closed, however much is in it; its archives are the repository's. False of any other directory. */
+  close(key: string): boolean | Errno {
     const tree = this.#trees.find(key)
     if (tree?.state.kind !== 'committed' || this.#host.isInUse(tree)) return false
-    this.#host.drop(tree)
-    return true
+    return hostErrno(() => this.#host.drop(tree)) ?? true
   }
 
   /**
@@ -293,16 +325,15 @@ export class LiveSeries {
         // On a full disk they stay where they are: what the journal did not hear of must not be taken for done.
         if (failed) return undefined
         for (const [node, extents] of found) {
-          const before = node.extents?.bytes ?? 0
-          ;(node.extents ??= new Extents()).put(extents)
-          this.#staging.grew(before - node.extents.bytes)
-          if (node.place && node.extents.coveredFrom(0) >= node.size) {
+          const laid = (node.extents ??= new Extents())
+          this.#staging.counting(node, () => laid.put(extents))
+          if (node.place && laid.coveredFrom(0) >= node.size) {
             this.#staging.releasePlace(node.place)
             node.place = undefined
             node.bare = true
           }
         }
-        this.#client.request({ kind: 'sync', fds: [this.#staging.journal.fd] }, error => {
+        this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, error => {
           if (error) return
           for (const [node] of found) {
             if (this.#staging.nodes.get(node.id) !== node || node.bare || !node.extents || node.extents.coveredFrom(0) < node.size) continue
@@ -324,15 +355,4 @@ export class LiveSeries {
 /** A call of nobody: `done` hears what comes late. */
 function call(done: (answer: void | Errno) => void): Call<void> {
   return { uid: 0, gid: 0, pid: 0, defer: () => done }
-}
-
-/** Answers when those who wait are woken, by what `work` gives then. */
-function deferred<T>(call: Call<T>, waiting: ((failed: Errno | undefined) => void)[], work: (call: Call<T>) => Answer<T>): Answer<T> {
-  const { uid, gid, pid, umask = 0 } = call
-  const answer = call.defer()
-  waiting.push(failed => {
-    const late = failed ?? work({ uid, gid, pid, umask, defer: () => answer })
-    if (late !== LATER) answer(late)
-  })
-  return LATER
 }

@@ -86,8 +86,8 @@ export class Names {
     // Directly in live/ there are series.
     if (this.#box.live && parent === this.#box.root && (facts().mode & typeMask) !== typeDirectory) return Errno.EPERM
     const { uid, gid, umask = 0 } = call
-    const tree = this.#box.treeOfName(directory, key, (facts().mode & typeMask) === typeDirectory)
-    return this.#box.altering(tree, call, () => {
+    const isTree = (facts().mode & typeMask) === typeDirectory
+    return this.#box.altering(() => this.#box.treesOfName(directory, key, isTree), call, () => {
       if (this.#box.nodes.childId(directory.id, key) !== undefined) return Errno.EEXIST
       if (directory.nlink === 0) return Errno.ENOENT
       this.#box.staging.adopt(directory)
@@ -100,11 +100,29 @@ export class Names {
         atimeNs: now, mtimeNs: now, ctimeNs: now,
       })
       inheritAcl(directory, node)
-      this.#box.staging.journal.created(node, directory.id, key)
-      for (const [attribute, value] of node.xattrs ?? []) this.#box.staging.journal.xattr(node.id, attribute, value)
+      const failed = hostErrno(() => this.#tellCreated(node, directory, key))
+      if (failed) {
+        this.#takeBack(node, directory, key)
+        return failed
+      }
       this.#box.touch(directory, now)
       return answer(node)
     })
+  }
+
+  #tellCreated(node: StagedNode, directory: StagedNode, key: string): void {
+    const { journal } = this.#box.staging
+    if (!node.xattrs) return journal.created(node, directory.id, key)
+    journal.together(() => {
+      journal.created(node, directory.id, key)
+      for (const [attribute, value] of node.xattrs!) journal.xattr(node.id, attribute, value)
+    })
+  }
+
+  /** A new node that is not to be. */
+  #takeBack(node: StagedNode, directory: StagedNode, key: string): void {
+    this.#box.nodes.unlink(directory, key)
+    this.#box.letGo(node)
   }
 
   link(ino: Ino, newParent: Ino, newName: Buffer, call: Call<Entry>): Answer<Entry> {
@@ -113,18 +131,20 @@ export class Names {
     const key = byteString(newName)
     if (newName.length > maxNameBytes) return Errno.ENAMETOOLONG
     if (this.#box.live && newParent === this.#box.root) return Errno.EPERM
-    return this.#box.altering(this.#box.treeOfName(directory, key, false), call, () => {
+    // The file itself does not become another one; but it may be one that a base has.
+    return this.#box.whenWhole(() => this.#box.treesOf(node), call, whole => this.#box.altering(() => this.#box.treesOfName(directory, key, false), whole, () => {
       if (node.children) return Errno.EPERM
-      if (node.nlink === 0) return Errno.ENOENT
+      if (node.nlink === 0 || directory.nlink === 0) return Errno.ENOENT
       if (this.#box.nodes.childId(directory.id, key) !== undefined) return Errno.EEXIST
       this.#box.staging.adopt(directory)
       this.#box.staging.adopt(node)
+      this.#box.staging.journal.linked(node.id, directory.id, key)
       this.#box.nodes.link(node, directory, key)
       node.ctimeNs = nowNs()
-      this.#box.staging.journal.linked(node.id, directory.id, key)
       this.#box.touch(directory, node.ctimeNs)
+      if (node.opens > 0) this.#handles.rehome()
       return this.#box.entry(node)
-    })
+    }))
   }
 
   /** `link` from an archive: a file of its own that is the same in all but its contents' place. */
@@ -134,19 +154,17 @@ export class Names {
     const linked = this.#linkedBefore(likeness, parent, name, call)
     if (linked !== undefined) return linked
     return this.#make(parent, name, call, () => ({ mode: attr.mode, rdev: attr.rdev, target }), node => {
-      const { uid, gid, atimeNs, mtimeNs } = attr
-      Object.assign(node, { mode: attr.mode, uid, gid, atimeNs, mtimeNs, ctimeNs: nowNs() })
-      // Not what the directory's default ACL says of new files.
-      for (const known of node.xattrs?.keys() ?? []) this.#box.staging.setXattr(node, known, undefined)
-      for (const [attribute, value] of xattrs ?? []) this.#box.staging.setXattr(node, attribute, value)
-      this.#box.staging.journal.attributes(node)
-      const failed = extents && this.#box.contents.clone(node, 0, attr.size, extents)
-      if (failed) {
-        this.#box.nodes.unlink(this.#box.node(parent)!, key)
-        hostErrno(() => this.#box.staging.journal.unlinked(localOf(parent), key))
-        this.#box.letGo(node)
-        return failed
-      }
+      const { mode, uid, gid, atimeNs, mtimeNs } = attr
+      const { staging, contents } = this.#box
+      const failed = hostErrno(() => {
+        // Not what the directory's default ACL says of new files.
+        for (const known of [...node.xattrs?.keys() ?? []]) staging.setXattr(node, known, undefined)
+        for (const [attribute, value] of xattrs ?? []) staging.setXattr(node, attribute, value)
+        staging.setAttributes(node, { mode, uid, gid, atimeNs, mtimeNs, ctimeNs: nowNs() })
+      }) ?? (extents && contents.clone(node, 0, attr.size, extents))
+      // Where the journal does not take that either, it is there as far as it came to be.
+      if (failed && !hostErrno(() => staging.journal.unlinked(localOf(parent), key))) this.#takeBack(node, this.#box.node(parent)!, key)
+      if (failed) return failed
       if (attr.nlink > 1) this.#noteLink(attr.ino, node)
       return this.#box.entry(node)
     })
@@ -161,18 +179,18 @@ export class Names {
     const tree = directory && this.#box.treeOfName(directory, byteString(name), false)
     const known = attr.nlink > 1 && tree ? this.#links.get(tree)?.get(attr.ino) : undefined
     const node = known && this.#box.nodes.get(known.id)
-    if (!node || node.nlink === 0 || node.ctimeNs !== known.ctimeNs || this.#box.trees.ofNode(node) !== tree) return undefined
+    if (!node || !tree || node.nlink === 0 || node.ctimeNs !== known.ctimeNs || !this.#box.treesOf(node).includes(tree)) return undefined
     const answer = this.link(inoOf(this.#box.range, node.id), parent, name, call)
     if (answer !== LATER && !(answer instanceof Errno)) this.#noteLink(attr.ino, node)
     return answer
   }
 
   #noteLink(source: Ino, node: StagedNode): void {
-    const tree = this.#box.trees.ofNode(node)
-    if (!tree) return
-    let links = this.#links.get(tree)
-    if (!links) this.#links.set(tree, links = new Map())
-    links.set(source, { id: node.id, ctimeNs: node.ctimeNs })
+    for (const tree of this.#box.treesOf(node)) {
+      let links = this.#links.get(tree)
+      if (!links) this.#links.set(tree, links = new Map())
+      links.set(source, { id: node.id, ctimeNs: node.ctimeNs })
+    }
   }
 
   unlink(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
@@ -180,7 +198,8 @@ export class Names {
   }
 
   rmdir(parent: Ino, name: Buffer, call: Call<void>): Answer<void> {
-    if (parent === this.#box.root && this.#box.live?.close(byteString(name))) return undefined
+    const closed = parent === this.#box.root && this.#box.live?.close(byteString(name))
+    if (closed) return closed === true ? undefined : closed
     return this.#remove(parent, name, call, node => (!node.children ? Errno.ENOTDIR : !this.#box.nodes.isEmpty(node.id) ? Errno.ENOTEMPTY : undefined))
   }
 
@@ -190,14 +209,14 @@ export class Names {
     const key = byteString(name)
     const existing = this.#box.nodes.child(directory, key)
     if (!existing) return Errno.ENOENT
-    return this.#box.altering(this.#box.treeOfName(directory, key, isDirectory(existing)), call, () => {
+    return this.#box.altering(() => this.#box.treesOfName(directory, key, isDirectory(existing)), call, () => {
       const node = this.#box.nodes.child(directory, key)
       if (!node) return Errno.ENOENT
       const refused = refuse(node)
       if (refused) return refused
       this.#box.adoptName(directory, node)
-      this.#box.nodes.unlink(directory, key)
       this.#box.staging.journal.unlinked(directory.id, key)
+      this.#box.nodes.unlink(directory, key)
       const now = nowNs()
       node.ctimeNs = now
       this.#box.touch(directory, now)
@@ -218,12 +237,21 @@ export class Names {
     if (!from?.children || !to?.children) return Errno.ESTALE
     if (newName.length > maxNameBytes) return Errno.ENAMETOOLONG
     const [key, newKey] = [byteString(name), byteString(newName)]
-    const moving = this.#box.nodes.child(from, key)
-    if (!moving) return Errno.ENOENT
+    if (this.#box.nodes.childId(from.id, key) === undefined) return Errno.ENOENT
     if (newParent === this.#box.root && isLeftBehind(newKey)) return Errno.EPERM
     if (this.#box.live && (parent === this.#box.root || newParent === this.#box.root)) return Errno.EPERM
-    const target = this.#box.treeOfName(to, newKey, isDirectory(moving))
-    return this.#box.altering(target, call, later => this.#box.altering(this.#box.treeOfName(from, key, isDirectory(moving)), later, () => this.#rename(from, key, to, newKey, flags)))
+    return this.#box.altering(() => this.#treesOfRename(from, key, to, newKey, flags), call, () => this.#rename(from, key, to, newKey, flags))
+  }
+
+  #treesOfRename(from: StagedNode, key: string, to: StagedNode, newKey: string, flags: number): StagedTree[] {
+    const found = new Set<StagedTree>()
+    const add = (id: number | undefined): void => {
+      const isTree = id !== undefined && this.#box.nodes.isDirectory(id)
+      for (const tree of [...this.#box.treesOfName(to, newKey, isTree), ...this.#box.treesOfName(from, key, isTree)]) found.add(tree)
+    }
+    add(this.#box.nodes.childId(from.id, key))
+    if (flags & exchange) add(this.#box.nodes.childId(to.id, newKey))
+    return [...found]
   }
 
   #rename(from: StagedNode, key: string, to: StagedNode, newKey: string, flags: number): Answer<void> {
@@ -238,8 +266,8 @@ export class Names {
       if (!over) return Errno.ENOENT
       if (over.children && this.#box.nodes.isWithin(from, over)) return Errno.EINVAL
       for (const changed of [from, to, node, over]) this.#box.staging.adopt(changed)
-      this.#box.nodes.exchange(from, key, to, newKey)
       this.#box.staging.journal.exchanged(from.id, key, to.id, newKey)
+      this.#box.nodes.exchange(from, key, to, newKey)
       over.ctimeNs = now
     } else {
       if (over === node) return undefined
@@ -249,12 +277,10 @@ export class Names {
         if (over.children && !this.#box.nodes.isEmpty(over.id)) return Errno.ENOTEMPTY
       }
       for (const changed of [from, to, node]) this.#box.staging.adopt(changed)
-      if (over) {
-        this.#box.adoptName(to, over)
-        this.#box.nodes.unlink(to, newKey)
-      }
-      this.#box.nodes.move(from, key, to, newKey)
+      if (over) this.#box.adoptName(to, over)
       this.#box.staging.journal.moved(from.id, key, to.id, newKey)
+      if (over) this.#box.nodes.unlink(to, newKey)
+      this.#box.nodes.move(from, key, to, newKey)
       if (over) this.#lostName(over)
     }
     node.ctimeNs = now
@@ -290,7 +316,7 @@ export class Names {
     }
     const tree = this.#box.trees.of(key)
     const exactName = Buffer.from(newName)
-    return this.#box.whenThawed(tree, call, later => {
+    return this.#box.whenThawed(() => [tree], call, later => {
       const refusal = this.#box.trees.refusal(tree)
       if (refusal !== undefined) {
         this.#box.passing.delete(id)

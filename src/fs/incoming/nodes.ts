@@ -62,6 +62,8 @@ export interface StagedNode {
   stashed: boolean
   /** Files that were cut in the background, or are just being. */
   cut: CutState | undefined
+  /** Bytes of its size that take no room in the spool file, as last looked. */
+  holes: number
   /** The spool file beneath extents was durable once: if it is shorter than they are, they were cut. Before, a crash may have taken its length. */
   settled: boolean
   /** Data was written since its attributes were journalled. */
@@ -84,6 +86,13 @@ export interface NodeFacts {
   readonly mtimeNs: bigint
   readonly ctimeNs: bigint
   readonly target?: Buffer | undefined
+}
+
+/** What may be changed of them. */
+export type NodeAttributes = Pick<StagedNode, 'mode' | 'uid' | 'gid' | 'atimeNs' | 'mtimeNs' | 'ctimeNs'>
+
+export function attributesOf({ mode, uid, gid, atimeNs, mtimeNs, ctimeNs }: NodeAttributes): NodeAttributes {
+  return { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }
 }
 
 export function isDirectory(node: StagedNode): boolean {
@@ -347,6 +356,28 @@ export class Nodes {
     return true
   }
 
+  /** The directories that hold names of a file or directory; one that holds several may be told as often. */
+  directoriesOf(node: StagedNode): readonly number[] {
+    const base = node.known ? undefined : this.baseOf(node.id)
+    if (base?.attached) return base.places(base.rowOf(node.id)).map(([directory]) => base.directoryId(directory))
+    return node.otherParents ? [node.parent, ...node.otherParents] : [node.parent]
+  }
+
+  /** Name of a directory in the root; undefined if it is none, or not any more. */
+  topName(id: number): string | undefined {
+    const names = this.#nodes.get(rootId)!.children!
+    const known = this.#topNames.get(id)
+    if (known !== undefined && names.get(known) === id) return known
+    for (const [name, top] of names) {
+      if (top !== id) continue
+      this.#topNames.set(id, name)
+      return name
+    }
+    return undefined
+  }
+  /** As last seen: to look for them takes as long as there are names. */
+  readonly #topNames = new Map<number, string>()
+
   parentOf(id: number): number | undefined {
     const node = this.#nodes.get(id)
     if (node) return node.parent
@@ -448,6 +479,7 @@ export class Nodes {
   forget(id: number): void {
     this.moves++
     this.#nodes.delete(id)
+    this.#topNames.delete(id)
   }
 
   /** Forgets a name with all below it. Returns the files whose last name that was; such as are open stay nodes until they are closed. */
@@ -503,6 +535,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
+    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, holes: 0, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
   }
 }

@@ -22,12 +22,10 @@ export function withoutSetId({ mode, gid }: StagedNode, asker: { readonly uid: n
 }
 
 /** Set-id bits, of which the kernel says that they go. Whether there were any: the kernel does not know what became of the mode then. */
-export function dropPrivileges({ journal }: Staging, node: StagedNode, asker: { readonly uid: number; readonly gid: number; readonly pid: number }): boolean {
+export function dropPrivileges(staging: Staging, node: StagedNode, asker: { readonly uid: number; readonly gid: number; readonly pid: number }): boolean {
   const mode = withoutSetId(node, asker)
   if (mode === node.mode) return false
-  node.mode = mode
-  node.ctimeNs = nowNs()
-  journal.attributes(node)
+  staging.setAttributes(node, { mode, ctimeNs: nowNs() })
   return true
 }
 

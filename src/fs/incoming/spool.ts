@@ -38,10 +38,15 @@ export class Spool {
     this.#folder = join(stagingFolder, 'spool')
     this.#cipher = cipher
     files.ensureDirectory(this.#folder, 0o700)
-    for (const name of readdirSync(this.#folder)) {
+    for (const name of this.#names()) {
       this.#there.add(idOf(name))
       if (cipher && !name.endsWith(sealedSuffix)) this.#plain.add(Number(name))
     }
+  }
+
+  /** Whatever else lies there, as NFS leaves of removed files that somebody has open, is no staged file. */
+  #names(): string[] {
+    return readdirSync(this.#folder).filter(name => /^\d+(\.x)?$/.test(name))
   }
 
   path(id: number): string {
@@ -197,6 +202,18 @@ export class Spool {
     return kind === seekHole ? Math.min(found, size) : found >= size ? -1 : found
   }
 
+  /** Bytes of [from, to) that take no room. `size`: of the file. */
+  emptyBytes(id: number, from: number, to: number, size: number): number {
+    let empty = 0
+    for (let at = from; at < to; ) {
+      const data = this.seek(id, at, seekData, size)
+      const next = data < 0 ? to : Math.min(data, to)
+      empty += next - at
+      at = next < to ? this.seek(id, next, seekHole, size) : to
+    }
+    return empty
+  }
+
   /** Size and blocks of 512 bytes on disk; zero if nothing was written. */
   stat(id: number): { size: number; blocks: number } {
     if (!this.#there.has(id)) return { size: 0, blocks: 0 }
@@ -229,7 +246,7 @@ export class Spool {
 
   /** Removes the files of nobody. */
   removeOrphans(known: (id: number) => boolean): void {
-    for (const name of readdirSync(this.#folder)) {
+    for (const name of this.#names()) {
       const id = idOf(name)
       if (known(id)) continue
       files.remove(join(this.#folder, name))

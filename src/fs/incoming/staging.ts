@@ -16,7 +16,7 @@ import { errnoOf, ioError, saysNoRoom } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { changeRoomBytes, Journal } from './journal.js'
 import { type MadeArchives, replay } from './journal-replay.js'
-import { isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import { attributesOf, isFile, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
 import { giveRoom, withRoom } from './staging-room.js'
@@ -83,6 +83,7 @@ export class Staging {
     this.bundles = new Bundles(options.folder, cipher)
     this.stashBytes = options.stashBytes ?? 0
     const path = join(options.folder, journalName)
+    Journal.removeRenewed(path)
     const recordKey = this.keys && keyFromMaterial(this.keys.records)
     const before = statSync(path, { throwIfNoEntry: false })
     const known = new Set<string>()
@@ -92,13 +93,14 @@ export class Staging {
     this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => withRoom(options.folder, () => takeNonces(this.keys!)) })
     this.journal.giveRoom = () => giveRoom(options.folder)
     this.journal.isUnknown = id => this.nodes.peek(id)?.known === false
+    this.journal.isGone = id => this.nodes.peek(id)?.nlink === 0
     if (options.place === 'live') this.#dropOutdated(options, finished)
     else this.#dropArchived(options, finished)
     this.nodes.dropBases()
     // An empty one that was there before says nothing already, and is as durable.
-    if (before?.size !== 0 || fstatSync(this.journal.fd).size > 0) this.#shortenJournal()
+    if (before?.size !== 0 || fstatSync(this.journal.fds[0]!).size > 0) this.#shortenJournal()
     this.#unopened = new Set(this.toOpen)
-    files.removeIfThere(join(this.folder, markName))
+    this.removeMark()
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
     this.bundles.removeOrphans()
   }
@@ -112,6 +114,8 @@ export class Staging {
       this.journal.together(() => {
         for (const series of this.toOpen) this.journal.opening(series)
       })
+      // What it says to be needless goes now.
+      for (const fd of this.journal.fds) files.datasync(fd)
     }
   }
 
@@ -143,14 +147,37 @@ export class Staging {
 
   /** To be called before a node is changed: the journal hears of what is as a base has it, and of the directories above. Its base must be whole. */
   adopt(node: StagedNode): void {
-    if (node.known) return
-    const { nodes, journal } = this
+    // Without recursion: directories may lie one in the other by the ten thousand.
+    const waiting = [node]
+    for (let next = waiting.at(-1); next; next = waiting.at(-1)) {
+      // Without a name, but open: it is nobody's business any more but of who has it open.
+      if (!next.known && next.nlink === 0) {
+        this.nodes.fill(next)
+        next.known = true
+      }
+      const places = next.known ? [] : this.#placesOf(next)
+      const above = places.flatMap(([directory]) => (directory.known ? [] : [directory]))
+      waiting.push(...above)
+      if (above.length > 0) continue
+      waiting.pop()
+      if (!next.known) this.#adopt(next, places)
+    }
+  }
+
+  /** Where a base has a node. */
+  #placesOf(node: StagedNode): (readonly [directory: StagedNode, name: string])[] {
+    const { nodes } = this
     const base = nodes.baseOf(node.id)
     if (!base?.whole || nodes.peek(node.id) !== node) throw ioError('the archive beneath is not there')
-    const row = base.rowOf(node.id)
-    const places = base.places(row).map(([directory, name]) => [nodes.get(base.directoryId(directory))!, name] as const)
-    for (const [directory] of places) this.adopt(directory)
+    return base.places(base.rowOf(node.id)).map(([directory, name]) => [nodes.get(base.directoryId(directory))!, name] as const)
+  }
+
+  /** The directories are known. */
+  #adopt(node: StagedNode, places: readonly (readonly [directory: StagedNode, name: string])[]): void {
+    const { nodes, journal } = this
     nodes.fill(node)
+    const above = places[0]?.[0].origin?.path
+    if (node.origin && above !== undefined) node.origin.path ??= above === '' ? places[0]![1] : `${above}/${places[0]![1]}`
     node.known = true
     try {
       // Of a long file in more than one write.
@@ -172,11 +199,33 @@ export class Staging {
     }
   }
 
-  /** Undefined: it has no such xattr any more. */
-  setXattr(node: StagedNode, name: string, value: Buffer | undefined): void {
+  /** The journal hears first: what it could not take is not so. Host errors. */
+  setAttributes(node: StagedNode, change: Partial<NodeAttributes>): void {
+    const after = { ...attributesOf(node), ...change }
+    this.journal.attributes(node.id, after)
+    this.#assign(node, after)
+  }
+
+  /** The same with an xattr; undefined: it has no such xattr any more. */
+  setXattr(node: StagedNode, name: string, value: Buffer | undefined, change?: Partial<NodeAttributes>): void {
+    const after = change && { ...attributesOf(node), ...change }
+    this.journal.together(() => {
+      this.journal.xattr(node.id, name, value)
+      if (after) this.journal.attributes(node.id, after)
+    })
     if (value) (node.xattrs ??= new Map<string, Buffer>()).set(name, value)
     else node.xattrs?.delete(name)
-    this.journal.xattr(node.id, name, value)
+    if (after) this.#assign(node, after)
+  }
+
+  /** What changed of a file's attributes as it was written. */
+  recordTimes(node: StagedNode): void {
+    if (node.dirty) this.setAttributes(node, {})
+  }
+
+  #assign(node: StagedNode, after: NodeAttributes): void {
+    Object.assign(node, after)
+    node.dirty = false
   }
 
   /** The journal has what the mark said: it goes as spool files do. */
@@ -187,6 +236,12 @@ export class Staging {
   /** Nothing is staged, and nothing is to be said of what was: the journal, at whatever length, says as much as an empty one. */
   get saysNothing(): boolean {
     return this.journal.length > maxEmptyJournalBytes && !this.hasNeedless && !this.waitsForSync && this.made.size === 0 && this.#unopened.size === 0 && this.nodes.get(rootId)!.children!.size === 0
+  }
+
+  /** It says much more than has to be said: a drive may stay for months, with something staged in it all the time. */
+  get isJournalLong(): boolean {
+    const { count } = this.nodes
+    return count <= maxRenewedNodes && this.journal.length > longJournalBytes + count * bytesOfNode + 4 * this.journal.least && this.#unopened.size === 0 && this.toOpen.size === 0
   }
 
   /** The journal says of a series that it is open, which it was to become. */
@@ -218,9 +273,14 @@ export class Staging {
       const gone = this.#needless.splice(0, known + 1)
       for (const { remove } of gone) remove()
       if (mark === undefined || this.#needlessMark !== mark) return
-      this.#needlessMark = undefined
-      files.removeIfThere(join(this.folder, markName))
+      this.removeMark()
     }
+  }
+
+  /** The journal says durably what it said. Host errors. */
+  removeMark(): void {
+    this.#needlessMark = undefined
+    files.removeIfThere(join(this.folder, markName))
   }
 
   /** The spool knows best how much was written, and when, if the process ended before the journal heard of it. */
@@ -241,7 +301,7 @@ export class Staging {
         // A crash may have taken the bundle, or never have had it.
         if (node.size > 0) this.bundles.claim(node.place)
         else node.place = undefined
-        this.#bytes += node.size
+        this.#bytes += stagedBytes(node)
         continue
       }
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
@@ -254,8 +314,8 @@ export class Staging {
         this.spool.truncate(node.id, node.size)
         this.spool.close(node.id)
       }
-      const { size } = node
-      this.#bytes += size - (node.extents?.bytes ?? 0)
+      if (!node.bare) this.lookForHoles(node)
+      this.#bytes += stagedBytes(node)
     }
   }
 
@@ -309,8 +369,19 @@ export class Staging {
     return this.#bytes + this.stashBytes + more <= this.#maxBytes
   }
 
-  grew(bytes: number): void {
-    this.#bytes += bytes
+  /** Runs what changes a file's contents: how much of it is staged is known again afterwards, also if it throws. */
+  counting<T>(node: StagedNode, work: () => T): T {
+    const before = stagedBytes(node)
+    try {
+      return work()
+    } finally {
+      this.#bytes += stagedBytes(node) - before
+    }
+  }
+
+  /** How much of a file with a spool file is nothing: a size is soon set, and takes no room. Host errors. */
+  lookForHoles(node: StagedNode): void {
+    node.holes = Math.max(0, node.size - (node.extents?.bytes ?? 0) - this.spool.stat(node.id).blocks * 512)
   }
 
   /** A node without names and handles. */
@@ -321,7 +392,7 @@ export class Staging {
 
   #removeContents(node: StagedNode): void {
     if (!isFile(node) || !node.known) return
-    this.#bytes -= node.size - (node.extents?.bytes ?? 0)
+    this.#bytes -= stagedBytes(node)
     const { id, size, bare, place, former } = node
     if (place || former || !bare) {
       if (!place) this.spool.close(id)
@@ -377,7 +448,7 @@ export class Staging {
     if (this.hasNeedless || (isEmpty && !this.bundles.isEmpty)) {
       const synced = this.beforeSync()
       try {
-        files.datasync(this.journal.fd)
+        for (const fd of this.journal.fds) files.datasync(fd)
         synced()
         if (isEmpty) this.bundles.clear()
       } catch (error) {
@@ -392,6 +463,16 @@ export class Staging {
 }
 
 const maxEmptyJournalBytes = 1 << 20
+const longJournalBytes = 16 << 20
+/** Much more than a node takes in a journal that is as short as can be: to write it anew is to be worth it. */
+const bytesOfNode = 2048
+/** Whoever asks something waits meanwhile, some 10 µs for each. */
+const maxRenewedNodes = 200_000
+
+/** What of a file counts as staged: not what are chunks, nor what is nothing. */
+function stagedBytes({ size, extents, holes }: StagedNode): number {
+  return Math.max(0, size - (extents?.bytes ?? 0) - holes)
+}
 
 function hasSpool(node: StagedNode | undefined): boolean {
   return node !== undefined && isFile(node) && !node.place

@@ -5,13 +5,14 @@ import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
 import type { CommitNumbers, CommitReply, Progress, WireError } from '../engine-port.js'
 import { hostErrno, tidyUp } from './contents.js'
-import type { BaseTree } from './base-tree.js'
-import type { FrozenBeneath, FrozenFile, FrozenItem, FrozenTree } from './frozen.js'
-import { FrozenItemPacker } from './frozen-items.js'
+import type { FrozenTree } from './frozen.js'
 import type { Journal } from './journal.js'
-import { isFile, type Nodes, rootId, type StagedNode } from './nodes.js'
+import type { MadeArchives } from './journal-replay.js'
+import { type Nodes, rootId } from './nodes.js'
 import { describe, due, failedState, type Place, type PolicyOptions, type StagedTree, waitingState } from './policy.js'
 import type { Staging } from './staging.js'
+import { countTree, freezeTree, walkTree } from './tree-contents.js'
+import { Turns } from './turns.js'
 import type { Errno } from '../types.js'
 
 export type CommitDone = (error: WireError | undefined, reply: CommitReply | undefined) => void
@@ -28,6 +29,14 @@ export type WhenWhole = (tree: StagedTree, work: (failed: Errno | undefined) => 
 
 /** Calls `work` when nothing is being cut, and what of a tree could be cut is. */
 export type WhenUncut = (tree: StagedTree, work: () => void) => void
+
+/** What is staged anywhere in the drive and goes by archives. */
+export interface Dependents {
+  /** Packed ids of the chunks that staged files are made of. */
+  neededIds(): Uint8Array
+  /** Whether a series was opened from an archive: it needs all of it. */
+  liesOver(archive: string): boolean
+}
 
 /** What happens to trees is told here, in words for people. */
 export interface TreeListener {
@@ -60,9 +69,9 @@ export class Trees {
   readonly #waiting = new Map<StagedTree, (() => void)[]>()
   /** What was told last of each tree. */
   readonly #told = new Map<StagedTree, string>()
-  /** Trees of which the journal knows that they changed since their archive was made. */
   /** Committed, but the journal could not say so yet. */
   readonly #unnoted = new Set<StagedTree>()
+  /** Trees of which the journal knows that they changed since their archive was made. */
   readonly #changeNoted = new Set<StagedTree>()
   /** Called when a committed tree is to leave the box. */
   readonly #leave: (tree: StagedTree) => void
@@ -70,7 +79,15 @@ export class Trees {
   readonly #whenWhole: WhenWhole
   /** Archives were made or trees dropped since somebody set it back: chunks in the stash may be needless. */
   stashChanged = true
+  dependents: Dependents = { neededIds: () => new Uint8Array(0), liesOver: () => false }
+  /** Whose archive is just being replaced. */
+  replaced: StagedTree | undefined
   #room: { freeBytes: number; atMs: number } | undefined
+  /**
+   * Commits are made one after the other: there is one mark, which a commit takes from the one before. By then the journal must say what it said, and the
+   * mark that this makes needless must not be the next one's.
+   */
+  readonly #turns = new Turns()
 
   readonly #place: Place
 
@@ -125,30 +142,26 @@ export class Trees {
     return this.#trees.get(name)
   }
 
-  /** The tree that a node belongs to; undefined for incoming/ itself. */
-  ofNode(node: StagedNode): StagedTree | undefined {
-    if (node.id === rootId) return undefined
-    // Directly in incoming/ it depends on what it is. Else it is one of those that were asked for last, mostly.
-    if (node.parent === rootId) return this.#search(node)
+  /** The tree that files in a directory belong to, and the directory itself. Undefined if that is not here any more. */
+  containing(directory: number): StagedTree | undefined {
+    if (directory === rootId) return this.of(undefined)
+    // Mostly it is the one that was asked for last.
     const last = this.#last
-    if (last?.parent === node.parent && last.moves === this.#nodes.moves && last.tree && this.#trees.get(last.tree.name) === last.tree) return last.tree
-    const tree = this.#search(node)
-    this.#last = { parent: node.parent, moves: this.#nodes.moves, tree }
+    if (last?.directory === directory && last.moves === this.#nodes.moves && last.tree && this.#trees.get(last.tree.name) === last.tree) return last.tree
+    const tree = this.#search(directory)
+    this.#last = { directory, moves: this.#nodes.moves, tree }
     return tree
   }
-  #last: { readonly parent: number; readonly moves: number; readonly tree: StagedTree | undefined } | undefined
+  #last: { readonly directory: number; readonly moves: number; readonly tree: StagedTree | undefined } | undefined
 
-  #search(node: StagedNode): StagedTree | undefined {
-    let below = node.id
-    for (let parent = this.#nodes.parentOf(below); parent !== undefined; parent = this.#nodes.parentOf(below)) {
-      if (parent === rootId) {
-        if (!this.#nodes.isDirectory(below)) return this.of(undefined)
-        for (const [name, id] of this.#nodes.get(rootId)!.children!) if (id === below) return this.of(name)
-        return undefined
-      }
-      below = parent
+  #search(directory: number): StagedTree | undefined {
+    let top = directory
+    for (let above = this.#nodes.parentOf(top); above !== rootId; above = this.#nodes.parentOf(top)) {
+      if (above === undefined) return undefined
+      top = above
     }
-    return undefined
+    const name = this.#nodes.topName(top)
+    return name === undefined ? undefined : this.of(name)
   }
 
   forget(name: string | undefined): void {
@@ -182,26 +195,37 @@ export class Trees {
     tree.empty = this.isEmpty(tree)
   }
 
+  /** What the journal knows of archives. */
+  get made(): MadeArchives {
+    const found: MadeArchives = new Map()
+    for (const tree of this.#trees.values()) {
+      if (tree.made && !this.#unnoted.has(tree) && this.exists(tree)) found.set(tree.name, { made: tree.made, changed: this.#changeNoted.has(tree) || tree.state.kind !== 'committed' })
+    }
+    return found
+  }
+
   /** To be called before a tree is changed: from now on the journal does not take it for its archive. */
-  changing(tree: StagedTree | undefined): void {
-    if (!tree?.made || this.#changeNoted.has(tree)) return
+  changing(tree: StagedTree): void {
+    if (!tree.made || this.#changeNoted.has(tree)) return
     if (this.#unnoted.has(tree)) this.#noteCommit(tree, tree.made)
     for (const base of this.#nodes.bases) if (base.series === tree.name) this.#journal.based(base)
     this.#journal.changed(tree.name)
     this.#changeNoted.add(tree)
   }
 
+  /** What it was to be changed by was refused: if nothing else was changed it is its archive's copy still. */
+  unchanged(tree: StagedTree): void {
+    if (tree.state.kind !== 'committed' || !tree.made || !this.#changeNoted.has(tree)) return
+    // Else it passes for changed at the next start, no more.
+    if (!hostErrno(() => this.#journal.committed(tree.name, tree.made!))) this.#changeNoted.delete(tree)
+  }
+
   /** Something in it changed: it is no archive's copy any more. */
-  changed(tree: StagedTree | undefined): void {
-    if (!tree) return
+  changed(tree: StagedTree): void {
     tree.changedAtMs = performance.now()
     tree.version++
     tree.problem = undefined
     if (tree.state.kind === 'committed') tree.state = { kind: 'writing' }
-  }
-
-  isFrozen(tree: StagedTree | undefined): boolean {
-    return tree?.frozen === true
   }
 
   /** Runs `work` when the tree is not being committed any more. */
@@ -212,16 +236,25 @@ export class Trees {
   }
 
   tick(nowMs: number): void {
+    this.#tickedMs = nowMs
     let noRoom = false
     for (const tree of this.#trees.values()) {
       tree.empty = this.isEmpty(tree)
       noRoom ||= tree.state.kind === 'failed' && tree.state.noRoom && !tree.frozen
     }
     if (noRoom) this.#lookForRoom(nowMs)
-    const { commit, leave } = due(this.#trees.values(), nowMs, this.#options)
-    for (const tree of leave) this.#tryToLeave(tree, nowMs)
-    for (const tree of commit) this.commit(tree, { patient: false }, () => {})
+    for (const tree of due(this.#trees.values(), nowMs, this.#options).leave) this.#tryToLeave(tree, nowMs)
+    this.#commitDue(nowMs)
     for (const tree of this.#trees.values()) this.#tell(tree, nowMs)
+  }
+
+  #tickedMs = 0
+
+  /** Not before the one under way is done: a tree that has to wait for its turn would be frozen, and whoever writes to it would wait as well. */
+  #commitDue(nowMs: number): void {
+    if (this.#turns.taken) return
+    const [tree] = due(this.#trees.values(), nowMs, this.#options).commit
+    if (tree) this.commit(tree, { patient: false }, () => {})
   }
 
   /** On a full disk the journal may not take it: later, then. Others are saved meanwhile, which may make room. */
@@ -276,7 +309,7 @@ export class Trees {
   refusal(tree: StagedTree): string | undefined {
     if (tree.writers === 0) return undefined
     const open: string[] = []
-    for (const { node, path } of this.#walk(tree)) if (node.writers > 0) open.push(shownText(bytesOf(path)))
+    for (const { node, path } of walkTree(this.#nodes, tree.name)) if (node.writers > 0) open.push(shownText(bytesOf(path)))
     const names = open.length === 0 ? 'a deleted file' : `${open.slice(0, maxNamesTold).join(', ')}${open.length > maxNamesTold ? ` and ${open.length - maxNamesTold} more` : ''}`
     return `still open for writing: ${names}`
   }
@@ -311,6 +344,7 @@ export class Trees {
     const finished = (error: WireError | undefined, reply: CommitReply | undefined): void => {
       try {
         tree.frozen = false
+        this.replaced = undefined
         if (reply) this.#succeeded(tree, reply)
         else this.#failed(tree, before, error!, holder)
         this.#tell(tree)
@@ -318,72 +352,49 @@ export class Trees {
         // After whoever renamed was answered: what this tells the kernel waits for locks that a rename holds until then, and a process
         // killed in between would leave both waiting for ever. And before any further request, which may ask for the new name.
         if (reply?.archives) this.#client.onArchives?.(reply.archives)
+      } finally {
         const waiting = this.#waiting.get(tree) ?? []
         this.#waiting.delete(tree)
-        for (const work of waiting) work()
-      } finally {
-        this.#endTurn()
+        try {
+          for (const work of waiting) work()
+        } finally {
+          this.#turns.end()
+          this.#commitDue(this.#tickedMs)
+        }
       }
     }
-    this.#inTurn(() => this.#whenWhole(tree, missing => {
+    this.#turns.take(() => this.#whenWhole(tree, missing => {
       if (missing) return finished({ code: missing.code, msgid: undefined, message: `the archive that ${shownPath(tree)} lies over cannot be read` }, undefined)
       // The mark that says so goes now.
       for (const other of [...this.#unnoted]) hostErrno(() => this.#noteCommit(other, other.made!))
       this.#staging.keepMark()
+      const isReplacing = made !== undefined && this.#place === 'incoming' && !this.dependents.liesOver(made.id)
+      if (isReplacing) this.replaced = tree
       // What is just being cut is either cut then or not.
-      this.#whenUncut(tree, () => this.#whenTidy(() => {
-        let staged: FrozenTree
+      this.#whenTidy(() => this.#whenUncut(tree, () => {
+        let staged: FrozenTree, needed: Uint8Array | undefined
         try {
-          staged = this.#freeze(tree)
+          staged = freezeTree(this.#staging, tree.name)
+          if (isReplacing) needed = this.dependents.neededIds()
         } catch (error) {
           // Whoever waits for it, and for the next one, must not wait for ever.
           return finished({ code: 'EIO', msgid: undefined, message: messageOf(error) }, undefined)
         }
         this.#client.request({
           kind: 'commit', staged, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
-          ...(made && this.#place === 'incoming' && { replaces: { id: made.id, keepName: made.tree === tree.name } }),
+          ...(needed && made && { replaces: { id: made.id, keepName: made.tree === tree.name, needed } }),
         }, (error, reply) => finished(error, error ? undefined : reply), heard)
       }))
     }))
     this.#tell(tree)
   }
 
-  /**
-   * Commits one after the other: there is one mark, which a commit takes from the one before. By then the journal must say what it said, and the mark
-   * that this makes needless must not be the next one's.
-   */
-  #inTurn(work: () => void): void {
-    this.#turns.push(work)
-    this.#nextTurn()
-  }
-  readonly #turns: (() => void)[] = []
-  #underWay = false
-  #starting = false
-
-  #endTurn(): void {
-    this.#underWay = false
-    this.#nextTurn()
-  }
-
-  /** Without recursion, if many end as soon as they begin. */
-  #nextTurn(): void {
-    if (this.#starting) return
-    this.#starting = true
-    try {
-      while (!this.#underWay && this.#turns.length > 0) {
-        this.#underWay = true
-        this.#turns.shift()!()
-      }
-    } finally {
-      this.#starting = false
-    }
-  }
-
   /** What was deleted gives its room back, on a full disk the very room that a commit needs. */
   #whenTidy(work: () => void): void {
-    if (this.#staging.needlessBytes === 0) return work()
+    // And where the journal has two files, the engine is not to go by one of them.
+    if (this.#staging.needlessBytes === 0 && !this.#journal.isBeingRenewed) return work()
     const synced = this.#staging.beforeSync()
-    this.#client.request({ kind: 'sync', fds: [this.#journal.fd] }, error => {
+    this.#client.request({ kind: 'sync', fds: this.#journal.fds }, error => {
       if (!error) tidyUp(this.#log, synced)
       work()
     })
@@ -440,7 +451,7 @@ export class Trees {
     const next = (): void => {
       const tree = left.shift()
       if (!tree) return done(failures)
-      if (this.isFrozen(tree)) {
+      if (tree.frozen) {
         this.whenThawed(tree, () => {
           if (tree.state.kind !== 'committed') left.unshift(tree)
           next()
@@ -461,92 +472,10 @@ export class Trees {
     next()
   }
 
-  *#walk(tree: StagedTree): Generator<{ node: StagedNode; path: string }> {
-    const root = this.#nodes.get(rootId)!
-    if (tree.name !== undefined) {
-      const top = this.#nodes.child(root, tree.name)
-      if (top) yield* this.#nodes.walk(top)
-      return
-    }
-    for (const [name, id] of root.children!) {
-      const node = this.#nodes.get(id)
-      if (node && !node.children) yield { node, path: name }
-    }
-  }
-
-  /** Files and bytes of a tree; names of one file count once. */
+  /** Files and bytes of a tree. */
   count(tree: StagedTree): { files: number; bytes: number } {
-    let files = 0, bytes = 0
-    const seen = new Set<number>()
-    for (const { node } of this.#walk(tree)) {
-      const { origin, children, hidden } = node
-      if (origin?.base.attached) {
-        const { base, row } = origin
-        for (const found of base.below(row, name => children!.has(name) || hidden?.has(name) === true)) {
-          if (base.tree.isDirectory(found)) continue
-          files++
-          if (base.tree.isRegular(found)) bytes += base.tree.size(found)
-        }
-      }
-      if (node.children || (node.nlink > 1 && seen.has(node.id))) continue
-      if (node.nlink > 1) seen.add(node.id)
-      files++
-      if (isFile(node)) bytes += node.size
-    }
-    return { files, bytes }
+    return countTree(this.#nodes, tree.name)
   }
-
-  #freeze(tree: StagedTree): FrozenTree {
-    const items = new FrozenItemPacker()
-    const used = new Map<BaseTree, number>()
-    const extents: Uint8Array[] = []
-    let bytes = 0, firstExtent = 0
-    const contentOf = this.#contentsOf()
-    for (const { node, path } of this.#walk(tree)) {
-      const { id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, origin, children, hidden } = node
-      if (isFile(node)) bytes += node.size
-      let beneath: FrozenBeneath | undefined
-      if (origin) {
-        if (!used.has(origin.base)) used.set(origin.base, used.size)
-        beneath = { base: used.get(origin.base)!, row: origin.row, without: new Set([...children!.keys(), ...hidden ?? []]) }
-      }
-      const extentCount = node.extents?.count ?? 0
-      if (extentCount > 0) extents.push(node.extents!.rows)
-      items.add({
-        path, id, mode, uid, gid, rdev, mtimeNs, ctimeNs, target, xattrs, nlink, size: node.size, content: contentOf(node), firstExtent, extentCount, beneath, bsdflags: this.#nodes.flagsOf(id),
-      })
-      firstExtent += extentCount
-    }
-    const bases = Array.from(used.keys(), ({ tree: { columns, chunks }, firstId }) => ({ columns: { ...columns, chunks: undefined }, chunks, firstId }))
-    return { name: tree.name, items: items.finish(), extents: joined(extents), bases, bytes, stagingFolder: this.#staging.folder, keys: this.#staging.keys }
-  }
-
-  #contentsOf(): (node: StagedNode) => FrozenItem['content'] {
-    const { spool, bundles, keys } = this.#staging
-    const known = new Map<number, FrozenFile>()
-    const bundle = (number: number): FrozenFile => {
-      let file = known.get(number)
-      if (!file) known.set(number, file = { path: bundles.path(number), cipherNumber: keys && bundles.cipherNumber(number) })
-      return file
-    }
-    return node => {
-      if (!isFile(node) || node.size === 0) return undefined
-      const { id, place } = node
-      if (place) return { file: bundle(place.bundle), position: place.start }
-      return { file: { path: spool.path(id), cipherNumber: spool.isSealed(id) ? id : undefined }, position: undefined }
-    }
-  }
-}
-
-/** In memory of its own, which structured clone copies no more than that. */
-function joined(pieces: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0))
-  let at = 0
-  for (const piece of pieces) {
-    all.set(piece, at)
-    at += piece.length
-  }
-  return all
 }
 
 /** As a person would find it. */

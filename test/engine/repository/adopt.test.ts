@@ -21,6 +21,7 @@ async function stashOf(path: string, ...numbers: number[]): Promise<Stash> {
   const stash = new Stash(path)
   const entries = numbers.map(number => framePut(idOf(number), Buffer.alloc(5000 + number, number)))
   await stash.append(Buffer.concat(entries), numbers.map(idOf), entries.map(({ length }) => length))
+  await stash.sync()
   return stash
 }
 

@@ -244,3 +244,44 @@ test.serial('what failed to become durable is tried again, the names of the file
     sandbox.close()
   }
 })
+
+test.serial('what a failed sync may have lost is written anew, and is not called durable if it is not whole any more', async t => {
+  const sandbox = new Sandbox('stash-doubtful')
+  const real = files
+  try {
+    const folder = sandbox.path('chunks')
+    const stash = new Stash(folder)
+    const numbers = (found: Iterable<{ ids: readonly ChunkId[] }>) => [...found].flatMap(({ ids }) => ids.map(id => id[0]!)).sort((a, b) => a - b)
+    await add(stash, [1, 2, 3])
+    replaceFiles({ ...real, datasyncLater: () => Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO', errno: -5 })) })
+    await t.throwsAsync(stash.sync(), { code: 'EIO' })
+    replaceFiles(real)
+    // Nor does it become another's by a second name.
+    t.deepEqual(numbers(stash.wholeFiles(() => true, 0)), [])
+    t.deepEqual(numbers(stash.runs(() => true)), [1, 2, 3])
+    const synced: number[] = []
+    replaceFiles({ ...real, datasyncLater: fd => (synced.push(statSync(`/proc/self/fd/${fd}`).size), real.datasyncLater(fd)) })
+    await add(stash, [4])
+    await stash.sync()
+    t.deepEqual(readdirSync(folder), ['2'])
+    t.deepEqual(synced, [statSync(join(folder, '2')).size])
+    t.deepEqual(numbers(stash.wholeFiles(() => true, 0)), [1, 2, 3, 4])
+    t.deepEqual(stash.get(idOf(2)), Buffer.alloc(1002, 2))
+
+    await add(stash, [5], 20)
+    replaceFiles({ ...real, datasyncLater: () => Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO', errno: -5 })) })
+    await t.throwsAsync(stash.sync(), { code: 'EIO' })
+    replaceFiles(real)
+    // What the host gave up, and reads again.
+    const fd = openSync(join(folder, readdirSync(folder).at(-1)!), 'r+')
+    ftruncateSync(fd, statSync(`/proc/self/fd/${fd}`).size - 10)
+    closeSync(fd)
+    for (let times = 0; times < 2; times++) await t.throwsAsync(stash.sync(), { message: /shorter/ })
+    stash.keep(() => false, false)
+    await stash.sync()
+    stash.close()
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})

@@ -1,6 +1,7 @@
 /** Commits that end before they begin. */
 import test from 'ava'
 import { writeFileSync } from 'node:fs'
+import { ChunkIndex } from '../../../src/engine/cache/chunk-index.js'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import type { StoreContext } from '../../../src/engine/operations/store-archive.js'
 import type { CommitRequest } from '../../../src/fs/engine-port.js'
@@ -18,9 +19,9 @@ test('the cache that a commit opened to replace an archive is closed when its ma
     let isOpen = false
     const options = { comment: Buffer.alloc(0), cmdline: [], nameTemplate: '{name}', openCache: () => {
       isOpen = true
-      return Promise.resolve({ close: () => void (isOpen = false) })
+      return Promise.resolve({ sync: () => Promise.resolve(new ChunkIndex()), references: () => Promise.resolve(new ChunkIndex()), close: () => void (isOpen = false) })
     } }
-    const request = { staged: { name: 't', stagingFolder }, replaces: { id: id.toString('hex'), keepName: true } }
+    const request = { staged: { name: 't', stagingFolder }, replaces: { id: id.toString('hex'), keepName: true, needed: new Uint8Array(0) } }
     replaceFiles({ ...real, open(path, ...rest) {
       if (path.includes('committing') && isOpen) throw Object.assign(new Error('full'), { code: 'ENOSPC', errno: -28 })
       return real.open(path, ...rest)

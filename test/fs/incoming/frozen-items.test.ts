@@ -52,3 +52,15 @@ test('more than one block of them', t => {
   }
   t.is(reader.get(count - 1).id, count - 1)
 })
+
+test('where ends what lies below a directory', t => {
+  const packer = new FrozenItemPacker()
+  const base: FrozenItem = {
+    path: '', id: 0, mode: 0o040755, uid: 0, gid: 0, rdev: 0, mtimeNs: 5n, ctimeNs: 6n, target: undefined, xattrs: undefined, nlink: 1, size: 0,
+    content: undefined, firstExtent: 0, extentCount: 0, beneath: undefined, bsdflags: 0,
+  }
+  const ends: Record<string, number> = { '.': 9, a: 5, 'a/b': 4, 'a/b/c': 4, 'a/d': 5, 'a.': 6, e: 8, 'e/f': 8, g: 9 }
+  for (const path of Object.keys(ends)) packer.add({ ...base, path })
+  const reader = new FrozenItemReader(structuredClone(packer.finish()))
+  for (const [index, [path, end]] of Object.entries(ends).entries()) t.is(reader.end(index), end, path)
+})

@@ -255,6 +255,42 @@ test('staging is bounded, and what is removed makes room again', t => {
   }
 })
 
+test('a size that is set takes no room, what is written into it does, and so after a restart', t => {
+  const sandbox = new Sandbox('incoming-sparse')
+  try {
+    let { incoming } = make(sandbox, { maxBytes: 1 << 20 })
+    const { mkdir, create } = asker(incoming)
+    const tree = mkdir('t')
+    const { ino, fh } = create(tree, 'sparse')
+    const write = (at: number, bytes: number) => {
+      const answer = incoming.write(ino, fh, at, Buffer.alloc(bytes, 1), call<number>() as Call<number>)
+      // Held up for the cutter.
+      return answer === LATER ? bytes : answer
+    }
+    t.false(incoming.setattr(ino, { size: 2 ** 40 }, call()) instanceof Errno)
+    t.is(write(2 ** 39, 400_000), 400_000)
+    t.is(write(2 ** 41, 400_000), 400_000)
+    t.is(write(2 ** 39 + 400_000, 400_000), Errno.ENOSPC)
+    t.is(write(2 ** 39, 400_000), 400_000, 'what is there already')
+    t.is(incoming.fallocate(ino, fh, 0, 0, 400_000, call()), Errno.ENOSPC)
+    t.falsy(incoming.fallocate(ino, fh, 3, 2 ** 39, 400_000, call()))
+    t.is(write(2 ** 39 + 400_000, 400_000), 400_000)
+    incoming.release(ino, fh)
+    incoming.destroy()
+    ;({ incoming } = make(sandbox, { maxBytes: 1 << 20 }))
+    const next = asker(incoming), again = incoming.lookup(incoming.root, Buffer.from('t'), call<Entry>()) as Entry
+    const other = next.create(again.attr.ino, 'other')
+    const more = (bytes: number) => incoming.write(other.ino, other.fh, 5, Buffer.alloc(bytes, 1), call<number>() as Call<number>)
+    t.is(more(400_000), Errno.ENOSPC)
+    t.falsy(next.unlink(again.attr.ino, 'sparse'))
+    t.is(more(900_000), 900_000)
+    incoming.release(other.ino, other.fh)
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
 test('small files are handed to the cutter in whole batches, and what is less half a second later', t => {
   const sandbox = new Sandbox('incoming-batches')
   try {
@@ -433,14 +469,14 @@ test('chunks that wait to be laid over a file, because its tree is just being sa
     const extents = new Extents()
     extents.push(0, 5, 0, Buffer.alloc(32, 7), 5, 5)
     incoming.trees.commit(incoming.trees.find('tree')!, { patient: true }, () => {})
-    t.is(incoming.stashedIds().length, 0)
+    t.is(incoming.neededIds().length, 0)
     const asked = call<number>()
     t.is(incoming.cloneInto(ino, fh, 0, { length: 5, extents, stashed: true }, asked), LATER)
-    t.deepEqual(Buffer.from(incoming.stashedIds()), Buffer.alloc(32, 7))
+    t.deepEqual(Buffer.from(incoming.neededIds()), Buffer.alloc(32, 7))
     // The commit fails.
     engine.answer()
     t.is(asked.later(), 5)
-    t.deepEqual(Buffer.from(incoming.stashedIds()), Buffer.alloc(32, 7))
+    t.deepEqual(Buffer.from(incoming.neededIds()), Buffer.alloc(32, 7))
     incoming.release(ino, fh)
     incoming.destroy()
   } finally {
@@ -463,9 +499,9 @@ test('what could not be cut off keeps its chunks', t => {
     t.is(incoming.setattr(ino, { size: 0 }, call()), Errno.EIO)
     replaceFiles(real)
     t.is((incoming.getattr(ino) as AttrReply).attr.size, 17)
-    t.deepEqual(Buffer.from(incoming.stashedIds()), Buffer.alloc(32, 7))
+    t.deepEqual(Buffer.from(incoming.neededIds()), Buffer.alloc(32, 7))
     t.not(incoming.setattr(ino, { size: 0 }, call()), Errno.EIO)
-    t.is(incoming.stashedIds().length, 0)
+    t.is(incoming.neededIds().length, 0)
     incoming.release(ino, fh)
     incoming.destroy()
   } finally {
@@ -614,6 +650,26 @@ test('two trees are saved one after the other: the mark of the second is not tak
     incoming.tick(performance.now() + 20_000)
     engine.answer()
     t.false(existsSync(mark))
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('a tree whose turn has not come can be written to, and is saved once that is over', t => {
+  const sandbox = new Sandbox('incoming-turns')
+  try {
+    const { engine, incoming } = make(sandbox)
+    makeTrees(incoming, 'first', 'second')
+    engine.committed = madeArchive
+    incoming.tick(2e9)
+    t.true(incoming.trees.find('first')!.frozen)
+    t.false(incoming.trees.find('second')!.frozen)
+    incoming.trees.changed(incoming.trees.find('second')!)
+    const saved = () => engine.asked.flatMap(request => (request.kind === 'commit' ? [(request.staged as { name: string }).name] : []))
+    for (let rounds = 0; engine.waiting > 0 && rounds < 20; rounds++) engine.answer(1)
+    t.is(incoming.trees.find('first')!.state.kind, 'committed')
+    t.deepEqual(saved(), ['first', 'second'])
     incoming.destroy()
   } finally {
     sandbox.close()

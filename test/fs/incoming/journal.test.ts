@@ -34,7 +34,7 @@ function history(path: string): Nodes {
   journal.exchanged(tree.id, 'link', folder.id, 'moved')
   file.mode = 0o104755
   file.mtimeNs = -5n
-  journal.attributes(file)
+  journal.attributes(file.id, file)
   file.xattrs = new Map([['user.\xe4', Buffer.from([0, 255])]])
   journal.xattr(file.id, 'user.\xe4', Buffer.from([0, 255]))
   const [small, left, settled] = ['small', 'left', 'settled'].map((name, index) => {
@@ -85,7 +85,7 @@ test('a rewritten journal is shorter and gives the same tree', t => {
     const before = readFileSync(path).length
     const journal = Journal.open(path)
     journal.rewrite(nodes)
-    journal.attributes(nodes.get(2)!)
+    journal.attributes(2, nodes.get(2)!)
     journal.close()
     t.true(readFileSync(path).length < before)
     const again = new Nodes(facts(0o040755))

@@ -9,7 +9,7 @@ import { ChunkList } from '../../../src/engine/archive/chunk-list.js'
 import type { Item } from '../../../src/engine/archive/item.js'
 import { ArchiveFiles } from '../../../src/fs/archive-files.js'
 import type { ShownArchive, ShownArchives } from '../../../src/fs/archives-dir.js'
-import type { Answer, Call, Created } from '../../../src/fs/core.js'
+import { type Answer, type Call, type Created, LATER } from '../../../src/fs/core.js'
 import { Incoming } from '../../../src/fs/incoming/incoming.js'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { inodeRange, inoOf, rootIno } from '../../../src/fs/inodes.js'
@@ -362,6 +362,90 @@ test('files that a commit made needless stay where they are as long as the journ
     t.is(again.view(), drive.view())
   } finally {
     replaceFiles(real)
+    sandbox.close()
+  }
+})
+
+test('what is done to an open file of the archive that has no name any more does not bring the name back', t => {
+  const sandbox = new Sandbox('live-nameless')
+  try {
+    const id = 'a'.repeat(64)
+    const items = [item('.', { mode: directoryMode, uid: 0 }), ...['written', 'read', 'over', 'other'].map(name => item(name, { chunks: chunksOf(1000), size: 1000 }))]
+    const drive = new Drive(sandbox.path('staging'), { [id]: items })
+    drive.folder = sandbox.path('staging')
+    drive.open()
+    const top = drive.find('') as Ino
+    const opened = (name: string, flags: number) => {
+      const ino = drive.find(name) as Ino
+      return { ino, fh: (drive.do((incoming, call) => incoming.open(ino, flags, call as never)) as { fh: number }).fh }
+    }
+    const [written, read, over] = [opened('written', 2), opened('read', 0), opened('over', 2)]
+    for (const name of ['written', 'read']) drive.do<void>((incoming, call) => incoming.unlink(top, Buffer.from(name), call))
+    drive.do<void>((incoming, call) => incoming.rename(top, Buffer.from('other'), top, Buffer.from('over'), 0, call))
+    for (const { ino, fh } of [written, over]) {
+      t.is(drive.do<number>((incoming, call) => incoming.write(ino, fh, 10, Buffer.from('more'), call)), 4)
+      t.is((drive.do(incoming => incoming.getattr(ino)) as { attr: Attr }).attr.size, 1000)
+    }
+    for (const { ino } of [read, written]) t.false(drive.do((incoming, call) => incoming.setattr(ino, { mode: 0o600 }, call as never)) instanceof Errno)
+    t.deepEqual(drive.names(top), ['over'])
+    t.is(drive.again(sandbox.path('again'), { [id]: items }).view(), drive.view())
+    for (const { ino, fh } of [written, read, over]) drive.incoming.release(ino, fh)
+    t.deepEqual(drive.names(top), ['over'])
+    t.is(drive.again(sandbox.path('again'), { [id]: items }).view(), drive.view())
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('a series is not opened over an archive that is just being replaced, nor an archive replaced that a series is being opened over', t => {
+  const sandbox = new Sandbox('live-replaced')
+  try {
+    for (const openedFirst of [false, true]) {
+      const id = 'cd'.repeat(32)
+      const drive = new Drive(sandbox.path(`live-${openedFirst}`), { [id]: archived(new Chance(1), new Chance(2)) })
+      const engine = new FakeEngine(new Contents())
+      const incoming = new Incoming({
+        folder: sandbox.path(`incoming-${openedFirst}`), maxBytes: undefined, place: 'incoming', archiveIds: new Set(), settleMs: 1e9, lingerMs: 1e9,
+        rootFacts: { mode: directoryMode, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
+      }, engine.client, noNotices, { state() {} }, () => {
+        throw new Error('no chunks here')
+      })
+      drive.incoming.neighbours = incoming.neighbours = [incoming, drive.incoming]
+      const tree = (incoming.mkdir(incoming.root, Buffer.from('tree'), 0o755, call<Entry>()) as Entry).attr.ino
+      const change = (name: string): void => {
+        const { entry, opened } = incoming.create(tree, Buffer.from(name), 0o644, 2, call()) as Created
+        incoming.release(entry.attr.ino, opened.fh)
+      }
+      const save = (): void => incoming.trees.commit(incoming.trees.find('tree')!, { patient: true }, () => {})
+      change('a')
+      engine.committed = { archive: archiveInfo(`${series}-2026-01-01`, id), numbers: { fileCount: 1, originalSize: 1, newBytes: 1 } }
+      save()
+      engine.answer()
+      change('b')
+
+      const open = call<Entry>()
+      const mkdir = (): Answer<Entry> => drive.incoming.mkdir(drive.incoming.root, Buffer.from(series), 0o755, open)
+      let answer: Answer<Entry>
+      if (openedFirst) answer = mkdir()
+      save()
+      if (!openedFirst) answer = mkdir()
+      t.is(answer!, LATER)
+      t.is(incoming.trees.replaced !== undefined, !openedFirst)
+      t.is(settled(answer!, open), undefined)
+      if (!openedFirst) {
+        drive.do(() => LATER as Answer<void>)
+        t.is(settled(answer!, open), undefined, 'not before the other one is there')
+      }
+      engine.answer()
+      const replaces = engine.asked.flatMap(request => (request.kind === 'commit' ? [request.replaces?.id] : []))
+      t.deepEqual(replaces, [undefined, openedFirst ? undefined : id])
+      drive.do(() => LATER as Answer<void>)
+      t.false(settled(answer!, open) instanceof Errno)
+      t.truthy(settled(answer!, open))
+      incoming.destroy()
+      drive.incoming.destroy()
+    }
+  } finally {
     sandbox.close()
   }
 })

@@ -1,0 +1,85 @@
+/** What a journal has to say for nodes to be as they are: all of it in order, as fields of records. */
+import type { MsgValue } from '../../engine/msgpack.js'
+import { bytesOf } from '../../engine/text.js'
+import type { BaseTree } from './base-tree.js'
+import { extentBytes, type Extents } from './extents.js'
+import { recordKind } from './journal-records.js'
+import type { MadeArchives } from './journal-replay.js'
+import { type Nodes, type Origin, rootId, type StagedNode } from './nodes.js'
+
+/** Rows of one record: what a damaged one costs, and short enough to be found behind damage. */
+const maxRowsPerRecord = 1000
+
+/** `toOpen`: see Journal.opening. The nodes must not change in between. */
+export function* stateRecords(nodes: Nodes, archives: MadeArchives, toOpen: Iterable<string>): Generator<readonly MsgValue[]> {
+  const seen = new Set<number>()
+  const origins: StagedNode[] = []
+  for (const series of toOpen) yield [recordKind.opening, bytesOf(series)]
+  for (const base of nodes.bases) yield baseFields(base)
+  const root = nodes.get(rootId)!
+  // Without recursion: directories may lie one in the other by the ten thousand.
+  const open = [{ directory: root, entries: root.children!.entries() }]
+  for (let last = open.at(-1); last; last = open.at(-1)) {
+    const { directory, entries } = last
+    for (const [name, id] of entries) {
+      const node = nodes.get(id)
+      if (!node) continue
+      if (seen.has(id)) {
+        yield [recordKind.linked, id, directory.id, bytesOf(name)]
+        continue
+      }
+      seen.add(id)
+      yield* nodeRecords(node, directory, name)
+      if (node.origin || (node.children && nodes.baseOf(id))) {
+        origins.push(node)
+        yield originFields(id, node.origin)
+        for (const hidden of node.hidden ?? []) yield [recordKind.unlinked, id, bytesOf(hidden)]
+      }
+      if (!node.children) continue
+      open.push({ directory: node, entries: node.children.entries() })
+      break
+    }
+    if (open.at(-1) !== last) continue
+    open.pop()
+    // What happened in a directory changed its times.
+    const { id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = directory
+    if (directory !== root) yield [recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs]
+  }
+  for (const [tree, { made, changed }] of archives) {
+    const name = tree === undefined ? null : bytesOf(tree)
+    yield [recordKind.committed, name, bytesOf(made.name), Buffer.from(made.id, 'hex'), made.tree === undefined ? null : bytesOf(made.tree)]
+    if (changed) yield [recordKind.changed, name]
+  }
+  for (const base of nodes.bases) yield baseFields(base)
+  // After what says that a tree is an archive, from which follows where its directories were then.
+  for (const { id, origin } of origins) yield originFields(id, origin)
+}
+
+function* nodeRecords(node: StagedNode, directory: StagedNode, name: string): Generator<readonly MsgValue[]> {
+  const { id } = node
+  yield [recordKind.made, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null]
+  for (const [attribute, value] of node.xattrs ?? []) yield [recordKind.xattr, id, bytesOf(attribute), value]
+  if (node.place) yield [recordKind.placed, id, node.place.bundle, node.place.start, node.size]
+  if (node.former) {
+    const { place, size, boot } = node.former
+    yield [recordKind.placed, id, place.bundle, place.start, size]
+    yield [recordKind.takenOver, id, bytesOf(boot)]
+  }
+  if (node.extents) for (const rows of recordsOf(node.extents)) yield [node.stashed ? recordKind.stashed : recordKind.extents, id, rows]
+  if (node.extents && node.settled) yield [recordKind.settled, id]
+}
+
+export function baseFields({ series, archive, firstId, rowCount }: BaseTree): MsgValue[] {
+  return [recordKind.base, bytesOf(series), Buffer.from(archive, 'hex'), firstId, rowCount]
+}
+
+export function originFields(id: number, origin: Origin | undefined): MsgValue[] {
+  if (!origin) return [recordKind.origin, id]
+  const { base, row, path } = origin
+  return [recordKind.origin, id, base.firstId, row, path === undefined ? base.attached ? base.tree.pathOf(row) : null : bytesOf(path)]
+}
+
+export function* recordsOf(extents: Extents): Generator<Buffer> {
+  const { rows } = extents
+  for (let at = 0; at < rows.length; at += maxRowsPerRecord * extentBytes) yield rows.subarray(at, at + maxRowsPerRecord * extentBytes)
+}
