@@ -50,6 +50,23 @@ int64_t Arguments::bigint(size_t index) {
   return value;
 }
 
+struct timespec Arguments::time(size_t index) {
+  int negative = 0;
+  uint64_t words[2] = {0, 0};
+  size_t wordCount = 2;
+  const int64_t most = INT64_MAX / 4;
+  if (index >= count || napi_get_value_bigint_words(env, values[index], &negative, &wordCount, words) != napi_ok) {
+    fail("a bigint is wanted");
+    return {0, 0};
+  }
+  unsigned __int128 magnitude = static_cast<unsigned __int128>(words[1]) << 64 | words[0];
+  const unsigned second = 1000000000;
+  if (wordCount > 2 || magnitude / second > static_cast<uint64_t>(most)) return {negative ? -most : most, 0};
+  int64_t seconds = static_cast<int64_t>(magnitude / second), rest = static_cast<int64_t>(magnitude % second);
+  if (!negative) return {seconds, static_cast<long>(rest)};
+  return rest == 0 ? timespec{-seconds, 0} : timespec{-seconds - 1, static_cast<long>(second - rest)};
+}
+
 bool Arguments::flag(size_t index) {
   bool value = false;
   if (index >= count || napi_get_value_bool(env, values[index], &value) != napi_ok) fail("a boolean is wanted");

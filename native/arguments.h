@@ -7,6 +7,7 @@
 
 #include <node_api.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <string>
 #include <vector>
@@ -29,6 +30,8 @@ class Arguments {
   std::string text(size_t index);
   int64_t integer(size_t index);
   int64_t bigint(size_t index);
+  /* Nanoseconds since 1970, any bigint: past what a time_t tells, the last or the first moment that it does. */
+  struct timespec time(size_t index);
   bool flag(size_t index);
   int descriptor(size_t index) { return static_cast<int>(integer(index)); }
   napi_value value(size_t index) const { return values[index]; }

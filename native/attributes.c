@@ -11,8 +11,13 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+/* Some file systems know years beyond what 64 bits of nanoseconds tell (1677 to 2262): the nearest that can be told. */
 static int64_t nanoseconds(struct statx_timestamp time) {
-  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+  int64_t whole, all;
+  if (__builtin_mul_overflow((int64_t)time.tv_sec, (int64_t)1000000000, &whole) || __builtin_add_overflow(whole, (int64_t)time.tv_nsec, &all)) {
+    return time.tv_sec < 0 ? INT64_MIN : INT64_MAX;
+  }
+  return all;
 }
 
 /* Only for file systems whose statx does not tell the flags. */

@@ -41,7 +41,8 @@ class Directory : public Work {
     LongPath reached(path);
     if (reached.failed) errno = reached.failed;
     int fd = reached.failed ? -1 : openat(reached.fd, reached.name.c_str(), flags | O_NOATIME);
-    if (fd < 0 && !reached.failed && errno == EPERM) fd = openat(reached.fd, reached.name.c_str(), flags);
+    /* As in openForReading. */
+    if (fd < 0 && !reached.failed && (errno == EPERM || errno == EROFS)) fd = openat(reached.fd, reached.name.c_str(), flags);
     if (fd < 0) return fail("open");
     if (entries.empty()) return list(fd);
     readEntries(fd);

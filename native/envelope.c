@@ -70,7 +70,7 @@ int envelope_message(struct envelope *envelope, int slot, enum envelope_message 
 }
 
 uint32_t envelope_run(struct envelope *envelope, const uint8_t *slots, int count, uint8_t hashes[ENVELOPE_MESSAGES][ENVELOPE_HASH]) {
-  struct hmac_message *messages[ENVELOPE_MESSAGES];
+  struct hmac_message *messages[ENVELOPE_MESSAGES] = {NULL};
   for (int i = 0; i < count; i++) messages[i] = &envelope->messages[slots[i]];
   uint32_t finished = hmac_advance(messages, count, envelope->lanes_from);
   for (int i = 0; i < count; i++) {

@@ -31,15 +31,6 @@ napi_value finish(napi_env env, int result, const char *syscall) {
   return result < 0 ? throwErrno(env, errno, syscall) : makeUndefined(env);
 }
 
-struct timespec timeOf(int64_t ns) {
-  int64_t seconds = ns / 1000000000, rest = ns % 1000000000;
-  if (rest < 0) {
-    rest += 1000000000;
-    seconds--;
-  }
-  return {static_cast<time_t>(seconds), static_cast<long>(rest)};
-}
-
 napi_value openForReading(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   std::string path = a.text(0);
@@ -65,7 +56,23 @@ napi_value readLink(napi_env env, napi_callback_info info) {
   return length < 0 ? throwErrno(env, errno, "readlink") : makeBuffer(env, target, static_cast<size_t>(length));
 }
 
-/* One component after the other, for kernels before 5.6. */
+/*
+ * Kernels before 5.6 have no openat2 (ENOSYS), and containers of older hosts forbid what they do not know of (EPERM). A path-only descriptor of a directory is
+ * refused for no other reason.
+ */
+bool lacksOpenat2() {
+  static const bool lacks = [] {
+    struct open_how how;
+    memset(&how, 0, sizeof how);
+    how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+    long fd = syscall(SYS_openat2, AT_FDCWD, "/", &how, sizeof how);
+    if (fd >= 0) close(static_cast<int>(fd));
+    return fd < 0 && (errno == ENOSYS || errno == EPERM);
+  }();
+  return lacks;
+}
+
+/* One component after the other, where there is no openat2. */
 int openByComponents(int rootFd, const std::string &path, int flags, mode_t mode) {
   int at = dup(rootFd);
   if (at < 0) return -1;
@@ -109,7 +116,7 @@ napi_value openBeneath(napi_env env, napi_callback_info info) {
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
   int at = rootFd;
   long fd = -1;
-  for (std::string rest = path;;) {
+  for (std::string rest = path; !lacksOpenat2();) {
     size_t cut = rest.size() < PATH_MAX ? std::string::npos : rest.rfind('/', PATH_MAX - 1);
     struct open_how way = how;
     if (cut != std::string::npos) {
@@ -127,7 +134,7 @@ napi_value openBeneath(napi_env env, napi_callback_info info) {
     at = static_cast<int>(fd);
     rest.erase(0, cut + 1);
   }
-  if (fd < 0 && errno == ENOSYS) fd = openByComponents(rootFd, path, flags, mode);
+  if (lacksOpenat2()) fd = openByComponents(rootFd, path, flags, mode);
   if (fd < 0) return throwErrno(env, errno, "openat2");
   return makeNumber(env, static_cast<double>(fd));
 }
@@ -228,7 +235,7 @@ napi_value utimensat_(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   int dirFd = a.descriptor(0);
   std::string name = a.text(1);
-  struct timespec times[2] = {timeOf(a.bigint(2)), timeOf(a.bigint(3))};
+  struct timespec times[2] = {a.time(2), a.time(3)};
   if (a.failed) return nullptr;
   int result = name.empty() ? futimens(dirFd, times) : utimensat(dirFd, name.c_str(), times, AT_SYMLINK_NOFOLLOW);
   if (result < 0 && name.empty() && errno == EBADF) result = utimensat(AT_FDCWD, pathOf(dirFd, name).c_str(), times, 0);

@@ -154,6 +154,8 @@ class Device {
     }
   }
 
+  size_t room() const { return slot.length; }
+
   napi_ref keep = nullptr;
 
  private:
@@ -223,6 +225,10 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
     return nullptr;
   }
   Device *device = static_cast<Device *>(data);
+  if (replyLength > static_cast<int64_t>(device->room())) {
+    napi_throw_range_error(env, nullptr, "a reply longer than its memory");
+    return nullptr;
+  }
   int refused = replyLength > 0 ? device->reply(static_cast<size_t>(replyLength)) : 0;
   if (refused) return makeNumber(env, unmounted - refused);
   double received = device->receive();

@@ -121,8 +121,14 @@ napi_value copyMemory(napi_env env, napi_callback_info info) {
 /* (length): memory that begins at a page's beginning, as a disk wants it that is written to directly. */
 napi_value alignedMemory(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
-  size_t length = static_cast<size_t>(a.integer(0));
+  int64_t wanted = a.integer(0);
   if (a.failed) return nullptr;
+  /* No addition overflows. */
+  if (wanted < 0 || wanted > INT64_MAX / 2) {
+    napi_throw_range_error(env, nullptr, "no memory has this length");
+    return nullptr;
+  }
+  size_t length = static_cast<size_t>(wanted);
   size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   void *memory = aligned_alloc(page, (length + page - 1) / page * page);
   if (!memory) return throwErrno(env, ENOMEM, "aligned_alloc");

@@ -11,7 +11,10 @@ static void padded_key(uint32_t state[8], const uint8_t *password, size_t length
   explicit_bzero(block, sizeof block);
 }
 
-void pbkdf2_sha256(const uint8_t *password, size_t password_length, const uint8_t *salt, size_t salt_length, uint32_t iterations, uint8_t key[SHA256_HASH]) {
+/* Iterations, of less than a microsecond each. */
+enum { BETWEEN_LOOKS = 1024 };
+
+void pbkdf2_sha256(const uint8_t *password, size_t password_length, const uint8_t *salt, size_t salt_length, uint32_t iterations, const int *stop, uint8_t key[SHA256_HASH]) {
   uint32_t inner[8], outer[8], state[8], sum[8] = {0};
   uint8_t message[2 * SHA256_BLOCK] = {0}, end[2 * SHA256_BLOCK], block[SHA256_BLOCK] = {0};
   padded_key(inner, password, password_length, 0x36);
@@ -31,7 +34,7 @@ void pbkdf2_sha256(const uint8_t *password, size_t password_length, const uint8_
     memcpy(state, outer, sizeof state);
     sha256_blocks(state, block, 1);
     for (int i = 0; i < 8; i++) sum[i] ^= state[i];
-    if (--left == 0) break;
+    if (--left == 0 || (left % BETWEEN_LOOKS == 0 && __atomic_load_n(stop, __ATOMIC_RELAXED))) break;
     sha256_hash(state, block);
     memcpy(state, inner, sizeof state);
     sha256_blocks(state, block, 1);

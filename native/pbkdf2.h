@@ -8,8 +8,11 @@
 extern "C" {
 #endif
 
-/* The first 32 bytes of the key. A password of up to 64 bytes, a salt of up to 64, at least one iteration; sha256_is_fast() said yes. */
-void pbkdf2_sha256(const uint8_t *password, size_t password_length, const uint8_t *salt, size_t salt_length, uint32_t iterations, uint8_t key[SHA256_HASH]);
+/*
+ * The first 32 bytes of the key. A password of up to 64 bytes, a salt of up to 64, at least one iteration; sha256_is_fast() said yes. It ends soon after another
+ * thread made *stop anything but 0; then the key is none.
+ */
+void pbkdf2_sha256(const uint8_t *password, size_t password_length, const uint8_t *salt, size_t salt_length, uint32_t iterations, const int *stop, uint8_t key[SHA256_HASH]);
 
 #ifdef __cplusplus
 }

@@ -35,45 +35,56 @@ class Derive {
     explicit_bzero(key, sizeof key);
   }
 
-  /* Returns the promise. From then on the object deletes itself; nullptr, and an error is pending: it does not. */
-  napi_value start(napi_env env) {
+  /* The promise; nullptr, and an error is pending. The object is deleted when it is done with. */
+  static napi_value start(napi_env env, std::unique_ptr<Derive> derive) {
     napi_value promise, label;
     napi_create_string_utf8(env, "borgfs:pbkdf2", NAPI_AUTO_LENGTH, &label);
-    if (napi_create_threadsafe_function(env, nullptr, nullptr, label, 0, 1, nullptr, nullptr, this, settle, &back) != napi_ok ||
-        napi_create_promise(env, &deferred, &promise) != napi_ok) {
+    if (napi_create_promise(env, &derive->deferred, &promise) != napi_ok ||
+        napi_create_threadsafe_function(env, nullptr, nullptr, label, 0, 1, derive.get(), end, derive.get(), settle, &derive->back) != napi_ok) {
       napi_throw_error(env, nullptr, "no memory for a thread");
       return nullptr;
     }
-    pthread_t thread;
-    int error = pthread_create(&thread, nullptr, run, this);
-    if (error) {
-      napi_release_threadsafe_function(back, napi_tsfn_abort);
-      return throwErrno(env, error, "pthread_create");
-    }
-    pthread_detach(thread);
-    return promise;
+    /* From here on it is `end` that deletes it. */
+    Derive *started = derive.release();
+    int error = pthread_create(&started->thread, nullptr, run, started);
+    started->runs = error == 0;
+    if (started->runs) return promise;
+    napi_release_threadsafe_function(started->back, napi_tsfn_abort);
+    return throwErrno(env, error, "pthread_create");
   }
 
  private:
   static void *run(void *data) {
     Derive *derive = static_cast<Derive *>(data);
-    pbkdf2_sha256(derive->secret, derive->secretLength, derive->salted, derive->saltLength, derive->iterations, derive->key);
-    napi_threadsafe_function back = derive->back;
-    /* Where JavaScript is going, nobody takes the key any more, and `back` is gone with it. */
-    if (napi_call_threadsafe_function(back, nullptr, napi_tsfn_nonblocking) == napi_ok) napi_release_threadsafe_function(back, napi_tsfn_release);
-    else delete derive;
+    pbkdf2_sha256(derive->secret, derive->secretLength, derive->salted, derive->saltLength, derive->iterations, &derive->stop, derive->key);
+    /* Where JavaScript is going, nobody takes the key any more, and a function that said so is not to be touched again. */
+    if (napi_call_threadsafe_function(derive->back, nullptr, napi_tsfn_nonblocking) == napi_ok) napi_release_threadsafe_function(derive->back, napi_tsfn_release);
     return nullptr;
   }
 
-  /* In JavaScript's thread; env is nullptr where that ends before it came to this. */
+  /* In JavaScript's thread; env is nullptr where that ends before it came to this, and `context` is gone then. */
   static void settle(napi_env env, napi_value, void *context, void *) {
+    if (!env) return;
     Derive *derive = static_cast<Derive *>(context);
-    if (env) napi_resolve_deferred(env, derive->deferred, makeBuffer(env, derive->key, sizeof derive->key));
+    napi_resolve_deferred(env, derive->deferred, makeBuffer(env, derive->key, sizeof derive->key));
+  }
+
+  /*
+   * In JavaScript's thread, after `settle`, or because that thread ends. Node frees `back` when this returns, whoever still uses it, and perhaps unloads this
+   * code: so the thread is waited for.
+   */
+  static void end(napi_env, void *data, void *) {
+    Derive *derive = static_cast<Derive *>(data);
+    __atomic_store_n(&derive->stop, 1, __ATOMIC_RELAXED);
+    if (derive->runs) pthread_join(derive->thread, nullptr);
     delete derive;
   }
 
   napi_threadsafe_function back = nullptr;
   napi_deferred deferred = nullptr;
+  pthread_t thread{};
+  bool runs = false;
+  int stop = 0;
   uint8_t secret[SHA256_BLOCK], salted[SHA256_BLOCK], key[SHA256_HASH];
   size_t secretLength = 0, saltLength = 0;
   uint32_t iterations = 0;
@@ -84,9 +95,7 @@ napi_value pbkdf2(napi_env env, napi_callback_info info) {
   Arguments arguments(env, info);
   auto derive = std::make_unique<Derive>(arguments);
   if (arguments.failed) return nullptr;
-  napi_value promise = derive->start(env);
-  if (promise) derive.release();
-  return promise;
+  return Derive::start(env, std::move(derive));
 }
 
 }  // namespace

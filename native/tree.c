@@ -68,9 +68,17 @@ static int64_t *i64(struct tree *t, int column) { return t->column[column]; }
  */
 static void *resize(void *old, size_t had, size_t wanted) {
   if (had < MAPPED && wanted < MAPPED) return realloc(old, wanted);
-  if (had >= MAPPED) {
+  if (had >= MAPPED && wanted >= MAPPED) {
     void *moved = mremap(old, had, wanted, MREMAP_MAYMOVE);
     return moved == MAP_FAILED ? NULL : moved;
+  }
+  if (had >= MAPPED) {
+    /* Its length tells where memory came from, and so how it is freed. */
+    void *small = malloc(wanted);
+    if (!small) return NULL;
+    memcpy(small, old, wanted);
+    munmap(old, had);
+    return small;
   }
   void *mapped = mmap(NULL, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) return NULL;

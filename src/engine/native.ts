@@ -177,7 +177,7 @@ export interface Native {
   /** name empty: the descriptor itself (AT_EMPTY_PATH). uid or gid -1 leaves it. */
   fchownat(dirFd: number, name: Uint8Array, uid: number, gid: number): void
   fchmodat(dirFd: number, name: Uint8Array, mode: number): void
-  /** name empty: the descriptor itself. */
+  /** name empty: the descriptor itself. Any time: past what the host knows, the last that it does. */
   utimensat(dirFd: number, name: Uint8Array, atimeNs: bigint, mtimeNs: bigint): void
   /** Linux FS_*_FL bits. */
   getFsFlags(fd: number): number

@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { decodeItem } from '../engine/archive/item-codec.js'
+import { maxItemBytes } from '../engine/archive/item-stream.js'
 import { IntegrityError } from '../engine/errors.js'
 import { MsgReader } from '../engine/msgpack.js'
 import { native } from '../engine/native.js'
@@ -35,8 +36,8 @@ const patientBytes = 1 << 20
 /** So long at most this thread is busy with items without looking around. */
 const sliceMs = 5
 
-/** Builds the tree of an item stream that comes in pieces, which may be borrowed until the next is asked for. IntegrityError if they are no items. `complete` is false if items were left out. */
-export async function buildTree(pieces: AsyncIterable<Buffer>, { showParts, log }: Pick<ShapeOptions, 'showParts' | 'log'>): Promise<TreeImage & { readonly complete: boolean }> {
+/** Builds the tree of an item stream that comes in pieces, which may be borrowed until the next is asked for. IntegrityError if they are no items, or one has more than `maxBytes`. `complete` is false if items were left out. */
+export async function buildTree(pieces: AsyncIterable<Buffer>, { showParts, log }: Pick<ShapeOptions, 'showParts' | 'log'>, maxBytes = maxItemBytes): Promise<TreeImage & { readonly complete: boolean }> {
   const { makeTree, treeAdd, treeLayout, treeWrite } = native()
   const tree = makeTree(showParts, randomBytes(nameKeyBytes))
   let complete = true
@@ -53,6 +54,7 @@ export async function buildTree(pieces: AsyncIterable<Buffer>, { showParts, log 
     if (used < 0) throw damaged(bytes)
     rest = used < bytes.length ? [Buffer.from(bytes.subarray(used))] : []
     restBytes = bytes.length - used
+    if (restBytes > maxBytes) throw new IntegrityError(`an item of more than ${maxBytes} bytes`)
     wantedBytes = restBytes < patientBytes ? 0 : restBytes * 1.5
   }
   let sinceMs = performance.now()

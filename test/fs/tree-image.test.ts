@@ -86,6 +86,12 @@ test('a stream that ends within an item or holds none is an integrity error, wit
   await t.throwsAsync(image(Buffer.from([0x80])), { instanceOf: IntegrityError, message: /no path/ })
 })
 
+test('what claims to be an item longer than any is not gathered for ever', async (t) => {
+  // A path of 4 GiB, of which more and more comes.
+  const bytes = Buffer.concat([packed([item('a')]), Buffer.from('81a470617468dbffffffff', 'hex'), Buffer.alloc(3 << 20)])
+  await t.throwsAsync(buildTree(pieces(bytes, 65536), treeOptions(), 1 << 20), { instanceOf: IntegrityError, message: /an item of more than 1048576 bytes/ })
+})
+
 test('mutated streams give a tree or an integrity error', async (t) => {
   const bytes = packed([item('d', { mode: directoryMode }), item('d/f', { xattrs: new Map([['user.a', Buffer.from('x')]]) }), item('l', { mode: linkMode, source: Buffer.from('d') })])
   await fc.assert(fc.asyncProperty(fc.array(fc.tuple(fc.nat(bytes.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }), async (changes) => {

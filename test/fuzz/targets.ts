@@ -112,8 +112,9 @@ function smallTable(valueWords: number, buckets: number, marks: readonly number[
 function useTable(input: Buffer, valueWords: number): void {
   if (input.length < headerBytes) return
   const table = HashTable.load(valueWords, input.subarray(0, headerBytes), input.length, into => void into.set(input.subarray(headerBytes, headerBytes + into.length)))
-  // A damaged file may hold an id twice; then deleting it uncovers the other one, which is no fault of the table.
-  const unique = new Set([...table.entries()].map(({ id }) => id.toString('hex'))).size === table.size
+  // A damaged file may hold an id twice, or where it is not looked for; then deleting it may uncover the other one, which is no fault of the table.
+  const entries = [...table.entries()]
+  const unique = new Set(entries.map(({ id }) => id.toString('hex'))).size === table.size && entries.every(({ id, bucket }) => table.find(id) === bucket)
   for (let index = 0; index < 6; index++) {
     const id = Buffer.alloc(32, index)
     table.has(id)

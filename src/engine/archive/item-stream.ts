@@ -52,7 +52,7 @@ async function* decodeStream<T>(chunks: AsyncIterable<Buffer>, decode: (reader: 
 }
 
 /** No item can be larger: its chunk list alone would exceed what one archive may hold. */
-const maxItemBytes = 1 << 30
+export const maxItemBytes = 1 << 30
 
 /** Bytes that are cut at a time: some chunks, so that the workers have something to do side by side. */
 const flushBytes = 512 << 10

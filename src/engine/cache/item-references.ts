@@ -1,5 +1,6 @@
 /** The chunk references of an item stream, without making items of it. */
 import { itemKeys } from '../archive/item-keys.js'
+import { maxItemBytes } from '../archive/item-stream.js'
 import { idBytes } from '../constants.js'
 import { native } from '../native.js'
 import { KnownKeys, MsgpackError, MsgReader } from '../msgpack.js'
@@ -29,6 +30,7 @@ export const referenceRow = { words: 4, offset: 0, size: 1, csize: 2, part: 3 } 
 /** Item chunks in, references out, as many at a time as there are. */
 export class ReferenceStream {
   readonly #sink: ReferencesSink
+  readonly #maxBytes: number
   /** How many items with chunks there were, whole files and parts. */
   fileCount = 0
   partCount = 0
@@ -37,8 +39,10 @@ export class ReferenceStream {
   /** Not worth trying again before there are so many bytes: an item may go on over many chunks of the stream. */
   #wanted = 0
 
-  constructor(sink: ReferencesSink) {
+  /** `maxBytes`: of an item; what claims more would be gathered in memory. */
+  constructor(sink: ReferencesSink, maxBytes = maxItemBytes) {
     this.#sink = sink
+    this.#maxBytes = maxBytes
   }
 
   /** The next chunk of the stream; its memory may be kept for a while. */
@@ -63,6 +67,7 @@ export class ReferenceStream {
     if (found.length > headWords) this.#sink(bytes, found.subarray(headWords))
     this.#rest = complete < bytes.length ? [bytes.subarray(complete)] : []
     this.#restBytes = bytes.length - complete
+    if (this.#restBytes > this.#maxBytes) throw new MsgpackError(`an item of more than ${this.#maxBytes} bytes`)
     this.#wanted = complete === 0 ? this.#restBytes * 2 : 0
     // More bytes make a malformed item no better.
     if (status !== statusAll && status !== statusCut) throw new MsgpackError(`an item at offset ${complete} of a piece of the item stream is malformed`)

@@ -11,6 +11,11 @@ import {
 import { dirname, join } from 'node:path'
 import { errnoOf } from '../errors.js'
 
+/** Node takes a place past 2^53, or one that is no number, for where the descriptor stands, and writes over what is there. */
+function certain(end: number): void {
+  if (!Number.isSafeInteger(end)) throw new RangeError(`${end} is no place in a file`)
+}
+
 const realFiles = {
   open(path: string, flags: string | number, mode?: number): number {
     return openSync(path, flags, mode)
@@ -20,10 +25,12 @@ const realFiles = {
   },
   /** All of it, at the descriptor's position or at `position`. */
   writeAll(fd: number, bytes: Uint8Array, position?: number): void {
+    if (position !== undefined) certain(position + bytes.length)
     for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, position === undefined ? null : position + done)
   },
   /** On libuv's pool: other work goes on meanwhile. The memory is not to be touched before the end. */
   async writeAllLater(fd: number, bytes: Uint8Array, position: number): Promise<void> {
+    certain(position + bytes.length)
     for (let done = 0; done < bytes.length; ) {
       done += await new Promise<number>((resolve, reject) => write(fd, bytes, done, bytes.length - done, position + done, (error, count) => (error ? reject(error) : resolve(count))))
     }

@@ -19,6 +19,12 @@ import type { StagedNode } from './nodes.js'
 import { keepSize, punchHole, seekData, seekHole, zeroRange } from './spool.js'
 import type { Staging } from './staging.js'
 
+/**
+ * No file becomes longer (4 PiB). Beyond 2^53 places are not exact any more, and Node takes such a one for "where the descriptor stands": the bytes
+ * would come to the file's beginning. The rest is for what is reckoned with beside: lengths of sealed files, ends of extents.
+ */
+const maxFileBytes = 2 ** 52
+
 export class Contents {
   readonly #staging: Staging
   readonly #reader: ExtentReader
@@ -102,6 +108,7 @@ export class Contents {
   write(node: StagedNode, at: number, data: Buffer): Errno | undefined {
     const { size, extents } = node
     const end = at + data.length
+    if (end > maxFileBytes) return Errno.EFBIG
     // What lay over the spool file comes into it.
     const replaced = extents?.overlaps(at, end) ? extents.slice(at, end, 0).bytes : 0
     if (!this.#mayGrow(node, Math.max(0, end - Math.max(size, at)) + replaced, at, Math.min(end, size))) return Errno.ENOSPC
@@ -189,6 +196,7 @@ export class Contents {
   }
 
   truncate(node: StagedNode, size: number): Errno | undefined {
+    if (size > maxFileBytes) return Errno.EFBIG
     this.#cuts.disturb(node, size)
     const failed = this.#staging.counting(node, () => this.#truncate(node, size))
     // Not before: what could not be cut off is still made of its chunks.
@@ -229,6 +237,7 @@ export class Contents {
 
   /** fallocate(2). */
   allocate(node: StagedNode, mode: number, offset: number, length: number): Errno | undefined {
+    if (offset + length > maxFileBytes) return Errno.EFBIG
     return this.#staging.counting(node, () => this.#allocate(node, mode, offset, length))
   }
 
@@ -292,6 +301,7 @@ export class Contents {
    * Where there is one it has the size, and that comes first: extents beyond it would be cut off if this process ended in between.
    */
   clone(node: StagedNode, offset: number, length: number, extents: Extents, stashed = false): Errno | undefined {
+    if (offset + length > maxFileBytes) return Errno.EFBIG
     // Only what lies in the spool counts as staged.
     return this.#staging.counting(node, () => this.#clone(node, offset, length, extents, stashed))
   }

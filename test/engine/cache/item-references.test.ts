@@ -3,7 +3,7 @@ import test from 'ava'
 import { ChunkList } from '../../../src/engine/archive/chunk-list.js'
 import { encodeItem } from '../../../src/engine/archive/item-codec.js'
 import type { Item } from '../../../src/engine/archive/item.js'
-import { ItemReferences, plainItemReferences } from '../../../src/engine/cache/item-references.js'
+import { ItemReferences, ReferenceStream, plainItemReferences } from '../../../src/engine/cache/item-references.js'
 import { MsgpackError, MsgWriter } from '../../../src/engine/msgpack.js'
 import { native } from '../../../src/engine/native.js'
 import { randomOf } from '../../helpers/seeded.js'
@@ -77,4 +77,12 @@ test('a malformed stream is refused at once, one that ends early at its end', t 
   const early = new ItemReferences(() => undefined)
   early.feed(stream(4, 3).subarray(0, -1))
   t.throws(() => early.end(), { instanceOf: MsgpackError, message: /ends within an item/ })
+})
+
+test('what claims to be an item longer than any is not gathered for ever', t => {
+  const stream = new ReferenceStream(() => undefined, 1 << 20)
+  stream.feed(Buffer.from('81a470617468dbffffffff', 'hex'))
+  t.throws(() => {
+    for (let piece = 0; piece < 64; piece++) stream.feed(Buffer.alloc(65536))
+  }, { message: /an item of more than 1048576 bytes/ })
 })

@@ -116,3 +116,13 @@ test('beginnings that each lead through all that follows do not keep it from the
   robust.gap()
   t.deepEqual(shown(robust.feed(Buffer.concat([Buffer.concat(Array.from({ length: 40_000 }, () => unit)), Buffer.from([0xc1]), bytesOfItem(itemOf(7))]))), ['folder/file-7'])
 })
+
+test('what claims to be an item longer than any is passed over, and not gathered for ever', t => {
+  // A path of 4 GiB, of which more and more comes; then items again.
+  const robust = new RobustItems(keys, 4096)
+  const found = [...shown(robust.feed(bytesOfItem(itemOf(0)))), ...shown(robust.feed(Buffer.from('81a470617468dbffffffff', 'hex')))]
+  for (let piece = 0; piece < 40; piece++) found.push(...shown(robust.feed(Buffer.alloc(1000))))
+  found.push(...shown(robust.feed(bytesOfItem(itemOf(1)))), ...shown(robust.feed(bytesOfItem(itemOf(2)))))
+  t.deepEqual(found, ['folder/file-0', 'crashed', 'folder/file-1', 'folder/file-2'])
+  t.false(robust.endsEarly())
+})

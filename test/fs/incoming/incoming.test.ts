@@ -90,6 +90,31 @@ test('what was removed goes when the journal that says so is on disk, and a sync
   }
 })
 
+test('a place beyond what numbers tell exactly is too far for a file, and what is at its beginning stays', t => {
+  const sandbox = new Sandbox('incoming-far')
+  try {
+    const { incoming } = make(sandbox, { maxBytes: Infinity })
+    const { entry, opened } = incoming.create(incoming.root, Buffer.from('file'), 0o644, 2, call()) as { entry: Entry; opened: Opened }
+    const { ino } = entry.attr, { fh } = opened
+    const write = (offset: number, text: string) => incoming.write(ino, fh, offset, Buffer.from(text), call<number>() as Call<number>)
+    t.is(write(0, 'begins'), 6)
+    t.is(write(6, ' so'), 3)
+    for (const far of [2 ** 53, 2 ** 53 + 2, 2 ** 60, 2 ** 63 - 4096]) {
+      t.is(write(far, 'wild'), Errno.EFBIG)
+      t.is(incoming.setattr(ino, { size: far }, call()), Errno.EFBIG)
+      for (const mode of [0, 1, 3, 16]) t.is(incoming.fallocate(ino, fh, mode, far - 4096, 8192, call<void>() as Call<void>), Errno.EFBIG)
+      const into = Buffer.alloc(8)
+      t.is(incoming.read(ino, fh, far, into, call()), 0)
+    }
+    const into = Buffer.alloc(20)
+    t.is(incoming.read(ino, fh, 0, into, call()), 9)
+    t.is(into.toString('latin1', 0, 9), 'begins so')
+    incoming.destroy()
+  } finally {
+    sandbox.close()
+  }
+})
+
 test('loose files have a state from the first one on, also after there were none', t => {
   const sandbox = new Sandbox('incoming-loose')
   try {

@@ -4,6 +4,7 @@
  * say, must not be taken for an item.
  */
 import { decodeItem } from '../../archive/item-codec.js'
+import { maxItemBytes } from '../../archive/item-stream.js'
 import type { Item } from '../../archive/item.js'
 import { itemKeys } from '../../archive/item-keys.js'
 import { messageOf } from '../../errors.js'
@@ -32,6 +33,7 @@ const enoughSteps = 0x3fffffff
 const maxChunkBytes = 20 * 1024 * 1024
 
 export class RobustItems {
+  readonly #maxBytes: number
   readonly #allowedKeys: ReadonlySet<string>
   readonly #firstKeys: readonly Buffer[]
   #pieces: Buffer[] = []
@@ -41,8 +43,9 @@ export class RobustItems {
   #searching = false
   #steps = { left: 0 }
 
-  /** `allowedKeys`: those of the manifest, as byte strings. */
-  constructor(allowedKeys: ReadonlySet<string>) {
+  /** `allowedKeys`: those of the manifest, as byte strings. `maxBytes`: of an item; what claims more is none, and would be gathered in memory. */
+  constructor(allowedKeys: ReadonlySet<string>, maxBytes = maxItemBytes) {
+    this.#maxBytes = maxBytes
     this.#allowedKeys = allowedKeys
     this.#firstKeys = [...allowedKeys].filter(key => key.length <= 31).map(key => bytesOf(String.fromCharCode(0xa0 + key.length) + key))
   }
@@ -80,8 +83,8 @@ export class RobustItems {
         continue
       }
       const end = valueEnd(bytes, at, 0, { left: enoughSteps })
-      if (end === incomplete) break
-      if (end === malformed) {
+      if (end === incomplete && bytes.length - at <= this.#maxBytes) break
+      if (end === malformed || end === incomplete) {
         this.#searching = true
         at++
         yield { kind: 'crashed' }
@@ -116,7 +119,7 @@ export class RobustItems {
       this.#steps.left = Math.max(this.#steps.left, stepsBeyond)
       const end = valueEnd(bytes, at, 0, this.#steps)
       if (end === incomplete) {
-        if (retry < 0) retry = at
+        if (retry < 0 && bytes.length - at <= this.#maxBytes) retry = at
         continue
       }
       if (end === malformed) continue
