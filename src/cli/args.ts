@@ -20,6 +20,8 @@ export class UsageError extends Error {
 export interface OrderedOption {
   readonly flag: string
   readonly value: string
+  /** No operand of the command stands before it. */
+  readonly beforeOperands: boolean
 }
 
 export interface ParsedArgs {
@@ -76,7 +78,7 @@ export function parseArgs(words: readonly string[], program: string, extra: Extr
       throw new UsageError(where(), `argument ${option.flags.join('/')}: invalid choice: '${value}' (choose from ${option.choices.map(choice => `'${choice}'`).join(', ')})`)
     }
     checkNumber(option, value, where())
-    if (orderedFlags.has(name)) ordered.push({ flag: name, value })
+    if (orderedFlags.has(name)) ordered.push({ flag: name, value, beforeOperands: rest.length === 0 })
     else canonical.push(`--${name}=${value}`)
   }
 

@@ -48,7 +48,15 @@ export interface MainOptions {
 export async function main(program: string, { exit = leave, fuseThread }: MainOptions = {}): Promise<void> {
   const log = new StderrLog()
   const words = commandWords()
+  const onIdle = (): void => {
+    log.message('error', 'borg.archiver', 'Error: the command waits for something that never comes: this is a fault of borgfs. What it was to do is not done.')
+    releaseHeldLocks()
+    exit(2)
+  }
+  // Node would end as if all were well.
+  process.once('beforeExit', onIdle)
   const code = await run(program, words, log, exit, fuseThread)
+  process.off('beforeExit', onIdle)
   try {
     flushOutput()
   } catch {

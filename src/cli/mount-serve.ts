@@ -5,7 +5,7 @@ import { parseCompression } from '../engine/codec/spec.js'
 import { chunkerFor } from '../engine/chunker/params.js'
 import { defaultChunkerParams } from '../engine/constants.js'
 import { BorgError, messageOf } from '../engine/errors.js'
-import { idHex } from '../engine/ids.js'
+import { idHex, idKey } from '../engine/ids.js'
 import type { Log, LogLevel } from '../engine/log.js'
 import { ClientCache } from '../engine/cache/client-cache.js'
 import { ensureCacheFolder } from '../engine/cache/cache-folder.js'
@@ -69,6 +69,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const [uid, gid] = [drive.uid, drive.gid]
   const { matcher } = await loadMatcher(context, paths)
   const chosen = archive ? [archive] : await selectArchives(context, opened.manifest.archives.values(), { hideCheckpoints: true })
+  const known = new Set(Array.from(opened.manifest.archives.values(), ({ id }) => idKey(id)))
   const mountTimeNs = BigInt(Date.now()) * 1_000_000n
   const owner = { uid: uid ?? process.geteuid!(), gid: gid ?? process.getegid!() }
   const openCache = (current: typeof opened) => ClientCache.open(current, { places: context.places, log: driveLog, lockWaitMs: context.lockWaitMs, env: context.env })
@@ -80,7 +81,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
     log: driveLog, trees, stash: staging?.stash, numericIds, ...owner, timeNs: mountTimeNs, forcedUid: uid, forcedGid: gid, umask: drive.umask, showParts: context.flag('consider-part-files'), versions: drive.versions,
     choose: found => {
       // A narrowed view is what was chosen at the start, as Borg's, in that order; the whole repository shows what comes.
-      if (narrowed) return chosenNow(chosen, found, { byName: !archive && !drive.versions })
+      if (narrowed) return chosenNow(chosen, found, { byName: !archive && !drive.versions, known })
       return context.flag('consider-checkpoints') ? found : found.filter(({ name }) => !isCheckpointName(name))
     },
     selection: matcher.includesEverything && strip === 0 ? undefined : () => ({

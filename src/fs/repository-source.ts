@@ -323,10 +323,18 @@ export class RepositorySource implements MountSource {
 
   /** Where the mount is of chosen archives it knows them by the ids that they had: what was renamed since, or got a comment, has another. */
   #entryOf(archive: string): ManifestEntry {
-    const time = this.#first.get(archive)?.time
-    const info = this.#byId.get(archive) ?? (time === undefined ? undefined : [...this.#byId.values()].find(entry => entry.time === time))
+    const info = this.#byId.get(archive) ?? this.#entryOfRenamed(archive)
     if (!info) throw new FsError(Errno.ESTALE, `archive ${archive} is not in the repository any more`)
     return info
+  }
+
+  #entryOfRenamed(archive: string): ManifestEntry | undefined {
+    const time = this.#first.get(archive)?.time
+    if (time === undefined) return undefined
+    const gone = [...this.#first].filter(([id, first]) => first.time === time && !this.#byId.has(id))
+    const come = [...this.#byId].filter(([id, entry]) => entry.time === time && !this.#first.has(id))
+    // Which is which of several that were begun at the same moment (`--timestamp`) nothing tells.
+    return gone.length === 1 && come.length === 1 ? come[0]![1] : undefined
   }
 
   #list(): void {

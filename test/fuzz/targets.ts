@@ -34,6 +34,7 @@ import { parseTimestamp } from '../../src/engine/archive/timestamps.js'
 import { escapedText } from '../../src/engine/text.js'
 import { ArchiveTree } from '../../src/fs/archive-tree.js'
 import { fixtureJson } from '../helpers/fixtures.js'
+import { findSlot } from '../../src/fs/tree-columns.js'
 import { buildTree, columnsOf } from '../../src/fs/tree-image.js'
 import { shownTree } from '../../src/fs/tree-view.js'
 import { build, treeOptions } from '../helpers/mount-fixtures.js'
@@ -225,6 +226,8 @@ export const targets: readonly Target[] = [
         const other = (fast as unknown as Record<string, Uint8Array>)[name]!
         if (column.byteLength !== other.byteLength || !Buffer.from(column.buffer, column.byteOffset, column.byteLength).equals(Buffer.from(other.buffer, other.byteOffset, other.byteLength))) return `another column ${name}`
       }
+      const found = (tree: typeof plain, row: number): number => tree.slots[findSlot(tree, plain.parent[row]!, plain.names, plain.nameStart[row]!, plain.nameStart[row + 1]!)]!
+      for (let row = 1; row < plain.rowCount; row++) if (found(plain, row) !== found(fast, row)) return `another row of that name than ${row}`
       return undefined
     },
   },

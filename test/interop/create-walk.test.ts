@@ -34,6 +34,8 @@ run('what is excluded is not even looked at, and what cannot be opened is not st
     both(t, sandbox, '1', ['-e', 'n/listed/*', '-e', 'n/shut', '-e', 'n/unread', '-e', 'n/passed'], ['n'])
     both(t, sandbox, '2', ['--pattern', '- n/listed/f', '--pattern', '- n/shut'], ['n'])
     both(t, sandbox, '3', ['-n', '-e', 'n/unread'], ['n'])
+    both(t, sandbox, '4', ['--pattern', 'R n/listed'], ['n'])
+    both(t, sandbox, '5', [], ['n/listed', '--pattern', 'R n'])
     sandbox.assertSound()
   } finally {
     sandbox.sh('chmod -R u+rwX n')

@@ -92,11 +92,13 @@ run('filters, stdin, options and numbers; what is no whole tar saves nothing and
     const before = sandbox.borg(['list', '--short', 'repo']).stdout
     writeFileSync(sandbox.path('garbage.tar'), 'no tar at all '.repeat(100))
     writeFileSync(sandbox.path('empty.tar'), '')
+    // Longer than what waits in pipes: the program that unpacks it is stopped while it has more to give.
+    sandbox.sh('head -c 3000000 /dev/urandom | gzip > garbage.tar.gz')
     writeFileSync(sandbox.path('cut.tar'), readFileSync(sandbox.path('a.tar')))
     truncateSync(sandbox.path('cut.tar'), 1_000_000)
     writeFileSync(sandbox.path('cut.tar.gz'), readFileSync(sandbox.path('a.tar.gz')).subarray(0, 900_000))
     for (const [args, sentence] of [
-      [['repo::x', 'garbage.tar'], /no tar/], [['repo::x', 'empty.tar'], /empty/], [['repo::x', 'cut.tar'], /ends within/], [['repo::x', 'cut.tar.gz'], /ends within|rc=1/], [['repo::x', 'a.tar.gz', '--tar-filter', ''], /no tar, or compressed/],
+      [['repo::x', 'garbage.tar'], /no tar/], [['repo::x', 'empty.tar'], /empty/], [['repo::x', 'garbage.tar.gz'], /no tar/], [['repo::x', 'cut.tar'], /ends within/], [['repo::x', 'cut.tar.gz'], /ends within|rc=1/], [['repo::x', 'a.tar.gz', '--tar-filter', ''], /no tar, or compressed/],
       [['repo::x', 'nowhere.tar'], /No such file or directory: 'nowhere.tar'/], [['--tar-filter', 'no-such-program', 'repo::x', 'a.tar'], /executable not found: no-such-program/],
       [['--tar-filter', 'sh -c "cat; exit 3"', 'repo::x', 'a.tar'], /filter sh -c "cat; exit 3" failed, rc=3/], [['repo::gz', 'a.tar'], /Archive gz already exists/],
     ] as const) {

@@ -31,7 +31,8 @@ export const create: Command = async context => {
   const location = context.location('archive', timestampMicros)
   const { matcher, roots } = await loadMatcher(context, [])
   const fromCommand = context.flag('content-from-command'), pathsFromCommand = context.flag('paths-from-command'), pathsFromStdin = context.flag('paths-from-stdin')
-  const typed = [...context.positional('paths'), ...roots]
+  // As they were typed: what lies below a later one and was walked already is passed over.
+  const typed = context.args.ordered.some(({ beforeOperands }) => beforeOperands) ? [...roots, ...context.positional('paths')] : [...context.positional('paths'), ...roots]
   if (typed.length > 0 && pathsFromStdin) throw context.complaint('Must not pass PATH with ``--paths-from-stdin``.')
   if (typed.length === 0 && (fromCommand || pathsFromCommand)) throw context.complaint('No command given.')
   if (typed.length === 0 && !pathsFromStdin) throw context.complaint('Need at least one PATH argument.')

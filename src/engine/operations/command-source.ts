@@ -64,9 +64,10 @@ export class CommandSource implements ByteSource {
     return this.#ended
   }
 
-  /** Nobody wants more of it. */
+  /** Nobody wants more of it. What it printed goes with it: unread, its end would never come. */
   stop(): void {
     this.#kill()
+    this.#output.destroy()
   }
 
   /** After the last byte. BorgError unless the program said that all went well: half an output is no backup. */

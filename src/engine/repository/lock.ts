@@ -2,7 +2,7 @@
  * Borg's locks (locking.md): P.exclusive, a directory whose only file names its holder, and P.roster, a JSON list of readers
  * that is read and written only while holding P.exclusive.
  */
-import { readdirSync, readFileSync, statSync, watch } from 'node:fs'
+import { readdirSync, readFileSync, type Stats, statSync, watch } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { errnoOf, messageOf, saysNoRoom } from '../errors.js'
 import type { Log } from '../log.js'
@@ -245,9 +245,17 @@ export class Lock {
     }
   }
 
+  /** LockFailed for one that is there and cannot be read: nobody knows who is in it. */
   #roster(): Roster {
+    let text: string
     try {
-      const parsed: unknown = JSON.parse(readFileSync(`${this.#path}.roster`, 'utf8'))
+      text = readFileSync(`${this.#path}.roster`, 'utf8')
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return {}
+      throw new LockFailed(`${this.#path}.roster`, messageOf(error), { cause: error })
+    }
+    try {
+      const parsed: unknown = JSON.parse(text)
       if (typeof parsed !== 'object' || parsed === null) return {}
       const roster: Roster = {}
       for (const kind of ['shared', 'exclusive'] as const) {
@@ -256,7 +264,7 @@ export class Lock {
       }
       return roster
     } catch {
-      // Missing, empty or broken counts as nobody (Borg).
+      // Empty or broken counts as nobody, as does a missing one (Borg).
       return {}
     }
   }
@@ -271,25 +279,33 @@ export class Lock {
 
   /**
    * In one step: a list that was cut off counts as nobody's, for Borg as for us, and readers in it would be passed over. P.exclusive is held, so that
-   * the name beside it is nobody else's. On a full disk what does not get longer is written in its place: whoever leaves must be able to.
+   * the name beside it is nobody else's. Where that would take it from others, being another user's or open to more, it is overwritten as Borg does it; and
+   * on a full disk what does not get longer: whoever leaves must be able to.
    */
   #save(text: string): void {
     const path = `${this.#path}.roster`, beside = `${path}.tmp`
+    const there = statSync(path, { throwIfNoEntry: false }), length = Buffer.byteLength(text)
     try {
       files.write(beside, text)
-      files.rename(beside, path)
+      if (!there || isOpenToTheSame(there, statSync(beside))) return files.rename(beside, path)
     } catch (error) {
       files.removeIfThere(beside)
-      const room = statSync(path, { throwIfNoEntry: false })?.size ?? 0, bytes = Buffer.alloc(room, ' ')
-      if (!saysNoRoom(errnoOf(error)) || bytes.write(text) < Buffer.byteLength(text)) throw error
-      const fd = files.open(path, 'r+')
-      try {
-        files.writeAll(fd, bytes, 0)
-      } finally {
-        files.close(fd)
-      }
+      if (!there || !saysNoRoom(errnoOf(error)) || length > there.size) throw error
+    }
+    files.removeIfThere(beside)
+    const bytes = Buffer.alloc(Math.max(there.size, length), ' ')
+    bytes.write(text)
+    const fd = files.open(path, 'r+')
+    try {
+      files.writeAll(fd, bytes, 0)
+    } finally {
+      files.close(fd)
     }
   }
+}
+
+function isOpenToTheSame(a: Stats, b: Stats): boolean {
+  return a.uid === b.uid && a.gid === b.gid && a.mode === b.mode
 }
 
 /** Anything else names nobody that could be waited for. */

@@ -63,7 +63,6 @@ export class TarReader implements ByteSource {
   #padding = 0
   /** What comes next of its content: data and holes in turn. */
   #pieces: { readonly hole: boolean; bytes: number }[] = []
-  #any = false
   readonly #global: PaxRecords = new Map()
 
   /** `ignoreZeros`: what follows the end of a tar is a further one. */
@@ -81,13 +80,12 @@ export class TarReader implements ByteSource {
     for (;;) {
       const header = await this.#header()
       if (!header) {
-        if (!this.#any) throw new TarError('it is empty')
+        if (this.#position === 0) throw new TarError('it is empty')
         while (await this.#fill(1)) this.#start = this.#end
         return undefined
       }
-      this.#any = true
       const type = String.fromCharCode(header[156]!)
-      const size = numberAt(header, 124, 12)
+      const size = sizeAt(header, 124)
       switch (type) {
         case 'L': local.set('path', untilNul(await this.#text(size))); continue
         case 'K': local.set('linkpath', untilNul(await this.#text(size))); continue
@@ -127,7 +125,7 @@ export class TarReader implements ByteSource {
     let kind = kinds[typeFlag] ?? 'unknown'
     if (typeFlag === '\0' && name.at(-1) === slash) kind = 'directory'
     if (kind === 'directory') while (name.length > 1 && name.at(-1) === slash) name = name.subarray(0, -1)
-    const stored = kind === 'file' || kind === 'unknown' ? paxNumber(pax, 'size') ?? numberAt(header, 124, 12) : 0
+    const stored = kind === 'file' || kind === 'unknown' ? paxNumber(pax, 'size') ?? sizeAt(header, 124) : 0
     this.#stored = stored
     this.#padding = (blockBytes - (stored % blockBytes)) % blockBytes
     const size = kind === 'file' ? await this.#lay(header, typeFlag, pax, stored) : 0
@@ -144,7 +142,7 @@ export class TarReader implements ByteSource {
     const extents: Extent[] = []
     let size: number | undefined
     if (typeFlag === 'S') {
-      size = numberAt(header, 483, 12)
+      size = sizeAt(header, 483)
       putExtents(header, 386, 4, extents)
       // The map goes on before the content, and is not counted in its size.
       for (let more = header[482]; more; ) {
@@ -303,6 +301,13 @@ function numberAt(block: Buffer, offset: number, length: number): number {
   return text === '' ? 0 : parseInt(text, 8)
 }
 
+/** What cannot be below zero, as times and ids may. */
+function sizeAt(block: Buffer, offset: number): number {
+  const size = numberAt(block, offset, 12)
+  if (size < 0) throw new TarError(`the size ${size} is below zero`)
+  return size
+}
+
 function safe(value: bigint): number {
   if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < BigInt(Number.MIN_SAFE_INTEGER)) throw new TarError(`the number ${value} is too large`)
   return Number(value)
@@ -351,6 +356,6 @@ function putExtents(block: Buffer, offset: number, count: number, extents: Exten
     const at = offset + 24 * index
     // The first empty one ends the map.
     if (block[at + 12] === 0) return
-    extents.push({ offset: numberAt(block, at, 12), bytes: numberAt(block, at + 12, 12) })
+    extents.push({ offset: sizeAt(block, at), bytes: sizeAt(block, at + 12) })
   }
 }

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { existsSync, readFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, readFileSync, readlinkSync, statSync, symlinkSync } from 'node:fs'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { hostId } from '../../../src/engine/platform/process-id.js'
 import { Lock } from '../../../src/engine/repository/lock.js'
@@ -58,6 +58,43 @@ test.serial('the list of holders is replaced in one step, whenever its writer is
     } finally {
       replaceFiles(disk)
     }
+  } finally {
+    sandbox.close()
+  }
+})
+
+test.serial('a list of holders that cannot be read is not that of nobody, and stays', async t => {
+  const sandbox = new Sandbox('lock-unreadable')
+  try {
+    const path = sandbox.path('lock')
+    // As what another user made for himself: it may be replaced, but not read.
+    symlinkSync('lock.roster', `${path}.roster`)
+    const lock = new Lock(path, silent)
+    for (const kind of ['exclusive', 'shared'] as const) await t.throwsAsync(lock.acquire(kind, 0), { message: /^Failed to create\/acquire the lock .*roster/ })
+    t.is(readlinkSync(`${path}.roster`), 'lock.roster')
+    t.false(existsSync(`${path}.exclusive`))
+  } finally {
+    sandbox.close()
+  }
+})
+
+test.serial('the list of holders stays open to those who could read and change it', async t => {
+  const sandbox = new Sandbox('lock-shared')
+  try {
+    const path = sandbox.path('lock')
+    const [first, second] = [1, 2].map(thread => new Lock(path, silent, { host: hostId(), pid: process.pid, thread }))
+    await first!.acquire('shared', 0)
+    chmodSync(`${path}.roster`, 0o666)
+    if (process.geteuid!() === 0) chownSync(`${path}.roster`, 1234, 1234)
+    const before = statSync(`${path}.roster`)
+    await second!.acquire('shared', 0)
+    t.true(first!.stillHeld() && second!.stillHeld())
+    const after = statSync(`${path}.roster`)
+    t.deepEqual([after.uid, after.gid, after.mode], [before.uid, before.gid, before.mode])
+    first!.release()
+    t.deepEqual(JSON.parse(readFileSync(`${path}.roster`, 'utf8')), { shared: [[hostId(), process.pid, 2]] })
+    second!.release()
+    t.deepEqual([existsSync(`${path}.roster`), existsSync(`${path}.roster.tmp`)], [false, false])
   } finally {
     sandbox.close()
   }

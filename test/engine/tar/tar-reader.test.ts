@@ -106,6 +106,16 @@ test('what is no tar, ends too early, or lies about itself ends in a sentence; n
   const tars = formats.slice(0, 7).map(([, args]) => run('tar', ['cf', '-', ...args, '-C', 'tree', '.']))
   await t.throwsAsync(all(Buffer.alloc(0)), { instanceOf: TarError, message: /empty/ })
   await t.throwsAsync(all(Buffer.alloc(1000, 'x')), { instanceOf: TarError, message: /no tar/ })
+  // Nothing but the end, as `tar -T /dev/null` writes it, is a tar without members.
+  t.deepEqual(await all(Buffer.alloc(10240)), [])
+  // In base 256 a size can be below zero: of files, of what stands for names and pax records, and of what is of no known kind.
+  for (const type of ['0', 'L', 'x', 'Z']) {
+    const header = run('tar', ['cf', '-', '-C', 'tree', 'a']).subarray(0, 512)
+    header.fill(0xff, 124, 135)[135] = 0xf0
+    header.write(type, 156)
+    header.fill(' ', 148, 156).write(`${header.reduce((sum, byte) => sum + byte, 0).toString(8).padStart(6, '0')}\0`, 148)
+    await t.throwsAsync(all(Buffer.concat([header, Buffer.alloc(10240)])), { instanceOf: TarError, message: /below zero/ }, type)
+  }
   const whole = await all(tars[0]!)
   let state = 12345
   const random = (below: number): number => (state = (Math.imul(state, 1103515245) + 12345) >>> 0) % below
