@@ -90,21 +90,6 @@ napi_value giveBackPages(napi_env env, napi_callback_info info) {
   return makeUndefined(env);
 }
 
-/*
- * (memory): much of it will be used at a time, so it may come in large pages. Each costs one fault instead of 512, which is most of what memory costs that is new.
- */
-napi_value wantLargePages(napi_env env, napi_callback_info info) {
-  Arguments a(env, info);
-  Bytes memory = a.bytes(0);
-  if (a.failed) return nullptr;
-#ifdef MADV_HUGEPAGE
-  uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE)), start = reinterpret_cast<uintptr_t>(memory.data);
-  uintptr_t from = (start + page - 1) / page * page, to = (start + memory.length) / page * page;
-  if (from < to) madvise(reinterpret_cast<void *>(from), to - from, MADV_HUGEPAGE);
-#endif
-  return makeUndefined(env);
-}
-
 /* (from, to): memory from one place to the beginning of another, either of which may be shared. */
 napi_value copyMemory(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
@@ -154,7 +139,6 @@ void registerPages(napi_env env, napi_value exports) {
   defineFunction(env, exports, "scatterPages", scatterPages);
   defineFunction(env, exports, "gatherPages", gatherPages);
   defineFunction(env, exports, "giveBackPages", giveBackPages);
-  defineFunction(env, exports, "wantLargePages", wantLargePages);
   defineFunction(env, exports, "copyMemory", copyMemory);
   defineFunction(env, exports, "alignedMemory", alignedMemory);
   defineFunction(env, exports, "trimHeap", trimHeap);

@@ -217,8 +217,6 @@ export interface Native {
   giveBackPages(memory: Uint8Array): void
   /** To the beginning of `to`, which has room for it. Either may be shared memory, which V8 copies slowly; nobody writes to it meanwhile. */
   copyMemory(from: Uint8Array, to: Uint8Array): void
-  /** Memory that will be used as a whole comes in large pages, where the host has them: fewer page faults. Advice, never throws. */
-  wantLargePages(memory: Uint8Array): void
   /** Zeros, from the beginning of a page on: what is written with O_DIRECT has to lie so. Memory that V8 does not count. */
   alignedMemory(length: number): Uint8Array
   /** Gives back what the process' malloc keeps of freed memory. Milliseconds for each 100 MB, in which other threads may have to wait for memory. */

@@ -74,7 +74,6 @@ export class ChunkCache {
     const pages = Math.max(1, Math.floor(maxBytes / pageBytes))
     this.slab = new SharedArrayBuffer(pages * pageBytes)
     this.#bytes = Buffer.from(this.slab)
-    native().wantLargePages(this.#bytes)
     this.#load = load
     // Handed out from the end: low pages first, and the page freed last is used next, while it is still in the CPU's cache.
     this.#freePages = Uint32Array.from({ length: pages }, (_, index) => pages - 1 - index)

@@ -3,8 +3,6 @@
  * again, from its start, so that it costs no page faults and mostly is in the processor's cache.
  */
 
-import { native } from '../native.js'
-
 /** As much as a few of the longest chunks take. What nothing was put in never becomes memory. */
 export const plainMemoryBytes = 24 << 20
 
@@ -42,10 +40,7 @@ export class PlainMemory {
       start = place.end
     }
     if (length === 0 || start + room > this.#bytes) return Buffer.allocUnsafeSlow(length)
-    if (!this.#memory) {
-      this.#memory = Buffer.allocUnsafeSlow(this.#bytes)
-      native().wantLargePages(this.#memory)
-    }
+    this.#memory ??= Buffer.allocUnsafeSlow(this.#bytes)
     this.#places.splice(index, 0, { start, end: start + room })
     return this.#memory.subarray(start, start + length)
   }

@@ -6,7 +6,6 @@ import type { Key } from '../crypto/key.js'
 import { keyFromMaterial } from '../crypto/keys.js'
 import { SharedTableReader } from '../hashindex/shared-table-reader.js'
 import type { WorkerSetup } from './jobs.js'
-import { native } from '../native.js'
 import { PlainMemory } from './plain-memory.js'
 
 /** Memory that one job after the other uses. */
@@ -81,10 +80,7 @@ export class Gathering {
 }
 
 function atLeast(memory: Buffer, length: number): Buffer {
-  if (memory.length >= length) return memory
-  const made = Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length))
-  native().wantLargePages(made)
-  return made
+  return memory.length < length ? Buffer.allocUnsafeSlow(Math.max(maxRunBytes, length)) : memory
 }
 
 /** Entries that follow each other in a file are read together up to so many bytes. */
