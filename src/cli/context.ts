@@ -17,7 +17,7 @@ import type { Workers } from '../engine/store/workers.js'
 import { byteString, bytesOf, escapedBytes, escapedText } from '../engine/text.js'
 import type { FuseThread } from '../fs/fuse-thread.js'
 import { type ParsedArgs, UsageError } from './args.js'
-import { ExitStatus } from './exit.js'
+import { ExitStatus, warningCode } from './exit.js'
 import { StderrLog } from './output/log.js'
 import { cacheSteps } from './output/progress.js'
 import { TerminalPrompt } from './prompt.js'
@@ -117,6 +117,14 @@ export class CommandContext {
     return new UsageError(this.program, message)
   }
 
+  /** An operand that names an archive of the command's repository, placeholders expanded. */
+  archiveOperand(name: string): string {
+    const typed = expandPlaceholders(this.positional(name)[0]!)
+    if (typed !== '' && !typed.includes('/') && !typed.includes('::')) return typed
+    const metavar = this.args.spec.positionals?.find(positional => positional.name === name)?.metavar ?? name
+    throw this.usage(`argument ${metavar}: Invalid archive name: "${typed}"`)
+  }
+
   // --- locations ---
 
   /** The command's location. `wanted` tells whether an archive must, may or must not be named. */
@@ -211,6 +219,14 @@ export class CommandContext {
       }
     }
     if (errors.length > 0) throw errors[0]
+  }
+}
+
+/** PATHs that nothing in the archive matched. */
+export function tellUnmatched({ log, exit }: CommandContext, matcher: import('../engine/patterns/matcher.js').Matcher): void {
+  for (const pattern of matcher.unmatched()) {
+    log.message('warning', 'borg.archiver', `Include pattern '${pattern}' never matched.`)
+    exit.warn(warningCode.includePatternNeverMatched)
   }
 }
 

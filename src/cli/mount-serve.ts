@@ -85,7 +85,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
       return context.flag('consider-checkpoints') ? found : found.filter(({ name }) => !isCheckpointName(name))
     },
     selection: matcher.includesEverything && strip === 0 ? undefined : () => ({
-      select: ({ path }) => (matcher.includesEverything || matcher.decide(escapedText(path)).included ? stripped(path, strip) : undefined),
+      select: ({ path }) => (matcher.includes(path) ? stripped(path, strip) : undefined),
       sourcePath: path => stripped(path, strip) ?? path,
     }),
   }, () => session?.lookAgain() ?? Promise.resolve(), openCache)

@@ -227,7 +227,7 @@ export interface WireError {
 export type ToEngine =
   | { readonly type: 'request'; readonly id: number; readonly request: EngineRequest }
   | { readonly type: 'log'; readonly level: LogLevel; readonly topic: string; readonly message: string }
-  /** Answer to `finish`. `results` is what incoming/ reports. */
+  /** Answer to `finish`: a sentence for each tree that stays staged. */
   | { readonly type: 'finished'; readonly kept: readonly string[] }
 
 /** Engine thread -> FUSE thread. */

@@ -3,13 +3,13 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { randomFillSync } from 'node:crypto'
 import { join } from 'node:path'
-import { BorgError, errnoOf } from '../../engine/errors.js'
+import { BorgError } from '../../engine/errors.js'
 import { canonical } from '../../engine/location.js'
 import { native } from '../../engine/native.js'
 import { files, removeTree } from '../../engine/platform/files.js'
 import type { Command } from '../command.js'
 import type { CommandContext } from '../context.js'
-import { errorText } from '../../engine/errno-text.js'
+import { fileError } from '../output/file-error.js'
 import { flushOutput, print } from '../output/stdout.js'
 import { formatSize } from '../output/units.js'
 
@@ -77,8 +77,7 @@ function makeFolder(folder: string): void {
   try {
     files.makeDirectory(folder)
   } catch (error) {
-    if (errnoOf(error) === undefined) throw error
-    throw new BorgError('OSError', `${errorText(error as { code: string; errno: number })}: '${folder}'`, 2, { cause: error })
+    throw fileError(error, folder)
   }
 }
 

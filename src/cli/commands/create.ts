@@ -12,16 +12,14 @@ import { LaterCommand, separated } from '../../engine/operations/command-source.
 import { DescriptorSource } from '../../engine/operations/file-source.js'
 import { identityOf } from '../../engine/operations/walk.js'
 import { expandPlaceholders } from '../../engine/placeholders.js'
-import { ClientCache } from '../../engine/cache/client-cache.js'
 import { groupIdOf, userIdOf } from '../../engine/platform/owner.js'
-import { Workers } from '../../engine/store/workers.js'
 import { escapedBytes, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
 import { archiveName, type CommandContext, loadMatcher } from '../context.js'
 import { checkpointsOf, listFilter, parseTimestampOption } from '../archive-options.js'
 import { tellCreated } from '../created-archive.js'
 import { warningCode, warningOfErrno } from '../exit.js'
-import { ArchiveProgressLine, cacheSteps, syncListener } from '../output/progress.js'
+import { ArchiveProgressLine, syncListener } from '../output/progress.js'
 import { formatSize } from '../output/units.js'
 import { errorText } from '../../engine/errno-text.js'
 
@@ -73,10 +71,7 @@ export const create: Command = async context => {
   const opened = await context.open(location, 'exclusive', 'write')
   const name = archiveName(location.archive!)
   ensureNewName(opened.manifest, name)
-  const workers = new Workers({ key: opened.key, codec })
-  context.atEnd(() => workers.close())
-  const cache = await ClientCache.open(opened, { places: context.places, log, lockWaitMs: context.lockWaitMs, env: context.env, steps: cacheSteps(context) })
-  context.atEnd(() => cache.close())
+  const { workers, cache } = await context.openCache(opened, codec)
   const counted = context.flag('stats') || json
   // JSON has no word for unknown numbers.
   const known = cache.inSync || json || !context.flag('no-cache-sync')
@@ -114,9 +109,7 @@ function listenerOf(context: CommandContext, progress: ArchiveProgressLine | und
       context.exit.warn(warningCode.fileChanged)
     },
     reading: (path, done, total) => (context.signals.onInfo = () => tellPosition(log, path, done, total)),
-    ...(progress ? { progress: state => progress.update({
-      originalSize: state.stats.size, compressedSize: state.stats.csize, deduplicatedSize: state.newBytes, fileCount: state.stats.nfiles, path: state.path,
-    }) } : {}),
+    ...(progress ? { progress: state => progress.update(state) } : {}),
   }
 }
 

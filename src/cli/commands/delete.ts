@@ -15,6 +15,7 @@ import { Lock } from '../../engine/repository/lock.js'
 import type { Command } from '../command.js'
 import { archiveName, choosesArchives, type CommandContext, selectArchives } from '../context.js'
 import { deletionListener, endedBySignal, printDeletionStats } from '../deletion.js'
+import { warningCode } from '../exit.js'
 import { stagingName } from '../staging-name.js'
 import { syncListener } from '../output/progress.js'
 import { archiveLine, dashes } from '../output/summary.js'
@@ -93,7 +94,7 @@ class DeleteSteps {
     let dropped = false
     for (const name of this.#names) {
       if (this.tell(name, dryRun ? 'Would delete:' : 'Deleted archive:')) dropped = this.#manifest.archives.delete(name) || dropped
-      else exit.warn(1)
+      else exit.warn(warningCode.generic)
     }
     if (dryRun) log.message('info', topic, 'Finished dry-run.')
     else if (dropped) {

@@ -1,12 +1,11 @@
 /** `diff` (commands.md, output.md §8). */
 import { ArchiveReader } from '../../engine/archive/archive-reader.js'
 import { type Change, diffArchives, type Difference } from '../../engine/operations/diff.js'
-import { expandPlaceholders } from '../../engine/placeholders.js'
 import { ChunkReader } from '../../engine/store/chunk-reader.js'
 import { Workers } from '../../engine/store/workers.js'
 import { escapedText, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
-import { archiveName, type CommandContext, loadMatcher } from '../context.js'
+import { archiveName, type CommandContext, loadMatcher, tellUnmatched } from '../context.js'
 import { warningCode } from '../exit.js'
 import { pythonJson } from '../output/log.js'
 import { modeText } from '../output/mode-text.js'
@@ -15,8 +14,7 @@ import { formatSize, formatTime, isoTime, itemMicros } from '../output/units.js'
 
 export const diff: Command = async context => {
   const location = context.location('archive')
-  const otherName = expandPlaceholders(context.positional('archive2')[0]!)
-  if (otherName === '' || otherName.includes('/') || otherName.includes('::')) throw context.usage(`argument ARCHIVE2: Invalid archive name: "${otherName}"`)
+  const otherName = context.archiveOperand('archive2')
   const opened = await context.open(location, 'shared', 'read')
   const [first, second] = [await archiveOf(archiveName(location.archive!)), await archiveOf(archiveName(otherName))]
   const comparable = context.flag('same-chunker-params') || cutAlike(context, first, second)
@@ -34,10 +32,7 @@ export const diff: Command = async context => {
   } else {
     for await (const difference of found) print(row(difference))
   }
-  for (const pattern of matcher.unmatched()) {
-    context.log.message('warning', 'borg.archiver', `Include pattern '${pattern}' never matched.`)
-    context.exit.warn(warningCode.includePatternNeverMatched)
-  }
+  tellUnmatched(context, matcher)
 
   function archiveOf(name: string): Promise<ArchiveReader> {
     return ArchiveReader.open(opened.manifest.get(name), opened.repository, opened.objects)

@@ -1,11 +1,12 @@
 /** `export-tar` (commands.md). */
 import { ArchiveReader } from '../../engine/archive/archive-reader.js'
 import { TarExport } from '../../engine/operations/export-tar.js'
+import { extractedBytes } from '../../engine/operations/extract.js'
 import { ChunkReader } from '../../engine/store/chunk-reader.js'
 import { Workers } from '../../engine/store/workers.js'
 import { shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
-import { archiveName, loadMatcher } from '../context.js'
+import { archiveName, loadMatcher, tellUnmatched } from '../context.js'
 import { warningCode } from '../exit.js'
 import { FilteredFile, filterFor } from '../output/filtered-file.js'
 import { PercentLine } from '../output/progress.js'
@@ -27,9 +28,9 @@ export const exportTar: Command = async context => {
 
   const progress = context.flag('progress') ? new PercentLine(log, 'extract', 0.1) : undefined
   let total = 0
-  const tar = new TarExport(archive, new ChunkReader(opened.repository, workers), {
-    matcher, stripComponents: context.number('strip-components') ?? 0, parts: context.flag('consider-part-files'), signal: context.signals.answer(),
-  }, {
+  const reader = new ChunkReader(opened.repository, workers)
+  const selection = { matcher, stripComponents: context.number('strip-components') ?? 0, parts: context.flag('consider-part-files') }
+  const tar = new TarExport(archive, reader, { ...selection, signal: context.signals.answer() }, {
     ...(list && { item: (itemPath: Buffer) => log.message('info', 'borg.output.list', shownText(itemPath)) }),
     unsupported: (itemPath, type) => {
       log.message('warning', 'borg.archiver', `${shownText(itemPath)}: unsupported file type ${type.toString(8)} for tar export`)
@@ -38,14 +39,11 @@ export const exportTar: Command = async context => {
     ...(progress && { progress: (bytes: number, itemPath: Buffer) => progress.update(bytes, total, percent => `${percent.toFixed(1).padStart(5)}% Processing: ${shownText(itemPath)}`, [shownText(itemPath)]) }),
   })
   if (progress) {
-    progress.note('Calculating size')
-    total = await tar.contentBytes()
+    progress.announce('Calculating size')
+    total = await extractedBytes(archive, reader, selection)
   }
   for await (const piece of tar.pieces()) await file.write(piece)
   await file.finish()
   progress?.finish()
-  for (const pattern of matcher.unmatched()) {
-    log.message('warning', 'borg.archiver', `Include pattern '${pattern}' never matched.`)
-    context.exit.warn(warningCode.includePatternNeverMatched)
-  }
+  tellUnmatched(context, matcher)
 }

@@ -5,7 +5,7 @@ import { ChunkReader } from '../../engine/store/chunk-reader.js'
 import { Workers } from '../../engine/store/workers.js'
 import { shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
-import { archiveName, loadMatcher } from '../context.js'
+import { archiveName, loadMatcher, tellUnmatched } from '../context.js'
 import { warningCode } from '../exit.js'
 import { PercentLine } from '../output/progress.js'
 import { print } from '../output/stdout.js'
@@ -44,8 +44,5 @@ export const extract: Command = async context => {
     ...(progress ? { progress: (bytes, path) => progress.update(bytes, total, percent => `${percent.toFixed(1).padStart(5)}% Extracting: ${shownText(path)}`, [shownText(path)]) } : {}),
   })
   progress?.finish()
-  for (const pattern of matcher.unmatched()) {
-    log.message('warning', 'borg.archiver', `Include pattern '${pattern}' never matched.`)
-    context.exit.warn(warningCode.includePatternNeverMatched)
-  }
+  tellUnmatched(context, matcher)
 }

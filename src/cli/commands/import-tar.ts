@@ -1,11 +1,9 @@
 /** `import-tar` (commands.md). */
 import { ensureNewName } from '../../engine/archive/archive-writer.js'
-import { ClientCache } from '../../engine/cache/client-cache.js'
 import { chunkerFor, parseChunkerParams } from '../../engine/chunker/params.js'
 import { parseCompression } from '../../engine/codec/spec.js'
 import { importTar } from '../../engine/operations/import-tar.js'
 import { expandPlaceholders } from '../../engine/placeholders.js'
-import { Workers } from '../../engine/store/workers.js'
 import { TarReader } from '../../engine/tar/tar-reader.js'
 import { escapedBytes, shownText } from '../../engine/text.js'
 import { checkpointsOf, listFilter, parseTimestampOption } from '../archive-options.js'
@@ -14,7 +12,7 @@ import { archiveName } from '../context.js'
 import { tellCreated } from '../created-archive.js'
 import { warningCode } from '../exit.js'
 import { filterFor, openFiltered } from '../output/filtered-file.js'
-import { ArchiveProgressLine, cacheSteps, syncListener } from '../output/progress.js'
+import { ArchiveProgressLine, syncListener } from '../output/progress.js'
 
 export const importTarCommand: Command = async context => {
   const { log } = context
@@ -25,10 +23,7 @@ export const importTarCommand: Command = async context => {
   const codec = context.parsed('compression', parseCompression)
   const opened = await context.open(location, 'exclusive', 'write')
   const name = archiveName(location.archive!)
-  const workers = new Workers({ key: opened.key, codec })
-  context.atEnd(() => workers.close())
-  const cache = await ClientCache.open(opened, { places: context.places, log, lockWaitMs: context.lockWaitMs, env: context.env, steps: cacheSteps(context) })
-  context.atEnd(() => cache.close())
+  const { workers, cache } = await context.openCache(opened, codec)
   const wanted = context.text('tar-filter') ?? 'auto'
   const input = await openFiltered(path, wanted === 'auto' ? filterFor(path, 'unpack') : wanted, log)
   context.atEnd(() => input.close())
@@ -51,9 +46,7 @@ export const importTarCommand: Command = async context => {
       context.exit.warn(warningCode.generic)
     },
     finished: () => input.finished(),
-    ...(progress && { progress: state => progress.update({
-      originalSize: state.stats.size, compressedSize: state.stats.csize, deduplicatedSize: state.newBytes, fileCount: state.stats.nfiles, path: state.path,
-    }) }),
+    ...(progress && { progress: state => progress.update(state) }),
   })
   progress?.finish()
   await tellCreated(context, { opened, workers, cache }, stored, { started, known: true })

@@ -12,7 +12,7 @@ import type { LocalRepository } from '../../engine/repository/local-repository.j
 import { streamingXxh64 } from '../../engine/repository/integrity.js'
 import { ChunkReader } from '../../engine/store/chunk-reader.js'
 import { Workers } from '../../engine/store/workers.js'
-import { bytesOf, escapedText, shownByteString, shownText } from '../../engine/text.js'
+import { bytesOf, shownByteString, shownText } from '../../engine/text.js'
 import type { Command } from '../command.js'
 import { archiveName, type CommandContext, loadMatcher, selectArchives } from '../context.js'
 import { type FormatValue, RowFormat } from '../output/format.js'
@@ -126,7 +126,7 @@ async function listItems(context: CommandContext, opened: OpenedRepository<Local
   const extraKeys = [...format.keys].filter(key => itemRowKeys.has(key) && !jsonAlways.has(key) && !jsonNever.has(key))
 
   for await (const item of archive.items({ parts: context.flag('consider-part-files'), ...(reader ? { reader } : {}) })) {
-    if (!matcher.includesEverything && !matcher.decide(escapedText(item.path)).included) continue
+    if (!matcher.includes(item.path)) continue
     const row: RowContext = { ...base, content: hashKeys.length > 0 ? await hashContent(item, hashKeys, reader!) : undefined }
     if (jsonLines) print(`${pythonJson(jsonRow(item, extraKeys, row))}\n`)
     else print(format.fill(key => itemValue(item, key, row)))

@@ -77,9 +77,7 @@ function listenerOf(context: CommandContext, progress: ArchiveProgressLine | und
   const status = listFilter(context)
   return {
     ...(status ? { status } : {}),
-    ...(progress ? { progress: state => progress.update({
-      originalSize: state.stats.size, compressedSize: state.stats.csize, deduplicatedSize: state.newBytes, fileCount: state.stats.nfiles, path: state.path,
-    }) } : {}),
+    ...(progress ? { progress: state => progress.update(state) } : {}),
   }
 }
 

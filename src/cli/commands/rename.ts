@@ -1,14 +1,12 @@
 /** `rename` (commands.md). Silent. */
 import { renameArchive } from '../../engine/operations/rename.js'
-import { expandPlaceholders } from '../../engine/placeholders.js'
 import type { Command } from '../command.js'
 import { archiveName } from '../context.js'
 import { syncListener } from '../output/progress.js'
 
 export const rename: Command = async context => {
   const location = context.location('archive')
-  const newName = expandPlaceholders(context.positional('name')[0]!)
-  if (newName === '' || newName.includes('/') || newName.includes('::')) throw context.usage(`argument NEWNAME: Invalid archive name: "${newName}"`)
+  const newName = context.archiveOperand('name')
   const opened = await context.open(location, 'exclusive', 'check')
   const { workers, cache } = await context.openCache(opened)
   await cache.sync(workers, syncListener(context))

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { withoutHelper } from '../../fs/fuse/kernel/attach.js'
 import type { Command } from '../command.js'
 import { commitTrees, isOurs, mountedPath, servingProcess } from '../drive-commit.js'
+import { warningCode } from '../exit.js'
 import { print } from '../output/stdout.js'
 
 const umountFailed = 32
@@ -18,7 +19,7 @@ export const umount: Command = async context => {
         continue
       }
       context.log.message('warning', topic, `${path} was not saved and stays staged for the next mount: ${problem}`)
-      context.exit.warn(1)
+      context.exit.warn(warningCode.generic)
     }
   }
   const pid = servingProcess(mountpoint)

@@ -1,8 +1,8 @@
 /** An answer that goes to a file of the person's choice, or to stdout for `-`. */
 import { closeSync, fstatSync, openSync, realpathSync, writeFileSync } from 'node:fs'
-import { BorgError, CommandError, errnoOf } from '../../engine/errors.js'
+import { CommandError, errnoOf } from '../../engine/errors.js'
 import { saveFile } from '../../engine/platform/save-file.js'
-import { errorText } from '../../engine/errno-text.js'
+import { fileError } from './file-error.js'
 import { print, writeFully } from './stdout.js'
 
 const pendingChars = 1 << 18
@@ -16,8 +16,7 @@ export function writeAnswer(path: string, content: Buffer | string): void {
     else writeFileSync(existing, content)
   } catch (error) {
     if (errnoOf(error) === 'EISDIR') throw new CommandError(`'${path}' must be a file, not a directory`, { cause: error })
-    if (errnoOf(error) === undefined) throw error
-    throw new BorgError('OSError', `${errorText(error as { code: string; errno: number })}: '${path}'`, 2, { cause: error })
+    throw fileError(error, path)
   }
 }
 

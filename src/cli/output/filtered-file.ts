@@ -2,12 +2,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
-import { shellWords } from '../../engine/crypto/passphrase.js'
+import { shellWords } from '../../engine/shell-words.js'
 import type { ByteSource } from '../../engine/chunker/chunker.js'
 import { BorgError, errnoOf } from '../../engine/errors.js'
 import { CommandSource } from '../../engine/operations/command-source.js'
 import { DescriptorSource } from '../../engine/operations/file-source.js'
-import { errorText } from '../../engine/errno-text.js'
+import { fileError } from './file-error.js'
 import type { StderrLog } from './log.js'
 import { flushOutput, print, writeFully } from './stdout.js'
 
@@ -150,8 +150,7 @@ function opened(path: string, flags: 'r' | 'w'): number {
   try {
     return openSync(path, flags)
   } catch (error) {
-    if (errnoOf(error) === undefined) throw error
-    throw new BorgError('OSError', `${errorText(error as { code: string; errno: number })}: '${path}'`, 2, { cause: error })
+    throw fileError(error, path)
   }
 }
 

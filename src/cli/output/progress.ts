@@ -2,6 +2,7 @@
 import { formatSize } from './units.js'
 import type { StderrLog } from './log.js'
 import { shownText } from '../../engine/text.js'
+import type { ProgressState } from '../../engine/operations/archive-pipeline.js'
 import type { CacheStepListener, SyncListener } from '../../engine/cache/client-cache.js'
 
 const everyMs = 200
@@ -16,21 +17,21 @@ export class ArchiveProgressLine {
     this.#iec = iec
   }
 
-  update(state: { originalSize: number; compressedSize: number; deduplicatedSize: number; fileCount: number; path: Buffer }): void {
+  update({ stats, newBytes, path }: ProgressState): void {
     const now = Date.now()
     if (now - this.#last < everyMs) return
     this.#last = now
-    const path = shownText(state.path)
+    const name = shownText(path)
     if (this.#log.json) {
       this.#log.object({
-        original_size: state.originalSize, compressed_size: state.compressedSize, deduplicated_size: state.deduplicatedSize, nfiles: state.fileCount, path,
+        original_size: stats.size, compressed_size: stats.csize, deduplicated_size: newBytes, nfiles: stats.nfiles, path: name,
         time: now / 1000, type: 'archive_progress', finished: false,
       })
       return
     }
     const size = (bytes: number): string => formatSize(bytes, { iec: this.#iec })
-    const head = `${size(state.originalSize)} O ${size(state.compressedSize)} C ${size(state.deduplicatedSize)} D ${state.fileCount} N `
-    this.#log.progressLine(fitted(head, path, width()))
+    const head = `${size(stats.size)} O ${size(stats.csize)} C ${size(newBytes)} D ${stats.nfiles} N `
+    this.#log.progressLine(fitted(head, name, width()))
   }
 
   finish(): void {
@@ -55,10 +56,9 @@ export class PercentLine {
     this.#step = step
   }
 
-  /** Before the first step. */
+  /** What is done before there is anything to count. */
   announce(message: string): void {
-    if (this.#log.json) this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: false, time: Date.now() / 1000, message, current: 0, total: 0, info: null })
-    else this.#log.progressLine(message)
+    this.#tell(message, message, 0, 0, null)
   }
 
   /** `shown`: the number that the JSON line tells; Borg often counts the step in hand as done there. */
@@ -67,18 +67,14 @@ export class PercentLine {
     const at = Math.floor(percent / this.#step)
     if (at === this.#last) return
     this.#last = at
-    this.#tell(message(percent), shown, total, info)
+    const text = message(percent)
+    this.#tell(text, text.slice(0, width()), shown, total, info)
   }
 
-  /** What is done before there is anything to count. */
-  note(message: string): void {
-    this.#tell(message, 0, 0, null)
-  }
-
-  #tell(message: string, current: number, total: number, info: readonly string[] | null): void {
+  #tell(message: string, line: string, current: number, total: number, info: readonly string[] | null): void {
     if (this.#log.json) {
       this.#log.object({ operation: this.#operation, msgid: this.#msgid, type: 'progress_percent', finished: false, time: Date.now() / 1000, message, current, total, info })
-    } else this.#log.progressLine(message.slice(0, width()))
+    } else this.#log.progressLine(line)
   }
 
   finish(): void {

@@ -4,6 +4,7 @@ import { closeSync, read } from 'node:fs'
 import { promisify } from 'node:util'
 import { borgVersion } from '../constants.js'
 import { errnoOf, messageOf } from '../errors.js'
+import { shellWords } from '../shell-words.js'
 import { secured } from './blake2b.js'
 import { NoPassphraseFailure, PasscommandFailure, PassphraseWrong, PasswordRetriesExceeded } from './errors.js'
 
@@ -169,34 +170,4 @@ function withoutNewlines(text: Buffer): Buffer {
   let end = text.length
   while (end > 0 && text[end - 1] === 10) end--
   return text.subarray(0, end)
-}
-
-/** Splits like a POSIX shell splits words, without expansions; undefined if a quote is open at the end. */
-export function shellWords(text: string): string[] | undefined {
-  const words: string[] = []
-  let word: string | undefined
-  for (let at = 0; at < text.length; at++) {
-    const character = text[at]!
-    if (/\s/.test(character)) {
-      if (word !== undefined) words.push(word)
-      word = undefined
-    } else if (character === "'") {
-      const end = text.indexOf("'", at + 1)
-      if (end < 0) return undefined
-      word = (word ?? '') + text.slice(at + 1, end)
-      at = end
-    } else if (character === '"') {
-      word ??= ''
-      for (at++; text[at] !== '"'; at++) {
-        if (at >= text.length) return undefined
-        if (text[at] === '\\' && /["\\$`\n]/.test(text[at + 1] ?? '')) at++
-        word += text[at]
-      }
-    } else if (character === '\\') {
-      if (++at >= text.length) return undefined
-      word = (word ?? '') + text[at]
-    } else word = (word ?? '') + character
-  }
-  if (word !== undefined) words.push(word)
-  return words
 }

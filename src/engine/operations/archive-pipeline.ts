@@ -27,9 +27,18 @@ export interface PipelineContext {
   readonly checkpoints?: CheckpointOptions
 }
 
+/** What an archive in the making has. */
+export interface ProgressState {
+  readonly stats: ArchiveStats
+  /** csize of what was new. */
+  readonly newBytes: number
+  /** Of the last item. */
+  readonly path: Buffer
+}
+
 export interface StoreListener {
   /** After each item. */
-  progress?(state: { stats: ArchiveStats; newBytes: number; path: Buffer }): void
+  progress?(state: ProgressState): void
   /** As a large file is read: bytes so far, of how many if that is known. */
   reading?(path: Buffer, done: number, total: number | undefined): void
 }

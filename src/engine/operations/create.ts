@@ -60,6 +60,13 @@ export function archiveFacts(origin: ArchiveOrigin, startMicros: number, env: No
   }
 }
 
+/** Of an archive whose making begins now, for storeArchive. A checkpoint is of the moment, whatever time and comment the archive is to have. */
+export function createdFacts(origin: ArchiveOrigin): (checkpoint: boolean) => ReturnType<typeof archiveFacts> {
+  const start = nowMicros()
+  const interim: ArchiveOrigin = { comment: Buffer.alloc(0), cmdline: origin.cmdline, chunkerParams: origin.chunkerParams }
+  return checkpoint => archiveFacts(checkpoint ? interim : origin, start)
+}
+
 /** As Python's getpass.getuser; the number of a user who has no name, where that fails. */
 function loginName(env: NodeJS.ProcessEnv): string {
   const named = env.LOGNAME || env.USER || env.LNAME || env.USERNAME
@@ -69,11 +76,7 @@ function loginName(env: NodeJS.ProcessEnv): string {
 }
 
 export async function createArchive(context: StoreContext, name: string, origin: ArchiveOrigin, options: CreateOptions, filesCache: FilesCache | undefined, listener: CreateListener): Promise<StoredArchive> {
-  const start = nowMicros()
-  const source = new Source(context, options, filesCache, listener)
-  // A checkpoint is of the moment, whatever time and comment the archive is to have.
-  const interim: ArchiveOrigin = { comment: Buffer.alloc(0), cmdline: origin.cmdline, chunkerParams: origin.chunkerParams }
-  return storeArchive(context, name, source.entries(), checkpoint => archiveFacts(checkpoint ? interim : origin, start), listener)
+  return storeArchive(context, name, new Source(context, options, filesCache, listener).entries(), createdFacts(origin), listener)
 }
 
 /** What would be stored; opens no file. */

@@ -7,9 +7,9 @@ import type { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import { idKey } from '../ids.js'
 import type { Matcher } from '../patterns/matcher.js'
-import { typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeFile, typeMask, typeSymlink } from '../platform/attributes.js'
+import { isHardLinkable, typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeMask, typeSymlink } from '../platform/attributes.js'
 import type { ChunkReader } from '../store/chunk-reader.js'
-import { byteString, escapedText } from '../text.js'
+import { byteString } from '../text.js'
 
 export type Change =
   /** Bytes of the chunks that only the one has or the other; absent where chunks cannot be compared. */
@@ -100,7 +100,7 @@ async function* pairs(first: ArchiveReader, second: ArchiveReader, reader: Chunk
 async function* chosen(archive: ArchiveReader, reader: ChunkReader, { matcher, parts }: DiffOptions, read: (item: Item) => void): AsyncGenerator<Item, undefined> {
   for await (const item of archive.items({ parts, reader })) {
     read(item)
-    if (matcher.includesEverything || matcher.decide(escapedText(item.path)).included) yield item
+    if (matcher.includes(item.path)) yield item
   }
   return undefined
 }
@@ -129,11 +129,10 @@ class Links {
   }
 }
 
-const hardLinkable: ReadonlySet<number> = new Set([typeFile, typeBlockDevice, typeCharDevice, typeFifo])
 const typeOf = (item: Item | undefined): number | undefined => item && item.mode & typeMask
 /** Archives of old versions do not say it. */
-const isFirst = (item: Item): boolean => item.source === undefined && item.hardlinkMaster !== false && hardLinkable.has(typeOf(item)!)
-const isFurther = (item: Item): boolean => item.source !== undefined && hardLinkable.has(typeOf(item)!)
+const isFirst = (item: Item): boolean => item.source === undefined && item.hardlinkMaster !== false && isHardLinkable(item.mode)
+const isFurther = (item: Item): boolean => item.source !== undefined && isHardLinkable(item.mode)
 
 /** What is compared is not all that is told, as with Borg: of a symlink that became a file the content only there is nothing to tell, but it is another. */
 async function same({ old, new: item }: Pair, reader: ChunkReader, { contentOnly, comparable }: DiffOptions): Promise<boolean> {

@@ -4,10 +4,11 @@ import type { ChunkList } from '../archive/chunk-list.js'
 import type { Item } from '../archive/item.js'
 import type { Matcher } from '../patterns/matcher.js'
 import { typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeFile, typeMask, typeSymlink } from '../platform/attributes.js'
+import { majorOf, minorOf } from '../platform/device-number.js'
 import type { ChunkReader, WantedChunk } from '../store/chunk-reader.js'
 import { endOfTar, gnuHeader, paddingOf, tarType, type TarType } from '../tar/gnu-header.js'
-import { byteString, escapedText } from '../text.js'
-import { stripped } from './extract.js'
+import { byteString } from '../text.js'
+import { maxChunkless, stripped } from './extract.js'
 
 export interface ExportTarOptions {
   readonly matcher: Matcher
@@ -39,8 +40,6 @@ const types: Readonly<Record<number, TarType>> = {
   [typeFile]: tarType.file, [typeDirectory]: tarType.directory, [typeSymlink]: tarType.symlink, [typeFifo]: tarType.fifo, [typeCharDevice]: tarType.characterDevice, [typeBlockDevice]: tarType.blockDevice,
 }
 const nothing = Buffer.alloc(0)
-/** Items without content that wait for the content of those before them; an archive may have millions in a row. */
-const maxChunkless = 4096
 
 export class TarExport {
   readonly #archive: ArchiveReader
@@ -62,14 +61,6 @@ export class TarExport {
     this.#listener = listener
   }
 
-  /** Sum of the contents of what will be in the tar. */
-  async contentBytes(): Promise<number> {
-    const counting = new TarExport(this.#archive, this.#reader, this.#options)
-    let bytes = 0
-    for await (const item of counting.#items()) bytes += counting.#select(item)?.chunks?.totalSize ?? 0
-    return bytes
-  }
-
   /** The tar, once. A piece is only valid until the next one is asked for. Throws at the first chunk that is missing or damaged. */
   async *pieces(): AsyncGenerator<Buffer> {
     for await (const piece of this.#entries()) {
@@ -80,7 +71,7 @@ export class TarExport {
   }
 
   async *#entries(): AsyncGenerator<Buffer> {
-    const items = this.#items()
+    const items = this.#archive.items({ parts: this.#options.parts, reader: this.#reader })
     let index = 0
     try {
       do {
@@ -103,10 +94,6 @@ export class TarExport {
     }
   }
 
-  #items(): AsyncGenerator<Item> {
-    return this.#archive.items({ parts: this.#options.parts, reader: this.#reader })
-  }
-
   /** Reads items ahead of their turn, as far as chunks are wanted. */
   async *#wanted(items: AsyncGenerator<Item>): AsyncGenerator<WantedChunk> {
     for (let chunkless = 0; chunkless < maxChunkless; ) {
@@ -124,7 +111,7 @@ export class TarExport {
         continue
       }
       chunkless = 0
-      for (let index = 0; index < chunks.length; index++) yield { id: chunks.id(index), size: chunks.size(index) }
+      yield* chunks
     }
   }
 
@@ -135,7 +122,7 @@ export class TarExport {
   /** Only files are hard links in a tar of Borg's; of devices and fifos each name is one of its own. */
   #select(item: Item): Selected | undefined {
     const { matcher, stripComponents } = this.#options
-    const chosen = matcher.includesEverything || matcher.decide(escapedText(item.path)).included
+    const chosen = matcher.includes(item.path)
     const path = chosen ? stripped(item.path, stripComponents) : undefined
     const isFile = (item.mode & typeMask) === typeFile
     if (path === undefined) {
@@ -166,15 +153,4 @@ export class TarExport {
       mtimeSeconds: Math.trunc(Number(mtimeNs) / 1e9), major: majorOf(rdev), minor: minorOf(rdev),
     })
   }
-}
-
-/** Of Linux's device numbers, which may have more than 32 bits. */
-function majorOf(rdev: number): number {
-  const bits = BigInt(rdev)
-  return Number(((bits >> 8n) & 0xfffn) | ((bits >> 32n) & ~0xfffn))
-}
-
-function minorOf(rdev: number): number {
-  const bits = BigInt(rdev)
-  return Number((bits & 0xffn) | ((bits >> 12n) & 0xffffff00n))
 }

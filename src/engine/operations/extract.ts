@@ -41,7 +41,7 @@ export interface ExtractListener {
 const largeBytes = 4 << 20
 const noBytes = Buffer.alloc(0)
 /** Items without content that wait for the content of those before them; an archive may have millions in a row. */
-const maxChunkless = 4096
+export const maxChunkless = 4096
 const standardMaxDirectories = 1 << 14
 const slash = 0x2f
 
@@ -73,7 +73,7 @@ export async function extractedBytes(archive: ArchiveReader, reader: ChunkReader
   const left = new Map<string, number>()
   let total = 0
   for await (const item of archive.items({ parts, reader })) {
-    const chosen = (matcher.includesEverything || matcher.decide(escapedText(item.path)).included) && stripped(item.path, stripComponents) !== undefined
+    const chosen = matcher.includes(item.path) && stripped(item.path, stripComponents) !== undefined
     const bytes = item.chunks?.totalSize ?? 0
     if (!chosen) {
       if (bytes > 0 && item.hardlinkMaster !== false) left.set(byteString(item.path), bytes)
@@ -171,7 +171,7 @@ class Extraction {
         continue
       }
       chunkless = 0
-      for (let index = 0; index < chunks.length; index++) yield { id: chunks.id(index), size: chunks.size(index) }
+      yield* chunks
     }
   }
 
@@ -202,7 +202,7 @@ class Extraction {
     const type = stored.mode & typeMask
     const isLink = type !== typeSymlink && stored.source !== undefined
     const path = stripped(stored.path, stripComponents)
-    const chosen = (matcher.includesEverything || matcher.decide(escapedText(stored.path)).included) && path !== undefined
+    const chosen = matcher.includes(stored.path) && path !== undefined
     // People are told of it as it is called in the target.
     const item = stripComponents > 0 && path !== undefined ? { ...stored, path } : stored
     if (!isLink) {

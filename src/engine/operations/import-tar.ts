@@ -1,13 +1,13 @@
 /** `import-tar`: the members of a tar as a new archive (commands.md). */
 import type { Item } from '../archive/item.js'
-import { nowMicros } from '../archive/timestamps.js'
 import { normalPath, storedPath } from '../patterns/path-text.js'
 import { typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeFile, typeSymlink } from '../platform/attributes.js'
+import { deviceNumber } from '../platform/device-number.js'
 import { TarError, type TarMember, type TarReader } from '../tar/tar-reader.js'
 import { escapedBytes, escapedText } from '../text.js'
 import type { ArchiveEntry } from './archive-entry.js'
 import type { StoreListener } from './archive-pipeline.js'
-import { archiveFacts, type ArchiveOrigin } from './create.js'
+import { type ArchiveOrigin, createdFacts } from './create.js'
 import { clampTime } from './file-item.js'
 import { storeArchive, type StoreContext, type StoredArchive } from './store-archive.js'
 
@@ -25,9 +25,7 @@ const types: Readonly<Record<Exclude<TarMember['kind'], 'unknown'>, readonly [ty
 
 /** Errors of storeArchive, and TarError: nothing is saved then but the last checkpoint. */
 export function importTar(context: StoreContext, name: string, origin: ArchiveOrigin, tar: TarReader, listener: ImportTarListener): Promise<StoredArchive> {
-  const start = nowMicros()
-  const interim: ArchiveOrigin = { comment: Buffer.alloc(0), cmdline: origin.cmdline, chunkerParams: origin.chunkerParams }
-  return storeArchive(context, name, entries(tar, context.chunker.singleChunkBytes, listener), checkpoint => archiveFacts(checkpoint ? interim : origin, start), listener)
+  return storeArchive(context, name, entries(tar, context.chunker.singleChunkBytes, listener), createdFacts(origin), listener)
 }
 
 async function* entries(tar: TarReader, smallBytes: number, listener: ImportTarListener): AsyncGenerator<Iterable<ArchiveEntry>> {
@@ -64,10 +62,4 @@ function itemOf({ kind, name, linkName, mode, uid, gid, user, group, mtimeNs, ma
 
 function stored(name: Buffer): Buffer {
   return escapedBytes(storedPath(normalPath(escapedText(name))))
-}
-
-/** As Linux's makedev(3). */
-function deviceNumber(major: number, minor: number): number {
-  const [high, low] = [BigInt(major), BigInt(minor)]
-  return Number(((high & 0xfffn) << 8n) | ((high & ~0xfffn) << 32n) | (low & 0xffn) | ((low & ~0xffn) << 12n))
 }

@@ -18,15 +18,15 @@ import type { Codec } from '../codec/codec.js'
 import { defaultChunkerParams } from '../constants.js'
 import type { LocalRepository } from '../repository/local-repository.js'
 import type { Matcher } from '../patterns/matcher.js'
-import { typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeFile, typeMask, typeSymlink } from '../platform/attributes.js'
+import { isHardLinkable, typeBlockDevice, typeCharDevice, typeDirectory, typeFifo, typeFile, typeMask, typeSymlink } from '../platform/attributes.js'
 import { ChunkReader, type WantedChunk } from '../store/chunk-reader.js'
 import { ChunkRepacker } from '../store/chunk-repacker.js'
 import type { Workers } from '../store/workers.js'
-import { escapedText } from '../text.js'
 import type { ArchiveEntry } from './archive-entry.js'
 import type { StoreListener } from './archive-pipeline.js'
 import type { CheckpointOptions } from './checkpoints.js'
 import { archiveFacts } from './create.js'
+import { maxChunkless } from './extract.js'
 import type { OpenedRepository } from './open.js'
 import { ReferenceRelease } from './release-references.js'
 import { storeArchive, type StoredArchive } from './store-archive.js'
@@ -61,9 +61,6 @@ export interface RecreateListener extends StoreListener {
   /** In the archive's order. A: with content or a hard link, d s h b c f, x: left out, -: would be kept. */
   status?(letter: string, path: Buffer): void
 }
-
-/** Items without content that wait for the content of those before them; an archive may have millions in a row. */
-const maxChunkless = 4096
 
 interface Selected {
   readonly item: Item
@@ -331,9 +328,9 @@ class Selection {
         yield { item, kept: true }
         continue
       }
-      const linkable = [typeFile, typeBlockDevice, typeCharDevice, typeFifo].includes(item.mode & typeMask)
+      const linkable = isHardLinkable(item.mode)
       const path = item.path.toString('latin1')
-      if (!this.#matcher.decide(escapedText(item.path)).included) {
+      if (!this.#matcher.includes(item.path)) {
         if (linkable && item.hardlinkMaster !== false && !item.source) masters.set(path, { chunks: item.chunks, healthy: item.chunksHealthy, heir: undefined })
         yield { item, kept: false }
         continue

@@ -122,12 +122,8 @@ function leafStep(path: Buffer, stat: FileStat | undefined, attributes: Buffer |
 
 const everythingIncluded: Decision = { included: true, recurse: true }
 
-function decide(path: Buffer, { matcher }: WalkOptions): Decision {
-  return matcher.includesEverything ? everythingIncluded : matcher.decide(escapedText(path))
-}
-
 /** `decision`: what the patterns say of it, if they were asked. */
-async function* walkNode(node: Node, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>, decision = decide(node.path, options)): AsyncGenerator<WalkRun> {
+async function* walkNode(node: Node, rootDev: bigint, options: WalkOptions, visited: ReadonlySet<string>, decision = options.matcher.decideOf(node.path)): AsyncGenerator<WalkRun> {
   const { path, stat } = node
   if ((stat.mode & typeMask) !== typeDirectory) {
     const step = leafStep(path, stat, node.attributes, decision, options, visited)
@@ -219,7 +215,7 @@ class Children {
     const wanted: Buffer[] = []
     let chosen = 0
     for (let index = 0; index < count; index++) {
-      const { included, recurse } = options.matcher.decide(escapedText(childPath(path, listing, index)))
+      const { included, recurse } = options.matcher.decideOf(childPath(path, listing, index))
       decisions[index] = (included ? includedBit : 0) | (recurse ? recurseBit : 0)
       if (!included && !recurse) continue
       rows[index] = chosen++

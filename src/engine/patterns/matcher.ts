@@ -1,4 +1,5 @@
 /** The ordered list of include and exclude patterns, and the include PATHs after it (patterns.md §1, §3, §4). */
+import { escapedText } from '../text.js'
 import { globExpression, parsePattern, type Pattern } from './pattern.js'
 import { normalPath, withoutLeadingSlashes } from './path-text.js'
 
@@ -69,6 +70,16 @@ export class Matcher {
     }
     for (const { pattern, command } of this.#last) if (pattern.matches(normal)) return decisions[command]
     return this.#includes.length === 0 ? decisions.include : unmatchedPath
+  }
+
+  /** `decide` of a path as it is stored, which is made text of only if it matters. */
+  decideOf(path: Uint8Array): Decision {
+    return this.includesEverything ? decisions.include : this.decide(escapedText(path))
+  }
+
+  /** Whether a stored path is chosen. */
+  includes(path: Uint8Array): boolean {
+    return this.decideOf(path).included
   }
 
   /** PATHs that nothing matched, without their style, as Borg names them. */

@@ -6,6 +6,12 @@ export const typeMask = 0o170000
 export const typeDirectory = 0o040000, typeFile = 0o100000, typeSymlink = 0o120000, typeFifo = 0o010000
 export const typeCharDevice = 0o020000, typeBlockDevice = 0o060000, typeSocket = 0o140000
 
+/** Whether Borg stores further names of such an object as links to its first one. */
+export function isHardLinkable(mode: number): boolean {
+  const type = mode & typeMask
+  return type === typeFile || type === typeBlockDevice || type === typeCharDevice || type === typeFifo
+}
+
 /** One row of statStride values, read as numbers where they always fit. */
 export interface FileStat {
   readonly dev: bigint

@@ -11,9 +11,9 @@ export const recordBytes = 20 * blockBytes
 export type TarType = '0' | '1' | '2' | '3' | '4' | '5' | '6'
 export const tarType = { file: '0', hardLink: '1', symlink: '2', characterDevice: '3', blockDevice: '4', directory: '5', fifo: '6' } as const satisfies Record<string, TarType>
 
-export interface TarEntry {
-  readonly type: TarType
-  /** Directories without their slash. */
+/** What a tar says of a file, whichever way it goes. */
+export interface TarFacts {
+  /** Without a directory's slash. */
   readonly name: Buffer
   /** Of links, else empty. */
   readonly linkName: Buffer
@@ -21,14 +21,19 @@ export interface TarEntry {
   readonly mode: number
   readonly uid: number
   readonly gid: number
+  /** Empty if the tar says none. */
   readonly user: Buffer
   readonly group: Buffer
-  /** Bytes of content that follow. */
+  /** Bytes of content, holes included; only files have any. */
   readonly size: number
-  readonly mtimeSeconds: number
   /** Of devices. */
   readonly major: number
   readonly minor: number
+}
+
+export interface TarEntry extends TarFacts {
+  readonly type: TarType
+  readonly mtimeSeconds: number
 }
 
 const longestName = 100

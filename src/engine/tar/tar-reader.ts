@@ -4,27 +4,13 @@
  */
 import type { ByteSource } from '../chunker/chunker.js'
 import { BorgError } from '../errors.js'
-import { blockBytes } from './gnu-header.js'
+import { blockBytes, type TarFacts } from './gnu-header.js'
 
-export interface TarMember {
+export interface TarMember extends TarFacts {
   readonly kind: 'file' | 'hardLink' | 'symlink' | 'characterDevice' | 'blockDevice' | 'directory' | 'fifo' | 'unknown'
   /** As the tar has it. */
   readonly typeFlag: string
-  /** Without a directory's slash. */
-  readonly name: Buffer
-  readonly linkName: Buffer
-  /** Permissions. */
-  readonly mode: number
-  readonly uid: number
-  readonly gid: number
-  /** Empty if the tar says none. */
-  readonly user: Buffer
-  readonly group: Buffer
-  /** Bytes of content, holes included; only files have any. */
-  readonly size: number
   readonly mtimeNs: bigint
-  readonly major: number
-  readonly minor: number
 }
 
 /** A tar that is none, or ends too early. */
