@@ -43,7 +43,7 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
     })
     parts.set('.borgfs', new StatusDir({ uid: view.uid, gid: view.gid, timeNs: view.mountTimeNs }, [
       { name: 'status', content: () => report.text() }, { name: 'status.json', content: () => report.json() }, { name: eventsName, content: () => events.content },
-    ]))
+    ], notices))
   }
   const fs = new VirtualFs({ view, client, notices, answers, parts, changes, tick: () => tidyStash(places, live !== undefined, client) })
   client.onFinish = () => commitAll(trees, [], failures => client.finished(failures))

@@ -5,7 +5,7 @@
  */
 import { byteString, bytesOf } from '../../engine/text.js'
 import type { ShownArchives } from '../archives-dir.js'
-import { type Answer, type AttrReply, type Call, changed, type DirSink, isDot, isDotDot, type ReadAnswer } from '../core.js'
+import { type Answer, type AttrReply, type Call, changed, type DirSink, isDot, isDotDot, type KernelNotices, type ReadAnswer } from '../core.js'
 import { inodeRange, inoOf, localOf, rootIno } from '../inodes.js'
 import type { Subtree } from '../subtree.js'
 import { type Attr, type Entry, Errno, type Ino, type Opened } from '../types.js'
@@ -43,6 +43,7 @@ export class StatusDir implements Subtree {
   readonly root = inoOf(inodeRange.status, 1)
   readonly #owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }
   readonly #files: readonly StatusFile[]
+  readonly #notices: KernelNotices
   /** Numbers stay with what they were given to, by key. */
   readonly #numbers = new Map<string, number>()
   #lastNumber = localOf(inoOf(inodeRange.status, 1))
@@ -60,9 +61,10 @@ export class StatusDir implements Subtree {
   readonly #listings = new Map<number, readonly [name: string, child: Node][]>()
   #nextHandle = 1
 
-  constructor(owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }, files: readonly StatusFile[]) {
+  constructor(owner: { readonly uid: number; readonly gid: number; readonly timeNs: bigint }, files: readonly StatusFile[], notices: KernelNotices) {
     this.#owner = owner
     this.#files = files
+    this.#notices = notices
     this.#changedNs = owner.timeNs
     this.#top = this.#makeTop()
   }
@@ -101,8 +103,10 @@ export class StatusDir implements Subtree {
 
   forget(ino: Ino, count: number): void {
     const left = (this.#references.get(ino) ?? 0) - count
-    if (left > 0) this.#references.set(ino, left)
-    else this.#references.delete(ino)
+    if (left > 0) return void this.#references.set(ino, left)
+    this.#references.delete(ino)
+    const node = this.#nodes.get(ino)
+    if (node && this.#isGone(node)) this.#forgetNode(node)
   }
 
   #given(node: Node): Entry {
@@ -203,13 +207,27 @@ export class StatusDir implements Subtree {
     return this.#top
   }
 
-  /** What is not there any more, and nobody has. */
+  /** What is not there any more. The kernel has it until it is asked; directories that somebody is in have nothing in them, and hold no archives. */
   #forgetGone(): void {
     for (const node of this.#nodes.values()) {
-      if (this.#references.has(node.ino) || this.#renewed(node).build === this.#build) continue
-      this.#nodes.delete(node.ino)
-      this.#numbers.delete(node.key)
+      if (!this.#isGone(node)) continue
+      if (!this.#references.has(node.ino)) {
+        this.#forgetNode(node)
+        continue
+      }
+      this.#notices.invalidateEntry(node.parent, bytesOf(node.name))
+      const { view: _view, ...left } = node
+      if (isDirectory(node)) this.#nodes.set(node.ino, { ...left, children: new Map() })
     }
+  }
+
+  #isGone(node: Node): boolean {
+    return this.#renewed(node).build !== this.#build
+  }
+
+  #forgetNode({ ino, key }: Node): void {
+    this.#nodes.delete(ino)
+    this.#numbers.delete(key)
   }
 
   #makeTop(): Node {

@@ -1,6 +1,7 @@
 import test, { type ExecutionContext } from 'ava'
 import type { Item } from '../../../src/engine/archive/item.js'
 import type { ArchiveInfo } from '../../../src/fs/engine-port.js'
+import { noNotices } from '../../../src/fs/fuse/transport.js'
 import { inodeRange, inoOf, rangeOf } from '../../../src/fs/inodes.js'
 import { snapshotName } from '../../../src/fs/status/archive-views.js'
 import { StatusDir } from '../../../src/fs/status/status-dir.js'
@@ -12,7 +13,7 @@ import { virtualDrive, type VirtualDrive } from '../../helpers/virtual-drive.js'
 const day = (date: string): bigint => BigInt(Date.parse(date)) * 1_000_000n
 
 function make(archives: Record<string, (contents: Contents) => Item[]>, times: Record<string, bigint> = {}): VirtualDrive {
-  return virtualDrive(archives, { times, gives: true, parts: new Map([['.borgfs', new StatusDir({ uid: 1, gid: 2, timeNs: 5n }, [{ name: 'status', content: () => Buffer.from('fine\n') }])]]) })
+  return virtualDrive(archives, { times, gives: true, parts: new Map([['.borgfs', new StatusDir({ uid: 1, gid: 2, timeNs: 5n }, [{ name: 'status', content: () => Buffer.from('fine\n') }], noNotices)]]) })
 }
 
 /** The list of archives becomes this, with their times. */
@@ -148,7 +149,7 @@ test('whoever has read half of a listing goes on in the same one, and sees the n
 })
 
 test('of what is gone nothing is kept in the views when the kernel has given it back', t => {
-  const status = new StatusDir({ uid: 1, gid: 2, timeNs: 5n }, [])
+  const status = new StatusDir({ uid: 1, gid: 2, timeNs: 5n }, [], noNotices)
   const made = virtualDrive({}, { parts: new Map([['.borgfs', status]]) })
   const look = (number: number): void => {
     const name = `a-2026-05-0${number}`
@@ -169,8 +170,27 @@ test('of what is gone nothing is kept in the views when the kernel has given it 
   t.is(status.count, count + 1)
   t.is(made.now<Uint8Array>(call => made.fs.readlink(latest, call)).toString(), '../../a-2026-05-01')
   made.fs.forget(latest, 1)
+  t.is(status.count, count)
   look(5)
   t.is(status.count, count)
+})
+
+test('a directory of the views that is gone is empty for whoever is in it, holds no archive, and the kernel is asked to let go of it', t => {
+  const asked: string[] = []
+  const status = new StatusDir({ uid: 1, gid: 2, timeNs: 5n }, [], { ...noNotices, invalidateEntry: (parent, name) => void asked.push(`${parent} ${Buffer.from(name).toString()}`) })
+  const made = virtualDrive({}, { parts: new Map([['.borgfs', status]]) })
+  tell(made, { a: 77n })
+  const { ino: above } = made.walk('.borgfs/snapshots').attr, { ino } = made.walk(`.borgfs/snapshots/${snapshotName(77n)}`).attr
+  const live = made.walk(`.borgfs/snapshots/${snapshotName(77n)}/live`).attr.ino
+  t.is(made.list(live).length, 3)
+  const { count } = status
+  tell(made, {})
+  t.is(made.list(live).length, 2)
+  t.deepEqual(asked.sort(), [`${above} ${snapshotName(77n)}`, `${ino} live`].sort())
+  made.fs.forget(live, 1)
+  made.fs.forget(ino, 2)
+  t.true(status.count < count)
+  is(t, made.now(call => made.fs.getattr(live, undefined, call as never)), Errno.ESTALE)
 })
 
 test('an archive that is gone is let go of at its further places, and forgotten when the kernel has given back what it had there', t => {
