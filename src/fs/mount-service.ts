@@ -205,15 +205,22 @@ export class MountService {
     this.publish()
   }
 
+  /** Who looks without a lock may do so in the middle of somebody's commit, when one file is gone and the next is not there: only what does not pass is told, once. */
   async #look(): Promise<void> {
     try {
       await this.lease.check()
+      this.#failedLooks = 0
     } catch (error) {
-      this.#log.write('warning', 'borg.fuse', `The repository could not be looked at: ${messageOf(error)}`)
+      if (++this.#failedLooks === toldLook) this.#log.write('warning', 'borg.fuse', `The repository could not be looked at: ${messageOf(error)}`)
     }
-    if (!this.#closed) this.#timer = setTimeout(() => void this.#look(), this.#options.refreshMs)
+    const { refreshMs } = this.#options
+    if (!this.#closed) this.#timer = setTimeout(() => void this.#look(), this.#failedLooks === 0 ? refreshMs : Math.min(refreshMs, lookAgainMs))
   }
+  /** In a row. */
+  #failedLooks = 0
 }
+
+const lookAgainMs = 1000, toldLook = 3
 
 /** syncfs(2), which Node does not have, by way of coreutils. */
 async function syncFolder(folder: string): Promise<void> {

@@ -4,7 +4,7 @@ import { silentLog } from '../../src/engine/log.js'
 import { EngineClient } from '../../src/fs/engine-client.js'
 import type { ArchiveInfo, EngineReplies, EngineRequest, WireError } from '../../src/fs/engine-port.js'
 import { MountService, type MountServiceOptions, type MountSource } from '../../src/fs/mount-service.js'
-import { archiveInfo } from '../helpers/mount-fixtures.js'
+import { archiveInfo, RecordingLog } from '../helpers/mount-fixtures.js'
 
 function make(changes: Partial<MountServiceOptions> = {}) {
   const state = { transaction: 1, known: 1, archives: [archiveInfo('one')] as ArchiveInfo[], next: [archiveInfo('one')] as ArchiveInfo[], locks: [] as string[] }
@@ -36,24 +36,24 @@ function make(changes: Partial<MountServiceOptions> = {}) {
   const client: EngineClient = new EngineClient({ post: (message) => service.receive(message) })
   const lists: string[][] = []
   client.onArchives = (archives) => lists.push(archives.map(({ name }) => Buffer.from(name).toString()))
-  const service: MountService = new MountService({
-    source, locked: false, holdLock: false, refreshMs: 0, log: silentLog, lockWaitMs: 0,
-    channel: { post: (message) => client.deliver(message) },
-    repository: {
-      acquireLock: async (kind) => void state.locks.push(kind),
-      releaseLock: () => void state.locks.push('release'),
-      lastTransaction: async () => state.transaction,
-      async refresh() {
-        const changed = state.known !== state.transaction
-        state.known = state.transaction
-        return changed
-      },
+  const repository = {
+    acquireLock: async (kind: string) => void state.locks.push(kind),
+    releaseLock: () => void state.locks.push('release'),
+    lastTransaction: async () => state.transaction,
+    async refresh() {
+      const changed = state.known !== state.transaction
+      state.known = state.transaction
+      return changed
     },
+  }
+  const service: MountService = new MountService({
+    source, repository, locked: false, holdLock: false, refreshMs: 0, log: silentLog, lockWaitMs: 0,
+    channel: { post: (message) => client.deliver(message) },
     ...changes,
   })
   const ask = <K extends EngineRequest['kind']>(request: Extract<EngineRequest, { kind: K }>) =>
     new Promise<{ error: WireError | undefined; value: EngineReplies[K] }>((resolve) => client.request<K>(request, (error, value) => resolve({ error, value })))
-  return { state, service, client, lists, ask }
+  return { state, service, client, lists, ask, repository }
 }
 
 test('answers carry values, chunks go to the slab that was handed over', async (t) => {
@@ -111,4 +111,30 @@ test('finishing asks the FUSE thread and gives what it reports', async (t) => {
   client.onFinish = () => client.finished(['all committed'])
   t.deepEqual(await service.finish(), ['all committed'])
   await service.close()
+})
+
+test('a look at the repository that fails in the middle of a commit of somebody is not told of; what does not pass is, once', async (t) => {
+  const log = new RecordingLog()
+  let looks = 0, failures = 1
+  const made = make({ log, refreshMs: 1 })
+  Object.assign(made.repository, {
+    async lastTransaction() {
+      looks++
+      if (failures-- > 0) throw new Error('no index')
+      return 1
+    },
+  })
+  const after = async (count: number): Promise<void> => {
+    const wanted = looks + count
+    while (looks < wanted) await new Promise(resolve => setTimeout(resolve, 1))
+  }
+  await after(5)
+  t.deepEqual(log.lines, [])
+  failures = 20
+  await after(30)
+  t.is(log.lines.filter(line => line.includes('could not be looked at: no index')).length, 1)
+  failures = 20
+  await after(30)
+  t.is(log.lines.length, 2)
+  await made.service.close()
 })
