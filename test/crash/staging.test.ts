@@ -2,21 +2,23 @@
  * Staged and live trees on a disk that forgets: whatever fsync promised is there after a crash at any call, by file; what came later is there,
  * or is not, or half of it is.
  */
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { ChunkId } from '../../src/engine/ids.js'
+import { ArchiveReader } from '../../src/engine/archive/archive-reader.js'
+import { type ChunkId, idHex } from '../../src/engine/ids.js'
 import { cacheFolderOf, placesOf } from '../../src/engine/platform/places.js'
 import { Stash } from '../../src/engine/store/stash.js'
+import { finishedBefore } from '../../src/fs/incoming/commit.js'
 import { isFile, type StagedNode } from '../../src/fs/incoming/nodes.js'
 import type { Place } from '../../src/fs/incoming/policy.js'
 import { Staging } from '../../src/fs/incoming/staging.js'
 import { openStagingKeys } from '../../src/fs/incoming/staging-keys.js'
 import { openForAudit } from '../helpers/audit.js'
 import { DiskModel } from '../helpers/disk-model.js'
-import { crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
+import { type CrashState, crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
 import { canMount } from '../helpers/mount.js'
-import { eventually, Sandbox } from '../helpers/sandbox.js'
+import { borgfsProgram, eventually, Sandbox } from '../helpers/sandbox.js'
 
 const run = canMount ? test.serial : test.serial.skip
 if (!canMount) console.error('SKIPPED aloud: test/crash/staging needs to mount')
@@ -25,9 +27,9 @@ if (!canMount) console.error('SKIPPED aloud: test/crash/staging needs to mount')
  * Says in a line each, with the number of calls that were made until then: what a path is about to become, and for which paths that was
  * promised. Contents in hex, null for none; the range that is changed where it is changed in place.
  */
-const worker = String.raw`
-import json, os, random, sys
-top, log, said, cloned = sys.argv[1:5]
+const words = String.raw`
+import json, os, random, subprocess, sys
+top, log, said = sys.argv[1:4]
 out = open(said, 'w', buffering=1)
 def say(**what): print(json.dumps({'calls': sum(1 for _ in open(log)), **what}), file=out)
 def text(path):
@@ -62,6 +64,10 @@ def rename(old, new, *synced):
     if synced: sync(synced[0], old, new)
 rng = random.Random(5)
 def some(size): return bytes(rng.randrange(1, 256) for _ in range(size))
+`
+
+const worker = String.raw`
+cloned = sys.argv[4]
 change('a', 0, some(5000))
 change('a', 1203, some(700))
 change('a', 4990, some(60))
@@ -105,6 +111,28 @@ change('late', 0, some(2500), then_sync=False)
 change('late', 100, some(60), then_sync=False)
 sync('late')
 change('e/x', 10, some(5))
+`
+
+/** What a save has is not lost by what comes after it: the tree is changed after each. */
+const savingWorker = String.raw`
+def save(*paths):
+    subprocess.run([*sys.argv[4:], 'commit', os.path.dirname(os.path.dirname(top)), 'tree'], check=True, stdout=subprocess.DEVNULL)
+    promise(*paths)
+for path in os.listdir(top):
+    will(path, text(path))
+    promise(path)
+change('short', 0, some(3000), then_sync=False)
+change('long', 0, some(200000), then_sync=False)
+change('small', 0, b'SMALL, longer', then_sync=False)
+change('big', 1000, some(500), then_sync=False)
+save('short', 'long', 'small', 'big')
+change('other', 0, some(50))
+change('long', 150000, some(1000), then_sync=False)
+change('big', 20000, some(500), then_sync=False)
+change('small', 0, b'', cut=4, then_sync=False)
+save('long', 'big', 'small')
+change('short', 100, some(7))
+change('other', 0, some(60))
 `
 
 interface Said {
@@ -172,81 +200,124 @@ function canBe(found: Buffer | undefined, versions: readonly Version[], torn: bo
   return fits()
 }
 
+interface Crashed {
+  readonly place: Place
+  readonly said: readonly Said[]
+  readonly calls: number
+  /** Of `all`. */
+  readonly states: readonly CrashState[]
+  readonly all: number
+}
+
+/** A drive that is killed after the worker did its work in the tree `tree`, and what a crash at any of its calls may leave. */
+async function crash(sandbox: Sandbox, world: World, place: Place, script: string, args: (mountpoint: string) => readonly string[]): Promise<Crashed> {
+  sandbox.sh('mkdir source; head -c 30000 /dev/urandom > source/big; echo small > source/small')
+  world.borgfs(['init', '-e', 'repokey', 'world/repo'])
+  world.borgfs(['create', '../world/repo::tree-1', '.'], { cwd: sandbox.path('source') })
+  // What is made once is made: the crash is later.
+  const options = ['-o', 'settle=3600,linger=3600,refresh=0']
+  sandbox.unmount(sandbox.mount('world/repo', { args: options, env: world.env }))
+  const { env, log } = world.watched()
+  const mountpoint = sandbox.mount('world/repo', { args: options, env })
+  const tree = join(mountpoint, place, 'tree')
+  sandbox.run('mkdir', [tree])
+  sandbox.run('sync', ['-f', tree])
+  writeFileSync(log, '')
+  const model = new DiskModel(world.root)
+  sandbox.run('python3', ['-c', words + script, tree, log, sandbox.path('said'), ...args(mountpoint)])
+  const calls = readCalls(log)
+  const said = readFileSync(sandbox.path('said'), 'utf8').trim().split('\n').map(line => JSON.parse(line) as Said)
+  for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
+  await eventually('the drive is gone', () => sandbox.processes().length === 0)
+  sandbox.run('umount', ['-l', mountpoint])
+  const all = [...crashStates(model, calls, everything ? 6 : 3)]
+  return { place, said, calls: calls.length, states: sample(all, 60, 7), all: all.length }
+}
+
+/** By file: what is there is what was promised, or what was begun since. */
+async function judgeStates(t: ExecutionContext, world: World, { place, said, calls, states, all }: Crashed): Promise<void> {
+  const paths = [...new Set(said.flatMap(({ path }) => path ?? []))]
+  let promises = 0
+  for (const state of states) {
+    const label = `${state.calls} of ${calls} calls, lost: ${state.loss}`
+    world.restoreUnlocked(state.tree)
+    const killed = state.loss === 'nothing' || state.loss === 'half-write'
+    const { files, lost } = await stagedFiles(world, place, killed ? undefined : 'after the power failed')
+    for (const path of paths) {
+      const versions = allowed(said, path, state.calls, killed ? state.calls - (state.loss === 'half-write' ? 1 : 0) : -1)
+      const found = files.get(path)
+      if (!versions.some(({ content }) => content === undefined)) promises++
+      const right = canBe(found, versions, state.loss === 'half-write' || typeof state.loss === 'number')
+      t.true(right, `${label}: ${path} has ${found?.length} bytes, allowed are ${versions.map(({ content }) => content?.length).join()}; ${lost} records lost`)
+    }
+    if (place === 'live' && files.has('small') && !paths.includes('small')) t.is(files.get('small')!.toString(), 'small\n', label)
+  }
+  t.log(`${calls} calls, ${states.length} of ${all} states, ${promises} promises about ${paths.length} paths kept`)
+}
+
 for (const place of ['incoming', 'live'] as const) {
   run(`after any crash ${place}/ holds, by file, what was fsynced`, async t => {
     const sandbox = new Sandbox(`crash-staging-${place}`)
     try {
       const world = new World(sandbox)
-      sandbox.sh('mkdir source; head -c 30000 /dev/urandom > source/big; echo small > source/small')
-      world.borgfs(['init', '-e', 'repokey', 'world/repo'])
-      world.borgfs(['create', '../world/repo::tree-1', '.'], { cwd: sandbox.path('source') })
-      // What is made once is made: the crash is later.
-      const args = ['-o', 'settle=3600,refresh=0']
-      sandbox.unmount(sandbox.mount('world/repo', { args, env: world.env }))
-      const { env, log } = world.watched()
-      const mountpoint = sandbox.mount('world/repo', { args, env })
-      const tree = join(mountpoint, place, 'tree')
-      sandbox.run('mkdir', [tree])
-      sandbox.run('sync', ['-f', tree])
-      writeFileSync(log, '')
-      const model = new DiskModel(world.root)
-      sandbox.run('python3', ['-c', worker, tree, log, sandbox.path('said'), join(mountpoint, 'tree-1', 'big')])
-      const calls = readCalls(log)
-      const said = readFileSync(sandbox.path('said'), 'utf8').trim().split('\n').map(line => JSON.parse(line) as Said)
-      for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-      await eventually('the drive is gone', () => sandbox.processes().length === 0)
-      sandbox.run('umount', ['-l', mountpoint])
+      await judgeStates(t, world, await crash(sandbox, world, place, worker, mountpoint => [join(mountpoint, 'tree-1', 'big')]))
+    } finally {
+      sandbox.close()
+    }
+  })
 
-      const paths = [...new Set(said.flatMap(({ path }) => path ?? []))]
-      const all = [...crashStates(model, calls, everything ? 6 : 3)]
-      const states = sample(all, 60, 7)
-      let promises = 0
-      for (const state of states) {
-        const label = `${state.calls} of ${calls.length} calls, lost: ${state.loss}`
-        world.restoreUnlocked(state.tree)
-        const killed = state.loss === 'nothing' || state.loss === 'half-write'
-        const { files, lost } = await stagedFiles(world, place, killed ? undefined : 'after the power failed')
-        for (const path of paths) {
-          const versions = allowed(said, path, state.calls, killed ? state.calls - (state.loss === 'half-write' ? 1 : 0) : -1)
-          const found = files.get(path)
-          if (!versions.some(({ content }) => content === undefined)) promises++
-          const right = canBe(found, versions, state.loss === 'half-write' || typeof state.loss === 'number')
-          t.true(right, `${label}: ${path} has ${found?.length} bytes, allowed are ${versions.map(({ content }) => content?.length).join()}; ${lost} records lost`)
-        }
-        if (place === 'live' && files.has('small')) t.is(files.get('small')!.toString(), 'small\n', label)
-      }
-      t.log(`${calls.length} calls, ${states.length} of ${all.length} states, ${promises} promises about ${paths.length} paths kept`)
+  run(`after any crash ${place}/ holds, by file, nothing older than what was saved, whatever changed since`, async t => {
+    const sandbox = new Sandbox(`crash-saved-${place}`)
+    try {
+      const world = new World(sandbox)
+      await judgeStates(t, world, await crash(sandbox, world, place, savingWorker, () => [process.execPath, borgfsProgram]))
     } finally {
       sandbox.close()
     }
   })
 }
 
-/** Contents by path in the staged tree `tree`, as the next mount would have them, in which start of the machine it may be. */
+/**
+ * Contents by path in the staged tree `tree`, as the next mount would have them, in which start of the machine it may be. Where it lies over an
+ * archive, or is not there any more because it is one, what is not staged is as the archive has it.
+ */
 async function stagedFiles(world: World, place: Place, boot: string | undefined): Promise<{ files: Map<string, Buffer>; lost: number }> {
   const env = world.sandbox.env(world.env)
   const { repository, key, objects, manifest } = await openForAudit(world.repository, env)
   const folder = join(cacheFolderOf(placesOf(env), repository.id), 'staging', place === 'live' ? 'live' : '')
   const now = 0n
   const stash = new Stash(join(cacheFolderOf(placesOf(env), repository.id), 'staging', 'chunks'))
-  const newest = [...manifest.archives.values()][0]!.id.toString('hex')
+  const archives = [...manifest.archives.values()].sort((a, b) => (a.time < b.time ? -1 : 1))
+  const [ids, newest] = [archives.map(({ id }) => idHex(id)), archives.at(-1)!]
+  const keys = (await openStagingKeys([folder], key))[0]
   const staging = new Staging({
-    folder, boot, maxBytes: undefined, place, keys: (await openStagingKeys([folder], key))[0], archiveIds: new Set([newest]), chunks: [stash.shared(), repository.sharedIndex()], stashBytes: stash.bytes, newest: () => newest,
+    folder, boot, maxBytes: undefined, place, keys, archiveIds: new Set(ids), chunks: [stash.shared(), repository.sharedIndex()], stashBytes: stash.bytes, newest: () => ids.at(-1),
+    finished: finishedBefore(folder, manifest, keys),
     rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: now, mtimeNs: now, ctimeNs: now },
   })
   const files = new Map<string, Buffer>()
+  const chunk = async (id: ChunkId): Promise<Buffer> => await objects.parse(id, stash.get(id) ?? await repository.get(id))
   const contentOf = async (node: StagedNode): Promise<Buffer> => {
     const bytes = Buffer.alloc(node.size)
     if (node.place) staging.bundles.read(node.place, bytes, 0)
     else if (!node.bare) staging.spool.read(node.id, bytes, 0, node.size)
     for (let index = 0; index < (node.extents?.count ?? 0); index++) {
       const { at, length, from, id } = node.extents!.get(index)
-      const plain = await objects.parse(Buffer.from(id) as ChunkId, stash.get(Buffer.from(id) as ChunkId) ?? await repository.get(Buffer.from(id) as ChunkId))
+      const plain = await chunk(Buffer.from(id) as ChunkId)
       plain.copy(bytes, at, from, from + length)
     }
     return bytes
   }
   const top = staging.nodes.child(staging.nodes.get(1)!, 'tree')
+  const base = staging.nodes.bases[0]
+  const shown = top ? archives.find(({ id }) => idHex(id) === base?.archive) : place === 'live' || archives.length > 1 ? newest : undefined
+  if (shown) {
+    for await (const { path, chunks } of (await ArchiveReader.open(shown, repository, objects)).items()) {
+      const bytes: Buffer[] = []
+      for (let index = 0; index < (chunks?.length ?? 0); index++) bytes.push(await chunk(chunks!.id(index)))
+      if (chunks) files.set(path.toString(), Buffer.concat(bytes))
+    }
+  }
   if (top) for (const { node, path } of staging.nodes.walk(top)) if (isFile(node)) files.set(path, await contentOf(node))
   staging.close()
   stash.close()

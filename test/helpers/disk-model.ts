@@ -4,7 +4,7 @@
  * any order. That is less than most file systems keep, and all that POSIX promises.
  */
 import { createHash } from 'node:crypto'
-import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, ftruncateSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import type { LoggedCall } from './fault-preload.js'
 
@@ -19,9 +19,18 @@ interface DirectoryNode {
   readonly durable: Map<string, Node>
 }
 type Node = FileNode | DirectoryNode
-type DataChange = { readonly at: number; readonly data: Buffer } | { readonly length: number }
+/** `call`: the number of the call that made it, from 1. */
+type DataChange = { readonly call: number } & ({ readonly at: number; readonly data: Buffer } | { readonly length: number })
+interface NamePlace {
+  readonly directory: DirectoryNode
+  readonly name: string
+  readonly node: Node | undefined
+}
 /** Names that change together: a rename is atomic. */
-type NameChange = readonly { readonly directory: DirectoryNode; readonly name: string; readonly node: Node | undefined }[]
+interface NameChange {
+  readonly call: number
+  readonly places: readonly NamePlace[]
+}
 
 /** What a crash keeps of that which was not synced. */
 export type Loss =
@@ -46,6 +55,7 @@ export class DiskModel {
   readonly #byInode = new Map<number, Node>()
   #names: NameChange[] = []
   #last: FileNode | undefined
+  #calls = 0
 
   /** All that is there now counts as durable. */
   constructor(root: string) {
@@ -72,22 +82,24 @@ export class DiskModel {
 
   apply(call: LoggedCall): void {
     this.#last = undefined
+    this.#calls++
     switch (call.op) {
       case 'open': {
         if (call.created) {
           const node: FileNode = { kind: 'file', durable: Buffer.alloc(0), pending: [] }
           this.#byInode.set(call.ino, node)
           this.#rename(this.#place(call.path, node))
-        } else if (call.truncated) this.#file(call.ino).pending.push({ length: 0 })
+        } else if (call.truncated) this.#file(call.ino).pending.push({ call: this.#calls, length: 0 })
         break
       }
       case 'write': {
         this.#last = this.#file(call.ino)
-        this.#last.pending.push({ at: call.at, data: Buffer.from(call.data, 'base64') })
+        this.#last.pending.push({ call: this.#calls, at: call.at, data: Buffer.from(call.data, 'base64') })
         break
       }
-      case 'truncate': this.#file(call.ino).pending.push({ length: call.length }); break
+      case 'truncate': this.#file(call.ino).pending.push({ call: this.#calls, length: call.length }); break
       case 'sync': this.#sync(this.#byInode.get(call.ino)!); break
+      case 'sync-all': this.#syncAll(call.calls); break
       case 'mkdir': {
         const node: DirectoryNode = { kind: 'directory', now: new Map(), durable: new Map() }
         this.#byInode.set(call.ino, node)
@@ -116,15 +128,15 @@ export class DiskModel {
     return node
   }
 
-  #place(path: string, node: Node | undefined): NameChange[number] {
+  #place(path: string, node: Node | undefined): NamePlace {
     const parts = relative(this.#root, path).split('/')
     const name = parts.pop()!
     return { directory: this.#find(join(this.#root, ...parts)) as DirectoryNode, name, node }
   }
 
-  #rename(...change: NameChange): void {
-    for (const { directory, name, node } of change) set(directory.now, name, node)
-    this.#names.push(change)
+  #rename(...places: readonly NamePlace[]): void {
+    for (const { directory, name, node } of places) set(directory.now, name, node)
+    this.#names.push({ call: this.#calls, places })
   }
 
   #sync(node: Node): void {
@@ -133,9 +145,24 @@ export class DiskModel {
       node.pending = []
       return
     }
+    this.#syncNames(({ places }) => places.some(({ directory }) => directory === node))
+  }
+
+  /** What the first `calls` calls did. */
+  #syncAll(calls: number): void {
+    const isOld = ({ call }: { readonly call: number }): boolean => call <= calls
+    for (const node of this.#byInode.values()) {
+      if (node.kind !== 'file') continue
+      node.durable = content(node, node.pending.filter(isOld))
+      node.pending = node.pending.filter(change => !isOld(change))
+    }
+    this.#syncNames(isOld)
+  }
+
+  #syncNames(isSynced: (change: NameChange) => boolean): void {
     this.#names = this.#names.filter(change => {
-      if (!change.some(({ directory }) => directory === node)) return true
-      for (const { directory, name, node: child } of change) set(directory.durable, name, child)
+      if (!isSynced(change)) return true
+      for (const { directory, name, node } of change.places) set(directory.durable, name, node)
       return false
     })
   }
@@ -152,7 +179,7 @@ export class DiskModel {
     }
     for (const change of this.#names) {
       if (!keptNames()) continue
-      for (const { directory, name, node } of change) set(namesOf(directory), name, node)
+      for (const { directory, name, node } of change.places) set(namesOf(directory), name, node)
     }
     const contents = new Map<FileNode, Buffer>()
     const contentOf = (file: FileNode): Buffer => {
@@ -184,16 +211,16 @@ function set(map: Map<string, Node>, name: string, node: Node | undefined): void
 
 function survivors(pending: readonly DataChange[], loss: Loss, random: (() => number) | undefined, last: boolean): DataChange[] {
   if (loss === 'everything' || loss === 'data') return []
-  if (loss === 'bytes') return pending.map(change => ('data' in change ? { at: change.at, data: Buffer.alloc(change.data.length) } : change))
+  if (loss === 'bytes') return pending.map(change => ('data' in change ? { ...change, data: Buffer.alloc(change.data.length) } : change))
   if (loss === 'half-write' && last) {
     const change = pending.at(-1)!
-    return [...pending.slice(0, -1), ...('data' in change ? [{ at: change.at, data: change.data.subarray(0, change.data.length >> 1) }] : [])]
+    return [...pending.slice(0, -1), ...('data' in change ? [{ ...change, data: change.data.subarray(0, change.data.length >> 1) }] : [])]
   }
   if (!random) return [...pending]
   return pending.flatMap(change => {
     const choice = random()
     if (choice < 0.35) return []
-    return choice < 0.6 && 'data' in change ? [{ at: change.at, data: change.data.subarray(0, Math.floor(change.data.length * random())) }] : [change]
+    return choice < 0.6 && 'data' in change ? [{ ...change, data: change.data.subarray(0, Math.floor(change.data.length * random())) }] : [change]
   })
 }
 
@@ -230,9 +257,24 @@ export function layOut(root: string, tree: Tree): void {
   mkdirSync(root, { recursive: true })
   for (const [path, bytes] of tree) {
     if (bytes === undefined) mkdirSync(join(root, path))
-    else writeFileSync(join(root, path), bytes)
+    else writeSparse(join(root, path), bytes)
   }
 }
+
+/** What never was written is not there, as on a disk: a block of zeros is a hole. */
+function writeSparse(path: string, bytes: Buffer): void {
+  const fd = openSync(path, 'w')
+  try {
+    ftruncateSync(fd, bytes.length)
+    for (let at = 0; at < bytes.length; at += blockBytes) {
+      const block = bytes.subarray(at, at + blockBytes)
+      if (block.some(byte => byte !== 0)) writeSync(fd, block, 0, block.length, at)
+    }
+  } finally {
+    closeSync(fd)
+  }
+}
+const blockBytes = 4096
 
 export function digestOf(tree: Tree, leaveOut: RegExp): string {
   const hash = createHash('sha256')

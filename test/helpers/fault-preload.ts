@@ -11,10 +11,12 @@
  *   FAULTS_THREAD  main (default) or worker
  *   FAULTS_CLOCK   milliseconds that every look at the clock is later than the one before: time passes without being waited for
  */
+import childProcess from 'node:child_process'
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { constants as os } from 'node:os'
 import { resolve } from 'node:path'
+import { promisify } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
 
 /** A call as it was made; inode numbers name files, because names change. */
@@ -23,6 +25,8 @@ export type LoggedCall = { readonly main: boolean } & (
   | { readonly op: 'write'; readonly ino: number; readonly at: number; readonly data: string }
   | { readonly op: 'truncate'; readonly ino: number; readonly length: number }
   | { readonly op: 'sync'; readonly ino: number }
+  /** The whole file system, by the program sync: what the first `calls` calls of this log did. */
+  | { readonly op: 'sync-all'; readonly calls: number }
   | { readonly op: 'rename' | 'link'; readonly from: string; readonly to: string }
   | { readonly op: 'unlink' | 'rmdir'; readonly path: string }
   | { readonly op: 'mkdir'; readonly path: string; readonly ino: number }
@@ -157,6 +161,17 @@ function install(root: string): void {
   }) as typeof fs.fdatasync
   fs.fdatasync = later
   fs.fsync = later
+  // Here it takes its time as well, and other threads go on.
+  const { execFile } = childProcess
+  const execute = promisify(execFile)
+  const executed = async (program: string, args: readonly string[]): Promise<unknown> => {
+    const isSync = program === 'sync' && args[0] === '-f' && below(args[1]) !== undefined
+    const calls = isSync && log >= 0 ? real.readFileSync(FAULTS_LOG!, 'latin1').split('\n').length - 1 : 0
+    const result = await execute(program, args)
+    if (isSync) note({ op: 'sync-all', calls })
+    return result
+  }
+  childProcess.execFile = Object.assign((...args: Parameters<typeof execFile>) => execFile(...args), { [promisify.custom]: executed }) as unknown as typeof childProcess.execFile
   fs.ftruncateSync = (fd, length) => {
     if (!watched(fd)) return real.ftruncateSync(fd, length)
     meet('ftruncate')

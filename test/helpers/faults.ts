@@ -382,6 +382,7 @@ async function crashCases(t: ExecutionContext, world: World, operation: Operatio
 
 function describe(call: LoggedCall | undefined): string {
   if (!call) return 'none'
+  if (call.op === 'sync-all') return call.op
   return `${call.op} ${'path' in call ? call.path : 'from' in call ? `${call.from} -> ${call.to}` : `inode ${call.ino}`}`
 }
 

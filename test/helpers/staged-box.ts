@@ -1,4 +1,5 @@
 /** incoming/ without a mount: its parts, what is in it, and what a later start would find. */
+import { deepEqual } from 'node:assert/strict'
 import { cpSync, rmSync } from 'node:fs'
 import { type Answer, type Call, LATER } from '../../src/fs/core.js'
 import { noNotices } from '../../src/fs/fuse/transport.js'
@@ -7,7 +8,7 @@ import { Box } from '../../src/fs/incoming/box.js'
 import { Handles } from '../../src/fs/incoming/handles.js'
 import { Names } from '../../src/fs/incoming/names.js'
 import { isFile, rootId, type StagedNode } from '../../src/fs/incoming/nodes.js'
-import { Staging } from '../../src/fs/incoming/staging.js'
+import { Staging, type StagingOptions } from '../../src/fs/incoming/staging.js'
 import type { Entry, Opened } from '../../src/fs/types.js'
 import { call, Contents, FakeEngine } from './mount-fixtures.js'
 import type { Sandbox } from './sandbox.js'
@@ -77,11 +78,30 @@ export class StagedBox {
 
   /** The same as a later start finds it, if this process ends now. `archives`: ids of those that are there. */
   shownLater(archives: readonly string[] = []): { shown: string[]; lostRecords: number } {
+    return this.#later({ archiveIds: new Set(archives) }, () => {}, later => ({ shown: shownIn(later), lostRecords: later.lostRecords }))
+  }
+
+  /** What a start after the next start of the machine finds, and the one after that. `lose`: does to the folder what the machine's failure did. */
+  afterFailure(lose: (folder: string) => void = () => {}): { shown: string[]; mtimesNs: bigint[] } {
+    const look = (later: Staging): ReturnType<StagedBox['afterFailure']> => ({
+      shown: shownIn(later), mtimesNs: Array.from(later.nodes.walk(later.nodes.get(rootId)!), ({ node }) => node).filter(isFile).map(({ mtimeNs }) => mtimeNs),
+    })
+    return this.#later({ boot: 'another' }, lose, (first, again) => {
+      const found = look(first)
+      first.close()
+      deepEqual(look(again()), found)
+      return found
+    })
+  }
+
+  #later<T>(options: Partial<StagingOptions>, lose: (folder: string) => void, look: (later: Staging, again: () => Staging) => T): T {
     const folder = this.#sandbox.path('later')
     rmSync(folder, { recursive: true, force: true })
     cpSync(this.#sandbox.path('staging'), folder, { recursive: true })
-    const later = new Staging({ ...common, folder, archiveIds: new Set(archives) })
-    const found = { shown: shownIn(later), lostRecords: later.lostRecords }
+    lose(folder)
+    const start = (): Staging => new Staging({ ...common, folder, ...options })
+    let later = start()
+    const found = look(later, () => later = start())
     later.close()
     return found
   }

@@ -68,7 +68,7 @@ export class Box {
     this.trees = new Trees(options.place, this.staging, client, { settleMs: options.settleMs, lingerMs: isLive ? Infinity : options.lingerMs }, {
       state: (tree, text) => listener.state(tree, text),
       committed: tree => this.live?.committed(tree),
-    }, tree => this.#leave(tree), (tree, work) => this.#whenUncut(tree, work), (tree, work) => (this.live ? this.live.prepare(tree, work) : work(undefined)))
+    }, tree => this.#leave(tree), (tree, work) => this.#whenUncut(tree, work), work => this.durability.whenDurable(work), (tree, work) => (this.live ? this.live.prepare(tree, work) : work(undefined)))
   }
 
   node(ino: Ino): StagedNode | undefined {

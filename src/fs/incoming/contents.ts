@@ -15,7 +15,7 @@ import type { Cuts } from './cuts.js'
 import type { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
 import { changeRoomBytes } from './journal.js'
-import type { StagedNode } from './nodes.js'
+import { cutExtents, type StagedNode } from './nodes.js'
 import { keepSize, punchHole, seekData, seekHole, zeroRange } from './spool.js'
 import type { Staging } from './staging.js'
 
@@ -35,6 +35,8 @@ export class Contents {
   #times = 0
   /** Files that a spool file took over from a bundle since it was durable. */
   readonly #moved = new Set<StagedNode>()
+  /** Files of which something was written over extents, or cut off them, since their spool file was durable; the number as above. */
+  readonly #replaced = new Map<StagedNode, number>()
 
   constructor(staging: Staging, reader: ExtentReader, cuts: Cuts) {
     this.#staging = staging
@@ -43,6 +45,7 @@ export class Contents {
     for (const node of staging.nodes.all()) {
       if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
       if (node.former) this.#moved.add(node)
+      if (node.replaced) this.#replaced.set(node, ++this.#times)
     }
   }
 
@@ -56,7 +59,14 @@ export class Contents {
     this.#cuts.promise(only)
     const waiting = only ? [[only, this.#unsettled.get(only)] as const] : [...this.#unsettled]
     const moved = only ? (this.#moved.has(only) ? [only] : []) : [...this.#moved]
+    const replaced = only ? [[only, this.#replaced.get(only)] as const] : [...this.#replaced]
     return () => {
+      for (const [node, time] of replaced) {
+        if (time === undefined || this.#replaced.get(node) !== time) continue
+        if (this.#staging.nodes.get(node.id) === node) this.#staging.journal.certain(node.id)
+        node.replaced = undefined
+        this.#replaced.delete(node)
+      }
       for (const node of moved) {
         const { former } = node
         const isGone = !former || this.#staging.nodes.get(node.id) !== node
@@ -79,12 +89,12 @@ export class Contents {
 
   /** Whether the journal hears of a node only when its spool file is durable, and then has to become so itself. */
   waitsForSpool(node: StagedNode): boolean {
-    return this.#moved.has(node)
+    return this.#moved.has(node) || this.#replaced.has(node)
   }
 
   /** The same of any node. */
   get waitForSpools(): boolean {
-    return this.#moved.size > 0
+    return this.#moved.size > 0 || this.#replaced.size > 0
   }
 
   /** As FsCore.read. */
@@ -322,8 +332,7 @@ export class Contents {
     const failedToTell = hostErrno(() => {
       const { journal } = this.#staging
       journal.ready(changeRoomBytes + 2 * moved.rows.length)
-      // In one write: all of it or nothing.
-      journal.together(() => (stashed ? journal.stashed(node.id, moved) : journal.cloned(node.id, moved)))
+      journal.whole(() => (stashed ? journal.stashed(node.id, moved) : journal.cloned(node.id, moved)))
     })
     if (failedToTell) {
       if (!bare) this.#adoptSize(node)
@@ -388,9 +397,12 @@ export class Contents {
   #cut(node: StagedNode, start: number, end: number): Errno | undefined {
     const { extents } = node
     if (!extents?.overlaps(start, end)) return undefined
-    const failed = hostErrno(() => this.#staging.journal.cut(node.id, start, end))
+    const { journal, boot } = this.#staging
+    const failed = hostErrno(() => journal.cut(node.id, start, end, node.replaced ? undefined : boot))
     if (failed) return failed
-    extents.remove(start, end)
+    node.replaced ??= { extents: new Extents(), boot }
+    cutExtents(node, start, end)
+    this.#replaced.set(node, ++this.#times)
     if (extents.count === 0) node.extents = undefined
     return undefined
   }

@@ -387,7 +387,7 @@ export class Cuts {
       return
     }
     const stashed = states.includes(cutStashed)
-    if (hostErrno(() => this.#staging.journal.together(() => this.#tell(node, extents, stashed)))) {
+    if (hostErrno(() => this.#staging.journal.whole(() => this.#tell(node, extents, stashed)))) {
       cut.left = true
       return
     }

@@ -47,23 +47,57 @@ export class Durability {
     if (nowMs >= this.#lookAtMs) this.#renewJournal(nowMs)
     if (this.#syncing || !(this.#unsynced || this.#staging.hasNeedless)) return
     const isDue = !this.#unsynced || nowMs - this.#unsynced.sinceMs >= syncAfterMs || this.#staging.needlessBytes > maxNeedlessBytes
-    if (!isDue) return
+    if (isDue) this.#sync()
+  }
+
+  /** All that changed so far. */
+  #sync(): void {
     this.#syncing = true
     const wasUnsynced = this.#unsynced !== undefined
     if (this.#unsynced) keepRoom(this.#staging.folder)
+    const moved = this.#contents.waitForSpools
     const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
-    const done = (error: WireError | undefined): void => {
+    const ended = (error: WireError | undefined): void => {
       this.#syncing = false
-      // What the journal could not take is told again, and what did not become durable is tried again.
-      if (error ? wasUnsynced : hostErrno(synced)) this.noteChange()
-      if (!error || this.#syncTold) return
-      this.#syncTold = true
-      this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
+      if (error && wasUnsynced) this.noteChange()
+      if (error && !this.#syncTold) {
+        this.#syncTold = true
+        this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
+      }
+      this.#wakeSynced(!error)
+    }
+    const done = (error: WireError | undefined): void => {
+      if (error) return ended(error)
+      // What the journal could not take is told again.
+      if (hostErrno(synced)) this.noteChange()
+      // It heard of some only now.
+      if (moved) this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, ended)
+      else ended(undefined)
     }
     // Otherwise all is on disk but what the journal says of trees that left.
     if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
     else this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, done)
     this.#unsynced = undefined
+  }
+
+  /** Calls `done` when what changed so far is durable, or cannot be made so. */
+  whenDurable(done: () => void): void {
+    if (!this.#syncing && !this.#unsynced) return done()
+    const waits = { again: this.#syncing && this.#unsynced !== undefined, done }
+    this.#waiting.push(waits)
+    if (!this.#syncing) this.#sync()
+  }
+  /** `again`: something had changed since the sync that is under way began. */
+  #waiting: { again: boolean; readonly done: () => void }[] = []
+
+  #wakeSynced(well: boolean): void {
+    const waiting = this.#waiting
+    this.#waiting = waiting.filter(({ again }) => again && well)
+    for (const entry of waiting) {
+      if (entry.again && well) entry.again = false
+      else entry.done()
+    }
+    if (this.#waiting.length > 0) this.#sync()
   }
 
   /** All that is staged. */
@@ -117,6 +151,7 @@ export class Durability {
       this.#client.request({ kind: 'sync', fds: [fd] }, error => {
         this.#syncing = false
         files.close(fd)
+        this.#wakeSynced(true)
         if (!error && this.#staging.saysNothing && !journal.isBeingRenewed && journal.length === length) tidyUp(this.#client, () => journal.empty())
       })
     })

@@ -34,6 +34,8 @@ export const recordKind = {
   takenOver: 18,
   base: 19,
   origin: 20,
+  certain: 21,
+  whole: 22,
 } as const
 
 /** What seals records. */
@@ -42,6 +44,9 @@ export interface RecordSeal {
   /** Called before the first record is sealed. Nobody else ever used the nonce that it returns, or one that follows. */
   takeNonces(): bigint
 }
+
+/** The longest payload that is read. */
+export const maxRecordBytes = 16 << 20
 
 export class RecordEncoder {
   readonly #writer = new MsgWriter(1024)

@@ -6,11 +6,10 @@ import { IntegrityError } from '../../engine/errors.js'
 import { type MsgValue, unpack } from '../../engine/msgpack.js'
 import { byteString } from '../../engine/text.js'
 import { Extents } from './extents.js'
-import { headerBytes, recordKind } from './journal-records.js'
-import { type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
+import { headerBytes, maxRecordBytes, recordKind } from './journal-records.js'
+import { cutExtents, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 import type { MadeArchive } from './policy.js'
 
-const maxRecordBytes = 16 << 20
 /** Behind damage. */
 const maxSearchedRecordBytes = 65536
 /** What is looked at at a time holds any record. */
@@ -261,8 +260,14 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
     case recordKind.cut: {
       const node = nodes.get(number(1))
       if (!node) return false
-      node.extents?.remove(number(2), number(3))
+      if (record.length > 4 && node.extents?.overlaps(number(2), number(3))) node.replaced ??= { extents: new Extents(), boot: name(4) }
+      cutExtents(node, number(2), number(3))
       return true
+    }
+    case recordKind.certain: {
+      const node = nodes.get(number(1))
+      if (node) node.replaced = undefined
+      return node !== undefined
     }
     case recordKind.dropped: {
       const parent = directory(1)
@@ -310,6 +315,8 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
     case recordKind.opening:
       archives.set(name(1), { made: { name: '', id: '', tree: undefined }, changed: true, opening: true })
       return true
+    // It is there or it is not.
+    case recordKind.whole: return record.slice(1).map(part => apply(part, nodes, archives, known, gone)).every(Boolean)
     case recordKind.forgotten:
       archives.delete(optionalName(1))
       return true
@@ -319,7 +326,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
 
 /** Kinds of records about what stands second in them. */
 const aboutOne: ReadonlySet<MsgValue | undefined> = new Set([
-  recordKind.attributes, recordKind.xattr, recordKind.extents, recordKind.stashed, recordKind.placed, recordKind.takenOver, recordKind.settled, recordKind.cut,
+  recordKind.attributes, recordKind.xattr, recordKind.extents, recordKind.stashed, recordKind.placed, recordKind.takenOver, recordKind.settled, recordKind.cut, recordKind.certain,
 ])
 
 function joined(directory: string, name: string): string {

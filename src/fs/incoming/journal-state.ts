@@ -59,14 +59,28 @@ function* nodeRecords(node: StagedNode, directory: StagedNode, name: string): Ge
   const { id } = node
   yield [recordKind.made, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null]
   for (const [attribute, value] of node.xattrs ?? []) yield [recordKind.xattr, id, bytesOf(attribute), value]
+  if (node.replaced) {
+    const { extents, boot } = node.replaced
+    yield* extentRecords(node, extents)
+    for (let index = 0; index < extents.count; ) {
+      const { at } = extents.get(index)
+      const end = extents.coveredFrom(at)
+      yield [recordKind.cut, id, at, end, bytesOf(boot)]
+      index = extents.find(end)
+    }
+  }
   if (node.place) yield [recordKind.placed, id, node.place.bundle, node.place.start, node.size]
   if (node.former) {
     const { place, size, boot } = node.former
     yield [recordKind.placed, id, place.bundle, place.start, size]
     yield [recordKind.takenOver, id, bytesOf(boot)]
   }
-  if (node.extents) for (const rows of recordsOf(node.extents)) yield [node.stashed ? recordKind.stashed : recordKind.extents, id, rows]
+  if (node.extents) yield* extentRecords(node, node.extents)
   if (node.extents && node.settled) yield [recordKind.settled, id]
+}
+
+function* extentRecords({ id, stashed }: StagedNode, extents: Extents): Generator<readonly MsgValue[]> {
+  for (const rows of recordsOf(extents)) yield [stashed ? recordKind.stashed : recordKind.extents, id, rows]
 }
 
 export function baseFields({ series, archive, firstId, rowCount }: BaseTree): MsgValue[] {

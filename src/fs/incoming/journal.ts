@@ -12,7 +12,7 @@ import { bytesOf } from '../../engine/text.js'
 import type { BaseTree } from './base-tree.js'
 import type { BundlePlace } from './bundles.js'
 import type { Extents } from './extents.js'
-import { RecordEncoder, recordKind, type RecordSeal } from './journal-records.js'
+import { maxRecordBytes, RecordEncoder, recordKind, type RecordSeal } from './journal-records.js'
 import type { MadeArchives } from './journal-replay.js'
 import { baseFields, originFields, recordsOf, stateRecords } from './journal-state.js'
 import type { MadeArchive } from './policy.js'
@@ -20,6 +20,8 @@ import type { NodeAttributes, Nodes, Origin, StagedNode } from './nodes.js'
 import { keepSize } from './spool.js'
 
 const maxGatheredBytes = 4 << 20
+/** Of a number, or of what tells the length of bytes. */
+const maxPlainBytes = 9
 const renewedSuffix = '-renewed'
 /** Room is taken in such pieces, when there is less than that. */
 const roomBytes = 256 << 10, lowRoomBytes = 128 << 10
@@ -183,9 +185,17 @@ export class Journal {
     if (this.#about(id)) this.#append([recordKind.settled, id])
   }
 
-  /** A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. */
-  cut(id: number, start: number, end: number): void {
-    if (this.#about(id)) this.#append([recordKind.cut, id, start, end])
+  /**
+   * A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. `boot`: from here on, until `certain`, that means nothing where
+   * the machine failed since and what was written is not there.
+   */
+  cut(id: number, start: number, end: number, boot: string | undefined): void {
+    if (this.#about(id)) this.#append([recordKind.cut, id, start, end, ...(boot === undefined ? [] : [bytesOf(boot)])])
+  }
+
+  /** What took the place of extents is durable. */
+  certain(id: number): void {
+    if (this.#about(id)) this.#append([recordKind.certain, id])
   }
 
   /** A directory with all below it is gone: it became an archive. */
@@ -226,6 +236,26 @@ export class Journal {
     for (const id of ids) if (this.isUnknown(id)) throw new Error(`a record of the journal about node ${id}, which it does not know`)
     return !ids.every(id => this.isGone(id))
   }
+
+  /**
+   * Records of `work` are one: what a failing machine leaves of a write is all of them or none. Where they are too much for one record they are
+   * written in one piece at least.
+   */
+  whole(work: () => void): void {
+    if (this.#parts) return work()
+    const parts: (readonly MsgValue[])[] = this.#parts = []
+    try {
+      work()
+    } finally {
+      this.#parts = undefined
+    }
+    const bytes = parts.flat().reduce<number>((sum, value) => sum + maxPlainBytes + (Buffer.isBuffer(value) ? value.length : 0), 0)
+    if (parts.length > 1 && bytes < maxRecordBytes / 2) this.#append([recordKind.whole, ...parts.map(fields => [...fields])])
+    else this.together(() => {
+      for (const fields of parts) this.#append(fields)
+    })
+  }
+  #parts: (readonly MsgValue[])[] | undefined
 
   /** Records of `work` are written in large pieces. */
   together(work: () => void): void {
@@ -273,6 +303,7 @@ export class Journal {
   #least = 0
 
   #append(fields: readonly MsgValue[]): void {
+    if (this.#parts) return void this.#parts.push(fields)
     const record = this.#encoder.encode(fields)
     this.#length += record.length
     if (this.#gathered) {

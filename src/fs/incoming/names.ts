@@ -113,7 +113,7 @@ export class Names {
   #tellCreated(node: StagedNode, directory: StagedNode, key: string): void {
     const { journal } = this.#box.staging
     if (!node.xattrs) return journal.created(node, directory.id, key)
-    journal.together(() => {
+    journal.whole(() => {
       journal.created(node, directory.id, key)
       for (const [attribute, value] of node.xattrs!) journal.xattr(node.id, attribute, value)
     })

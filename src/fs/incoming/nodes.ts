@@ -58,6 +58,8 @@ export interface StagedNode {
   place: BundlePlace | undefined
   /** Where it lay until a spool file took over that is not durable yet. */
   former: FormerPlace | undefined
+  /** What extents held where it was written over, or cut off, since its spool file was durable. */
+  replaced: Replaced | undefined
   /** Some of the extents may be chunks that the repository does not have yet: they are in the stash. */
   stashed: boolean
   /** Files that were cut in the background, or are just being. */
@@ -68,6 +70,12 @@ export interface StagedNode {
   settled: boolean
   /** Data was written since its attributes were journalled. */
   dirty: boolean
+}
+
+/** `boot`: the start of the machine. After another one what took its place may be lost, and it counts again. */
+export interface Replaced {
+  readonly extents: Extents
+  readonly boot: string
 }
 
 export interface Origin {
@@ -101,6 +109,19 @@ export function isDirectory(node: StagedNode): boolean {
 
 export function isFile(node: StagedNode): boolean {
   return (node.mode & typeMask) === typeFile
+}
+
+/** Takes [start, end) of a file's extents away; what they held there is remembered if anything is. */
+export function cutExtents({ extents, replaced }: StagedNode, start: number, end: number): void {
+  if (!extents) return
+  const cut = replaced ? extents.slice(start, end, start) : undefined
+  for (let index = 0; cut && index < cut.count; ) {
+    const { at } = cut.get(index)
+    const stop = cut.coveredFrom(at)
+    replaced!.extents.put(cut.slice(at, stop, at))
+    index = cut.find(stop)
+  }
+  extents.remove(start, end)
 }
 
 export class Nodes {
@@ -535,6 +556,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, holes: 0, place: undefined, former: undefined, stashed: false, cut: undefined, dirty: false,
+    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, holes: 0, place: undefined, former: undefined, replaced: undefined, stashed: false, cut: undefined, dirty: false,
   }
 }

@@ -10,6 +10,8 @@ import type { SharedTable } from '../../engine/hashindex/hash-table.js'
 import { SharedTableReader } from '../../engine/hashindex/shared-table-reader.js'
 import { files } from '../../engine/platform/files.js'
 import { bootId } from '../../engine/platform/process-id.js'
+import { Extents } from './extents.js'
+import { nowNs } from './clock.js'
 import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
 import { hostErrno } from './contents.js'
 import { errnoOf, ioError, saysNoRoom } from '../../engine/errors.js'
@@ -18,7 +20,7 @@ import { changeRoomBytes, Journal } from './journal.js'
 import { type MadeArchives, replay } from './journal-replay.js'
 import { attributesOf, isFile, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
-import { Spool } from './spool.js'
+import { seekData, seekHole, Spool } from './spool.js'
 import { giveRoom, withRoom } from './staging-room.js'
 import { type StagingKeys, takeNonces } from './staging-keys.js'
 
@@ -180,9 +182,8 @@ export class Staging {
     if (node.origin && above !== undefined) node.origin.path ??= above === '' ? places[0]![1] : `${above}/${places[0]![1]}`
     node.known = true
     try {
-      // Of a long file in more than one write.
       if (node.extents) journal.ready(changeRoomBytes + 2 * node.extents.rows.length)
-      journal.together(() => {
+      journal.whole(() => {
         for (const [index, [directory, name]] of places.entries()) {
           if (index === 0) journal.created(node, directory.id, name)
           else journal.linked(node.id, directory.id, name)
@@ -209,7 +210,7 @@ export class Staging {
   /** The same with an xattr; undefined: it has no such xattr any more. */
   setXattr(node: StagedNode, name: string, value: Buffer | undefined, change?: Partial<NodeAttributes>): void {
     const after = change && { ...attributesOf(node), ...change }
-    this.journal.together(() => {
+    this.journal.whole(() => {
       this.journal.xattr(node.id, name, value)
       if (after) this.journal.attributes(node.id, after)
     })
@@ -294,16 +295,21 @@ export class Staging {
       // What was cut lies in its bundle still, but that is only the truth where chunks of it are lost.
       if (node.place && node.cut && !lost) node.place = undefined
       if (node.place) {
-        node.extents = undefined
+        const size = this.bundles.present(node.place, node.size)
+        if (size < node.size && this.#replacedAgain(node)) node.place = undefined
+        else node.size = size
+      }
+      if (node.place) {
+        node.extents = node.cut = undefined
         node.stashed = false
-        node.cut = undefined
-        node.size = this.bundles.present(node.place, node.size)
+        if (this.#replacedAgain(node)) node.replaced = undefined
         // A crash may have taken the bundle, or never have had it.
         if (node.size > 0) this.bundles.claim(node.place)
         else node.place = undefined
         this.#bytes += stagedBytes(node)
         continue
       }
+      this.#bringBack(node, isThere)
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
       node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
       if (node.settled) node.extents?.remove(node.size, Infinity)
@@ -317,6 +323,36 @@ export class Staging {
       if (!node.bare) this.lookForHoles(node)
       this.#bytes += stagedBytes(node)
     }
+  }
+
+  #replacedAgain({ replaced }: StagedNode): boolean {
+    return replaced !== undefined && replaced.boot !== this.boot
+  }
+
+  /**
+   * What took the place of chunks before the host failed may be lost: where the spool file has nothing, they count again. Whoever goes by times shall see that the
+   * file is not what it was when it was written last.
+   */
+  #bringBack(node: StagedNode, isThere: (id: Uint8Array) => boolean): void {
+    if (!this.#replacedAgain(node)) return
+    const { id, replaced } = node
+    const { size } = this.spool.stat(id)
+    const lost = new Extents()
+    const { end } = replaced!.extents
+    // Where not even its length is there, nothing of it is; else what is behind its end was cut off.
+    for (let at = 0; at < (size === 0 ? end : Math.min(end, size)); ) {
+      const data = this.spool.seek(id, at, seekData, size)
+      const stop = data < 0 ? (size === 0 ? end : size) : data
+      if (stop > at) lost.append(replaced!.extents.slice(at, stop, at))
+      at = data < 0 ? end : this.spool.seek(id, data, seekHole, size)
+    }
+    node.replaced = undefined
+    const before = node.extents?.bytes ?? 0
+    node.extents ??= new Extents()
+    dropLost(lost, isThere)
+    node.extents.putBeneath(lost)
+    if (node.extents.bytes > before) node.mtimeNs = node.ctimeNs = nowNs()
+    if (node.extents.count === 0) node.extents = undefined
   }
 
   /** A spool file that took over from a bundle counts unless the machine failed before it was durable. */
@@ -335,12 +371,7 @@ export class Staging {
   #dropLost(node: StagedNode, isThere: (id: Uint8Array) => boolean): boolean {
     const { extents } = node
     if (!extents || (!node.place && !this.spool.exists(node.id))) return false
-    const before = extents.count
-    for (let index = before - 1; index >= 0; index--) {
-      const { at, length, id } = extents.get(index)
-      if (!isThere(id)) extents.remove(at, at + length)
-    }
-    const lost = extents.count < before
+    const lost = dropLost(extents, isThere)
     if (extents.count === 0) node.extents = undefined
     return lost
   }
@@ -353,8 +384,8 @@ export class Staging {
     const root = this.nodes.get(rootId)!
     const names = name !== undefined ? [name] : [...root.children!].filter(([, id]) => !this.nodes.get(id)?.children).map(([loose]) => loose)
     const there = names.filter(gone => this.nodes.child(root, gone))
-    // In one write: a journal that forgot the archive and kept the tree would show both.
-    this.journal.together(() => {
+    // A journal that forgot the archive and kept the tree would show both.
+    this.journal.whole(() => {
       for (const gone of there) this.journal.dropped(rootId, gone)
       this.journal.forgotten(name)
     })
@@ -468,6 +499,15 @@ const longJournalBytes = 16 << 20
 const bytesOfNode = 2048
 /** Whoever asks something waits meanwhile, some 10 µs for each. */
 const maxRenewedNodes = 200_000
+
+function dropLost(extents: Extents, isThere: (id: Uint8Array) => boolean): boolean {
+  const before = extents.count
+  for (let index = before - 1; index >= 0; index--) {
+    const { at, length, id } = extents.get(index)
+    if (!isThere(id)) extents.remove(at, at + length)
+  }
+  return extents.count < before
+}
 
 /** What of a file counts as staged: not what are chunks, nor what is nothing. */
 function stagedBytes({ size, extents, holes }: StagedNode): number {

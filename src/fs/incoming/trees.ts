@@ -30,6 +30,9 @@ export type WhenWhole = (tree: StagedTree, work: (failed: Errno | undefined) => 
 /** Calls `work` when nothing is being cut, and what of a tree could be cut is. */
 export type WhenUncut = (tree: StagedTree, work: () => void) => void
 
+/** Calls `work` when all that changed so far is durable, or cannot be made so. */
+export type WhenDurable = (work: () => void) => void
+
 /** What is staged anywhere in the drive and goes by archives. */
 export interface Dependents {
   /** Packed ids of the chunks that staged files are made of. */
@@ -76,6 +79,7 @@ export class Trees {
   /** Called when a committed tree is to leave the box. */
   readonly #leave: (tree: StagedTree) => void
   readonly #whenUncut: WhenUncut
+  readonly #whenDurable: WhenDurable
   readonly #whenWhole: WhenWhole
   /** Archives were made or trees dropped since somebody set it back: chunks in the stash may be needless. */
   stashChanged = true
@@ -91,7 +95,7 @@ export class Trees {
 
   readonly #place: Place
 
-  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void, whenUncut: WhenUncut, whenWhole: WhenWhole = (_tree, work) => work(undefined)) {
+  constructor(place: Place, staging: Staging, client: EngineClient, options: PolicyOptions, listener: TreeListener, leave: (tree: StagedTree) => void, whenUncut: WhenUncut, whenDurable: WhenDurable, whenWhole: WhenWhole = (_tree, work) => work(undefined)) {
     this.#whenWhole = whenWhole
     this.#place = place
     this.#nodes = staging.nodes
@@ -102,6 +106,7 @@ export class Trees {
     this.#listener = listener
     this.#leave = leave
     this.#whenUncut = whenUncut
+    this.#whenDurable = whenDurable
     // What an earlier process left.
     for (const [name, id] of this.#nodes.get(rootId)!.children!) this.of(this.#nodes.get(id)!.children ? name : undefined)
     for (const [name, { made, changed }] of staging.made) {
@@ -380,10 +385,21 @@ export class Trees {
           // Whoever waits for it, and for the next one, must not wait for ever.
           return finished({ code: 'EIO', msgid: undefined, message: messageOf(error) }, undefined)
         }
+        // What stays is durable before it can be changed: beside a journal that knows of the change, it is what counts after a power failure, and takes the
+        // place of the archive at the next commit. What is renamed to the root goes.
+        let left = 2, outcome: [WireError | undefined, CommitReply | undefined]
+        const arrived = (): void => {
+          if (--left === 0) finished(...outcome)
+        }
+        if (options.exactName) arrived()
+        else this.#whenDurable(arrived)
         this.#client.request({
           kind: 'commit', staged, patient: options.patient, ...(options.exactName && { exactName: options.exactName }),
           ...(needed && made && { replaces: { id: made.id, keepName: made.tree === tree.name, needed } }),
-        }, (error, reply) => finished(error, error ? undefined : reply), heard)
+        }, (error, reply) => {
+          outcome = [error, error ? undefined : reply]
+          arrived()
+        }, heard)
       }))
     }))
     this.#tell(tree)

@@ -52,6 +52,14 @@ function history(path: string): Nodes {
   }
   settled.former = undefined
   journal.placed(settled.id, undefined, 0)
+  journal.whole(() => {
+    const both = make(tree, 'both', 0o100600)
+    both.xattrs = new Map([['user.a', Buffer.from('value')]])
+    journal.xattr(both.id, 'user.a', Buffer.from('value'))
+    both.size = 5
+    both.place = { bundle: 4, start: 0 }
+    journal.placed(both.id, both.place, 5)
+  })
   make(root, 'dropped', 0o040700)
   nodes.forget(nodes.unlink(root, 'dropped')!.id)
   journal.dropped(rootId, 'dropped')
