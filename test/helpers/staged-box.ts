@@ -94,6 +94,11 @@ export class StagedBox {
     })
   }
 
+  /** Another start over a folder. */
+  start(folder: string, boot: string): Staging {
+    return new Staging({ ...common, folder, boot })
+  }
+
   #later<T>(options: Partial<StagingOptions>, lose: (folder: string) => void, look: (later: Staging, again: () => Staging) => T): T {
     const folder = this.#sandbox.path('later')
     rmSync(folder, { recursive: true, force: true })

@@ -15,7 +15,7 @@ import type { Cuts } from './cuts.js'
 import type { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
 import { changeRoomBytes } from './journal.js'
-import { cutExtents, type StagedNode } from './nodes.js'
+import { keepBefore, type StagedNode } from './nodes.js'
 import { keepSize, punchHole, seekData, seekHole, zeroRange } from './spool.js'
 import type { Staging } from './staging.js'
 
@@ -35,8 +35,8 @@ export class Contents {
   #times = 0
   /** Files that a spool file took over from a bundle since it was durable. */
   readonly #moved = new Set<StagedNode>()
-  /** Files of which something was written over extents, or cut off them, since their spool file was durable; the number as above. */
-  readonly #replaced = new Map<StagedNode, number>()
+  /** Files that were all chunks, and may not durably be what they were changed to; the number as above. */
+  readonly #changed = new Map<StagedNode, number>()
 
   constructor(staging: Staging, reader: ExtentReader, cuts: Cuts) {
     this.#staging = staging
@@ -45,7 +45,7 @@ export class Contents {
     for (const node of staging.nodes.all()) {
       if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
       if (node.former) this.#moved.add(node)
-      if (node.replaced) this.#replaced.set(node, ++this.#times)
+      if (node.before) this.#changed.set(node, ++this.#times)
     }
   }
 
@@ -59,13 +59,18 @@ export class Contents {
     this.#cuts.promise(only)
     const waiting = only ? [[only, this.#unsettled.get(only)] as const] : [...this.#unsettled]
     const moved = only ? (this.#moved.has(only) ? [only] : []) : [...this.#moved]
-    const replaced = only ? [[only, this.#replaced.get(only)] as const] : [...this.#replaced]
+    const changed = only ? [[only, this.#changed.get(only)] as const] : [...this.#changed]
     return () => {
-      for (const [node, time] of replaced) {
-        if (time === undefined || this.#replaced.get(node) !== time) continue
-        if (this.#staging.nodes.get(node.id) === node) this.#staging.journal.certain(node.id)
-        node.replaced = undefined
-        this.#replaced.delete(node)
+      for (const [node, time] of changed) {
+        if (time === undefined || this.#changed.get(node) !== time) continue
+        const { journal, nodes } = this.#staging
+        if (node.before && nodes.get(node.id) === node) journal.whole(() => {
+          journal.certain(node.id)
+          if (node.bare) journal.spoolGone(node.id)
+        })
+        node.before = undefined
+        node.spoolGone ||= node.bare
+        this.#changed.delete(node)
       }
       for (const node of moved) {
         const { former } = node
@@ -89,12 +94,12 @@ export class Contents {
 
   /** Whether the journal hears of a node only when its spool file is durable, and then has to become so itself. */
   waitsForSpool(node: StagedNode): boolean {
-    return this.#moved.has(node) || this.#replaced.has(node)
+    return this.#moved.has(node) || this.#changed.has(node)
   }
 
   /** The same of any node. */
   get waitForSpools(): boolean {
-    return this.#moved.size > 0 || this.#replaced.size > 0
+    return this.#moved.size > 0 || this.#changed.size > 0
   }
 
   /** As FsCore.read. */
@@ -135,7 +140,23 @@ export class Contents {
     return needed === 0 || this.#staging.mayGrow(needed)
   }
 
+  /**
+   * Before a file that is all chunks is changed: what it becomes may reach the disk in part, long after the journal. Until that is durable, the journal says as well
+   * what it was.
+   */
+  #keepBefore(node: StagedNode): Errno | undefined {
+    if (!node.bare || node.before?.isPast === false) return undefined
+    const { journal, boot } = this.#staging
+    const failed = hostErrno(() => journal.changing(node.id, boot))
+    if (failed) return failed
+    keepBefore(node, boot)
+    this.#changed.set(node, ++this.#times)
+    return undefined
+  }
+
   #write(node: StagedNode, at: number, data: Buffer): Errno | undefined {
+    const kept = this.#keepBefore(node)
+    if (kept) return kept
     const bundled = this.#writeBundled(node, at, data)
     if (bundled !== 'spool') return bundled
     const before = node.size
@@ -215,6 +236,8 @@ export class Contents {
   }
 
   #truncate(node: StagedNode, size: number): Errno | undefined {
+    const kept = size === node.size ? undefined : this.#keepBefore(node)
+    if (kept) return kept
     if (node.place && size <= node.size) return this.#shortenBundled(node, node.place, size)
     const moved = this.#unbundle(node)
     if (moved) return moved
@@ -252,8 +275,8 @@ export class Contents {
   }
 
   #allocate(node: StagedNode, mode: number, offset: number, length: number): Errno | undefined {
-    const moved = this.#unbundle(node)
-    if (moved) return moved
+    const failedToKeep = this.#keepBefore(node) ?? this.#unbundle(node)
+    if (failedToKeep) return failedToKeep
     this.#cuts.disturb(node, offset)
     // Ranges that move would move without what lies over them.
     if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
@@ -317,7 +340,8 @@ export class Contents {
   }
 
   #clone(node: StagedNode, offset: number, length: number, extents: Extents, stashed: boolean): Errno | undefined {
-    const failedToMove = this.#unbundle(node)
+    // Behind its end nothing of it is changed.
+    const failedToMove = (offset === node.size ? undefined : this.#keepBefore(node)) ?? this.#unbundle(node)
     if (failedToMove) return failedToMove
     this.#cuts.cloning(node, offset)
     const end = offset + length
@@ -397,12 +421,9 @@ export class Contents {
   #cut(node: StagedNode, start: number, end: number): Errno | undefined {
     const { extents } = node
     if (!extents?.overlaps(start, end)) return undefined
-    const { journal, boot } = this.#staging
-    const failed = hostErrno(() => journal.cut(node.id, start, end, node.replaced ? undefined : boot))
+    const failed = hostErrno(() => this.#staging.journal.cut(node.id, start, end))
     if (failed) return failed
-    node.replaced ??= { extents: new Extents(), boot }
-    cutExtents(node, start, end)
-    this.#replaced.set(node, ++this.#times)
+    extents.remove(start, end)
     if (extents.count === 0) node.extents = undefined
     return undefined
   }

@@ -309,6 +309,7 @@ export class Cuts {
       this.#lay(node, extents, stashed)
       Object.assign(node.cut!, { upTo: extents.end, left: false })
       node.bare = true
+      if (node.before) node.before.isPast = true
       node.place = undefined
       this.#staging.releasePlace(place)
     }
@@ -421,8 +422,7 @@ export class Cuts {
   #release(node: StagedNode, from: number, to: number): void {
     if (this.#staging.nodes.get(node.id) !== node || node.bare || !node.extents) return
     if (node.extents.coveredFrom(0) >= node.size) {
-      node.bare = true
-      this.#staging.spool.remove(node.id)
+      this.#staging.removeSpool(node)
     } else if (node.extents.coveredFrom(from) >= to) this.#staging.spool.punch(node.id, from, to)
   }
 

@@ -33,6 +33,8 @@ export class Durability {
     this.#staging = staging
     this.#contents = contents
     this.#client = client
+    // What an earlier process left may not be.
+    if (staging.nodes.count > 1) this.noteChange()
   }
 
   /** Something was staged, or changed. */
@@ -97,7 +99,8 @@ export class Durability {
       if (entry.again && well) entry.again = false
       else entry.done()
     }
-    if (this.#waiting.length > 0) this.#sync()
+    // Whoever was called may have begun one.
+    if (this.#waiting.length > 0 && !this.#syncing) this.#sync()
   }
 
   /** All that is staged. */
@@ -113,6 +116,7 @@ export class Durability {
 
   /** One file, or the names alone. The disk may take its time: the engine thread waits for it. The journal comes last: what it speaks of is there. */
   sync(node: StagedNode | undefined, call: Call<void>): Answer<void> {
+    const { journal } = this.#staging
     let names: ReturnType<Staging['spool']['unsyncedNames']>
     let descriptors: ReturnType<Contents['descriptors']> | undefined
     const failed = hostErrno(() => {
@@ -123,13 +127,15 @@ export class Durability {
     const moved = node !== undefined && this.#contents.waitsForSpool(node)
     const settle = node && this.#contents.beforeSync(node)
     const answer = call.defer()
+    const mark = journal.mark()
     const synced = this.#staging.beforeSync()
-    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), ...this.#staging.journal.fds] }, error => {
+    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), ...journal.fds] }, error => {
       descriptors?.done(error === undefined)
       let untold: Errno | undefined
       if (!error) {
         names?.synced()
         tidyUp(this.#client, synced)
+        journal.synced(mark)
         untold = settle && hostErrno(settle)
       }
       this.#answerSync(error, untold, moved, answer)
@@ -207,8 +213,11 @@ export class Durability {
 
   /** Before all that is staged is made durable; what it gives is for afterwards. */
   #beforeSync(): () => void {
+    const { journal } = this.#staging
+    const mark = journal.mark()
     const [remove, settle] = [this.#staging.beforeSync(), this.#contents.beforeSync()]
     return () => {
+      journal.synced(mark)
       tidyUp(this.#client, remove)
       settle()
     }

@@ -106,11 +106,6 @@ export class Extents {
     if (this.#bytes !== undefined) this.#bytes += length
   }
 
-  /** Further rows behind all others. */
-  append(other: Extents): void {
-    this.#splice(this.#count, 0, [other.rows])
-  }
-
   /** Takes [start, end) away: it was written, or cut off. */
   remove(start: number, end: number): void {
     const first = this.find(start)
@@ -143,26 +138,6 @@ export class Extents {
     this.#splice(index, 0, [other.rows])
     this.#join(index + other.count)
     this.#join(index)
-  }
-
-  /** Puts other extents beneath: what of them lies where nothing is. */
-  putBeneath(other: Extents): void {
-    const rows: Buffer[] = []
-    for (let index = 0; index < other.#count; index++) {
-      const end = other.#at(index) + other.#length(index)
-      for (let at = other.#at(index); at < end; ) {
-        const covered = this.coveredFrom(at)
-        const next = this.find(covered)
-        const stop = Math.min(end, next < this.#count ? this.#at(next) : Infinity)
-        if (covered < stop) rows.push(other.#part(index, covered, stop)!)
-        at = Math.max(covered, stop)
-      }
-    }
-    for (let index = 0; index < this.#count; index++) rows.push(this.#part(index, -Infinity, Infinity)!)
-    rows.sort((a, b) => a.readDoubleLE(0) - b.readDoubleLE(0))
-    this.#rows = Buffer.concat(rows)
-    this.#count = rows.length
-    this.#bytes = undefined
   }
 
   /** End of the stretch from `offset` that extents hold without a gap; `offset` if it lies in none. */

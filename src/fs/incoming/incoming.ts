@@ -52,6 +52,7 @@ export class Incoming implements Subtree {
     this.#handles = new Handles(box)
     this.#listings = new Listings(box)
     this.#names = new Names(box, this.#handles)
+    if (box.staging.undoneCount > 0) client.write('warning', 'borg.fuse', `${box.staging.undoneCount} files of ${options.place}/ that were being changed when the machine failed are as they were before.`)
     if (box.staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${box.staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
     if (options.place !== 'live') return
     box.live = new LiveSeries(box.staging, box.trees, client, {
@@ -282,7 +283,10 @@ export class Incoming implements Subtree {
 
 function idsOf(nodes: Iterable<StagedNode>, awaited: Iterable<Extents>): Uint8Array {
   const needed = [...awaited]
-  for (const { extents } of nodes) if (extents) needed.push(extents)
+  for (const { extents, before } of nodes) {
+    if (extents) needed.push(extents)
+    if (before?.extents) needed.push(before.extents)
+  }
   const ids = new Uint8Array(needed.reduce((sum, { count }) => sum + count, 0) * idBytes)
   let at = 0
   for (const extents of needed) {

@@ -36,6 +36,11 @@ export const recordKind = {
   origin: 20,
   certain: 21,
   whole: 22,
+  mark: 23,
+  synced: 24,
+  spoolGone: 25,
+  changing: 26,
+  undone: 27,
 } as const
 
 /** What seals records. */
@@ -45,8 +50,8 @@ export interface RecordSeal {
   takeNonces(): bigint
 }
 
-/** The longest payload that is read. */
-export const maxRecordBytes = 16 << 20
+/** The longest payload that is read, and the longest that is looked for behind damage. */
+export const maxRecordBytes = 16 << 20, maxSearchedRecordBytes = 65536
 
 export class RecordEncoder {
   readonly #writer = new MsgWriter(1024)

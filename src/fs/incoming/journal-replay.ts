@@ -6,12 +6,10 @@ import { IntegrityError } from '../../engine/errors.js'
 import { type MsgValue, unpack } from '../../engine/msgpack.js'
 import { byteString } from '../../engine/text.js'
 import { Extents } from './extents.js'
-import { headerBytes, maxRecordBytes, recordKind } from './journal-records.js'
-import { cutExtents, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
+import { headerBytes, maxRecordBytes, maxSearchedRecordBytes, recordKind } from './journal-records.js'
+import { goBack, keepBefore, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 import type { MadeArchive } from './policy.js'
 
-/** Behind damage. */
-const maxSearchedRecordBytes = 65536
 /** What is looked at at a time holds any record. */
 const lookBytes = headerBytes + maxRecordBytes
 
@@ -19,15 +17,16 @@ const lookBytes = headerBytes + maxRecordBytes
 export type MadeArchives = Map<string | undefined, { made: MadeArchive; changed: boolean; opening?: boolean }>
 
 /**
- * Applies a journal to empty nodes. Damaged records cost what they said and no more; a torn end is normal. Returns how many
- * records could not be used. `archives` receives which trees are archives already. `key`: of sealed records; plain ones, which an older
- * version wrote, come before them.
+ * Applies a journal to empty nodes. Damaged records cost what they said and no more; a torn end is normal. But behind what was synced last a failing machine
+ * may have kept any part of what was written, and what follows a gap there may mean nothing without it: there it ends at the first damage, and `cutOff` is
+ * called with that place. Returns how many records could not be used. `archives` receives which trees are archives already. `key`: of sealed
+ * records; plain ones, which an older version wrote, come before them.
  */
-export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map(), key?: Key, known: Set<string> = new Set()): number {
+export function replay(path: string, nodes: Nodes, archives: MadeArchives = new Map(), key?: Key, known: Set<string> = new Set(), cutOff: (at: number) => void = () => {}): number {
   if (!existsSync(path)) return 0
   const fd = openSync(path, 'r')
   try {
-    return replayAll(new Window(fd), nodes, archives, key, known)
+    return replayAll(fd, nodes, archives, key, known, cutOff)
   } finally {
     closeSync(fd)
   }
@@ -37,13 +36,19 @@ export function replay(path: string, nodes: Nodes, archives: MadeArchives = new 
 class Window {
   readonly #fd: number
   readonly #memory = Buffer.allocUnsafeSlow(2 * lookBytes)
-  #position = 0
+  #position: number
   bytes: Buffer = this.#memory.subarray(0, 0)
   /** The file ends where the window ends. */
   isLast = false
 
-  constructor(fd: number) {
+  constructor(fd: number, position: number) {
     this.#fd = fd
+    this.#position = position
+  }
+
+  /** Where in the file the window begins. */
+  get start(): number {
+    return this.#position - this.bytes.length
   }
 
   /** `at` is a place in the window; it begins there now, and has a whole record if there is one. */
@@ -59,35 +64,82 @@ class Window {
   }
 }
 
-function replayAll(window: Window, nodes: Nodes, archives: MadeArchives, key: Key | undefined, known: Set<string>): number {
+function replayAll(fd: number, nodes: Nodes, archives: MadeArchives, key: Key | undefined, known: Set<string>, cutOff: (at: number) => void): number {
   let lost = 0, sealed = false
+  /** Up to where it was synced, as far as that matters yet. */
+  let syncedTo: number | undefined
   const gone = new Set<number>()
+  for (const found of records(fd, 0)) {
+    if (found.payload === undefined) {
+      lost++
+      syncedTo ??= lastSynced(fd, found.at, key)
+      if (found.at < syncedTo) continue
+      cutOff(found.at)
+      return lost
+    }
+    try {
+      const { payload } = found
+      const isSealed = key !== undefined && payload[0] === key.type
+      // Whoever may write to the folder but has no key must not add anything.
+      if (sealed && !isSealed) throw new IntegrityError('a plain record among sealed ones')
+      sealed ||= isSealed
+      if (!apply(opened(payload, key), nodes, archives, known, gone)) lost++
+    } catch {
+      lost++
+    }
+  }
+  return lost
+}
+
+function opened(payload: Buffer, key: Key | undefined): MsgValue {
+  return unpack(key !== undefined && payload[0] === key.type ? key.open(payload, noId) : Buffer.from(payload))
+}
+
+/** The place of the last mark behind `from` of which a record says that it was synced. Infinity if there are no marks at all: an older version, or nothing was synced yet. */
+function lastSynced(fd: number, from: number, key: Key | undefined): number {
+  const marks = new Map<MsgValue, number>()
+  let synced = 0, isMarked = false
+  for (const start of [from, 0]) {
+    for (const { at, payload } of records(fd, start)) {
+      if (start === 0 && at >= from) break
+      let record: MsgValue
+      try {
+        record = payload ? opened(payload, key) : null
+      } catch {
+        continue
+      }
+      if (!Array.isArray(record)) continue
+      isMarked ||= record[0] === recordKind.mark
+      if (isMarked && start === 0) return synced
+      if (record[0] === recordKind.mark && start === from) marks.set(record[1]!, at)
+      else if (record[0] === recordKind.synced) synced = Math.max(synced, marks.get(record[1]!) ?? 0)
+    }
+    if (isMarked) return synced
+  }
+  return Infinity
+}
+
+/** Records from a place on, as they lie there; without payload where there is damage. */
+function* records(fd: number, from: number): Generator<{ readonly at: number; readonly payload?: Buffer }> {
+  const window = new Window(fd, from)
   for (let at = 0; ; ) {
     if (!window.isLast && window.bytes.length - at < lookBytes) {
       window.moveTo(at)
       at = 0
     }
     const { bytes } = window
-    if (at + headerBytes > bytes.length) return lost
+    if (at + headerBytes > bytes.length) return
     const length = bytes.readUInt32LE(at)
     const payload = bytes.subarray(at + headerBytes, at + headerBytes + length)
     if (length === 0 || length > maxRecordBytes || payload.length < length || crc32(payload) !== bytes.readUInt32LE(at + 4)) {
+      yield { at: window.start + at }
       // Where the next record begins is found by its checksum.
       const next = nextRecord(bytes, at + 1)
-      lost++
-      if (next < 0 && window.isLast) return lost
+      if (next < 0 && window.isLast) return
       at = next < 0 ? Math.max(at + 1, bytes.length - maxSearchedRecordBytes - headerBytes) : next
       continue
     }
-    try {
-      const isSealed = key !== undefined && payload[0] === key.type
-      // Whoever may write to the folder but has no key must not add anything.
-      if (sealed && !isSealed) throw new IntegrityError('a plain record among sealed ones')
-      sealed ||= isSealed
-      if (!apply(unpack(isSealed ? key.open(payload, noId) : Buffer.from(payload)), nodes, archives, known, gone)) lost++
-    } catch {
-      lost++
-    }
+    yield { at: window.start + at, payload }
     at += headerBytes + length
   }
 }
@@ -260,13 +312,29 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
     case recordKind.cut: {
       const node = nodes.get(number(1))
       if (!node) return false
-      if (record.length > 4 && node.extents?.overlaps(number(2), number(3))) node.replaced ??= { extents: new Extents(), boot: name(4) }
-      cutExtents(node, number(2), number(3))
+      node.extents?.remove(number(2), number(3))
+      return true
+    }
+    case recordKind.changing: {
+      const node = nodes.get(number(1))
+      if (!node || node.children) return false
+      keepBefore(node, name(2))
       return true
     }
     case recordKind.certain: {
       const node = nodes.get(number(1))
-      if (node) node.replaced = undefined
+      if (node) node.before = undefined
+      return node !== undefined
+    }
+    case recordKind.undone: {
+      const node = nodes.get(number(1))
+      if (!node?.before) return false
+      goBack(node)
+      return true
+    }
+    case recordKind.spoolGone: {
+      const node = nodes.get(number(1))
+      if (node) node.spoolGone = true
       return node !== undefined
     }
     case recordKind.dropped: {
@@ -315,6 +383,8 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
     case recordKind.opening:
       archives.set(name(1), { made: { name: '', id: '', tree: undefined }, changed: true, opening: true })
       return true
+    case recordKind.mark:
+    case recordKind.synced: return true
     // It is there or it is not.
     case recordKind.whole: return record.slice(1).map(part => apply(part, nodes, archives, known, gone)).every(Boolean)
     case recordKind.forgotten:
@@ -326,7 +396,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
 
 /** Kinds of records about what stands second in them. */
 const aboutOne: ReadonlySet<MsgValue | undefined> = new Set([
-  recordKind.attributes, recordKind.xattr, recordKind.extents, recordKind.stashed, recordKind.placed, recordKind.takenOver, recordKind.settled, recordKind.cut, recordKind.certain,
+  recordKind.attributes, recordKind.xattr, recordKind.extents, recordKind.stashed, recordKind.placed, recordKind.takenOver, recordKind.settled, recordKind.cut, recordKind.changing, recordKind.certain, recordKind.undone, recordKind.spoolGone,
 ])
 
 function joined(directory: string, name: string): string {

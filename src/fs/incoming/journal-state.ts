@@ -12,6 +12,19 @@ const maxRowsPerRecord = 1000
 
 /** `toOpen`: see Journal.opening. The nodes must not change in between. */
 export function* stateRecords(nodes: Nodes, archives: MadeArchives, toOpen: Iterable<string>): Generator<readonly MsgValue[]> {
+  let isEmpty = true
+  for (const fields of factRecords(nodes, archives, toOpen)) {
+    isEmpty = false
+    yield fields
+  }
+  if (isEmpty) return
+  // A journal that consists of this is durable before it takes its place.
+  yield [recordKind.mark, firstMark]
+  yield [recordKind.synced, firstMark]
+}
+const firstMark = 0
+
+function* factRecords(nodes: Nodes, archives: MadeArchives, toOpen: Iterable<string>): Generator<readonly MsgValue[]> {
   const seen = new Set<number>()
   const origins: StagedNode[] = []
   for (const series of toOpen) yield [recordKind.opening, bytesOf(series)]
@@ -59,15 +72,13 @@ function* nodeRecords(node: StagedNode, directory: StagedNode, name: string): Ge
   const { id } = node
   yield [recordKind.made, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null]
   for (const [attribute, value] of node.xattrs ?? []) yield [recordKind.xattr, id, bytesOf(attribute), value]
-  if (node.replaced) {
-    const { extents, boot } = node.replaced
-    yield* extentRecords(node, extents)
-    for (let index = 0; index < extents.count; ) {
-      const { at } = extents.get(index)
-      const end = extents.coveredFrom(at)
-      yield [recordKind.cut, id, at, end, bytesOf(boot)]
-      index = extents.find(end)
-    }
+  if (node.before) {
+    const { extents, stashed, mtimeNs, ctimeNs, boot } = node.before
+    if (extents) yield* extentRecords(id, extents, stashed)
+    yield [recordKind.attributes, id, node.mode, node.uid, node.gid, node.atimeNs, mtimeNs, ctimeNs]
+    yield [recordKind.changing, id, bytesOf(boot)]
+    yield [recordKind.cut, id, 0, Number.MAX_SAFE_INTEGER]
+    yield [recordKind.attributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs]
   }
   if (node.place) yield [recordKind.placed, id, node.place.bundle, node.place.start, node.size]
   if (node.former) {
@@ -75,11 +86,12 @@ function* nodeRecords(node: StagedNode, directory: StagedNode, name: string): Ge
     yield [recordKind.placed, id, place.bundle, place.start, size]
     yield [recordKind.takenOver, id, bytesOf(boot)]
   }
-  if (node.extents) yield* extentRecords(node, node.extents)
+  if (node.extents) yield* extentRecords(id, node.extents, node.stashed)
+  if (node.spoolGone) yield [recordKind.spoolGone, id]
   if (node.extents && node.settled) yield [recordKind.settled, id]
 }
 
-function* extentRecords({ id, stashed }: StagedNode, extents: Extents): Generator<readonly MsgValue[]> {
+function* extentRecords(id: number, extents: Extents, stashed: boolean): Generator<readonly MsgValue[]> {
   for (const rows of recordsOf(extents)) yield [stashed ? recordKind.stashed : recordKind.extents, id, rows]
 }
 

@@ -12,7 +12,7 @@ import { bytesOf } from '../../engine/text.js'
 import type { BaseTree } from './base-tree.js'
 import type { BundlePlace } from './bundles.js'
 import type { Extents } from './extents.js'
-import { maxRecordBytes, RecordEncoder, recordKind, type RecordSeal } from './journal-records.js'
+import { maxRecordBytes, maxSearchedRecordBytes, RecordEncoder, recordKind, type RecordSeal } from './journal-records.js'
 import type { MadeArchives } from './journal-replay.js'
 import { baseFields, originFields, recordsOf, stateRecords } from './journal-state.js'
 import type { MadeArchive } from './policy.js'
@@ -185,17 +185,29 @@ export class Journal {
     if (this.#about(id)) this.#append([recordKind.settled, id])
   }
 
-  /**
-   * A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. `boot`: from here on, until `certain`, that means nothing where
-   * the machine failed since and what was written is not there.
-   */
-  cut(id: number, start: number, end: number, boot: string | undefined): void {
-    if (this.#about(id)) this.#append([recordKind.cut, id, start, end, ...(boot === undefined ? [] : [bytesOf(boot)])])
+  /** A stretch of a file is not any more what was cloned: it was written to the spool, or cut off. */
+  cut(id: number, start: number, end: number): void {
+    if (this.#about(id)) this.#append([recordKind.cut, id, start, end])
   }
 
-  /** What took the place of extents is durable. */
+  /** A file that is all chunks is about to be changed. Until `certain`, a failure of the machine undoes what follows. */
+  changing(id: number, boot: string): void {
+    if (this.#about(id)) this.#append([recordKind.changing, id, bytesOf(boot)])
+  }
+
+  /** What it became is durable. */
   certain(id: number): void {
     if (this.#about(id)) this.#append([recordKind.certain, id])
+  }
+
+  /** It is what it was before. */
+  undone(id: number): void {
+    if (this.#about(id)) this.#append([recordKind.undone, id])
+  }
+
+  /** A file that is all chunks has no spool file any more. */
+  spoolGone(id: number): void {
+    if (this.#about(id)) this.#append([recordKind.spoolGone, id])
   }
 
   /** A directory with all below it is gone: it became an archive. */
@@ -238,10 +250,40 @@ export class Journal {
   }
 
   /**
-   * Records of `work` are one: what a failing machine leaves of a write is all of them or none. Where they are too much for one record they are
-   * written in one piece at least.
+   * To be called before the journal is synced: all that it says so far is in what `synced` is about. Undefined if nothing was said since the last time, or on a full
+   * disk: without marks damage by the disk may cost more, but nothing else.
    */
-  whole(work: () => void): void {
+  mark(): number | undefined {
+    if (this.#isMarked || !this.#isTold([recordKind.mark, this.#marks + 1])) return undefined
+    this.#isMarked = true
+    return ++this.#marks
+  }
+  #marks = 0
+  #isMarked = true
+
+  /** The journal is durable as it was at that mark: damage before it is the disk's, and what comes behind counts as well. */
+  synced(mark: number | undefined): void {
+    if (mark === undefined) return
+    const isLast = mark === this.#marks && this.#isMarked
+    this.#isTold([recordKind.synced, mark])
+    this.#isMarked = isLast
+  }
+
+  #isTold(fields: readonly MsgValue[]): boolean {
+    try {
+      this.#append(fields)
+      return true
+    } catch (error) {
+      if (errnoOf(error) === undefined) throw error
+      return false
+    }
+  }
+
+  /**
+   * Records of `work` are one: what a failing machine leaves of a write is all of them or none. If they are too much for that they are written in one piece
+   * at least. `maxBytes`: longer ones are not found behind damage, so this is for what is worse in part than not at all.
+   */
+  whole(work: () => void, maxBytes = maxSearchedRecordBytes): void {
     if (this.#parts) return work()
     const parts: (readonly MsgValue[])[] = this.#parts = []
     try {
@@ -250,7 +292,7 @@ export class Journal {
       this.#parts = undefined
     }
     const bytes = parts.flat().reduce<number>((sum, value) => sum + maxPlainBytes + (Buffer.isBuffer(value) ? value.length : 0), 0)
-    if (parts.length > 1 && bytes < maxRecordBytes / 2) this.#append([recordKind.whole, ...parts.map(fields => [...fields])])
+    if (parts.length > 1 && bytes < Math.min(maxBytes, maxRecordBytes) * 0.9) this.#append([recordKind.whole, ...parts.map(fields => [...fields])])
     else this.together(() => {
       for (const fields of parts) this.#append(fields)
     })
@@ -306,6 +348,7 @@ export class Journal {
     if (this.#parts) return void this.#parts.push(fields)
     const record = this.#encoder.encode(fields)
     this.#length += record.length
+    this.#isMarked = false
     if (this.#gathered) {
       this.#gathered.push(Buffer.from(record))
       this.#gatheredBytes += record.length

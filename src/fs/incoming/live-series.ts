@@ -337,8 +337,8 @@ export class LiveSeries {
           if (error) return
           for (const [node] of found) {
             if (this.#staging.nodes.get(node.id) !== node || node.bare || !node.extents || node.extents.coveredFrom(0) < node.size) continue
-            node.bare = true
-            this.#staging.spool.remove(node.id)
+            // What the journal does not take stays where it is.
+            if (hostErrno(() => this.#staging.removeSpool(node))) return
           }
         })
         return undefined

@@ -11,7 +11,7 @@ import type { Attr } from '../types.js'
 import { BaseTree } from './base-tree.js'
 import type { BundlePlace, FormerPlace } from './bundles.js'
 import type { CutState } from './cuts.js'
-import type { Extents } from './extents.js'
+import { Extents } from './extents.js'
 
 export const rootId = 1
 /** Inode numbers have 32 bits for it. */
@@ -54,12 +54,14 @@ export interface StagedNode {
   extents: Extents | undefined
   /** The extents hold the whole file, and there is no spool file beneath them. */
   bare: boolean
+  /** There was a spool file beneath them, which went: one that is there after a crash is one that came back. */
+  spoolGone: boolean
   /** Small files: where the content lies instead of in a spool file; nothing lies over it. */
   place: BundlePlace | undefined
   /** Where it lay until a spool file took over that is not durable yet. */
   former: FormerPlace | undefined
-  /** What extents held where it was written over, or cut off, since its spool file was durable. */
-  replaced: Replaced | undefined
+  /** What it was before the changes that may not be durable, if that were chunks only. */
+  before: Before | undefined
   /** Some of the extents may be chunks that the repository does not have yet: they are in the stash. */
   stashed: boolean
   /** Files that were cut in the background, or are just being. */
@@ -72,10 +74,24 @@ export interface StagedNode {
   dirty: boolean
 }
 
-/** `boot`: the start of the machine. After another one what took its place may be lost, and it counts again. */
-export interface Replaced {
-  readonly extents: Extents
+/** A file that consisted of chunks. `boot`: the start of the machine in which it was changed; after another one it is that file again. */
+export interface Before extends Pick<StagedNode, 'extents' | 'stashed' | 'place' | 'former' | 'cut' | 'mtimeNs' | 'ctimeNs'> {
   readonly boot: string
+  /** Since then it has become chunks again. */
+  isPast: boolean
+}
+
+/** To be called before such a file is changed. */
+export function keepBefore(node: StagedNode, boot: string): void {
+  const { extents, stashed, place, former, cut, mtimeNs, ctimeNs } = node
+  node.before = { extents: extents && new Extents(extents.rows), stashed, place, former, cut, mtimeNs, ctimeNs, boot, isPast: false }
+  node.spoolGone = false
+}
+
+/** What it became is not to be. A spool file that it has now is not one of what it was. */
+export function goBack(node: StagedNode): void {
+  const { boot: _boot, isPast: _isPast, ...before } = node.before!
+  Object.assign(node, before, { before: undefined, spoolGone: true, settled: false })
 }
 
 export interface Origin {
@@ -109,19 +125,6 @@ export function isDirectory(node: StagedNode): boolean {
 
 export function isFile(node: StagedNode): boolean {
   return (node.mode & typeMask) === typeFile
-}
-
-/** Takes [start, end) of a file's extents away; what they held there is remembered if anything is. */
-export function cutExtents({ extents, replaced }: StagedNode, start: number, end: number): void {
-  if (!extents) return
-  const cut = replaced ? extents.slice(start, end, start) : undefined
-  for (let index = 0; cut && index < cut.count; ) {
-    const { at } = cut.get(index)
-    const stop = cut.coveredFrom(at)
-    replaced!.extents.put(cut.slice(at, stop, at))
-    index = cut.find(stop)
-  }
-  extents.remove(start, end)
 }
 
 export class Nodes {
@@ -556,6 +559,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, settled: false, holes: 0, place: undefined, former: undefined, replaced: undefined, stashed: false, cut: undefined, dirty: false,
+    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, spoolGone: false, settled: false, holes: 0, place: undefined, former: undefined, before: undefined, stashed: false, cut: undefined, dirty: false,
   }
 }

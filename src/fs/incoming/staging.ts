@@ -10,17 +10,15 @@ import type { SharedTable } from '../../engine/hashindex/hash-table.js'
 import { SharedTableReader } from '../../engine/hashindex/shared-table-reader.js'
 import { files } from '../../engine/platform/files.js'
 import { bootId } from '../../engine/platform/process-id.js'
-import { Extents } from './extents.js'
-import { nowNs } from './clock.js'
 import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
 import { hostErrno } from './contents.js'
 import { errnoOf, ioError, saysNoRoom } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { changeRoomBytes, Journal } from './journal.js'
 import { type MadeArchives, replay } from './journal-replay.js'
-import { attributesOf, isFile, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import { attributesOf, goBack, isFile, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
-import { seekData, seekHole, Spool } from './spool.js'
+import { Spool } from './spool.js'
 import { giveRoom, withRoom } from './staging-room.js'
 import { type StagingKeys, takeNonces } from './staging-keys.js'
 
@@ -64,6 +62,8 @@ export class Staging {
   readonly #unopened: Set<string>
   /** Journal records that could not be used. */
   readonly lostRecords: number
+  /** Files that the failure of the machine made what they were before they were changed last. */
+  readonly #undone: number[] = []
   readonly #maxBytes: number
   #bytes = 0
   #afterSync: (() => void)[] = []
@@ -89,7 +89,9 @@ export class Staging {
     const recordKey = this.keys && keyFromMaterial(this.keys.records)
     const before = statSync(path, { throwIfNoEntry: false })
     const known = new Set<string>()
-    this.lostRecords = replay(path, this.nodes, this.made, recordKey, known)
+    let behindDamage: number | undefined
+    this.lostRecords = replay(path, this.nodes, this.made, recordKey, known, at => behindDamage = at)
+    if (behindDamage !== undefined) files.truncate(path, behindDamage)
     const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
     this.#adoptSizes(options.chunks ?? [])
     this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => withRoom(options.folder, () => takeNonces(this.keys!)) })
@@ -107,6 +109,10 @@ export class Staging {
     this.bundles.removeOrphans()
   }
 
+  get undoneCount(): number {
+    return this.#undone.length
+  }
+
   /** On a full disk it stays as it is, which says the same but for what is to be opened. */
   #shortenJournal(): void {
     try {
@@ -115,6 +121,7 @@ export class Staging {
       if (!saysNoRoom(errnoOf(error))) throw error
       this.journal.together(() => {
         for (const series of this.toOpen) this.journal.opening(series)
+        for (const id of this.#undone) this.journal.undone(id)
       })
       // What it says to be needless goes now.
       for (const fd of this.journal.fds) files.datasync(fd)
@@ -191,7 +198,7 @@ export class Staging {
         }
         for (const [attribute, value] of node.xattrs ?? []) journal.xattr(node.id, attribute, value)
         if (node.extents) journal.cloned(node.id, node.extents)
-      })
+      }, Infinity)
     } catch (error) {
       // On a full disk: it is as before.
       node.known = false
@@ -290,26 +297,26 @@ export class Staging {
     const isThere = (id: Uint8Array): boolean => tables.length === 0 || tables.some(table => table.has(id))
     for (const node of this.nodes.all()) {
       if (!isFile(node)) continue
+      // What it became may be on the disk in part.
+      if (node.before && node.before.boot !== this.boot) {
+        goBack(node)
+        this.#undone.push(node.id)
+      }
       if (node.former) this.#adoptPlace(node, node.former)
       const lost = node.stashed && this.#dropLost(node, isThere)
       // What was cut lies in its bundle still, but that is only the truth where chunks of it are lost.
       if (node.place && node.cut && !lost) node.place = undefined
       if (node.place) {
-        const size = this.bundles.present(node.place, node.size)
-        if (size < node.size && this.#replacedAgain(node)) node.place = undefined
-        else node.size = size
-      }
-      if (node.place) {
         node.extents = node.cut = undefined
         node.stashed = false
-        if (this.#replacedAgain(node)) node.replaced = undefined
+        node.size = this.bundles.present(node.place, node.size)
         // A crash may have taken the bundle, or never have had it.
         if (node.size > 0) this.bundles.claim(node.place)
         else node.place = undefined
         this.#bytes += stagedBytes(node)
         continue
       }
-      this.#bringBack(node, isThere)
+      if (node.spoolGone && this.spool.exists(node.id)) this.spool.remove(node.id)
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
       node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
       if (node.settled) node.extents?.remove(node.size, Infinity)
@@ -323,36 +330,6 @@ export class Staging {
       if (!node.bare) this.lookForHoles(node)
       this.#bytes += stagedBytes(node)
     }
-  }
-
-  #replacedAgain({ replaced }: StagedNode): boolean {
-    return replaced !== undefined && replaced.boot !== this.boot
-  }
-
-  /**
-   * What took the place of chunks before the host failed may be lost: where the spool file has nothing, they count again. Whoever goes by times shall see that the
-   * file is not what it was when it was written last.
-   */
-  #bringBack(node: StagedNode, isThere: (id: Uint8Array) => boolean): void {
-    if (!this.#replacedAgain(node)) return
-    const { id, replaced } = node
-    const { size } = this.spool.stat(id)
-    const lost = new Extents()
-    const { end } = replaced!.extents
-    // Where not even its length is there, nothing of it is; else what is behind its end was cut off.
-    for (let at = 0; at < (size === 0 ? end : Math.min(end, size)); ) {
-      const data = this.spool.seek(id, at, seekData, size)
-      const stop = data < 0 ? (size === 0 ? end : size) : data
-      if (stop > at) lost.append(replaced!.extents.slice(at, stop, at))
-      at = data < 0 ? end : this.spool.seek(id, data, seekHole, size)
-    }
-    node.replaced = undefined
-    const before = node.extents?.bytes ?? 0
-    node.extents ??= new Extents()
-    dropLost(lost, isThere)
-    node.extents.putBeneath(lost)
-    if (node.extents.bytes > before) node.mtimeNs = node.ctimeNs = nowNs()
-    if (node.extents.count === 0) node.extents = undefined
   }
 
   /** A spool file that took over from a bundle counts unless the machine failed before it was durable. */
@@ -371,7 +348,12 @@ export class Staging {
   #dropLost(node: StagedNode, isThere: (id: Uint8Array) => boolean): boolean {
     const { extents } = node
     if (!extents || (!node.place && !this.spool.exists(node.id))) return false
-    const lost = dropLost(extents, isThere)
+    const before = extents.count
+    for (let index = before - 1; index >= 0; index--) {
+      const { at, length, id } = extents.get(index)
+      if (!isThere(id)) extents.remove(at, at + length)
+    }
+    const lost = extents.count < before
     if (extents.count === 0) node.extents = undefined
     return lost
   }
@@ -444,6 +426,18 @@ export class Staging {
     this.#afterSync.push(work)
   }
 
+  /** The extents hold the whole file, durably: what lies beneath goes. Host errors: it stays. */
+  removeSpool(node: StagedNode): void {
+    const { id } = node
+    this.journal.whole(() => {
+      if (node.before) this.journal.certain(id)
+      this.journal.spoolGone(id)
+    })
+    node.before = undefined
+    node.bare = node.spoolGone = true
+    this.spool.remove(id)
+  }
+
   releasePlace(place: BundlePlace): void {
     this.afterSync(() => this.bundles.release(place))
   }
@@ -499,15 +493,6 @@ const longJournalBytes = 16 << 20
 const bytesOfNode = 2048
 /** Whoever asks something waits meanwhile, some 10 µs for each. */
 const maxRenewedNodes = 200_000
-
-function dropLost(extents: Extents, isThere: (id: Uint8Array) => boolean): boolean {
-  const before = extents.count
-  for (let index = before - 1; index >= 0; index--) {
-    const { at, length, id } = extents.get(index)
-    if (!isThere(id)) extents.remove(at, at + length)
-  }
-  return extents.count < before
-}
 
 /** What of a file counts as staged: not what are chunks, nor what is nothing. */
 function stagedBytes({ size, extents, holes }: StagedNode): number {

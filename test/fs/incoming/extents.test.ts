@@ -31,27 +31,6 @@ function random(seed: number): (below: number) => number {
   }
 }
 
-test('what is put beneath is seen where nothing was', t => {
-  for (let seed = 1; seed <= 200; seed++) {
-    const next = random(seed)
-    const some = (): Extents => {
-      const made = new Extents()
-      for (let at = next(30), count = next(8); count > 0; count--) {
-        const length = 1 + next(30)
-        made.push(at, length, 0, id(next(100)), length, 1)
-        at += length + next(3) * next(20)
-      }
-      return made
-    }
-    const [over, beneath] = [some(), some()]
-    const expected = drawn(over).map((byte, index) => byte || drawn(beneath)[index]!)
-    const bytes = expected.filter(Boolean).length
-    over.putBeneath(beneath)
-    t.deepEqual(drawn(over), expected, `seed ${seed}`)
-    t.is(over.bytes, bytes)
-  }
-})
-
 test('put, remove, slice and find do to packed rows what they do to a file drawn byte by byte', t => {
   for (let seed = 1; seed <= 40; seed++) {
     const next = random(seed)
@@ -119,7 +98,7 @@ test('clones and cuts come back from the journal, rewritten or not', t => {
     for (let number = 0; number < 2500; number++) node.extents.push(number * 10, 10, 0, id(number), 10, 5)
     journal.cloned(node.id, node.extents)
     node.extents.remove(15, 12_345)
-    journal.cut(node.id, 15, 12_345, undefined)
+    journal.cut(node.id, 15, 12_345)
     t.is(replay(path, nodesOf()), 0)
     const settled = (): boolean => {
       const again = nodesOf()

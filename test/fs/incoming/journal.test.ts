@@ -1,5 +1,5 @@
 import test from 'ava'
-import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { native, type Native } from '../../../src/engine/native.js'
 import { changeRoomBytes, Journal } from '../../../src/fs/incoming/journal.js'
@@ -123,6 +123,68 @@ test('a journal cut at any byte gives what the whole records before the cut say'
       replay(sandbox.path('part'), nodes)
       t.deepEqual(listed(nodes), expected[ends.filter(end => end <= cut).length - 1]!)
     }
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('behind what was synced last a journal ends at the first damage; before, damage costs what it hit', t => {
+  const sandbox = new Sandbox('journal')
+  try {
+    const path = sandbox.path('journal')
+    const nodes = new Nodes(facts(0o040755))
+    const journal = Journal.open(path)
+    const root = nodes.get(rootId)!
+    const ends: number[] = []
+    const make = (name: string): void => {
+      journal.created(nodes.add(root, name, facts(0o100644)), rootId, name)
+      ends.push(statSync(path).size)
+    }
+    const synced = (): void => {
+      const mark = journal.mark()
+      t.not(mark, undefined)
+      t.is(journal.mark(), undefined, 'once')
+      make(`during ${mark}`)
+      journal.synced(mark)
+    }
+    for (const name of ['a', 'b']) make(name)
+    synced()
+    for (const name of ['c', 'd']) make(name)
+    synced()
+    for (const name of ['e', 'f', 'g']) make(name)
+    journal.close()
+    const bytes = readFileSync(path)
+    const names = [...root.children!.keys()]
+    const found = (damagedAt: number): { names: string[]; cutOff: number | undefined; lost: number } => {
+      const damaged = Buffer.from(bytes)
+      damaged[damagedAt]! ^= 1
+      writeFileSync(sandbox.path('part'), damaged)
+      const again = new Nodes(facts(0o040755))
+      let cutOff: number | undefined
+      const lost = replay(sandbox.path('part'), again, undefined, undefined, undefined, at => cutOff = at)
+      return { names: [...again.get(rootId)!.children!.keys()], cutOff, lost }
+    }
+    const starts = [0, ...ends]
+    for (const [index, name] of names.entries()) {
+      // Marks lie between some of them.
+      const damagedAt = bytes.indexOf(Buffer.from(name), starts[index])
+      const at = found(damagedAt)
+      const isSynced = index < names.indexOf('during 2')
+      t.deepEqual(at.names, names.filter((_, other) => (isSynced ? other !== index : other < index)), name)
+      t.is(at.cutOff !== undefined, !isSynced)
+      t.is(at.lost, 1)
+    }
+    // Without marks, as an older version wrote it, all that is whole counts.
+    const plain = Journal.open(sandbox.path('plain'))
+    for (const [index, name] of names.entries()) plain.created({ ...nodes.get(index + 2)! }, rootId, name)
+    plain.close()
+    const old = readFileSync(sandbox.path('plain'))
+    old[old.length - 1]! ^= 1
+    old[20]! ^= 1
+    writeFileSync(sandbox.path('plain'), old)
+    const again = new Nodes(facts(0o040755))
+    t.is(replay(sandbox.path('plain'), again), 2)
+    t.deepEqual([...again.get(rootId)!.children!.keys()], names.slice(1, -1))
   } finally {
     sandbox.close()
   }
