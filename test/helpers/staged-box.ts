@@ -95,8 +95,8 @@ export class StagedBox {
   }
 
   /** Another start over a folder. */
-  start(folder: string, boot: string): Staging {
-    return new Staging({ ...common, folder, boot })
+  start(folder: string, boot: string, chunks?: StagingOptions['chunks']): Staging {
+    return new Staging({ ...common, folder, boot, chunks })
   }
 
   #later<T>(options: Partial<StagingOptions>, lose: (folder: string) => void, look: (later: Staging, again: () => Staging) => T): T {

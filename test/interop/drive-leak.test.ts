@@ -126,8 +126,10 @@ run('a mount left alone with other clients shows what there is, and holds nothin
     }).catch(() => t.deepEqual({ archives: shown().length, staged: 2, open_files: 0 }, status().counts))
     // Segments are open while the lock is held, which is let go of after ten idle seconds.
     await eventually('the descriptors of the beginning', () => open() === openEarly).catch(() => t.is(open(), openEarly))
-    const [early, late] = [samples[warmUpRounds - 1]!, samples.at(-1)!]
-    t.true(late.rss < early.rss + (64 << 20), `RSS from ${early.rss} to ${late.rss}`)
+    // Of a long run what it settled at: V8's heaps and malloc take some hundred rounds.
+    const [early, late] = [samples[minutes > 0 ? Math.floor(samples.length / 3) : warmUpRounds - 1]!, samples.at(-1)!]
+    const used = ({ rss, cache }: Sample): number => rss - cache
+    t.true(used(late) < used(early) + ((minutes > 0 ? 16 : 64) << 20), `RSS without the cache from ${used(early)} to ${used(late)}`)
     t.is(late.threads, early.threads)
     t.log(`${created} archives created, ${gone.size} gone; RSS ${early.rss >> 20} to ${late.rss >> 20} MiB, ${late.descriptors} descriptors, ${late.threads} threads`)
     if (minutes > 0) writeFileSync(join(sandbox.folder, '..', 'borgfs-leak.json'), JSON.stringify(samples))

@@ -10,12 +10,12 @@ import { errnoByCode } from '../errno.js'
 import type { SequentialRead } from '../read-ahead.js'
 import type { SharedRange } from '../subtree.js'
 import { Errno } from '../types.js'
-import { maxBundledBytes, type BundlePlace } from './bundles.js'
+import { maxBundledBytes, type BundlePlace, type FormerPlace } from './bundles.js'
 import type { Cuts } from './cuts.js'
 import type { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
 import { changeRoomBytes } from './journal.js'
-import { keepBefore, type StagedNode } from './nodes.js'
+import { type Before, keepBefore, type StagedNode } from './nodes.js'
 import { keepSize, punchHole, seekData, seekHole, zeroRange } from './spool.js'
 import type { Staging } from './staging.js'
 
@@ -35,7 +35,7 @@ export class Contents {
   #times = 0
   /** Files that a spool file took over from a bundle since it was durable. */
   readonly #moved = new Set<StagedNode>()
-  /** Files that were all chunks, and may not durably be what they were changed to; the number as above. */
+  /** Files that were chunks, and may not durably be what they were changed to; how many of their befores the last sync was begun for. */
   readonly #changed = new Map<StagedNode, number>()
 
   constructor(staging: Staging, reader: ExtentReader, cuts: Cuts) {
@@ -45,7 +45,7 @@ export class Contents {
     for (const node of staging.nodes.all()) {
       if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
       if (node.former) this.#moved.add(node)
-      if (node.before) this.#changed.set(node, ++this.#times)
+      if (node.befores.length > 0) this.#changed.set(node, 0)
     }
   }
 
@@ -58,30 +58,11 @@ export class Contents {
   beforeSync(only?: StagedNode): () => void {
     this.#cuts.promise(only)
     const waiting = only ? [[only, this.#unsettled.get(only)] as const] : [...this.#unsettled]
-    const moved = only ? (this.#moved.has(only) ? [only] : []) : [...this.#moved]
-    const changed = only ? [[only, this.#changed.get(only)] as const] : [...this.#changed]
+    const nodes = only ? [only] : new Set([...this.#moved, ...this.#changed.keys()])
+    const promised = Array.from(nodes, node => ({ node, former: this.#moved.has(node) ? node.former : undefined, befores: node.befores }))
+    for (const { node, befores } of promised) if (this.#changed.has(node)) this.#changed.set(node, befores.length)
     return () => {
-      for (const [node, time] of changed) {
-        if (time === undefined || this.#changed.get(node) !== time) continue
-        const { journal, nodes } = this.#staging
-        if (node.before && nodes.get(node.id) === node) journal.whole(() => {
-          journal.certain(node.id)
-          if (node.bare) journal.spoolGone(node.id)
-        })
-        node.before = undefined
-        node.spoolGone ||= node.bare
-        this.#changed.delete(node)
-      }
-      for (const node of moved) {
-        const { former } = node
-        const isGone = !former || this.#staging.nodes.get(node.id) !== node
-        // As long as the journal does not say so, it is not durable: without room for that it is told the next time.
-        if (!isGone) this.#staging.journal.placed(node.id, undefined, 0)
-        this.#moved.delete(node)
-        if (isGone) continue
-        node.former = undefined
-        this.#staging.releasePlace(former.place)
-      }
+      for (const { node, former, befores } of promised) this.#tellDurable(node, former, befores)
       for (const [node, time] of waiting) {
         if (time === undefined || this.#unsettled.get(node) !== time) continue
         this.#unsettled.delete(node)
@@ -90,6 +71,32 @@ export class Contents {
         this.#staging.journal.settled(node.id)
       }
     }
+  }
+
+  /**
+   * What was promised of a node is durable: where it lay before (`former`), and what it was before, do not count any more. As long as the journal does not say so they do:
+   * without room for that it is told the next time.
+   */
+  #tellDurable(node: StagedNode, former: FormerPlace | undefined, befores: readonly Before[]): void {
+    const { journal, nodes } = this.#staging
+    const isHere = nodes.get(node.id) === node
+    const isFormer = isHere && former !== undefined && node.former === former
+    const count = isHere ? befores.filter(before => node.befores.includes(before)).length : 0
+    const isBare = count > 0 && count === node.befores.length && node.bare
+    if (isFormer || count > 0) journal.whole(() => {
+      if (isFormer) journal.placed(node.id, undefined, 0)
+      if (count > 0) journal.certain(node.id, count)
+      if (isBare) journal.spoolGone(node.id)
+    })
+    if (isFormer) {
+      node.former = undefined
+      this.#staging.releasePlace(former.place)
+    }
+    node.befores = node.befores.slice(count)
+    node.spoolGone ||= isBare
+    if (!isHere || !node.former) this.#moved.delete(node)
+    if (!isHere || node.befores.length === 0) this.#changed.delete(node)
+    else this.#changed.set(node, Math.max(0, this.#changed.get(node)! - count))
   }
 
   /** Whether the journal hears of a node only when its spool file is durable, and then has to become so itself. */
@@ -141,21 +148,23 @@ export class Contents {
   }
 
   /**
-   * Before a file that is all chunks is changed: what it becomes may reach the disk in part, long after the journal. Until that is durable, the journal says as well
-   * what it was.
+   * Before a file that is chunks, all of it or in part, is changed from `at` on: what it becomes may reach the disk in part, and long after the journal says that it is no chunk any
+   * more. Until that is durable, the journal says as well what it was.
    */
-  #keepBefore(node: StagedNode): Errno | undefined {
-    if (!node.bare || node.before?.isPast === false) return undefined
+  #keepBefore(node: StagedNode, at: number): Errno | undefined {
+    const { bare, befores } = node
+    // Behind its end nothing of it is changed, but if it has no spool file yet there will be one. And one is enough, until somebody syncs what became of it.
+    if (!node.extents || (at >= node.size && !bare) || befores.length > (this.#changed.get(node) ?? 0)) return undefined
     const { journal, boot } = this.#staging
-    const failed = hostErrno(() => journal.changing(node.id, boot))
+    const failed = hostErrno(() => journal.changing(node.id, boot, bare))
     if (failed) return failed
-    keepBefore(node, boot)
-    this.#changed.set(node, ++this.#times)
+    keepBefore(node, boot, bare)
+    if (!this.#changed.has(node)) this.#changed.set(node, 0)
     return undefined
   }
 
   #write(node: StagedNode, at: number, data: Buffer): Errno | undefined {
-    const kept = this.#keepBefore(node)
+    const kept = this.#keepBefore(node, at)
     if (kept) return kept
     const bundled = this.#writeBundled(node, at, data)
     if (bundled !== 'spool') return bundled
@@ -236,7 +245,7 @@ export class Contents {
   }
 
   #truncate(node: StagedNode, size: number): Errno | undefined {
-    const kept = size === node.size ? undefined : this.#keepBefore(node)
+    const kept = size === node.size ? undefined : this.#keepBefore(node, size)
     if (kept) return kept
     if (node.place && size <= node.size) return this.#shortenBundled(node, node.place, size)
     const moved = this.#unbundle(node)
@@ -275,15 +284,15 @@ export class Contents {
   }
 
   #allocate(node: StagedNode, mode: number, offset: number, length: number): Errno | undefined {
-    const failedToKeep = this.#keepBefore(node) ?? this.#unbundle(node)
-    if (failedToKeep) return failedToKeep
+    const moved = this.#unbundle(node)
+    if (moved) return moved
     this.#cuts.disturb(node, offset)
     // Ranges that move would move without what lies over them.
     if (node.extents && mode & ~(keepSize | punchHole | zeroRange)) return Errno.EOPNOTSUPP
     const end = offset + length
     const filled = mode & (punchHole | zeroRange) ? offset : Math.min(end, node.size)
     if (!this.#mayGrow(node, mode & keepSize ? 0 : Math.max(0, end - node.size), offset, filled)) return Errno.ENOSPC
-    const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.allocate(node.id, mode, offset, length, node.size))
+    const failed = this.#keepBefore(node, offset) ?? this.#materialize(node) ?? hostErrno(() => this.#staging.spool.allocate(node.id, mode, offset, length, node.size))
     if (failed) {
       if (!node.bare) this.#adoptSize(node)
       return failed
@@ -341,7 +350,7 @@ export class Contents {
 
   #clone(node: StagedNode, offset: number, length: number, extents: Extents, stashed: boolean): Errno | undefined {
     // Behind its end nothing of it is changed.
-    const failedToMove = (offset === node.size ? undefined : this.#keepBefore(node)) ?? this.#unbundle(node)
+    const failedToMove = (offset === node.size ? undefined : this.#keepBefore(node, offset)) ?? this.#unbundle(node)
     if (failedToMove) return failedToMove
     this.#cuts.cloning(node, offset)
     const end = offset + length
@@ -424,6 +433,7 @@ export class Contents {
     const failed = hostErrno(() => this.#staging.journal.cut(node.id, start, end))
     if (failed) return failed
     extents.remove(start, end)
+    node.cutCount++
     if (extents.count === 0) node.extents = undefined
     return undefined
   }

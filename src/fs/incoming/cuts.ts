@@ -309,7 +309,6 @@ export class Cuts {
       this.#lay(node, extents, stashed)
       Object.assign(node.cut!, { upTo: extents.end, left: false })
       node.bare = true
-      if (node.before) node.before.isPast = true
       node.place = undefined
       this.#staging.releasePlace(place)
     }
@@ -398,7 +397,12 @@ export class Cuts {
     if (final && node.size > cut.upTo) cut.left = true
     const unpromised = Math.max(from, this.#promisedOf(node))
     if (unpromised < extents.end) hostErrno(() => this.#staging.spool.punch(node.id, unpromised, extents.end))
-    this.#staging.afterSync(() => this.#release(node, from, extents.end))
+    const { cutCount, size } = node
+    const isWhole = node.extents!.coveredFrom(0) >= size
+    // What comes later, over or behind it, is not what becomes durable with this.
+    this.#staging.afterSync(() => {
+      if (node.cutCount === cutCount) this.#release(node, from, extents.end, isWhole && node.size === size)
+    }, node)
   }
 
   /** The journal has room for an answer: what it did not hear of must not be taken for done. */
@@ -419,9 +423,9 @@ export class Cuts {
   }
 
   /** The spool file beneath chunks is not needed any more, as far as nothing was written to it since. */
-  #release(node: StagedNode, from: number, to: number): void {
+  #release(node: StagedNode, from: number, to: number, isWhole: boolean): void {
     if (this.#staging.nodes.get(node.id) !== node || node.bare || !node.extents) return
-    if (node.extents.coveredFrom(0) >= node.size) {
+    if (isWhole) {
       this.#staging.removeSpool(node)
     } else if (node.extents.coveredFrom(from) >= to) this.#staging.spool.punch(node.id, from, to)
   }

@@ -148,18 +148,24 @@ export class Durability {
    * empty journal it would speak of whatever tree has that name by then.
    */
   #emptyJournal(): void {
-    const { folder, journal } = this.#staging
+    const { journal } = this.#staging
     const { length } = journal
-    tidyUp(this.#client, () => {
-      this.#staging.removeMark()
-      const fd = files.open(folder, 'r')
-      this.#syncing = true
-      this.#client.request({ kind: 'sync', fds: [fd] }, error => {
-        this.#syncing = false
-        files.close(fd)
-        this.#wakeSynced(true)
-        if (!error && this.#staging.saysNothing && !journal.isBeingRenewed && journal.length === length) tidyUp(this.#client, () => journal.empty())
-      })
+    if (hostErrno(() => this.#staging.removeMark())) return
+    this.#syncing = true
+    this.#syncNames(well => {
+      this.#syncing = false
+      if (well && this.#staging.saysNothing && !journal.isBeingRenewed && journal.length === length) tidyUp(this.#client, () => journal.empty())
+      this.#wakeSynced(true)
+    })
+  }
+
+  /** Names in the staging folder itself. */
+  #syncNames(done: (well: boolean) => void): void {
+    let fd = -1
+    if (hostErrno(() => fd = files.open(this.#staging.folder, 'r'))) return done(false)
+    this.#client.request({ kind: 'sync', fds: [fd] }, error => {
+      files.close(fd)
+      done(!error)
     })
   }
 
@@ -185,14 +191,10 @@ export class Durability {
   /** The folder is made durable, in which the new journal has its name. */
   #nameJournal(): void {
     if (this.#isNaming) return
-    tidyUp(this.#client, () => {
-      const fd = files.open(this.#staging.folder, 'r')
-      this.#isNaming = true
-      this.#client.request({ kind: 'sync', fds: [fd] }, error => {
-        this.#isNaming = false
-        files.close(fd)
-        if (!error) this.#staging.journal.endRenewal()
-      })
+    this.#isNaming = true
+    this.#syncNames(well => {
+      this.#isNaming = false
+      if (well) this.#staging.journal.endRenewal()
     })
   }
   #isNaming = false

@@ -76,6 +76,11 @@ export class Extents {
     }
   }
 
+  some(test: (extent: Extent) => boolean): boolean {
+    for (let index = 0; index < this.#count; index++) if (test(this.get(index))) return true
+    return false
+  }
+
   /** Index of the first extent that ends behind `offset`; `count` if there is none. */
   find(offset: number): number {
     let low = 0, high = this.#count

@@ -283,9 +283,9 @@ export class Incoming implements Subtree {
 
 function idsOf(nodes: Iterable<StagedNode>, awaited: Iterable<Extents>): Uint8Array {
   const needed = [...awaited]
-  for (const { extents, before } of nodes) {
+  for (const { extents, befores } of nodes) {
     if (extents) needed.push(extents)
-    if (before?.extents) needed.push(before.extents)
+    for (const before of befores) if (before.extents) needed.push(before.extents)
   }
   const ids = new Uint8Array(needed.reduce((sum, { count }) => sum + count, 0) * idBytes)
   let at = 0

@@ -318,18 +318,19 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
     case recordKind.changing: {
       const node = nodes.get(number(1))
       if (!node || node.children) return false
-      keepBefore(node, name(2))
+      keepBefore(node, name(2), number(3) !== 0)
       return true
     }
     case recordKind.certain: {
       const node = nodes.get(number(1))
-      if (node) node.before = undefined
+      if (node) node.befores = node.befores.slice(number(2))
       return node !== undefined
     }
     case recordKind.undone: {
       const node = nodes.get(number(1))
-      if (!node?.before) return false
-      goBack(node)
+      const before = node?.befores[number(2)]
+      if (!before) return false
+      goBack(node!, before)
       return true
     }
     case recordKind.spoolGone: {

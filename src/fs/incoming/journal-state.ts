@@ -72,11 +72,10 @@ function* nodeRecords(node: StagedNode, directory: StagedNode, name: string): Ge
   const { id } = node
   yield [recordKind.made, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null]
   for (const [attribute, value] of node.xattrs ?? []) yield [recordKind.xattr, id, bytesOf(attribute), value]
-  if (node.before) {
-    const { extents, stashed, mtimeNs, ctimeNs, boot } = node.before
+  for (const { extents, bare, stashed, mtimeNs, ctimeNs, boot } of node.befores) {
     if (extents) yield* extentRecords(id, extents, stashed)
     yield [recordKind.attributes, id, node.mode, node.uid, node.gid, node.atimeNs, mtimeNs, ctimeNs]
-    yield [recordKind.changing, id, bytesOf(boot)]
+    yield [recordKind.changing, id, bytesOf(boot), Number(bare)]
     yield [recordKind.cut, id, 0, Number.MAX_SAFE_INTEGER]
     yield [recordKind.attributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs]
   }

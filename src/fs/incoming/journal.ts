@@ -190,19 +190,19 @@ export class Journal {
     if (this.#about(id)) this.#append([recordKind.cut, id, start, end])
   }
 
-  /** A file that is all chunks is about to be changed. Until `certain`, a failure of the machine undoes what follows. */
-  changing(id: number, boot: string): void {
-    if (this.#about(id)) this.#append([recordKind.changing, id, bytesOf(boot)])
+  /** A file that is chunks, all of it (`bare`) or in part, is about to be changed. Until that is `certain`, a failure of the machine undoes what follows the first of these records. */
+  changing(id: number, boot: string, bare: boolean): void {
+    if (this.#about(id)) this.#append([recordKind.changing, id, bytesOf(boot), Number(bare)])
   }
 
-  /** What it became is durable. */
-  certain(id: number): void {
-    if (this.#about(id)) this.#append([recordKind.certain, id])
+  /** What it became after the first `count` of these is durable. */
+  certain(id: number, count: number): void {
+    if (this.#about(id)) this.#append([recordKind.certain, id, count])
   }
 
-  /** It is what it was before. */
-  undone(id: number): void {
-    if (this.#about(id)) this.#append([recordKind.undone, id])
+  /** It is what it was before that one of them, counted from 0. */
+  undone(id: number, index: number): void {
+    if (this.#about(id)) this.#append([recordKind.undone, id, index])
   }
 
   /** A file that is all chunks has no spool file any more. */

@@ -324,9 +324,11 @@ export class LiveSeries {
         })
         // On a full disk they stay where they are: what the journal did not hear of must not be taken for done.
         if (failed) return undefined
+        const whole = new Map<StagedNode, { readonly cutCount: number; readonly size: number }>()
         for (const [node, extents] of found) {
           const laid = (node.extents ??= new Extents())
           this.#staging.counting(node, () => laid.put(extents))
+          if (laid.coveredFrom(0) >= node.size && node.befores.length === 0) whole.set(node, { cutCount: node.cutCount, size: node.size })
           if (node.place && laid.coveredFrom(0) >= node.size) {
             this.#staging.releasePlace(node.place)
             node.place = undefined
@@ -335,8 +337,9 @@ export class LiveSeries {
         }
         this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, error => {
           if (error) return
-          for (const [node] of found) {
-            if (this.#staging.nodes.get(node.id) !== node || node.bare || !node.extents || node.extents.coveredFrom(0) < node.size) continue
+          for (const [node, { cutCount, size }] of whole) {
+            // What was done to it since is not durable.
+            if (this.#staging.nodes.get(node.id) !== node || node.bare || node.cutCount !== cutCount || node.size !== size || node.befores.length > 0) continue
             // What the journal does not take stays where it is.
             if (hostErrno(() => this.#staging.removeSpool(node))) return
           }

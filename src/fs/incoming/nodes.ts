@@ -60,12 +60,14 @@ export interface StagedNode {
   place: BundlePlace | undefined
   /** Where it lay until a spool file took over that is not durable yet. */
   former: FormerPlace | undefined
-  /** What it was before the changes that may not be durable, if that were chunks only. */
-  before: Before | undefined
+  /** What it was, the oldest first, before changes that may not be durable: where that were chunks. */
+  befores: readonly Before[]
   /** Some of the extents may be chunks that the repository does not have yet: they are in the stash. */
   stashed: boolean
   /** Files that were cut in the background, or are just being. */
   cut: CutState | undefined
+  /** Counts how often something of its extents was written over or cut off. */
+  cutCount: number
   /** Bytes of its size that take no room in the spool file, as last looked. */
   holes: number
   /** The spool file beneath extents was durable once: if it is shorter than they are, they were cut. Before, a crash may have taken its length. */
@@ -74,25 +76,29 @@ export interface StagedNode {
   dirty: boolean
 }
 
-/** A file that consisted of chunks. `boot`: the start of the machine in which it was changed; after another one it is that file again. */
-export interface Before extends Pick<StagedNode, 'extents' | 'stashed' | 'place' | 'former' | 'cut' | 'mtimeNs' | 'ctimeNs'> {
+/**
+ * A file that consisted of chunks, wholly or in part. `boot`: the start of the machine in which it was changed; after another one it is that file again. What of it lay in the
+ * spool file may have been changed there.
+ */
+export interface Before extends Pick<StagedNode, 'extents' | 'bare' | 'stashed' | 'place' | 'former' | 'cut' | 'mtimeNs' | 'ctimeNs'> {
   readonly boot: string
-  /** Since then it has become chunks again. */
-  isPast: boolean
 }
 
 /** To be called before such a file is changed. */
-export function keepBefore(node: StagedNode, boot: string): void {
+export function keepBefore(node: StagedNode, boot: string, bare: boolean): void {
   const { extents, stashed, place, former, cut, mtimeNs, ctimeNs } = node
-  node.before = { extents: extents && new Extents(extents.rows), stashed, place, former, cut, mtimeNs, ctimeNs, boot, isPast: false }
+  node.befores = [...node.befores, { extents: extents && new Extents(extents.rows), bare, stashed, place, former, cut, mtimeNs, ctimeNs, boot }]
   node.spoolGone = false
 }
 
-/** What it became is not to be. A spool file that it has now is not one of what it was. */
-export function goBack(node: StagedNode): void {
-  const { boot: _boot, isPast: _isPast, ...before } = node.before!
-  Object.assign(node, before, { before: undefined, spoolGone: true, settled: false })
+/** What it became is not to be. */
+export function goBack(node: StagedNode, to: Before): void {
+  const { boot: _boot, ...before } = to
+  // A spool file that it has now is not one of what it was, if that had none.
+  Object.assign(node, before, { befores: noBefores, spoolGone: to.bare, settled: false })
 }
+
+export const noBefores: readonly Before[] = []
 
 export interface Origin {
   readonly base: BaseTree
@@ -559,6 +565,6 @@ function makeNode(id: number, facts: NodeFacts, parent: number): StagedNode {
   return {
     id, mode: facts.mode, uid: facts.uid, gid: facts.gid, rdev: facts.rdev, nlink: directory ? 2 : 1, size: facts.target?.length ?? 0,
     atimeNs: facts.atimeNs, mtimeNs: facts.mtimeNs, ctimeNs: facts.ctimeNs, xattrs: undefined, target: facts.target,
-    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, spoolGone: false, settled: false, holes: 0, place: undefined, former: undefined, before: undefined, stashed: false, cut: undefined, dirty: false,
+    children: directory ? new Map() : undefined, origin: undefined, hidden: undefined, known: true, parent, otherParents: undefined, opens: 0, writers: 0, extents: undefined, bare: false, spoolGone: false, settled: false, cutCount: 0, holes: 0, place: undefined, former: undefined, befores: noBefores, stashed: false, cut: undefined, dirty: false,
   }
 }

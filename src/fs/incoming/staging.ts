@@ -12,11 +12,12 @@ import { files } from '../../engine/platform/files.js'
 import { bootId } from '../../engine/platform/process-id.js'
 import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
 import { hostErrno } from './contents.js'
+import type { Extent } from './extents.js'
 import { errnoOf, ioError, saysNoRoom } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { changeRoomBytes, Journal } from './journal.js'
 import { type MadeArchives, replay } from './journal-replay.js'
-import { attributesOf, goBack, isFile, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import { attributesOf, goBack, isFile, noBefores, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
 import { giveRoom, withRoom } from './staging-room.js'
@@ -63,10 +64,10 @@ export class Staging {
   /** Journal records that could not be used. */
   readonly lostRecords: number
   /** Files that the failure of the machine made what they were before they were changed last. */
-  readonly #undone: number[] = []
+  readonly #undone: { readonly id: number; readonly index: number }[] = []
   readonly #maxBytes: number
   #bytes = 0
-  #afterSync: (() => void)[] = []
+  #afterSync: { readonly work: () => void; readonly node: StagedNode | undefined }[] = []
   /** Spool files of nobody, with their sizes: they go when the journal that says so is on disk. Before, a crash might bring their names back. */
   #needless: { readonly bytes: number; remove(): void }[] = []
   /** The mark is needless as well, since so many of them were. */
@@ -121,7 +122,7 @@ export class Staging {
       if (!saysNoRoom(errnoOf(error))) throw error
       this.journal.together(() => {
         for (const series of this.toOpen) this.journal.opening(series)
-        for (const id of this.#undone) this.journal.undone(id)
+        for (const { id, index } of this.#undone) this.journal.undone(id, index)
       })
       // What it says to be needless goes now.
       for (const fd of this.journal.fds) files.datasync(fd)
@@ -297,11 +298,8 @@ export class Staging {
     const isThere = (id: Uint8Array): boolean => tables.length === 0 || tables.some(table => table.has(id))
     for (const node of this.nodes.all()) {
       if (!isFile(node)) continue
-      // What it became may be on the disk in part.
-      if (node.before && node.before.boot !== this.boot) {
-        goBack(node)
-        this.#undone.push(node.id)
-      }
+      this.#undo(node, isThere)
+      if (node.spoolGone && !node.place && this.spool.exists(node.id)) this.spool.remove(node.id)
       if (node.former) this.#adoptPlace(node, node.former)
       const lost = node.stashed && this.#dropLost(node, isThere)
       // What was cut lies in its bundle still, but that is only the truth where chunks of it are lost.
@@ -316,7 +314,6 @@ export class Staging {
         this.#bytes += stagedBytes(node)
         continue
       }
-      if (node.spoolGone && this.spool.exists(node.id)) this.spool.remove(node.id)
       node.bare = node.extents !== undefined && !this.spool.exists(node.id)
       node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
       if (node.settled) node.extents?.remove(node.size, Infinity)
@@ -332,12 +329,33 @@ export class Staging {
     }
   }
 
+  /**
+   * What a file became may be on the disk in part, if the machine failed: it is what it was. If chunks of that are nowhere any more, they say so when they are read; unless it
+   * became chunks, and all of those are there.
+   */
+  #undo(node: StagedNode, isThere: (id: Uint8Array) => boolean): void {
+    const { id, befores, extents } = node
+    if (befores.every(({ boot }) => boot === this.boot)) return
+    const isLost = ({ id }: Extent): boolean => !isThere(id)
+    const whole = befores.findIndex(before => before.place || !before.extents?.some(isLost))
+    if (whole < 0 && extents && !extents.some(isLost) && !node.place && !this.spool.exists(id)) {
+      node.befores = noBefores
+      return
+    }
+    const index = Math.max(0, whole)
+    goBack(node, befores[index]!)
+    this.#undone.push({ id, index })
+  }
+
   /** A spool file that took over from a bundle counts unless the machine failed before it was durable. */
   #adoptPlace(node: StagedNode, former: FormerPlace): void {
     if (former.boot === this.boot && (this.spool.exists(node.id) || node.extents)) return this.bundles.claim(former.place)
+    node.former = undefined
+    // Nothing was promised then but what there is.
+    if (this.bundles.present(former.place, former.size) === 0 && this.spool.exists(node.id)) return
     node.place = former.place
     node.size = former.size
-    node.former = node.extents = undefined
+    node.extents = undefined
     node.stashed = node.settled = false
   }
 
@@ -421,19 +439,25 @@ export class Staging {
     node.place = node.former = undefined
   }
 
-  /** Runs `work`, which removes what the journal and the stash have made needless, when both are durable as they are now. */
-  afterSync(work: () => void): void {
-    this.#afterSync.push(work)
+  /**
+   * Runs `work`, which removes what the journal and the stash have made needless, when both are durable as they are now. `node`: whose spool file
+   * that is about; not while a failure of the machine may make the file what it was before.
+   */
+  afterSync(work: () => void, node?: StagedNode): void {
+    this.#afterSync.push({ work, node })
   }
 
   /** The extents hold the whole file, durably: what lies beneath goes. Host errors: it stays. */
   removeSpool(node: StagedNode): void {
-    const { id } = node
+    const { id, befores, former } = node
     this.journal.whole(() => {
-      if (node.before) this.journal.certain(id)
+      if (befores.length > 0) this.journal.certain(id, befores.length)
+      if (former) this.journal.placed(id, undefined, 0)
       this.journal.spoolGone(id)
     })
-    node.before = undefined
+    if (former) this.releasePlace(former.place)
+    node.former = undefined
+    node.befores = noBefores
     node.bare = node.spoolGone = true
     this.spool.remove(id)
   }
@@ -448,12 +472,13 @@ export class Staging {
 
   /** What waits for everything to be durable, for whoever makes it so: `done` if that went well, `again` if not. */
   takeAfterSync(): { done(): void; again(): void } {
-    const works = this.#afterSync
-    this.#afterSync = []
+    const mayGo = ({ node }: { node: StagedNode | undefined }): boolean => !node?.befores.length
+    const works = this.#afterSync.filter(mayGo)
+    this.#afterSync = this.#afterSync.filter(entry => !mayGo(entry))
     return {
       done: () => {
         // What cannot be removed now goes at the next start.
-        for (const work of works) hostErrno(work)
+        for (const { work } of works) hostErrno(work)
       },
       again: () => {
         this.#afterSync = [...works, ...this.#afterSync]

@@ -3,8 +3,10 @@
  * killed it is what it became.
  */
 import test, { type ExecutionContext } from 'ava'
-import { cpSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { HashTable } from '../../../src/engine/hashindex/hash-table.js'
+import type { ChunkId } from '../../../src/engine/ids.js'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { nowNs } from '../../../src/fs/incoming/clock.js'
 import { Extents } from '../../../src/fs/incoming/extents.js'
@@ -73,8 +75,8 @@ class Changed extends StagedBox {
 }
 
 /** Of the file, in short: runs of a character as it and their length. */
-function contentIn(shown: readonly string[]): string {
-  const content = shown.find(line => line.startsWith('tree/f:'))?.split(', ').at(-1) ?? 'gone'
+function contentIn(shown: readonly string[], path = 'tree/f'): string {
+  const content = shown.find(line => line.startsWith(`${path}:`))?.split(', ').at(-1) ?? 'gone'
   return content.replaceAll(/(.)\1{9,}/gs, (run, letter: string) => `${letter}*${run.length} `).replaceAll('\0', '0')
 }
 
@@ -122,7 +124,7 @@ for (const [what, [change, becomes]] of Object.entries(changes)) {
     staged.sync()
     t.deepEqual(staged.afterFailure().mtimesNs, [7n])
     t.is(staged.failed(), becomes)
-    t.is(staged.node.before, undefined)
+    t.deepEqual(staged.node.befores, [])
   }))
 }
 
@@ -132,7 +134,85 @@ test('what fsync of a file promised is kept, whatever is done to the file meanwh
   staged.write(0, 'w'.repeat(10))
   staged.engine.answer()
   t.is(done(), undefined)
-  t.is(staged.failed(), 'w*10 C*4086 ')
+  t.is(staged.failed(), 'C*4096 ')
+}))
+
+test('a file that is chunks only in part has those again, and nothing of what lies beneath them', changed((t, staged) => {
+  staged.write(0, 'w'.repeat(10))
+  staged.sync()
+  // What is beneath is older now.
+  staged.clone(clones(3, 'N'))
+  staged.write(2 * block, 'v')
+  staged.sync()
+  t.is(staged.content, `${'N*8192 '}v${'N*4095 '}`)
+  const before = spools(staged.box.staging.folder).map(path => [path.split('/').at(-1)!, readFileSync(path)] as const)
+  const lose = (folder: string): void => before.forEach(([name, bytes]) => writeFileSync(join(folder, 'spool', name), bytes))
+  staged.resize(0)
+  t.is(staged.killed, '')
+  t.is(staged.failed(lose), `${'N*8192 '}v${'N*4095 '}`)
+  staged.write(0, 'new')
+  t.is(staged.failed(lose), `${'N*8192 '}v${'N*4095 '}`)
+  staged.sync()
+  t.is(staged.failed(), 'new')
+}))
+
+test('a file that is written to its end all the time gives its room back', changed((t, staged) => {
+  staged.write(block, 'w')
+  staged.sync()
+  staged.write(3 * block, 'at its end')
+  t.deepEqual(staged.node.befores, [])
+  let gone = 0
+  staged.box.staging.afterSync(() => gone++, staged.node)
+  staged.box.staging.takeAfterSync().done()
+  t.is(gone, 1)
+  staged.write(0, 'in it')
+  staged.box.staging.afterSync(() => gone++, staged.node)
+  staged.box.staging.takeAfterSync().done()
+  t.is(gone, 1)
+  staged.sync()
+  staged.box.staging.takeAfterSync().done()
+  t.is(gone, 2)
+}))
+
+test('what was durable is not torn by a change while it is synced', changed((t, staged) => {
+  const lose = (folder: string): void => spools(folder).forEach(path => rmSync(path))
+  staged.resize(2 * block)
+  const done = staged.asked<void>(asking => staged.handles.fsync(staged.fh, asking))
+  // Needs a spool file, which no sync was begun for.
+  staged.write(0, 'w'.repeat(block))
+  staged.engine.answer()
+  t.is(done(), undefined)
+  t.is(staged.failed(lose), 'C*8192 ')
+  staged.sync()
+  t.is(staged.failed(), 'w*4096 C*4096 ')
+  t.deepEqual(staged.node.befores, [])
+}))
+
+test('of two syncs each keeps what it promised', changed((t, staged) => {
+  staged.resize(2 * block)
+  const first = staged.asked<void>(asking => staged.handles.fsync(staged.fh, asking))
+  staged.resize(block)
+  const second = staged.asked<void>(asking => staged.handles.fsync(staged.fh, asking))
+  staged.engine.answer()
+  t.deepEqual([first(), second()], [undefined, undefined])
+  t.is(staged.failed(), 'C*4096 ')
+  t.deepEqual(staged.node.befores, [])
+}))
+
+test('a file that becomes chunks again and again, and is changed, is what was durable', changed((t, staged) => {
+  for (const letter of 'NM') {
+    staged.resize(0)
+    staged.write(0, 'new')
+    // As when the cutter answers.
+    const extents = new Extents()
+    extents.push(0, 3, 0, Buffer.alloc(32, letter), 3, 3)
+    staged.box.staging.journal.stashed(staged.node.id, extents)
+    Object.assign(staged.node, { extents, stashed: true, bare: true, place: undefined })
+  }
+  t.is(staged.killed, 'MMM')
+  t.is(staged.failed(), old)
+  staged.sync()
+  t.is(staged.failed(), 'MMM')
 }))
 
 test('a file that is changed all the time does not go back to what it was long ago', changed((t, staged) => {
@@ -145,7 +225,8 @@ test('a file that is changed all the time does not go back to what it was long a
     staged.write(0, 'w')
     staged.engine.answer()
   }
-  t.is(staged.failed(), `w${'C*8191 '}`)
+  // As it was when the last sync began.
+  t.is(staged.failed(), 'C*8192 ')
 }))
 
 test('what a killed process left is durable some seconds after the next start, and before its tree is thawed', changed((t, staged, sandbox) => {
@@ -170,9 +251,9 @@ test('what a killed process left is durable some seconds after the next start, a
 
 test('chunks that a file would be made of again are needed', changed((t, staged) => {
   staged.resize(0)
-  t.is(staged.node.before?.extents?.count, 3)
+  t.is(staged.node.befores[0]?.extents?.count, 3)
   staged.sync()
-  t.is(staged.node.before, undefined)
+  t.deepEqual(staged.node.befores, [])
 }))
 
 test('on a disk that is full at the start a file goes back as well, and stays what is made of it then', changed((t, staged, sandbox) => {
@@ -216,8 +297,103 @@ test('a spool file that a crash brought back is none', changed((t, staged) => {
   staged.resize(0)
   staged.write(5, 'w'.repeat(10))
   t.is(staged.killed, '00000w*10 ')
-  t.is(staged.failed(folder => spools(folder).forEach(path => truncateSync(path, 0))), '', 'what lies in the spool file only is not kept twice')
-  t.is(staged.failed(folder => spools(folder).forEach(path => rmSync(path))), '')
+  // What lies in the spool file only is not kept twice.
+  const left = `AAAAA${'0*10 '}${'A*4081 '}`
+  t.is(staged.failed(folder => spools(folder).forEach(path => truncateSync(path, 0))), left)
+  t.is(staged.failed(folder => spools(folder).forEach(path => rmSync(path))), left)
+}))
+
+test('an emptied file has nothing of a spool file that a crash brought back, once that was synced', changed((t, staged) => {
+  staged.write(0, 'w'.repeat(10))
+  const [spool] = spools(staged.box.staging.folder)
+  staged.box.staging.journal.cloned(staged.node.id, clones(3, 'A'))
+  staged.node.extents!.put(clones(3, 'A'))
+  staged.box.staging.removeSpool(staged.node)
+  staged.resize(0)
+  const { fds } = staged.box.staging.journal
+  const done = staged.asked<void>(asking => staged.handles.fsync(staged.fh, asking))
+  const asked = staged.engine.asked.at(-1)!
+  // That the name is gone is durable with it, so it does not come back.
+  t.true(asked.kind === 'sync' && asked.fds.length > fds.length)
+  staged.engine.answer()
+  t.is(done(), undefined)
+  t.true(spool!.length > 0)
+}))
+
+test('where a file lay in a bundle before its spool file went is not where it lies', changed((t, staged) => {
+  const { fh, ino } = staged.create(staged.mkdir('other'), 'g')
+  const node = staged.box.nodes.get(localOf(ino))!
+  staged.handles.write(fh, 0, Buffer.from('small'), call<number>())
+  staged.sync()
+  staged.handles.write(fh, 10, Buffer.from('x'.repeat(10)), call<number>())
+  t.truthy(node.former)
+  const done = staged.asked<void>(asking => staged.handles.syncfs(asking))
+  staged.box.staging.journal.cloned(node.id, clones(1, 'A'))
+  ;(node.extents ??= new Extents()).put(clones(1, 'A'))
+  node.size = block
+  staged.box.staging.removeSpool(node)
+  staged.attributes.setattr(ino, { size: 100 }, call())
+  staged.engine.answer()
+  t.is(done(), undefined)
+  t.is(contentIn(staged.afterFailure().shown, 'other/g'), 'A*4096 ')
+}))
+
+test('a spool file goes only when all that was noted by then is durable', changed((t, staged) => {
+  const { engine, box } = staged
+  const MiB = 1 << 20
+  const { fh, ino } = staged.create(staged.mkdir('other'), 'g')
+  const node = box.nodes.get(localOf(ino))!
+  staged.attributes.setattr(ino, { size: 40 * MiB }, call())
+  staged.sync()
+  staged.handles.release(fh)
+  const ids = (): number[] => engine.asked.flatMap(({ kind }, index) => (kind === 'cut' ? [index + 1] : []))
+  const reply = (at: number, length: number, letter: string): never => {
+    const extents = new Extents()
+    extents.push(at, length, 0, Buffer.alloc(32, letter), length, length)
+    return { rows: extents.rows, states: Uint8Array.from([2]), stashBytes: 0, end: at + length } as never
+  }
+  t.is(ids().length, 1)
+  engine.client.deliver({ type: 'progress', id: ids()[0]!, progress: { kind: 'cut', end: 30 * MiB } })
+  t.is(ids().length, 2)
+  engine.client.deliver({ type: 'reply', id: ids()[0]!, value: reply(0, 30 * MiB, 'A') })
+  const before = engine.asked.length
+  let now = nowMs()
+  for (const laterMs of [1000, 10_000]) box.durability.tick(now += laterMs)
+  const sync = engine.asked.findIndex(({ kind }, index) => index >= before && kind === 'sync') + 1
+  t.true(sync > 0)
+  const durable = statSync(join(box.staging.folder, 'journal')).size
+  engine.client.deliver({ type: 'reply', id: ids()[1]!, value: reply(30 * MiB, 10 * MiB, 'B') })
+  t.is(node.extents!.bytes, 40 * MiB)
+  engine.client.deliver({ type: 'reply', id: sync, value: undefined })
+  t.false(node.bare)
+  const { shown } = staged.afterFailure(folder => truncateSync(join(folder, 'journal'), durable))
+  t.regex(shown.find(line => line.startsWith('other/g'))!, /size 41943040/)
+  // With the next sync it is all durable.
+  for (const laterMs of [1000, 10_000]) {
+    box.durability.tick(now += laterMs)
+    engine.answer()
+  }
+  t.true(node.bare)
+}))
+
+test('a change that is refused needs nothing of what was before', changed((t, staged) => {
+  const collapse = 8
+  t.not(staged.handles.fallocate(staged.fh, collapse, 0, block, call()), undefined)
+  t.deepEqual(staged.node.befores, [])
+}))
+
+test('a chunk of what a file was that is nowhere says so when it is read: nothing takes its place', changed((t, staged, sandbox) => {
+  staged.box.contents.clone(staged.node, 0, 3 * block, clones(3, 'S'), true)
+  staged.sync()
+  staged.write(2 * block, 'w')
+  const folder = sandbox.path('second')
+  cpSync(sandbox.path('staging'), folder, { recursive: true })
+  const known = new HashTable(1)
+  known.set(Buffer.alloc(32, 'X') as ChunkId, 0)
+  const later = staged.start(folder, 'two', [known.shared()])
+  const node = later.nodes.peek(staged.node.id)!
+  t.deepEqual([node.bare, node.size, node.extents?.bytes], [true, 3 * block, 3 * block])
+  later.close()
 }))
 
 test('of two commits at once each thaws its tree when it is durable', changed((t, staged) => {

@@ -116,6 +116,48 @@ test.serial('killed between any two calls, a growing file is a beginning of what
   }
 })
 
+test.serial('killed between any two calls, a file that is cut off has the size that it had or is to have', t => {
+  const sandbox = new Sandbox('spool-cut')
+  const real = files
+  try {
+    for (const [before, after] of [[13, 4], [13, 0], [16, 3], [100, 20], [100, 96], [33, 32], [5000, 17], [4096, 4095], [20, 17]] as const) {
+      for (let calls = 0; calls < 4; calls++) {
+        const folder = sandbox.path(`staging-${before}-${after}-${calls}`)
+        const spool = new Spool(folder, cipher)
+        const content = Buffer.alloc(before, 1)
+        spool.write(id, content, 0, 0)
+        let left = calls
+        const dying = <T>(call: () => T): T => {
+          if (left-- <= 0) throw new Error('killed')
+          return call()
+        }
+        replaceFiles({ ...real, writeAll: (...args) => dying(() => real.writeAll(...args)), truncateOpen: (...args) => dying(() => real.truncateOpen(...args)) })
+        try {
+          spool.truncate(id, after)
+        } catch (error) {
+          t.is((error as Error).message, 'killed')
+        } finally {
+          replaceFiles(real)
+        }
+        const again = new Spool(folder, cipher)
+        const { size } = again.stat(id)
+        t.true(size === before || size === after, `${before} to ${after}: ${size}`)
+        if (calls === 3) t.is(size, after)
+        // What goes may be zeros already.
+        t.deepEqual(contentOf(again, size).subarray(0, after), content.subarray(0, after))
+        t.true(contentOf(again, size).subarray(after).every(byte => byte <= 1))
+        again.truncate(id, before + 50)
+        t.deepEqual(contentOf(again, before + 50).subarray(size), Buffer.alloc(before + 50 - size))
+        spool.closeAll()
+        again.closeAll()
+      }
+    }
+  } finally {
+    replaceFiles(real)
+    sandbox.close()
+  }
+})
+
 test.serial('holes are seen and cost nothing', t => {
   const sandbox = new Sandbox('spool-holes')
   try {
