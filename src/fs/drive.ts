@@ -46,7 +46,7 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
     ], notices))
   }
   const fs = new VirtualFs({ view, client, notices, answers, parts, changes, tick: () => tidyStash(places, live !== undefined, client) })
-  client.onFinish = () => commitAll(trees, [], failures => client.finished(failures))
+  client.onFinish = () => commitAll(trees, [], failures => allDurable(places, () => client.finished(failures)))
   return fs
 }
 
@@ -60,6 +60,12 @@ function tidyStash(places: readonly Incoming[], complete: boolean, client: Engin
   client.request({ kind: 'keep-stashed', ids: Buffer.concat(places.map(place => place.neededIds())), own: !complete }, (error, bytes) => {
     if (!error) for (const place of places) place.stashBytes = bytes
   })
+}
+
+/** What stays staged is durable: a machine that is switched off now did not fail. */
+function allDurable([first, ...rest]: readonly Incoming[], done: () => void): void {
+  if (!first) return done()
+  first.whenDurable(() => allDurable(rest, done))
 }
 
 /** One place after the other. */

@@ -122,6 +122,11 @@ export class Incoming implements Subtree {
     this.#handles.releaseAll()
   }
 
+  /** Calls `done` when what is staged is durable, or cannot be made so. */
+  whenDurable(done: () => void): void {
+    this.#box.durability.whenDurable(done)
+  }
+
   destroy(): void {
     const { client, live, trees, staging } = this.#box
     // What is an archive need not linger for anybody.
