@@ -106,10 +106,16 @@ export class MountService {
 
   /** Has everything staged committed; resolves with the sentences of what is kept. Asking again joins the first. */
   finish(): Promise<readonly string[]> {
-    return this.#finishing ??= new Promise((resolve) => {
+    return this.#finishing ?? this.finishAnew()
+  }
+
+  /** The same for what came since it was asked last: a drive that is in use is served on for a while. */
+  finishAnew(): Promise<readonly string[]> {
+    const ask = (): Promise<readonly string[]> => new Promise((resolve) => {
       this.#finished = resolve
       this.#options.channel.post({ type: 'finish' })
     })
+    return this.#finishing = this.#finishing ? this.#finishing.then(ask) : ask()
   }
 
   /** Pushes the list if it differs from the one the FUSE thread has. To be called after every change of the manifest. */

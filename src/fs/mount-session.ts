@@ -106,7 +106,7 @@ export class MountSession implements RunningMount {
     const exited = new Promise<void>(resolve => worker.once('exit', () => resolve()))
     try {
       await unserved
-      kept = await Promise.race([service.finish(), exited.then(() => Promise.reject(new Error('the FUSE thread ended before it had finished')))])
+      kept = await Promise.race([service.finishAnew(), exited.then(() => Promise.reject(new Error('the FUSE thread ended before it had finished')))])
       port.postMessage({ type: 'end' })
     } catch {
       // The thread is gone; what was staged is in its journal.

@@ -42,7 +42,7 @@ export class NativeSession implements RunningMount {
     const ended = session.closed.then(async () => {
       clearInterval(timer)
       fs.unserved()
-      const kept = await service.finish()
+      const kept = await service.finishAnew()
       await service.close()
       fs.destroy()
       return kept

@@ -15,7 +15,7 @@ import type { Cuts } from './cuts.js'
 import type { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
 import { changeRoomBytes } from './journal.js'
-import { type Before, keepBefore, type StagedNode } from './nodes.js'
+import { type Before, keepBefore, type StagedNode, withoutFormer } from './nodes.js'
 import { keepSize, punchHole, seekData, seekHole, zeroRange } from './spool.js'
 import type { Staging } from './staging.js'
 
@@ -88,15 +88,21 @@ export class Contents {
       if (count > 0) journal.certain(node.id, count)
       if (isBare) journal.spoolGone(node.id)
     })
+    node.befores = node.befores.slice(count)
     if (isFormer) {
       node.former = undefined
+      node.befores = withoutFormer(node.befores)
       this.#staging.releasePlace(former.place)
     }
-    node.befores = node.befores.slice(count)
     node.spoolGone ||= isBare
     if (!isHere || !node.former) this.#moved.delete(node)
     if (!isHere || node.befores.length === 0) this.#changed.delete(node)
     else this.#changed.set(node, Math.max(0, this.#changed.get(node)! - count))
+  }
+
+  /** A sync failed: nothing of what it was begun for is promised. */
+  syncFailed(): void {
+    for (const node of this.#changed.keys()) this.#changed.set(node, 0)
   }
 
   /** Whether the journal hears of a node only when its spool file is durable, and then has to become so itself. */
@@ -375,6 +381,7 @@ export class Contents {
     node.stashed ||= stashed
     node.extents ??= new Extents()
     node.extents.put(moved)
+    if (offset < node.size) node.cutCount++
     const hasGap = offset > node.size
     node.size = Math.max(node.size, end)
     if (!bare && (hasGap || node.holes > 0)) this.#staging.lookForHoles(node)

@@ -425,7 +425,7 @@ export class Cuts {
   /** The spool file beneath chunks is not needed any more, as far as nothing was written to it since. */
   #release(node: StagedNode, from: number, to: number, isWhole: boolean): void {
     if (this.#staging.nodes.get(node.id) !== node || node.bare || !node.extents) return
-    if (isWhole) {
+    if (isWhole && node.befores.length === 0) {
       this.#staging.removeSpool(node)
     } else if (node.extents.coveredFrom(from) >= to) this.#staging.spool.punch(node.id, from, to)
   }

@@ -61,6 +61,7 @@ export class Durability {
     const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
     const ended = (error: WireError | undefined): void => {
       this.#syncing = false
+      if (error) this.#contents.syncFailed()
       if (error && wasUnsynced) this.noteChange()
       if (error && !this.#syncTold) {
         this.#syncTold = true
@@ -109,6 +110,7 @@ export class Durability {
     const moved = this.#contents.waitForSpools
     const synced = this.#beforeSync()
     this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
+      if (error) this.#contents.syncFailed()
       this.#answerSync(error, error ? undefined : hostErrno(synced), moved, answer)
     })
     return LATER
@@ -132,7 +134,8 @@ export class Durability {
     this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), ...journal.fds] }, error => {
       descriptors?.done(error === undefined)
       let untold: Errno | undefined
-      if (!error) {
+      if (error) this.#contents.syncFailed()
+      else {
         names?.synced()
         tidyUp(this.#client, synced)
         journal.synced(mark)

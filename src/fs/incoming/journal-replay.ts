@@ -7,7 +7,7 @@ import { type MsgValue, unpack } from '../../engine/msgpack.js'
 import { byteString } from '../../engine/text.js'
 import { Extents } from './extents.js'
 import { headerBytes, maxRecordBytes, maxSearchedRecordBytes, recordKind } from './journal-records.js'
-import { goBack, keepBefore, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
+import { goBack, keepBefore, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeMask, withoutFormer } from './nodes.js'
 import type { MadeArchive } from './policy.js'
 
 /** What is looked at at a time holds any record. */
@@ -295,6 +295,7 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       node.place = record.length > 2 ? { bundle: number(2), start: number(3) } : undefined
       if (node.place) node.size = number(4)
       node.cut = node.former = undefined
+      if (!node.place) node.befores = withoutFormer(node.befores)
       return true
     }
     case recordKind.takenOver: {
@@ -313,6 +314,8 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
       const node = nodes.get(number(1))
       if (!node) return false
       node.extents?.remove(number(2), number(3))
+      // It was cut into chunks, and lies there no more; before the change it may.
+      if (node.place && node.cut) node.place = node.cut = undefined
       return true
     }
     case recordKind.changing: {

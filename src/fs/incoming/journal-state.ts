@@ -2,6 +2,7 @@
 import type { MsgValue } from '../../engine/msgpack.js'
 import { bytesOf } from '../../engine/text.js'
 import type { BaseTree } from './base-tree.js'
+import type { FormerPlace } from './bundles.js'
 import { extentBytes, type Extents } from './extents.js'
 import { recordKind } from './journal-records.js'
 import type { MadeArchives } from './journal-replay.js'
@@ -72,7 +73,13 @@ function* nodeRecords(node: StagedNode, directory: StagedNode, name: string): Ge
   const { id } = node
   yield [recordKind.made, id, directory.id, bytesOf(name), node.mode, node.uid, node.gid, node.rdev, node.atimeNs, node.mtimeNs, node.ctimeNs, node.target ?? null]
   for (const [attribute, value] of node.xattrs ?? []) yield [recordKind.xattr, id, bytesOf(attribute), value]
-  for (const { extents, bare, stashed, mtimeNs, ctimeNs, boot } of node.befores) {
+  let isFormerTold = false
+  for (const { extents, bare, stashed, former, mtimeNs, ctimeNs, boot } of node.befores) {
+    // It had left the bundle by then already.
+    if (former && former === node.former && !isFormerTold) {
+      yield* formerRecords(id, former)
+      isFormerTold = true
+    }
     if (extents) yield* extentRecords(id, extents, stashed)
     yield [recordKind.attributes, id, node.mode, node.uid, node.gid, node.atimeNs, mtimeNs, ctimeNs]
     yield [recordKind.changing, id, bytesOf(boot), Number(bare)]
@@ -80,14 +87,15 @@ function* nodeRecords(node: StagedNode, directory: StagedNode, name: string): Ge
     yield [recordKind.attributes, id, node.mode, node.uid, node.gid, node.atimeNs, node.mtimeNs, node.ctimeNs]
   }
   if (node.place) yield [recordKind.placed, id, node.place.bundle, node.place.start, node.size]
-  if (node.former) {
-    const { place, size, boot } = node.former
-    yield [recordKind.placed, id, place.bundle, place.start, size]
-    yield [recordKind.takenOver, id, bytesOf(boot)]
-  }
+  if (node.former && !isFormerTold) yield* formerRecords(id, node.former)
   if (node.extents) yield* extentRecords(id, node.extents, node.stashed)
   if (node.spoolGone) yield [recordKind.spoolGone, id]
   if (node.extents && node.settled) yield [recordKind.settled, id]
+}
+
+function* formerRecords(id: number, { place, size, boot }: FormerPlace): Generator<readonly MsgValue[]> {
+  yield [recordKind.placed, id, place.bundle, place.start, size]
+  yield [recordKind.takenOver, id, bytesOf(boot)]
 }
 
 function* extentRecords(id: number, extents: Extents, stashed: boolean): Generator<readonly MsgValue[]> {

@@ -100,6 +100,11 @@ export function goBack(node: StagedNode, to: Before): void {
 
 export const noBefores: readonly Before[] = []
 
+/** The spool file that took over from a bundle is durable: for what it was before as well. */
+export function withoutFormer(befores: readonly Before[]): readonly Before[] {
+  return befores.some(({ former }) => former) ? befores.map(before => ({ ...before, former: undefined })) : befores
+}
+
 export interface Origin {
   readonly base: BaseTree
   readonly row: number

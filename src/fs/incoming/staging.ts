@@ -472,7 +472,7 @@ export class Staging {
 
   /** What waits for everything to be durable, for whoever makes it so: `done` if that went well, `again` if not. */
   takeAfterSync(): { done(): void; again(): void } {
-    const mayGo = ({ node }: { node: StagedNode | undefined }): boolean => !node?.befores.length
+    const mayGo = ({ node }: { node: StagedNode | undefined }): boolean => !node?.befores.length || this.nodes.peek(node.id) !== node
     const works = this.#afterSync.filter(mayGo)
     this.#afterSync = this.#afterSync.filter(entry => !mayGo(entry))
     return {

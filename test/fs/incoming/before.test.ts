@@ -11,7 +11,7 @@ import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { nowNs } from '../../../src/fs/incoming/clock.js'
 import { Extents } from '../../../src/fs/incoming/extents.js'
 import type { StagedNode } from '../../../src/fs/incoming/nodes.js'
-import { localOf } from '../../../src/fs/inodes.js'
+import { inodeRange, inoOf, localOf } from '../../../src/fs/inodes.js'
 import { hostError } from '../../helpers/full-disk.js'
 import { call } from '../../helpers/mount-fixtures.js'
 import { Sandbox } from '../../helpers/sandbox.js'
@@ -394,6 +394,91 @@ test('a chunk of what a file was that is nowhere says so when it is read: nothin
   const node = later.nodes.peek(staged.node.id)!
   t.deepEqual([node.bare, node.size, node.extents?.bytes], [true, 3 * block, 3 * block])
   later.close()
+}))
+
+/** A file that left its bundle, with chunks over its spool file. */
+function leftBundle(staged: Changed): { fh: number; node: StagedNode } {
+  const { fh, ino } = staged.create(staged.mkdir('other'), 'g')
+  const node = staged.box.nodes.get(localOf(ino))!
+  staged.handles.write(fh, 0, Buffer.from('small'), call<number>())
+  staged.sync()
+  staged.handles.write(fh, 3 * block, Buffer.from('x'.repeat(10)), call<number>())
+  staged.box.staging.journal.stashed(node.id, clones(2, 'A'))
+  ;(node.extents ??= new Extents()).put(clones(2, 'A'))
+  return { fh, node }
+}
+
+test('a file that was synced out of its bundle does not go back there', changed((t, staged) => {
+  const { fh, node } = leftBundle(staged)
+  t.truthy(node.former)
+  const done = staged.asked<void>(asking => staged.handles.fsync(fh, asking))
+  staged.handles.write(fh, 0, Buffer.from('w'), call<number>())
+  t.truthy(node.befores[0]?.former)
+  staged.engine.answer()
+  t.is(done(), undefined)
+  t.deepEqual([node.former, node.befores[0]?.former], [undefined, undefined])
+  t.regex(contentIn(staged.afterFailure().shown, 'other/g'), /x\*10 $/)
+}))
+
+test('one that was not does, also by a journal that was written anew', changed((t, staged) => {
+  const { fh } = leftBundle(staged)
+  staged.handles.write(fh, 0, Buffer.from('w'), call<number>())
+  const lose = (folder: string): void => spools(folder).forEach(path => rmSync(path))
+  t.is(contentIn(staged.afterFailure(lose).shown, 'other/g'), 'small')
+  staged.box.staging.journal.rewrite(staged.box.nodes, staged.box.trees.made)
+  t.is(contentIn(staged.afterFailure(lose).shown, 'other/g'), 'small')
+  t.regex(contentIn(staged.shownLater().shown, 'other/g'), /x\*10 $/)
+}))
+
+test('a file that was cut out of a bundle and written anew has nothing in the bundle', changed((t, staged, sandbox) => {
+  const { fh, ino } = staged.create(staged.mkdir('other'), 'g')
+  const node = staged.box.nodes.get(localOf(ino))!
+  staged.handles.write(fh, 0, Buffer.from('small'), call<number>())
+  staged.sync()
+  const chunk = (letter: string, length: number): Extents => {
+    const extents = new Extents()
+    extents.push(0, length, 0, Buffer.alloc(32, letter), length, length)
+    return extents
+  }
+  staged.box.staging.journal.stashed(node.id, chunk('S', 5))
+  Object.assign(node, { extents: chunk('S', 5), stashed: true, bare: true, place: undefined })
+  staged.sync()
+  staged.attributes.setattr(ino, { size: 0 }, call())
+  staged.handles.write(fh, 0, Buffer.alloc(700_000, 'n'), call<number>())
+  staged.sync()
+  t.deepEqual(node.befores, [])
+  // The answer of the cutter came to the disk, its chunk did not.
+  staged.box.staging.journal.stashed(node.id, chunk('Z', 700_000))
+  const folder = sandbox.path('second')
+  cpSync(sandbox.path('staging'), folder, { recursive: true })
+  const known = new HashTable(1)
+  for (const letter of 'SC') known.set(Buffer.alloc(32, letter) as ChunkId, 0)
+  const later = staged.start(folder, 'two', [known.shared()])
+  const found = later.nodes.peek(node.id)!
+  t.deepEqual([found.size, found.extents, found.place, later.spool.exists(node.id)], [700_000, undefined, undefined, true])
+  later.close()
+}))
+
+test('what waits for a file that is gone does not wait for ever', changed((t, staged) => {
+  staged.write(0, 'w')
+  staged.box.staging.afterSync(() => {}, staged.node)
+  staged.handles.release(staged.fh)
+  staged.names.unlink(inoOf(inodeRange.incoming, staged.node.parent), Buffer.from('f'), call())
+  staged.sync()
+  staged.box.staging.takeAfterSync().done()
+  t.false(staged.box.staging.waitsForSync)
+}))
+
+test('as long as syncs fail, one state of before is kept', changed((t, staged) => {
+  for (let round = 0; round < 20; round++) {
+    staged.write(0, 'w')
+    staged.clone(clones(1))
+    const failed = staged.asked<void>(asking => staged.handles.syncfs(asking))
+    staged.engine.fail()
+    t.truthy(failed())
+  }
+  t.is(staged.node.befores.length, 1)
+  t.is(staged.failed(), old)
 }))
 
 test('of two commits at once each thaws its tree when it is durable', changed((t, staged) => {
