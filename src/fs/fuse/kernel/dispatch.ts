@@ -169,7 +169,8 @@ export class Dispatcher {
     if (state === 'dropped') return this.#undo(deferred, answer)
     // Called inside the operation itself, before LATER was returned: a listing still lies in the slot.
     // Contents of files that are longer do not go by a slot.
-    const most = deferred.opcode === opcode.read ? gatherSize : deferred.wanted
+    // And no kernel has room for more than that, whatever a request says.
+    const most = deferred.opcode === opcode.read ? gatherSize : Math.min(deferred.wanted, maxTransfer)
     const slot = deferred.directory ? (waited ? deferred.directory.slot : this.slot) : this.#replies.lateSlot(most)
     try {
       if (!this.#deliver(deferred, answer, slot)) this.#undo(deferred, answer)
