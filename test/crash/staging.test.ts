@@ -62,6 +62,8 @@ def rename(old, new, *synced):
     os.rename(os.path.join(top, old), os.path.join(top, new))
     done()
     if synced: sync(synced[0], old, new)
+# By the command for that.
+def commit(command): subprocess.run([*command, 'commit', os.path.dirname(os.path.dirname(top)), 'tree'], check=True, stdout=subprocess.DEVNULL)
 rng = random.Random(5)
 def some(size): return bytes(rng.randrange(1, 256) for _ in range(size))
 `
@@ -116,7 +118,7 @@ change('e/x', 10, some(5))
 /** What a save has is not lost by what comes after it: the tree is changed after each. */
 const savingWorker = String.raw`
 def save(*paths):
-    subprocess.run([*sys.argv[4:], 'commit', os.path.dirname(os.path.dirname(top)), 'tree'], check=True, stdout=subprocess.DEVNULL)
+    commit(sys.argv[4:])
     promise(*paths)
 for path in os.listdir(top):
     will(path, text(path))
@@ -239,7 +241,7 @@ for step in range(steps):
     elif kind == 14: clone(path)
     elif kind < 18 and some_path: fsync(some_path)
     elif kind == 18 and groups:
-        subprocess.run([*command, 'commit', os.path.dirname(os.path.dirname(top)), 'tree'], check=True, stdout=subprocess.DEVNULL)
+        commit(command)
         keep(*ever)
         former.clear()
         continue
@@ -382,38 +384,25 @@ async function judgeStates(t: ExecutionContext, world: World, { place, said, cal
   t.log(`${calls} calls, ${states.length} of ${all} states, ${promises} promises about ${paths.length} paths kept`)
 }
 
-for (const place of ['incoming', 'live'] as const) {
-  run(`after any crash ${place}/ holds, by file, what was fsynced`, async t => {
+/** A test of what crashes leave after a worker; `args` are its own. */
+function holds(what: string, place: Place, script: string, args: (mountpoint: string) => readonly string[]): void {
+  run(`after any crash ${place}/ holds${what}`, async t => {
     const sandbox = new Sandbox(`crash-staging-${place}`)
     try {
       const world = new World(sandbox)
-      await judgeStates(t, world, await crash(sandbox, world, place, worker, mountpoint => [join(mountpoint, 'tree-1', 'big')]))
+      await judgeStates(t, world, await crash(sandbox, world, place, script, args))
     } finally {
       sandbox.close()
     }
   })
+}
 
-  run(`after any crash ${place}/ holds, by file, nothing older than what was saved, whatever changed since`, async t => {
-    const sandbox = new Sandbox(`crash-saved-${place}`)
-    try {
-      const world = new World(sandbox)
-      await judgeStates(t, world, await crash(sandbox, world, place, savingWorker, () => [process.execPath, borgfsProgram]))
-    } finally {
-      sandbox.close()
-    }
-  })
-
-  for (const seed of seeds) {
-    run(`after any crash ${place}/ holds what it should, whatever was done (${seed})`, async t => {
-      const sandbox = new Sandbox(`crash-chance-${place}-${seed}`)
-      try {
-        const world = new World(sandbox)
-        await judgeStates(t, world, await crash(sandbox, world, place, chanceWorker, mountpoint => [join(mountpoint, 'tree-1', 'big'), String(seed), '60', process.execPath, borgfsProgram]))
-      } finally {
-        sandbox.close()
-      }
-    })
-  }
+const archivedIn = (mountpoint: string): string => join(mountpoint, 'tree-1', 'big')
+const program = [process.execPath, borgfsProgram]
+for (const place of ['incoming', 'live'] as const) {
+  holds(', by file, what was fsynced', place, worker, mountpoint => [archivedIn(mountpoint)])
+  holds(', by file, nothing older than what was saved, whatever changed since', place, savingWorker, () => program)
+  for (const seed of seeds) holds(` what it should, whatever was done (${seed})`, place, chanceWorker, mountpoint => [archivedIn(mountpoint), String(seed), '60', ...program])
 }
 
 /** Whether a path that the archive beneath has is still its own. No directories are moved here. */
@@ -467,7 +456,7 @@ async function stagedFiles(world: World, place: Place, boot: string | undefined)
     for await (const { path, mode, source, chunks } of (await ArchiveReader.open(shown, repository, objects)).items()) {
       if ((mode & typeMask) !== typeFile) continue
       const bytes: Buffer[] = []
-      for (let index = 0; index < (chunks?.length ?? 0); index++) bytes.push(await chunk(chunks!.id(index)))
+      for (const { id } of chunks ?? []) bytes.push(await chunk(id))
       contents.set(path.toString(), source ? contents.get(source.toString())! : Buffer.concat(bytes))
     }
     for (const [path, content] of contents) if (!top || isFromBeneath(staging.nodes, top, path)) files.set(path, content)

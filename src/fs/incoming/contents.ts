@@ -10,12 +10,13 @@ import { errnoByCode } from '../errno.js'
 import type { SequentialRead } from '../read-ahead.js'
 import type { SharedRange } from '../subtree.js'
 import { Errno } from '../types.js'
+import { type Before, keepBefore, withoutFormer } from './before.js'
 import { maxBundledBytes, type BundlePlace, type FormerPlace } from './bundles.js'
 import type { Cuts } from './cuts.js'
 import type { ExtentReader } from './extent-reader.js'
 import { Extents } from './extents.js'
 import { changeRoomBytes } from './journal.js'
-import { type Before, keepBefore, type StagedNode, withoutFormer } from './nodes.js'
+import type { StagedNode } from './nodes.js'
 import { keepSize, punchHole, seekData, seekHole, zeroRange } from './spool.js'
 import type { Staging } from './staging.js'
 
@@ -33,10 +34,8 @@ export class Contents {
   /** Files whose spool file came beneath extents, or extents over it, since it was durable; the number tells one time from the next. */
   readonly #unsettled = new Map<StagedNode, number>()
   #times = 0
-  /** Files that a spool file took over from a bundle since it was durable. */
-  readonly #moved = new Set<StagedNode>()
-  /** Files that were chunks, and may not durably be what they were changed to; how many of their befores the last sync was begun for. */
-  readonly #changed = new Map<StagedNode, number>()
+  /** Files of which the journal says as well where they lay (`former`) or what they were (`befores`), until what they are is durable; how many of the befores the last sync was begun for. */
+  readonly #provisional = new Map<StagedNode, number>()
 
   constructor(staging: Staging, reader: ExtentReader, cuts: Cuts) {
     this.#staging = staging
@@ -44,8 +43,7 @@ export class Contents {
     this.#cuts = cuts
     for (const node of staging.nodes.all()) {
       if (node.extents && !node.bare && !node.settled) this.#unsettle(node)
-      if (node.former) this.#moved.add(node)
-      if (node.befores.length > 0) this.#changed.set(node, 0)
+      if (node.former || node.befores.length > 0) this.#provisional.set(node, 0)
     }
   }
 
@@ -54,14 +52,19 @@ export class Contents {
     this.#unsettled.set(node, ++this.#times)
   }
 
-  /** To be called before spool files, those of all or of one node, are made durable; what it gives is to be called afterwards. */
-  beforeSync(only?: StagedNode): () => void {
+  #noteProvisional(node: StagedNode): void {
+    if (!this.#provisional.has(node)) this.#provisional.set(node, 0)
+  }
+
+  /** To be called before spool files, those of all or of one node, are made durable; what it gives is to be called afterwards, with whether that went well. */
+  beforeSync(only?: StagedNode): (well: boolean) => void {
     this.#cuts.promise(only)
     const waiting = only ? [[only, this.#unsettled.get(only)] as const] : [...this.#unsettled]
-    const nodes = only ? [only] : new Set([...this.#moved, ...this.#changed.keys()])
-    const promised = Array.from(nodes, node => ({ node, former: this.#moved.has(node) ? node.former : undefined, befores: node.befores }))
-    for (const { node, befores } of promised) if (this.#changed.has(node)) this.#changed.set(node, befores.length)
-    return () => {
+    const nodes = only ? [only].filter(node => this.#provisional.has(node)) : [...this.#provisional.keys()]
+    const promised = nodes.map(node => ({ node, former: node.former, befores: node.befores }))
+    for (const { node, befores } of promised) this.#provisional.set(node, befores.length)
+    return well => {
+      if (!well) return this.#promisedNothing()
       for (const { node, former, befores } of promised) this.#tellDurable(node, former, befores)
       for (const [node, time] of waiting) {
         if (time === undefined || this.#unsettled.get(node) !== time) continue
@@ -95,24 +98,23 @@ export class Contents {
       this.#staging.releasePlace(former.place)
     }
     node.spoolGone ||= isBare
-    if (!isHere || !node.former) this.#moved.delete(node)
-    if (!isHere || node.befores.length === 0) this.#changed.delete(node)
-    else this.#changed.set(node, Math.max(0, this.#changed.get(node)! - count))
+    if (isHere && (node.former || node.befores.length > 0)) this.#provisional.set(node, Math.max(0, this.#provisional.get(node)! - count))
+    else this.#provisional.delete(node)
   }
 
-  /** A sync failed: nothing of what it was begun for is promised. */
-  syncFailed(): void {
-    for (const node of this.#changed.keys()) this.#changed.set(node, 0)
+  /** A sync failed. */
+  #promisedNothing(): void {
+    for (const node of this.#provisional.keys()) this.#provisional.set(node, 0)
   }
 
   /** Whether the journal hears of a node only when its spool file is durable, and then has to become so itself. */
   waitsForSpool(node: StagedNode): boolean {
-    return this.#moved.has(node) || this.#changed.has(node)
+    return this.#provisional.has(node)
   }
 
   /** The same of any node. */
   get waitForSpools(): boolean {
-    return this.#moved.size > 0 || this.#changed.size > 0
+    return this.#provisional.size > 0
   }
 
   /** As FsCore.read. */
@@ -160,12 +162,12 @@ export class Contents {
   #keepBefore(node: StagedNode, at: number): Errno | undefined {
     const { bare, befores } = node
     // Behind its end nothing of it is changed, but if it has no spool file yet there will be one. And one is enough, until somebody syncs what became of it.
-    if (!node.extents || (at >= node.size && !bare) || befores.length > (this.#changed.get(node) ?? 0)) return undefined
+    if (!node.extents || (at >= node.size && !bare) || befores.length > (this.#provisional.get(node) ?? 0)) return undefined
     const { journal, boot } = this.#staging
     const failed = hostErrno(() => journal.changing(node.id, boot, bare))
     if (failed) return failed
     keepBefore(node, boot, bare)
-    if (!this.#changed.has(node)) this.#changed.set(node, 0)
+    this.#noteProvisional(node)
     return undefined
   }
 
@@ -237,7 +239,7 @@ export class Contents {
     if (failed) return failed
     node.place = undefined
     node.former = { place, size, boot }
-    this.#moved.add(node)
+    this.#noteProvisional(node)
     return undefined
   }
 

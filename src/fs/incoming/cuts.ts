@@ -397,11 +397,11 @@ export class Cuts {
     if (final && node.size > cut.upTo) cut.left = true
     const unpromised = Math.max(from, this.#promisedOf(node))
     if (unpromised < extents.end) hostErrno(() => this.#staging.spool.punch(node.id, unpromised, extents.end))
-    const { cutCount, size } = node
-    const isWhole = node.extents!.coveredFrom(0) >= size
-    // What comes later, over or behind it, is not what becomes durable with this.
+    const { cutCount } = node
+    const holdsWhole = this.#staging.holdsWhole(node)
     this.#staging.afterSync(() => {
-      if (node.cutCount === cutCount) this.#release(node, from, extents.end, isWhole && node.size === size)
+      if (holdsWhole()) this.#staging.removeSpool(node)
+      else if (node.cutCount === cutCount) this.#release(node, from, extents.end)
     }, node)
   }
 
@@ -422,12 +422,10 @@ export class Cuts {
     node.stashed ||= stashed
   }
 
-  /** The spool file beneath chunks is not needed any more, as far as nothing was written to it since. */
-  #release(node: StagedNode, from: number, to: number, isWhole: boolean): void {
+  /** What of the spool file lies beneath chunks is not needed any more. */
+  #release(node: StagedNode, from: number, to: number): void {
     if (this.#staging.nodes.get(node.id) !== node || node.bare || !node.extents) return
-    if (isWhole && node.befores.length === 0) {
-      this.#staging.removeSpool(node)
-    } else if (node.extents.coveredFrom(from) >= to) this.#staging.spool.punch(node.id, from, to)
+    if (node.extents.coveredFrom(from) >= to) this.#staging.spool.punch(node.id, from, to)
   }
 
   #answered(error: WireError | undefined, work: () => void): void {

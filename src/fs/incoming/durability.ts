@@ -58,10 +58,9 @@ export class Durability {
     const wasUnsynced = this.#unsynced !== undefined
     if (this.#unsynced) keepRoom(this.#staging.folder)
     const moved = this.#contents.waitForSpools
-    const synced = this.#unsynced ? this.#beforeSync() : this.#staging.beforeSync()
+    const synced = this.#unsynced ? this.#beforeSync() : whenWell(this.#staging.beforeSync())
     const ended = (error: WireError | undefined): void => {
       this.#syncing = false
-      if (error) this.#contents.syncFailed()
       if (error && wasUnsynced) this.noteChange()
       if (error && !this.#syncTold) {
         this.#syncTold = true
@@ -70,12 +69,9 @@ export class Durability {
       this.#wakeSynced(!error)
     }
     const done = (error: WireError | undefined): void => {
-      if (error) return ended(error)
       // What the journal could not take is told again.
-      if (hostErrno(synced)) this.noteChange()
-      // It heard of some only now.
-      if (moved) this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, ended)
-      else ended(undefined)
+      if (hostErrno(() => synced(!error))) this.noteChange()
+      this.#syncWhatWasTold(error, moved, ended)
     }
     // Otherwise all is on disk but what the journal says of trees that left.
     if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
@@ -110,8 +106,7 @@ export class Durability {
     const moved = this.#contents.waitForSpools
     const synced = this.#beforeSync()
     this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
-      if (error) this.#contents.syncFailed()
-      this.#answerSync(error, error ? undefined : hostErrno(synced), moved, answer)
+      this.#answerSync(error, hostErrno(() => synced(!error)), moved, answer)
     })
     return LATER
   }
@@ -133,15 +128,12 @@ export class Durability {
     const synced = this.#staging.beforeSync()
     this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), ...journal.fds] }, error => {
       descriptors?.done(error === undefined)
-      let untold: Errno | undefined
-      if (error) this.#contents.syncFailed()
-      else {
+      if (!error) {
         names?.synced()
         tidyUp(this.#client, synced)
         journal.synced(mark)
-        untold = settle && hostErrno(settle)
       }
-      this.#answerSync(error, untold, moved, answer)
+      this.#answerSync(error, settle && hostErrno(() => settle(!error)), moved, answer)
     })
     return LATER
   }
@@ -153,7 +145,12 @@ export class Durability {
   #emptyJournal(): void {
     const { journal } = this.#staging
     const { length } = journal
-    if (hostErrno(() => this.#staging.removeMark())) return
+    let isGone = false
+    tidyUp(this.#client, () => {
+      this.#staging.removeMark()
+      isGone = true
+    })
+    if (!isGone) return
     this.#syncing = true
     this.#syncNames(well => {
       this.#syncing = false
@@ -164,10 +161,12 @@ export class Durability {
 
   /** Names in the staging folder itself. */
   #syncNames(done: (well: boolean) => void): void {
-    let fd = -1
-    if (hostErrno(() => fd = files.open(this.#staging.folder, 'r'))) return done(false)
-    this.#client.request({ kind: 'sync', fds: [fd] }, error => {
-      files.close(fd)
+    let fd: number | undefined
+    tidyUp(this.#client, () => fd = files.open(this.#staging.folder, 'r'))
+    if (fd === undefined) return done(false)
+    const folder = fd
+    this.#client.request({ kind: 'sync', fds: [folder] }, error => {
+      files.close(folder)
       done(!error)
     })
   }
@@ -216,23 +215,35 @@ export class Durability {
     })
   }
 
-  /** Before all that is staged is made durable; what it gives is for afterwards. */
-  #beforeSync(): () => void {
+  /** Before all that is staged is made durable; what it gives is for afterwards: whether it is. */
+  #beforeSync(): (well: boolean) => void {
     const { journal } = this.#staging
     const mark = journal.mark()
     const [remove, settle] = [this.#staging.beforeSync(), this.#contents.beforeSync()]
-    return () => {
-      journal.synced(mark)
-      tidyUp(this.#client, remove)
-      settle()
+    return well => {
+      if (well) {
+        journal.synced(mark)
+        tidyUp(this.#client, remove)
+      }
+      settle(well)
     }
   }
 
-  /** What the journal heard of only after the sync has to become durable as well; `untold`: it could not hear of all. */
+  /** `untold`: the journal could not hear of all. */
   #answerSync(error: WireError | undefined, untold: Errno | undefined, moved: boolean, answer: (value: Errno | undefined) => void): void {
-    const answered = (failed: WireError | undefined): void => answer(failed ? errnoByCode(failed.code) : undefined)
-    if (error || !moved) answered(error)
-    else if (untold) answer(untold)
-    else this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, answered)
+    if (!error && moved && untold) return answer(untold)
+    this.#syncWhatWasTold(error, moved, failed => answer(failed ? errnoByCode(failed.code) : undefined))
+  }
+
+  /** What the journal heard of only after the sync has to become durable as well. */
+  #syncWhatWasTold(error: WireError | undefined, moved: boolean, done: (error: WireError | undefined) => void): void {
+    if (error || !moved) done(error)
+    else this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, done)
+  }
+}
+
+function whenWell(work: () => void): (well: boolean) => void {
+  return well => {
+    if (well) work()
   }
 }

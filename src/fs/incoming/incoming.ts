@@ -52,7 +52,8 @@ export class Incoming implements Subtree {
     this.#handles = new Handles(box)
     this.#listings = new Listings(box)
     this.#names = new Names(box, this.#handles)
-    if (box.staging.undoneCount > 0) client.write('warning', 'borg.fuse', `${box.staging.undoneCount} files of ${options.place}/ that were being changed when the machine failed are as they were before.`)
+    const { undone } = box.staging
+    if (undone.length > 0) client.write('warning', 'borg.fuse', `${undone.length} files of ${options.place}/ that were being changed when the machine failed are as they were before.`)
     if (box.staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${box.staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
     if (options.place !== 'live') return
     box.live = new LiveSeries(box.staging, box.trees, client, {

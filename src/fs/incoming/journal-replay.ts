@@ -5,9 +5,10 @@ import type { Key } from '../../engine/crypto/key.js'
 import { IntegrityError } from '../../engine/errors.js'
 import { type MsgValue, unpack } from '../../engine/msgpack.js'
 import { byteString } from '../../engine/text.js'
+import { goBack, keepBefore, withoutFormer } from './before.js'
 import { Extents } from './extents.js'
 import { headerBytes, maxRecordBytes, maxSearchedRecordBytes, recordKind } from './journal-records.js'
-import { goBack, keepBefore, type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeMask, withoutFormer } from './nodes.js'
+import { type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
 import type { MadeArchive } from './policy.js'
 
 /** What is looked at at a time holds any record. */
@@ -97,26 +98,30 @@ function opened(payload: Buffer, key: Key | undefined): MsgValue {
 
 /** The place of the last mark behind `from` of which a record says that it was synced. Infinity if there are no marks at all: an older version, or nothing was synced yet. */
 function lastSynced(fd: number, from: number, key: Key | undefined): number {
-  const marks = new Map<MsgValue, number>()
-  let synced = 0, isMarked = false
-  for (const start of [from, 0]) {
-    for (const { at, payload } of records(fd, start)) {
-      if (start === 0 && at >= from) break
-      let record: MsgValue
-      try {
-        record = payload ? opened(payload, key) : null
-      } catch {
-        continue
-      }
-      if (!Array.isArray(record)) continue
-      isMarked ||= record[0] === recordKind.mark
-      if (isMarked && start === 0) return synced
-      if (record[0] === recordKind.mark && start === from) marks.set(record[1]!, at)
-      else if (record[0] === recordKind.synced) synced = Math.max(synced, marks.get(record[1]!) ?? 0)
-    }
-    if (isMarked) return synced
+  const marks = new Map<MsgValue | undefined, number>()
+  let synced = 0
+  for (const { at, record } of intactRecords(fd, from, key)) {
+    if (record[0] === recordKind.mark) marks.set(record[1], at)
+    else if (record[0] === recordKind.synced) synced = Math.max(synced, marks.get(record[1]) ?? 0)
+  }
+  if (marks.size > 0) return synced
+  for (const { at, record } of intactRecords(fd, 0, key)) {
+    if (at >= from) break
+    if (record[0] === recordKind.mark) return synced
   }
   return Infinity
+}
+
+function* intactRecords(fd: number, from: number, key: Key | undefined): Generator<{ readonly at: number; readonly record: readonly MsgValue[] }> {
+  for (const { at, payload } of records(fd, from)) {
+    let record: MsgValue | undefined
+    try {
+      record = payload && opened(payload, key)
+    } catch {
+      // No more intact than damage is.
+    }
+    if (Array.isArray(record)) yield { at, record }
+  }
 }
 
 /** Records from a place on, as they lie there; without payload where there is damage. */

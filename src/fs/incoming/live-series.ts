@@ -324,11 +324,11 @@ export class LiveSeries {
         })
         // On a full disk they stay where they are: what the journal did not hear of must not be taken for done.
         if (failed) return undefined
-        const whole = new Map<StagedNode, { readonly cutCount: number; readonly size: number }>()
+        const held: (readonly [node: StagedNode, holdsWhole: () => boolean])[] = []
         for (const [node, extents] of found) {
           const laid = (node.extents ??= new Extents())
           this.#staging.counting(node, () => laid.put(extents))
-          if (laid.coveredFrom(0) >= node.size && node.befores.length === 0) whole.set(node, { cutCount: node.cutCount, size: node.size })
+          if (node.befores.length === 0) held.push([node, this.#staging.holdsWhole(node)])
           if (node.place && laid.coveredFrom(0) >= node.size) {
             this.#staging.releasePlace(node.place)
             node.place = undefined
@@ -337,12 +337,8 @@ export class LiveSeries {
         }
         this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, error => {
           if (error) return
-          for (const [node, { cutCount, size }] of whole) {
-            // What was done to it since is not durable.
-            if (this.#staging.nodes.get(node.id) !== node || node.bare || node.cutCount !== cutCount || node.size !== size || node.befores.length > 0) continue
-            // What the journal does not take stays where it is.
-            if (hostErrno(() => this.#staging.removeSpool(node))) return
-          }
+          // What the journal does not take stays where it is.
+          for (const [node, holdsWhole] of held) if (holdsWhole() && hostErrno(() => this.#staging.removeSpool(node))) return
         })
         return undefined
       }

@@ -163,9 +163,9 @@ export class Spool {
     if (!this.isSealed(id)) return files.truncateOpen(fd, size)
     const before = sealedFileSize(fstatSync(fd).size)
     this.#clearSlack(fd, id, Math.min(size, before))
-    const end = blockEnd(size)
+    const { end } = blocksAround(0, size)
     // The zeros that tell the size must not be what was cut off. Whoever is killed in between finds the size that it had.
-    if (size % fileBlockBytes > 0 && end < blockEnd(before)) files.writeAll(fd, zeros, end)
+    if (size % fileBlockBytes > 0 && end < blocksAround(0, before).end) files.writeAll(fd, zeros, end)
     files.truncateOpen(fd, sealedFileLength(size))
   }
 
@@ -241,9 +241,11 @@ export class Spool {
 
   remove(id: number): void {
     this.close(id)
-    // Whoever syncs the file next, made anew, must not find the old one after a crash.
-    if (this.#there.has(id)) this.#namesMade++
-    if (this.#there.delete(id)) files.removeIfThere(this.path(id))
+    if (this.#there.delete(id)) {
+      // Whoever syncs the file next, made anew, must not find the old one after a crash.
+      this.#namesMade++
+      files.removeIfThere(this.path(id))
+    }
     this.#plain.delete(id)
   }
 
@@ -263,10 +265,6 @@ export class Spool {
     this.#folderFd = undefined
     for (const id of [...this.#open.keys()]) this.close(id)
   }
-}
-
-function blockEnd(size: number): number {
-  return Math.ceil(size / fileBlockBytes) * fileBlockBytes
 }
 
 function idOf(name: string): number {

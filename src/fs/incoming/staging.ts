@@ -7,17 +7,16 @@ import { join } from 'node:path'
 import { FileCipher } from '../../engine/crypto/file-cipher.js'
 import { keyFromMaterial } from '../../engine/crypto/keys.js'
 import type { SharedTable } from '../../engine/hashindex/hash-table.js'
-import { SharedTableReader } from '../../engine/hashindex/shared-table-reader.js'
 import { files } from '../../engine/platform/files.js'
 import { bootId } from '../../engine/platform/process-id.js'
-import { type BundlePlace, Bundles, type FormerPlace } from './bundles.js'
+import { type BundlePlace, Bundles } from './bundles.js'
 import { hostErrno } from './contents.js'
-import type { Extent } from './extents.js'
+import { FoundContents, type Undone } from './found-contents.js'
 import { errnoOf, ioError, saysNoRoom } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { changeRoomBytes, Journal } from './journal.js'
 import { type MadeArchives, replay } from './journal-replay.js'
-import { attributesOf, goBack, isFile, noBefores, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import { attributesOf, isFile, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
 import { giveRoom, withRoom } from './staging-room.js'
@@ -64,7 +63,7 @@ export class Staging {
   /** Journal records that could not be used. */
   readonly lostRecords: number
   /** Files that the failure of the machine made what they were before they were changed last. */
-  readonly #undone: { readonly id: number; readonly index: number }[] = []
+  readonly undone: readonly Undone[]
   readonly #maxBytes: number
   #bytes = 0
   #afterSync: { readonly work: () => void; readonly node: StagedNode | undefined }[] = []
@@ -94,7 +93,10 @@ export class Staging {
     this.lostRecords = replay(path, this.nodes, this.made, recordKey, known, at => behindDamage = at)
     if (behindDamage !== undefined) files.truncate(path, behindDamage)
     const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
-    this.#adoptSizes(options.chunks ?? [])
+    const found = new FoundContents(this.spool, this.bundles, this.boot, options.chunks ?? [])
+    found.adopt(this.nodes)
+    this.undone = found.undone
+    this.#countBytes()
     this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => withRoom(options.folder, () => takeNonces(this.keys!)) })
     this.journal.giveRoom = () => giveRoom(options.folder)
     this.journal.isUnknown = id => this.nodes.peek(id)?.known === false
@@ -110,8 +112,12 @@ export class Staging {
     this.bundles.removeOrphans()
   }
 
-  get undoneCount(): number {
-    return this.#undone.length
+  #countBytes(): void {
+    for (const node of this.nodes.all()) {
+      if (!isFile(node)) continue
+      if (!node.place && !node.bare) this.lookForHoles(node)
+      this.#bytes += stagedBytes(node)
+    }
   }
 
   /** On a full disk it stays as it is, which says the same but for what is to be opened. */
@@ -122,7 +128,7 @@ export class Staging {
       if (!saysNoRoom(errnoOf(error))) throw error
       this.journal.together(() => {
         for (const series of this.toOpen) this.journal.opening(series)
-        for (const { id, index } of this.#undone) this.journal.undone(id, index)
+        for (const { id, index } of this.undone) this.journal.undone(id, index)
       })
       // What it says to be needless goes now.
       for (const fd of this.journal.fds) files.datasync(fd)
@@ -292,90 +298,6 @@ export class Staging {
     files.removeIfThere(join(this.folder, markName))
   }
 
-  /** The spool knows best how much was written, and when, if the process ended before the journal heard of it. */
-  #adoptSizes(chunks: readonly SharedTable[]): void {
-    const tables = chunks.map(table => new SharedTableReader(table))
-    const isThere = (id: Uint8Array): boolean => tables.length === 0 || tables.some(table => table.has(id))
-    for (const node of this.nodes.all()) {
-      if (!isFile(node)) continue
-      this.#undo(node, isThere)
-      if (node.spoolGone && !node.place && this.spool.exists(node.id)) this.spool.remove(node.id)
-      if (node.former) this.#adoptPlace(node, node.former)
-      const lost = node.stashed && this.#dropLost(node, isThere)
-      // What was cut lies in its bundle still, but that is only the truth where chunks of it are lost.
-      if (node.place && node.cut && !lost) node.place = undefined
-      if (node.place) {
-        node.extents = node.cut = undefined
-        node.stashed = false
-        node.size = this.bundles.present(node.place, node.size)
-        // A crash may have taken the bundle, or never have had it.
-        if (node.size > 0) this.bundles.claim(node.place)
-        else node.place = undefined
-        this.#bytes += stagedBytes(node)
-        continue
-      }
-      node.bare = node.extents !== undefined && !this.spool.exists(node.id)
-      node.size = node.bare ? node.extents!.end : this.spool.stat(node.id).size
-      if (node.settled) node.extents?.remove(node.size, Infinity)
-      if (node.extents?.count === 0) node.extents = undefined
-      if (!node.bare && node.extents && node.extents.end > node.size) {
-        // It was made beneath the extents, and a crash took its length: they are what was promised.
-        node.size = node.extents.end
-        this.spool.truncate(node.id, node.size)
-        this.spool.close(node.id)
-      }
-      if (!node.bare) this.lookForHoles(node)
-      this.#bytes += stagedBytes(node)
-    }
-  }
-
-  /**
-   * What a file became may be on the disk in part, if the machine failed: it is what it was. If chunks of that are nowhere any more, they say so when they are read; unless it
-   * became chunks, and all of those are there.
-   */
-  #undo(node: StagedNode, isThere: (id: Uint8Array) => boolean): void {
-    const { id, befores, extents } = node
-    if (befores.every(({ boot }) => boot === this.boot)) return
-    const isLost = ({ id }: Extent): boolean => !isThere(id)
-    const whole = befores.findIndex(before => before.place || !before.extents?.some(isLost))
-    if (whole < 0 && extents && !extents.some(isLost) && !node.place && !this.spool.exists(id)) {
-      node.befores = noBefores
-      return
-    }
-    const index = Math.max(0, whole)
-    goBack(node, befores[index]!)
-    this.#undone.push({ id, index })
-  }
-
-  /** A spool file that took over from a bundle counts unless the machine failed before it was durable. */
-  #adoptPlace(node: StagedNode, former: FormerPlace): void {
-    if (former.boot === this.boot && (this.spool.exists(node.id) || node.extents)) return this.bundles.claim(former.place)
-    node.former = undefined
-    // Nothing was promised then but what there is.
-    if (this.bundles.present(former.place, former.size) === 0 && this.spool.exists(node.id)) return
-    node.place = former.place
-    node.size = former.size
-    node.extents = undefined
-    node.stashed = node.settled = false
-  }
-
-  /**
-   * Chunks that are nowhere, because the host failed before they were durable: what lay beneath them is still there, or else nothing can be
-   * done but say so when the file is read. Whether there are any.
-   */
-  #dropLost(node: StagedNode, isThere: (id: Uint8Array) => boolean): boolean {
-    const { extents } = node
-    if (!extents || (!node.place && !this.spool.exists(node.id))) return false
-    const before = extents.count
-    for (let index = before - 1; index >= 0; index--) {
-      const { at, length, id } = extents.get(index)
-      if (!isThere(id)) extents.remove(at, at + length)
-    }
-    const lost = extents.count < before
-    if (extents.count === 0) node.extents = undefined
-    return lost
-  }
-
   /**
    * Takes a committed tree out: its names, its spool files. Returns the names that left incoming/ itself. Whoever has a file of it open for
    * reading goes on reading it; `forget` is for when it is closed.
@@ -447,17 +369,25 @@ export class Staging {
     this.#afterSync.push({ work, node })
   }
 
-  /** The extents hold the whole file, durably: what lies beneath goes. Host errors: it stays. */
+  /**
+   * To be called when extents were laid over a file. Tells later, when they are durable, whether they hold the whole file, so that what lies beneath may go: not if anything was done
+   * to it since, which is not durable with them.
+   */
+  holdsWhole(node: StagedNode): () => boolean {
+    const { extents, cutCount, size } = node
+    const isWhole = extents !== undefined && extents.coveredFrom(0) >= size
+    return () => isWhole && this.nodes.get(node.id) === node && !node.bare && node.cutCount === cutCount && node.size === size && node.befores.length === 0
+  }
+
+  /** The extents hold the whole file, durably, and it is nothing else if the machine fails: what lies beneath goes. Host errors: it stays. */
   removeSpool(node: StagedNode): void {
-    const { id, befores, former } = node
+    const { id, former } = node
     this.journal.whole(() => {
-      if (befores.length > 0) this.journal.certain(id, befores.length)
       if (former) this.journal.placed(id, undefined, 0)
       this.journal.spoolGone(id)
     })
     if (former) this.releasePlace(former.place)
     node.former = undefined
-    node.befores = noBefores
     node.bare = node.spoolGone = true
     this.spool.remove(id)
   }

@@ -1,4 +1,4 @@
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { createSecretKey, randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { FileCipher } from '../../../src/engine/crypto/file-cipher.js'
@@ -76,9 +76,25 @@ test.serial('nothing that was written can be found on disk', t => {
   }
 })
 
+/** Runs `work`, which does not come further than so many calls that change a file. */
+function killedAfter(t: ExecutionContext, calls: number, work: () => void): void {
+  let left = calls
+  const dying = <T>(call: () => T): T => {
+    if (left-- <= 0) throw new Error('killed')
+    return call()
+  }
+  const real = replaceFiles({ ...files, writeAll: (...args) => dying(() => real.writeAll(...args)), truncateOpen: (...args) => dying(() => real.truncateOpen(...args)) })
+  try {
+    work()
+  } catch (error) {
+    t.is((error as Error).message, 'killed')
+  } finally {
+    replaceFiles(real)
+  }
+}
+
 test.serial('killed between any two calls, a growing file is a beginning of what it was to be, and what it had is kept', t => {
   const sandbox = new Sandbox('spool-killed')
-  const real = files
   try {
     for (const [start, grow] of [[1, 4], [13, 3], [16, 16], [100, 50], [4090, 3], [4093, 20_000], [40, 8192]] as const) {
       for (let calls = 0; calls < 4; calls++) {
@@ -86,19 +102,7 @@ test.serial('killed between any two calls, a growing file is a beginning of what
         const spool = new Spool(folder, cipher)
         const first = Buffer.alloc(start, 1), second = Buffer.alloc(grow, 2)
         spool.write(id, first, 0, 0)
-        let left = calls
-        const dying = <T>(call: () => T): T => {
-          if (left-- <= 0) throw new Error('killed')
-          return call()
-        }
-        replaceFiles({ ...real, writeAll: (...args) => dying(() => real.writeAll(...args)), truncateOpen: (...args) => dying(() => real.truncateOpen(...args)) })
-        try {
-          spool.write(id, second, start, start)
-        } catch (error) {
-          t.is((error as Error).message, 'killed')
-        } finally {
-          replaceFiles(real)
-        }
+        killedAfter(t, calls, () => spool.write(id, second, start, start))
         const again = new Spool(folder, cipher)
         const { size } = again.stat(id)
         t.true(size >= start && size <= start + grow)
@@ -111,14 +115,12 @@ test.serial('killed between any two calls, a growing file is a beginning of what
       }
     }
   } finally {
-    replaceFiles(real)
     sandbox.close()
   }
 })
 
 test.serial('killed between any two calls, a file that is cut off has the size that it had or is to have', t => {
   const sandbox = new Sandbox('spool-cut')
-  const real = files
   try {
     for (const [before, after] of [[13, 4], [13, 0], [16, 3], [100, 20], [100, 96], [33, 32], [5000, 17], [4096, 4095], [20, 17]] as const) {
       for (let calls = 0; calls < 4; calls++) {
@@ -126,19 +128,7 @@ test.serial('killed between any two calls, a file that is cut off has the size t
         const spool = new Spool(folder, cipher)
         const content = Buffer.alloc(before, 1)
         spool.write(id, content, 0, 0)
-        let left = calls
-        const dying = <T>(call: () => T): T => {
-          if (left-- <= 0) throw new Error('killed')
-          return call()
-        }
-        replaceFiles({ ...real, writeAll: (...args) => dying(() => real.writeAll(...args)), truncateOpen: (...args) => dying(() => real.truncateOpen(...args)) })
-        try {
-          spool.truncate(id, after)
-        } catch (error) {
-          t.is((error as Error).message, 'killed')
-        } finally {
-          replaceFiles(real)
-        }
+        killedAfter(t, calls, () => spool.truncate(id, after))
         const again = new Spool(folder, cipher)
         const { size } = again.stat(id)
         t.true(size === before || size === after, `${before} to ${after}: ${size}`)
@@ -153,7 +143,6 @@ test.serial('killed between any two calls, a file that is cut off has the size t
       }
     }
   } finally {
-    replaceFiles(real)
     sandbox.close()
   }
 })
