@@ -68,9 +68,9 @@ class Copies {
   }
 
   /** Damage behind the CRC: the entry is sound, the object in it is not. */
-  flip(id: string): void {
+  flip(id: string, at = -3): void {
     const object = this.get(id)
-    object[object.length - 3]! ^= 1
+    object[at < 0 ? object.length + at : at]! ^= 1
     this.put(id, object)
   }
 
@@ -151,6 +151,7 @@ const damages: readonly Damage[] = [
     name: 'a chunk of an item stream and the metadata of another archive are gone', mode: 'repokey',
     harm: copies => copies.delete(copies.dump('first')._meta.items[1]!, copies.dump('second')._manifest_entry.id),
   },
+  { name: 'the MAC of a chunk is wrong, and nothing else', mode: 'repokey', options: ['--verify-data'], harm: copies => copies.flip(copies.chunksOf('first', 'big')[1]!, 5) },
   { name: 'a chunk of a file does not open', mode: 'repokey-blake2', options: ['--verify-data'], harm: copies => copies.flip(copies.chunksOf('first', 'big')[1]!) },
   {
     name: 'a chunk of a file and the metadata of an archive are not what their ids say', mode: 'authenticated', options: ['--verify-data'],
