@@ -3,9 +3,11 @@
  * or is not, or half of it is.
  */
 import test, { type ExecutionContext } from 'ava'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { ArchiveReader } from '../../src/engine/archive/archive-reader.js'
+import { errnoOf } from '../../src/engine/errors.js'
 import { type ChunkId, idHex } from '../../src/engine/ids.js'
 import { cacheFolderOf, placesOf } from '../../src/engine/platform/places.js'
 import { Stash } from '../../src/engine/store/stash.js'
@@ -16,9 +18,9 @@ import { Staging } from '../../src/fs/incoming/staging.js'
 import { openStagingKeys } from '../../src/fs/incoming/staging-keys.js'
 import { openForAudit } from '../helpers/audit.js'
 import { DiskModel } from '../helpers/disk-model.js'
-import { type CrashState, crashStates, everything, readCalls, sample, World } from '../helpers/faults.js'
+import { type CrashState, crashStates, everything, readCalls, sample, some, World } from '../helpers/faults.js'
 import { canMount } from '../helpers/mount.js'
-import { borgfsProgram, eventually, Sandbox } from '../helpers/sandbox.js'
+import { borgfsProgram, Sandbox } from '../helpers/sandbox.js'
 
 const run = canMount ? test.serial : test.serial.skip
 if (!canMount) console.error('SKIPPED aloud: test/crash/staging needs to mount')
@@ -328,13 +330,20 @@ function canBe(found: Buffer | undefined, versions: readonly Version[], torn: bo
 const [firstSeed = 1, seedCount = 1] = (process.env.BORGFS_CRASH_SEEDS ?? '').split(':').filter(Boolean).map(Number)
 const seeds = Array.from({ length: seedCount }, (_, index) => firstSeed + index)
 
+/** BORGFS_CRASH_TWICE=FIRST:SECOND:SEED: so many first crashes, and so many of the mount after each. */
+const [firstCount = 3, secondCount = 12, twiceSeed = 11] = (process.env.BORGFS_CRASH_TWICE ?? '').split(':').filter(Boolean).map(Number)
+
 interface Crashed {
   readonly place: Place
   readonly said: readonly Said[]
   readonly calls: number
-  /** Of `all`. */
   readonly states: readonly CrashState[]
-  readonly all: number
+}
+
+const mountOptions = ['-o', 'settle=3600,linger=3600,refresh=0']
+
+function readSaid(path: string): Said[] {
+  return readFileSync(path, 'utf8').split('\n').filter(Boolean).map(line => JSON.parse(line) as Said)
 }
 
 /** A drive that is killed after the worker did its work in the tree `tree`, and what a crash at any of its calls may leave. */
@@ -343,10 +352,9 @@ async function crash(sandbox: Sandbox, world: World, place: Place, script: strin
   world.borgfs(['init', '-e', 'repokey', 'world/repo'])
   world.borgfs(['create', '../world/repo::tree-1', '.'], { cwd: sandbox.path('source') })
   // What is made once is made: the crash is later.
-  const options = ['-o', 'settle=3600,linger=3600,refresh=0']
-  sandbox.unmount(sandbox.mount('world/repo', { args: options, env: world.env }))
+  sandbox.unmount(sandbox.mount('world/repo', { args: mountOptions, env: world.env }))
   const { env, log } = world.watched()
-  const mountpoint = sandbox.mount('world/repo', { args: options, env })
+  const mountpoint = sandbox.mount('world/repo', { args: mountOptions, env })
   const tree = join(mountpoint, place, 'tree')
   sandbox.run('mkdir', [tree])
   sandbox.run('sync', ['-f', tree])
@@ -354,34 +362,99 @@ async function crash(sandbox: Sandbox, world: World, place: Place, script: strin
   const model = new DiskModel(world.root)
   sandbox.run('python3', ['-c', words + script, tree, log, sandbox.path('said'), ...args(mountpoint)])
   const calls = readCalls(log)
-  const said = readFileSync(sandbox.path('said'), 'utf8').trim().split('\n').map(line => JSON.parse(line) as Said)
-  for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-  await eventually('the drive is gone', () => sandbox.processes().length === 0)
-  sandbox.run('umount', ['-l', mountpoint])
-  const all = [...crashStates(model, calls, everything ? 6 : 3)]
-  return { place, said, calls: calls.length, states: sample(all, 60, 7), all: all.length }
+  const said = readSaid(sandbox.path('said'))
+  await sandbox.killMount(mountpoint)
+  return { place, said, calls: calls.length, states: [...crashStates(model, calls, everything ? 6 : 3)] }
+}
+
+/**
+ * The next mount finds such a state, and crashes as well, at any moment of its own: its start, a change, what it makes durable by and by. What the first crash had to leave is there still;
+ * and where only the process was killed, all that the mount showed.
+ */
+async function judgeTwice(t: ExecutionContext, sandbox: Sandbox, world: World, { place, said, calls, states }: Crashed): Promise<void> {
+  const paths = [...new Set(said.flatMap(({ path }) => path ?? []))]
+  let seconds = 0
+  for (const first of some(states, firstCount, twiceSeed)) {
+    world.restoreUnlocked(first.tree)
+    const wasKilled = isKill(first)
+    const boot = wasKilled ? undefined : 'the second start'
+    const { env, log } = world.watched()
+    const model = new DiskModel(world.root)
+    const mountpoint = sandbox.mount('world/repo', { args: mountOptions, env: { ...env, ...(boot && { FAULTS_BOOT: boot }) } })
+    const tree = join(mountpoint, place, 'tree')
+    // It may be an archive already.
+    const shown = existsSync(tree) ? new Map(paths.map(path => [path, contentOf(join(tree, path))])) : undefined
+    writeFileSync(sandbox.path('said again'), '')
+    if (shown) sandbox.run('python3', ['-c', words + "change('second', 0, some(3000))", tree, log, sandbox.path('said again')])
+    // All else becomes durable three seconds after the start, and what is needless then goes.
+    await pause(4000)
+    const callsAgain = readCalls(log)
+    const saidAgain = readSaid(sandbox.path('said again'))
+    await sandbox.killMount(mountpoint)
+    for (const second of some([...crashStates(model, callsAgain, 3)], secondCount, twiceSeed)) {
+      seconds++
+      const label = `${first.calls} of ${calls} calls, lost: ${first.loss}; then ${second.calls} of ${callsAgain.length}, lost: ${second.loss}`
+      world.restoreUnlocked(second.tree)
+      const { files } = await stagedFiles(world, place, isKill(second) ? boot : 'the third start')
+      for (const path of paths) {
+        const found = files.get(path)
+        const versions = allowed(said, path, first.calls, wasKilled && isKill(second) ? wholeCalls(first) : -1)
+        const right = canBe(found, versions, isTorn(first) || isTorn(second))
+        if (!right) t.fail(`${label}: ${path} has ${found?.length} bytes, allowed are ${versions.map(({ content }) => content?.length).join()}, the mount showed ${shown?.get(path)?.length}. It was told: ${historyOf(said, path, first.calls)}`)
+        const isSame = !shown || (found === undefined ? shown.get(path) === undefined : shown.get(path)?.equals(found))
+        if (isKill(second) && !isSame) t.fail(`${label}: ${path} has ${found?.length} bytes, the mount showed ${shown.get(path)?.length}`)
+      }
+      const versions = allowed(saidAgain, 'second', second.calls, isKill(second) ? wholeCalls(second) : -1)
+      t.true(canBe(files.get('second'), versions, isTorn(second)), `${label}: second has ${files.get('second')?.length} bytes`)
+    }
+  }
+  t.log(`${seconds} second crashes`)
+}
+
+function contentOf(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined
+    throw error
+  }
+}
+
+/** Only the process was killed. */
+function isKill({ loss }: CrashState): boolean {
+  return loss === 'nothing' || loss === 'half-write'
+}
+
+/** Calls of which all is there. */
+function wholeCalls({ calls, loss }: CrashState): number {
+  return loss === 'half-write' ? calls - 1 : calls
+}
+
+/** Writes ended anywhere. */
+function isTorn({ loss }: CrashState): boolean {
+  return loss === 'half-write' || typeof loss === 'number'
 }
 
 /** By file: what is there is what was promised, or what was begun since. */
-async function judgeStates(t: ExecutionContext, world: World, { place, said, calls, states, all }: Crashed): Promise<void> {
+async function judgeStates(t: ExecutionContext, world: World, { place, said, calls, states }: Crashed): Promise<void> {
   const paths = [...new Set(said.flatMap(({ path }) => path ?? []))]
+  const chosen = sample(states, 60, 7)
   let promises = 0
-  for (const state of states) {
+  for (const state of chosen) {
     const label = `${state.calls} of ${calls} calls, lost: ${state.loss}`
     world.restoreUnlocked(state.tree)
-    const killed = state.loss === 'nothing' || state.loss === 'half-write'
-    const { files, lost } = await stagedFiles(world, place, killed ? undefined : 'after the power failed')
+    const { files, lost } = await stagedFiles(world, place, isKill(state) ? undefined : 'after the power failed')
     for (const path of paths) {
-      const versions = allowed(said, path, state.calls, killed ? state.calls - (state.loss === 'half-write' ? 1 : 0) : -1)
+      const versions = allowed(said, path, state.calls, isKill(state) ? wholeCalls(state) : -1)
       const found = files.get(path)
       if (!versions.some(({ content }) => content === undefined)) promises++
-      const right = canBe(found, versions, state.loss === 'half-write' || typeof state.loss === 'number')
+      const right = canBe(found, versions, isTorn(state))
       if (right) t.pass()
       else t.fail(`${label}: ${path} has ${found?.length} bytes, allowed are ${versions.map(({ content }) => content?.length).join()}; ${lost} records lost. It was told: ${historyOf(said, path, state.calls)}`)
     }
     if (place === 'live' && files.has('small') && !paths.includes('small')) t.is(files.get('small')!.toString(), 'small\n', label)
   }
-  t.log(`${calls} calls, ${states.length} of ${all} states, ${promises} promises about ${paths.length} paths kept`)
+  t.log(`${calls} calls, ${chosen.length} of ${states.length} states, ${promises} promises about ${paths.length} paths kept`)
 }
 
 /** A test of what crashes leave after a worker; `args` are its own. */
@@ -390,7 +463,9 @@ function holds(what: string, place: Place, script: string, args: (mountpoint: st
     const sandbox = new Sandbox(`crash-staging-${place}`)
     try {
       const world = new World(sandbox)
-      await judgeStates(t, world, await crash(sandbox, world, place, script, args))
+      const crashed = await crash(sandbox, world, place, script, args)
+      await judgeStates(t, world, crashed)
+      await judgeTwice(t, sandbox, world, crashed)
     } finally {
       sandbox.close()
     }

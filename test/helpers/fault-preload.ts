@@ -9,6 +9,7 @@
  *   FAULTS_ACTION  kill (before the call), an errno's name, short (a write does half), or pause (before the call, until FAULTS_LOG.go is there)
  *   FAULTS_STICKY  from that call on; ENOSPC and EDQUOT then spare what needs no space
  *   FAULTS_THREAD  main (default) or worker
+ *   FAULTS_BOOT    what tells this start of the machine from others
  *   FAULTS_CLOCK   milliseconds that every look at the clock is later than the one before: time passes without being waited for
  */
 import childProcess from 'node:child_process'
@@ -33,13 +34,19 @@ export type LoggedCall = { readonly main: boolean } & (
 )
 type Call = LoggedCall extends infer T ? (T extends LoggedCall ? Omit<T, 'main'> : never) : never
 
-const { FAULTS_ROOT, FAULTS_LOG, FAULTS_AT, FAULTS_ACTION = '', FAULTS_STICKY, FAULTS_THREAD = 'main', FAULTS_CLOCK } = process.env
+const { FAULTS_ROOT, FAULTS_LOG, FAULTS_AT, FAULTS_ACTION = '', FAULTS_STICKY, FAULTS_THREAD = 'main', FAULTS_CLOCK, FAULTS_BOOT } = process.env
 const real = { ...fs }
 
 if (FAULTS_CLOCK) {
   const now = performance.now.bind(performance)
   let ahead = 0
   performance.now = () => now() + (ahead += Number(FAULTS_CLOCK))
+}
+
+if (FAULTS_BOOT) {
+  const { readFileSync } = fs
+  fs.readFileSync = ((path: fs.PathOrFileDescriptor, ...rest: []) => (path === '/proc/sys/kernel/random/boot_id' ? FAULTS_BOOT : readFileSync(path, ...rest))) as typeof readFileSync
+  syncBuiltinESMExports()
 }
 
 if (FAULTS_ROOT) {

@@ -127,6 +127,40 @@ run('after SIGTERM a drive commits however long that takes', async t => {
   }
 })
 
+run('what a program that is still inside stages after SIGTERM is saved, or is there at the next mount', async t => {
+  const sandbox = new Sandbox('leaving-inside')
+  try {
+    sandbox.borgfs(['init', '-e', 'repokey', 'repo'])
+    const mountpoint = sandbox.mount('repo', { args: ['-o', 'settle=3600'] })
+    mkdirSync(staged(mountpoint, 'early'))
+    writeFileSync(join(staged(mountpoint, 'early'), 'file'), 'early')
+    const inside = sandbox.start('sh', ['-c', 'cd "$1"; touch "$2/inside"; until test -e "$2/go"; do sleep 0.05; done; mkdir late && echo late > late/file && echo more > early/more; echo $? > "$2/said"', 'sh', join(mountpoint, 'incoming'), sandbox.folder])
+    await eventually('it is inside', () => existsSync(sandbox.path('inside')))
+    const { pid } = JSON.parse(readFileSync(join(mountpoint, '.borgfs/status.json'), 'utf8')) as { pid: number }
+    process.kill(pid, 'SIGTERM')
+    await eventually('it has no place any more', () => !sandbox.isMounted(mountpoint))
+    writeFileSync(sandbox.path('go'), '')
+    await eventually('it has gone', () => inside.exitCode !== null)
+    await eventually('the drive has ended', () => !existsSync(`/proc/${pid}`))
+    const archives = sandbox.borgfs(['list', '--short', 'repo']).stdout.trim().split('\n')
+    t.regex(archives[0]!, /^early-/)
+    const again = sandbox.mount('repo', { args: ['-o', 'settle=3600'] })
+    const found = (tree: string, name: string): string | undefined => {
+      const places = [staged(again, tree), ...archives.filter(archive => archive.startsWith(`${tree}-`)).reverse().map(archive => join(again, archive))]
+      const path = places.map(place => join(place, name)).find(existsSync)
+      return path && readFileSync(path, 'utf8')
+    }
+    t.is(found('early', 'file'), 'early')
+    // It was told that it was written.
+    t.is(readFileSync(sandbox.path('said'), 'utf8'), '0\n')
+    t.is(found('late', 'file'), 'late\n')
+    t.is(found('early', 'more'), 'more\n')
+    t.is(sandbox.unmount(again).rc, 0)
+  } finally {
+    sandbox.close()
+  }
+})
+
 run('a file that was closed just before the unmount is not open any more, whether the drive came to hear of that or not', async t => {
   const sandbox = new Sandbox('leaving-closed')
   try {
