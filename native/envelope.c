@@ -102,8 +102,3 @@ int envelope_decrypt(struct envelope *envelope, const uint8_t *object, size_t le
   if (ssl.memcmp(mac, object + ENVELOPE_MAC, ENVELOPE_HASH) != 0) return -1;
   return begin(envelope, object + ENVELOPE_NONCE) && crypt(envelope, payload, object + ENVELOPE_HEADER, length - ENVELOPE_HEADER);
 }
-
-int envelope_decrypt_unproven(struct envelope *envelope, uint8_t *object, size_t length) {
-  uint8_t *payload = object + ENVELOPE_HEADER;
-  return begin(envelope, object + ENVELOPE_NONCE) && crypt(envelope, payload, payload, length - ENVELOPE_HEADER);
-}

@@ -70,12 +70,6 @@ int envelope_encrypt(struct envelope *envelope, uint8_t type, uint64_t nonce, co
  */
 int envelope_decrypt(struct envelope *envelope, const uint8_t *object, size_t length, const uint8_t mac[ENVELOPE_HASH], uint8_t *payload);
 
-/*
- * Decrypts the payload of an object where it stands, whatever its MAC is: for who has something else that proves it, and looks at nothing before. Once more undoes it. 1, or 0
- * for a failure of OpenSSL or a key that only hashes. The caller has checked that the object is no shorter than its header.
- */
-int envelope_decrypt_unproven(struct envelope *envelope, uint8_t *object, size_t length);
-
 #ifdef __cplusplus
 }
 #endif

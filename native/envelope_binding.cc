@@ -94,19 +94,6 @@ napi_value open(napi_env env, napi_callback_info info, bool macIsGiven) {
 napi_value envelopeOpen(napi_env env, napi_callback_info info) { return open(env, info, false); }
 napi_value envelopeDecrypt(napi_env env, napi_callback_info info) { return open(env, info, true); }
 
-napi_value envelopeDecryptUnproven(napi_env env, napi_callback_info info) {
-  Arguments a(env, info);
-  Bytes object = a.bytes(1);
-  envelope *with = envelopeOf(a);
-  if (a.failed || !with) return nullptr;
-  if (object.length < ENVELOPE_HEADER) {
-    napi_throw_range_error(env, nullptr, "an object is longer than that");
-    return nullptr;
-  }
-  if (!envelope_decrypt_unproven(with, object.data, object.length)) return failed(env);
-  return makeUndefined(env);
-}
-
 napi_value envelopeClear(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   envelope *with = envelopeOf(a);
@@ -175,7 +162,6 @@ void registerEnvelope(napi_env env, napi_value exports) {
   defineFunction(env, exports, "envelopeOpen", envelopeOpen);
   defineFunction(env, exports, "envelopeEncrypt", envelopeEncrypt);
   defineFunction(env, exports, "envelopeDecrypt", envelopeDecrypt);
-  defineFunction(env, exports, "envelopeDecryptUnproven", envelopeDecryptUnproven);
   defineFunction(env, exports, "envelopeClear", envelopeClear);
   defineFunction(env, exports, "envelopeRun", envelopeRun);
 }

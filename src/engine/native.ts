@@ -95,8 +95,6 @@ export interface Native {
   envelopeOpen(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array): number
   /** The same of an object whose MAC was computed by envelopeRun. `target` may be the object from its payload on: it is decrypted in place then. */
   envelopeDecrypt(envelope: NativeEnvelope, object: Uint8Array, target: Uint8Array, mac: Uint8Array): number
-  /** Decrypts the payload where it stands, whatever the MAC is. Once more undoes it. */
-  envelopeDecryptUnproven(envelope: NativeEnvelope, object: Uint8Array): void
   /** Many hashes side by side. To be called before the first; whatever was under way is dropped. */
   envelopeClear(envelope: NativeEnvelope): void
   /**

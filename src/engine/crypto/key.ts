@@ -43,12 +43,6 @@ export interface Key {
   checkEnvelope(object: Uint8Array, id: Uint8Array): void
   /** As open, of an object that checkEnvelope has seen, with its MAC as hashing() computed it. `into` may be the object's own payload: it is opened in place then. */
   openWithMac(object: Uint8Array, mac: Uint8Array, id: Uint8Array, into?: Buffer): Buffer
-  /**
-   * Decrypts the payload of an object that checkEnvelope has seen where it stands, before anybody knows whether it is what was stored: for a plaintext that it holds as it is. Ids are made with a
-   * secret key, so one that is right proves the plaintext as well as the MAC would; nobody may look into it before. Once more undoes it. False if this key cannot do that, or has no MAC
-   * that it would save.
-   */
-  decryptUnproven(object: Uint8Array): boolean
   /** Nonce of an encrypted object, for the manifest bound (crypto.md §4). */
   nonceOf(object: Uint8Array): bigint
   /** 64-byte HMAC-SHA-512 key of the TAM (crypto.md §9). */

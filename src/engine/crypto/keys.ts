@@ -107,10 +107,6 @@ abstract class BaseKey implements Key {
     return Buffer.from(object.buffer, object.byteOffset + 1, object.length - 1)
   }
 
-  decryptUnproven(_object: Uint8Array): boolean {
-    return false
-  }
-
   nonceOf(_object: Uint8Array): bigint {
     return 0n
   }
@@ -277,12 +273,6 @@ class EncryptedKey extends AuthenticatedKey {
     const payload = Buffer.allocUnsafeSlow(object.length - headerBytes)
     for (let at = headerBytes; at < object.length; at += sliceBytes) payload.set(decipher.update(object.subarray(at, at + sliceBytes)), at - headerBytes)
     return payload
-  }
-
-  override decryptUnproven(object: Uint8Array): boolean {
-    if (!this.envelope) return false
-    native().envelopeDecryptUnproven(this.envelope, object)
-    return true
   }
 
   override nonceOf(object: Uint8Array): bigint {

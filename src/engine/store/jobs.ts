@@ -93,8 +93,6 @@ export interface OpenJob {
   readonly keep?: 'none' | 'archives'
   /** The CRC of each entry is verified as well: what a reader that trusts the MAC does not need. */
   readonly checkCrc?: boolean
-  /** Each MAC is verified, also where the id alone would prove the plaintext: for who looks for damage of any kind. */
-  readonly everyMac?: boolean
 }
 export const unknownSize = 0xffffffff
 

@@ -2,7 +2,6 @@
 import { readSync, writeSync } from 'node:fs'
 import { idBytes } from '../constants.js'
 import { decompress } from '../codec/decompress.js'
-import { plainHeader } from '../codec/none.js'
 import { BorgError, IntegrityError, messageOf } from '../errors.js'
 import { equalInConstantTime } from '../crypto/constant-time.js'
 import type { Hashing } from '../crypto/hashing.js'
@@ -64,16 +63,13 @@ interface Entry {
   memory: Buffer | undefined
   /** Once it is decoded: what waits for its id. */
   plain: Buffer | undefined
-  /** Nobody looked at its MAC: its id is to prove it. */
-  isUnproven: boolean
   /** Its id was right. */
   verified: boolean
 }
 
 /**
- * Entry by entry: MAC, compared; decrypted, in place, and decompressed; id, compared; given to the sink. Nothing is decompressed before its MAC
- * was right, and nothing given before its id was. What was stored as it is, because it does not shrink, has nothing that would look into it before its id is known; and the id is a
- * MAC of it, by a secret key: so this one hash says it all, at half of the work. Many entries are under way, because hashes side by side cost less, and any of them may be
+ * Entry by entry: MAC, compared; decrypted, in place, and decompressed; id, compared; given to the sink. Nothing is decrypted before its MAC
+ * was right, and nothing given before its id was. Many entries are under way, because hashes side by side cost less, and any of them may be
  * done first; so are the jobs that follow each other, because otherwise the last entries of each would be hashed alone. Entries begin in the order
  * of the jobs.
  */
@@ -157,27 +153,19 @@ export class Opener {
     }
     const { run } = of
     of.next++
-    let entry: Entry | undefined
     try {
       const at = job.offsets[index]! - run.start
       const { id, object } = objectOf(job, index, run.bytes.subarray(at, at + job.entryLengths[index]!))
       this.#state.key!.checkEnvelope(object, id)
       const size = job.sizes[index]!
-      entry = { of, index, id, run, object, bytes: size === unknownSize ? object.length : size, memory: undefined, plain: undefined, isUnproven: false, verified: false }
+      const entry: Entry = { of, index, id, run, object, bytes: size === unknownSize ? object.length : size, memory: undefined, plain: undefined, verified: false }
       of.underWay.add(entry)
       this.#underWay++
       this.#bytesUnderWay += object.length
       this.#plainUnderWay += entry.bytes
       run.users++
-      entry.plain = this.#unproven(entry)
-      entry.isUnproven = entry.plain !== undefined
-      if (entry.plain) hashing.id(entry.plain, entry)
-      else hashing.mac(object, entry)
+      hashing.mac(object, entry)
     } catch (error) {
-      if (entry) {
-        this.#fail(entry, error)
-        return true
-      }
       of.failures.push(failureOf(index, error))
     }
     this.#letGo(of, run)
@@ -199,32 +187,14 @@ export class Opener {
           return decoded.then(plain => this.#decoded(entry, plain, hashing), (error: unknown) => this.#fail(entry, error))
         }
         this.#decoded(entry, decoded, hashing)
-      } else if (equalInConstantTime(hash, id)) this.#verified(entry)
-      else if (entry.isUnproven) this.#startOver(entry, hashing)
-      else throw wrongId(id)
+      } else {
+        if (!equalInConstantTime(hash, id)) throw wrongId(id)
+        this.#verified(entry)
+      }
     } catch (error) {
       this.#fail(entry, error)
     }
     return undefined
-  }
-
-  /** The plaintext of an object that seems to hold it as it is, if its id is to prove it. Nobody looks into it before. */
-  #unproven({ of: { job }, index, id, object }: Entry): Buffer | undefined {
-    const key = this.#state.key!, size = job.sizes[index]!
-    if (job.everyMac || size === unknownSize || object.length !== key.sealedLength(plainHeader.length + size) || id.equals(manifestId)) return undefined
-    if (!key.decryptUnproven(object)) return undefined
-    const payload = object.subarray(key.sealedLength(0))
-    if (payload.subarray(0, plainHeader.length).equals(plainHeader)) return payload.subarray(plainHeader.length)
-    key.decryptUnproven(object)
-    return undefined
-  }
-
-  /** It is not what was stored: its MAC says whether it was changed, or is another's. */
-  #startOver(entry: Entry, hashing: Hashing<Entry>): void {
-    this.#state.key!.decryptUnproven(entry.object)
-    entry.plain = undefined
-    entry.isUnproven = false
-    hashing.mac(entry.object, entry)
   }
 
   #memoryFor(entry: Entry, size: number): Buffer {

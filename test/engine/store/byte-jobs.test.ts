@@ -137,43 +137,32 @@ for (const { name, key: makeKey } of kinds) {
   })
 }
 
-test.serial('what is stored as it is is proven by its id; by its MAC as well for who asks for that, and where nothing tells its size', async t => {
+test.serial('an object with another MAC than its own is refused, also if it decrypts to the right plaintext', async t => {
   const sandbox = new Sandbox('byte-jobs')
-  const key = kinds.find(({ name }) => name === 'repokey')!.key()
-  const state: WorkerState = { key, codec: lz4, index: undefined, memory: new JobMemory() }
-  const shrinks = Buffer.alloc(5000, 'line '), shrunk = lz4.compress(shrinks) as Buffer
-  const plains = [randomBytes(5000), randomBytes(300_000), shrinks, randomBytes(5000), randomBytes(5000), randomBytes(5000), randomBytes(1)]
-  const { result, bytes } = await packed(state, plains)
-  const job = { ...jobOf(0, result), checkCrc: false }
-  const object = (index: number): Buffer => bytes.subarray(job.offsets[index]! + 41, job.offsets[index]! + job.entryLengths[index]!)
-  // The MACs of one that is stored as it is and of one that is compressed; a nonce; two whole objects in each other's place.
-  for (const index of [1, 2]) object(index)[5]! ^= 1
-  object(3)[36]! ^= 1
-  const other = Buffer.from(object(4))
-  object(5).copy(object(4))
-  other.copy(object(5))
-  // One whose size is told so that its compressed payload would be its plaintext.
-  const sizes = job.sizes.slice()
-  const path = sandbox.path('segment')
-  writeFileSync(path, bytes)
-  const fd = openSync(path, 'r')
-  job.fds.fill(fd)
-  const told = (opened: OpenResult): string[] => opened.failures.map(({ index, message }) => `${index} ${/checksum mismatch|id verification failed|Decompression error/.exec(message)?.[0]}`)
   try {
-    const opened = await open(state, { ...job })
-    const changed = ['2 checksum mismatch', '3 checksum mismatch', '4 id verification failed', '5 id verification failed']
-    t.deepEqual(told(opened), changed)
-    t.true(Buffer.concat([plains[0]!, plains[1]!, plains[6]!]).equals(opened.data))
-    const every = ['1 checksum mismatch', ...changed]
-    t.deepEqual(told(await open(state, { ...job, everyMac: true })), every)
-    t.deepEqual(told(await open(state, { ...job, sizes: new Uint32Array(plains.length).fill(unknownSize) })), every)
-    object(2)[5]! ^= 1
-    writeFileSync(path, bytes)
-    sizes[2] = shrunk.length - 2
-    t.deepEqual(told(await open(state, { ...job, sizes }))[0], '2 Decompression error')
-    t.is(state.memory.plains.taken, 0)
+    for (const { name, key: makeKey } of kinds) {
+      const key = makeKey()
+      if (!key.encrypted) continue
+      const state: WorkerState = { key, codec: lz4, index: undefined, memory: new JobMemory() }
+      // Stored as they are, long and short, and compressed. Else whoever holds the repository could try out what other contents are.
+      const { result, bytes } = await packed(state, [randomBytes(300_000), randomBytes(1), Buffer.alloc(5000, 'line ')])
+      const job = { ...jobOf(0, result), checkCrc: false }
+      for (const offset of job.offsets) bytes[offset + 41 + 5]! ^= 1
+      const path = sandbox.path('segment')
+      writeFileSync(path, bytes)
+      const fd = openSync(path, 'r')
+      try {
+        for (const sizes of [job.sizes, new Uint32Array(job.sizes.length).fill(unknownSize)]) {
+          const { failures, data } = await open(state, { ...job, fds: job.fds.fill(fd), sizes })
+          t.deepEqual(failures.map(({ index }) => index), [0, 1, 2], name)
+          for (const { message } of failures) t.regex(message, /checksum mismatch/, name)
+          t.is(data.length, 0)
+        }
+      } finally {
+        closeSync(fd)
+      }
+    }
   } finally {
-    closeSync(fd)
     sandbox.close()
   }
 })

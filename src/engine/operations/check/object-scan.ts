@@ -115,7 +115,7 @@ async function openBatch(source: ScanSource, group: Group, { keep, checkCrc }: S
   const { ids, places } = group
   const result = await source.repository.leased(async lease => {
     const located = openPlaces(group, lease)
-    return located.length > 0 ? source.workers.open({ ...openJob(located), checkCrc, everyMac: true, ...(keep === 'all' ? {} : { keep }) }) : undefined
+    return located.length > 0 ? source.workers.open({ ...openJob(located), checkCrc, ...(keep === 'all' ? {} : { keep }) }) : undefined
   })
   const failed = result && result.failures.length > 0 ? new Set(result.failures.map(({ index }) => index)) : undefined
   const kept = keep === 'archives' ? new Set(result?.kept) : undefined
