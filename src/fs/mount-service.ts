@@ -230,7 +230,12 @@ const lookAgainMs = 1000, toldLook = 3
 
 /** syncfs(2), which Node does not have, by way of coreutils. */
 async function syncFolder(folder: string): Promise<void> {
-  await promisify(execFile)('sync', ['-f', folder])
+  try {
+    await promisify(execFile)('sync', ['-f', folder], { env: { ...process.env, LC_ALL: 'C' } })
+  } catch (error) {
+    // The program says it in words.
+    throw /Input\/output error/.test(String((error as { stderr?: unknown }).stderr)) ? Object.assign(new Error('EIO: sync -f'), { code: 'EIO' }) : error
+  }
 }
 
 function listKey(archives: readonly ArchiveInfo[]): string {

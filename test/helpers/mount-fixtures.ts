@@ -118,8 +118,8 @@ export class FakeEngine {
   }
 
   /** Everything that waits fails. */
-  fail(): void {
-    for (const { id } of this.#queue.splice(0)) this.client.deliver({ type: 'error', id, error: { code: 'EIO', msgid: undefined, message: 'failed' } })
+  fail(code = 'EIO'): void {
+    for (const { id } of this.#queue.splice(0)) this.client.deliver({ type: 'error', id, error: { code, msgid: undefined, message: 'failed' } })
   }
 
   #value(request: EngineRequest): unknown {

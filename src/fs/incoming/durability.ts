@@ -4,7 +4,7 @@ import { type Answer, type Call, LATER } from '../core.js'
 import type { EngineClient } from '../engine-client.js'
 import type { WireError } from '../engine-port.js'
 import { errnoByCode } from '../errno.js'
-import type { Errno } from '../types.js'
+import { Errno } from '../types.js'
 import { type Contents, hostErrno, tidyUp } from './contents.js'
 import type { MadeArchives } from './journal-replay.js'
 import type { StagedNode } from './nodes.js'
@@ -25,6 +25,11 @@ export class Durability {
   #unsynced: { readonly sinceMs: number } | undefined
   #syncing = false
   #syncTold = false
+  /**
+   * The disk failed to write what it had been given. The host has given up what it had of that in memory, and a later sync would go well without it: so nothing is taken for durable any more, and what
+   * durable things would make needless stays. The next mount begins with what is on the disk.
+   */
+  #hasLost = false
   #releaseAtMs: number | undefined
   /** What archives were made of trees, as the journal is to say it when it is written anew. */
   archives: () => MadeArchives = () => new Map()
@@ -44,6 +49,7 @@ export class Durability {
 
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
   tick(nowMs: number): void {
+    if (this.#hasLost) return
     this.#release(nowMs)
     if (!this.#syncing && !this.#staging.journal.isBeingRenewed && this.#staging.saysNothing) this.#emptyJournal()
     if (nowMs >= this.#lookAtMs) this.#renewJournal(nowMs)
@@ -62,7 +68,8 @@ export class Durability {
     const ended = (error: WireError | undefined): void => {
       this.#syncing = false
       if (error && wasUnsynced) this.noteChange()
-      if (error && !this.#syncTold) {
+      this.#noteLoss(error)
+      if (error && !this.#hasLost && !this.#syncTold) {
         this.#syncTold = true
         this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
       }
@@ -81,7 +88,7 @@ export class Durability {
 
   /** Calls `done` when what changed so far is durable, or cannot be made so. */
   whenDurable(done: () => void): void {
-    if (!this.#syncing && !this.#unsynced) return done()
+    if (this.#hasLost || (!this.#syncing && !this.#unsynced)) return done()
     const waits = { again: this.#syncing && this.#unsynced !== undefined, done }
     this.#waiting.push(waits)
     if (!this.#syncing) this.#sync()
@@ -102,6 +109,7 @@ export class Durability {
 
   /** All that is staged. */
   syncAll(call: Call<void>): Answer<void> {
+    if (this.#hasLost) return Errno.EIO
     const answer = call.defer()
     const moved = this.#contents.waitForSpools
     const synced = this.#beforeSync()
@@ -113,6 +121,7 @@ export class Durability {
 
   /** One file, or the names alone. The disk may take its time: the engine thread waits for it. The journal comes last: what it speaks of is there. */
   sync(node: StagedNode | undefined, call: Call<void>): Answer<void> {
+    if (this.#hasLost) return Errno.EIO
     const { journal } = this.#staging
     let names: ReturnType<Staging['spool']['unsyncedNames']>
     let descriptors: ReturnType<Contents['descriptors']> | undefined
@@ -167,6 +176,7 @@ export class Durability {
     const folder = fd
     this.#client.request({ kind: 'sync', fds: [folder] }, error => {
       files.close(folder)
+      this.#noteLoss(error)
       done(!error)
     })
   }
@@ -181,6 +191,7 @@ export class Durability {
     tidyUp(this.#client, () => {
       const renewal = journal.beginRenewal(nodes, this.archives())
       this.#client.request({ kind: 'sync', fds: journal.fds }, error => {
+        this.#noteLoss(error)
         if (error || hostErrno(() => journal.placeRenewed(renewal))) {
           if (!journal.isPlaced) journal.endRenewal()
         } else if (journal.isPlaced) this.#nameJournal()
@@ -210,6 +221,7 @@ export class Durability {
     const waiting = this.#staging.takeAfterSync()
     this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, error => {
       this.#releaseAtMs = undefined
+      this.#noteLoss(error)
       if (error) waiting.again()
       else waiting.done()
     })
@@ -232,7 +244,16 @@ export class Durability {
   /** `untold`: the journal could not hear of all. */
   #answerSync(error: WireError | undefined, untold: Errno | undefined, moved: boolean, answer: (value: Errno | undefined) => void): void {
     if (!error && moved && untold) return answer(untold)
-    this.#syncWhatWasTold(error, moved, failed => answer(failed ? errnoByCode(failed.code) : undefined))
+    this.#syncWhatWasTold(error, moved, failed => {
+      this.#noteLoss(failed)
+      answer(failed ? errnoByCode(failed.code) : undefined)
+    })
+  }
+
+  #noteLoss(error: WireError | undefined): void {
+    if (error?.code !== 'EIO' || this.#hasLost) return
+    this.#hasLost = true
+    this.#client.write('error', 'borg.fuse', `The disk of the staging folder failed to write (${error.message}): what was copied into the drive in the last minutes may be lost, and no fsync will say that it is not. Look at that disk, mount the drive anew, and copy it again.`)
   }
 
   /** What the journal heard of only after the sync has to become durable as well. */

@@ -189,7 +189,7 @@ test('a time of nothing but failing syncs is followed by another try', t => with
   for (const times of [1, 2, 3]) {
     box.durability.tick(performance.now() + 4000)
     t.is(syncs(), times)
-    engine.fail()
+    engine.fail('ENOSPC')
   }
   box.durability.tick(performance.now() + 4000)
   engine.answer()

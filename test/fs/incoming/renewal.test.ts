@@ -94,7 +94,7 @@ test.serial('a new one that cannot be written or synced is given up, and tried a
     replaceFiles(real)
     begin()
     t.true(existsSync(renewed))
-    engine.fail()
+    engine.fail('ENOSPC')
     t.false(existsSync(renewed))
     begin()
     const [, other] = box.staging.journal.fds
