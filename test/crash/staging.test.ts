@@ -187,7 +187,8 @@ def unlink(path):
     os.unlink(full(path))
     forget(path)
 def appear(path, like):
-    # What nobody promised may be there in part.
+    # What nobody promised may be there in part: a file that is new begins with nothing.
+    if len(versions[like][0]) > 1: tell(new, b'')
     for version in versions[like]:
         if version[0] is not None: tell(path, *version)
 def link(old, new):

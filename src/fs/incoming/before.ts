@@ -22,8 +22,8 @@ export function keepBefore(node: StagedNode, boot: string, bare: boolean): void 
 /** What it became is not to be. */
 export function goBack(node: StagedNode, to: Before): void {
   const { boot: _boot, ...before } = to
-  // A spool file that it has now is not one of what it was, if that had none.
-  Object.assign(node, before, { befores: noBefores, spoolGone: to.bare, settled: false })
+  // A spool file that it has now is not one of what it was, if that had none or lay in a bundle.
+  Object.assign(node, before, { befores: noBefores, spoolGone: to.bare || to.place !== undefined, settled: false })
 }
 
 /** The spool file that took over from a bundle is durable: for what it was before as well. */

@@ -17,6 +17,8 @@ const syncAfterMs = 3000
 const lookAtJournalMs = 10_000, renewAgainMs = 300_000
 /** More is not kept for so long that it is of no use. */
 const maxNeedlessBytes = 64 << 20
+/** With more of them all is synced, which takes less time than one after the other. */
+const maxSuccessors = 32
 
 export class Durability {
   readonly #staging: Staging
@@ -31,6 +33,11 @@ export class Durability {
    */
   #hasLost = false
   #releaseAtMs: number | undefined
+  /**
+   * Files that took the name of another one and may not be durable: who writes aside and renames (rsync, many editors) does not sync, but counts on finding the one or the other. The journal says what the name stands for
+   * now, and is made durable for whoever has anything synced; so these go along, as in other file systems.
+   */
+  readonly #successors = new Set<StagedNode>()
   /** What archives were made of trees, as the journal is to say it when it is written anew. */
   archives: () => MadeArchives = () => new Map()
 
@@ -45,6 +52,11 @@ export class Durability {
   /** Something was staged, or changed. */
   noteChange(): void {
     this.#unsynced ??= { sinceMs: performance.now() }
+  }
+
+  /** A file took the name of another one. */
+  noteSuccessor(node: StagedNode): void {
+    this.#successors.add(node)
   }
 
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
@@ -82,7 +94,7 @@ export class Durability {
     }
     // Otherwise all is on disk but what the journal says of trees that left.
     if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
-    else this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, done)
+    else this.syncJournal([], done)
     this.#unsynced = undefined
   }
 
@@ -135,7 +147,7 @@ export class Durability {
     const answer = call.defer()
     const mark = journal.mark()
     const synced = this.#staging.beforeSync()
-    this.#client.request({ kind: 'sync', fds: [...(descriptors?.fds ?? []), ...(names ? [names.fd] : []), ...journal.fds] }, error => {
+    this.syncJournal([...(descriptors?.fds ?? []), ...(names ? [names.fd] : [])], error => {
       descriptors?.done(error === undefined)
       if (!error) {
         names?.synced()
@@ -145,6 +157,23 @@ export class Durability {
       this.#answerSync(error, settle && hostErrno(() => settle(!error)), moved, answer)
     })
     return LATER
+  }
+
+  /** Makes these durable, then the journal, which says by what name they are to be found; and with it the successors. */
+  syncJournal(fds: readonly number[], done: (error: WireError | undefined) => void): void {
+    const { journal, nodes, folder } = this.#staging
+    const successors = [...this.#successors]
+    const lent: ReturnType<Contents['descriptors']>[] = []
+    const isLent = successors.length <= maxSuccessors && !hostErrno(() => {
+      for (const node of successors) if (nodes.get(node.id) === node) lent.push(this.#contents.descriptors(node))
+    })
+    const ended = (error: WireError | undefined): void => {
+      for (const { done } of lent) done(isLent && !error)
+      if (!error) for (const node of successors) this.#successors.delete(node)
+      done(error)
+    }
+    if (isLent) this.#client.request({ kind: 'sync', fds: [...fds, ...lent.flatMap(each => each.fds), ...journal.fds] }, ended)
+    else this.#client.request({ kind: 'sync-folder', folder }, ended)
   }
 
   /**
@@ -190,7 +219,7 @@ export class Durability {
     this.#renewAtMs = nowMs + renewAgainMs
     tidyUp(this.#client, () => {
       const renewal = journal.beginRenewal(nodes, this.archives())
-      this.#client.request({ kind: 'sync', fds: journal.fds }, error => {
+      this.syncJournal([], error => {
         this.#noteLoss(error)
         if (error || hostErrno(() => journal.placeRenewed(renewal))) {
           if (!journal.isPlaced) journal.endRenewal()
@@ -219,7 +248,7 @@ export class Durability {
     if (nowMs < this.#releaseAtMs) return
     this.#releaseAtMs = Infinity
     const waiting = this.#staging.takeAfterSync()
-    this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, error => {
+    this.syncJournal([], error => {
       this.#releaseAtMs = undefined
       this.#noteLoss(error)
       if (error) waiting.again()
@@ -231,9 +260,11 @@ export class Durability {
   #beforeSync(): (well: boolean) => void {
     const { journal } = this.#staging
     const mark = journal.mark()
+    const successors = [...this.#successors]
     const [remove, settle] = [this.#staging.beforeSync(), this.#contents.beforeSync()]
     return well => {
       if (well) {
+        for (const each of successors) this.#successors.delete(each)
         journal.synced(mark)
         tidyUp(this.#client, remove)
       }
@@ -259,7 +290,7 @@ export class Durability {
   /** What the journal heard of only after the sync has to become durable as well. */
   #syncWhatWasTold(error: WireError | undefined, moved: boolean, done: (error: WireError | undefined) => void): void {
     if (error || !moved) done(error)
-    else this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, done)
+    else this.syncJournal([], done)
   }
 }
 

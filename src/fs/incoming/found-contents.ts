@@ -36,7 +36,7 @@ export class FoundContents {
   #adopt(node: StagedNode): void {
     const spool = this.#spool
     this.#undo(node)
-    if (node.spoolGone && !node.place && spool.exists(node.id)) spool.remove(node.id)
+    if (node.spoolGone && spool.exists(node.id)) spool.remove(node.id)
     if (node.former) this.#adoptFormer(node, node.former)
     const lost = node.stashed && this.#dropLost(node)
     // What was cut lies in its bundle still, but that is only the truth where chunks of it are lost.

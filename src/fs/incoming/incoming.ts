@@ -65,6 +65,7 @@ export class Incoming implements Subtree {
       isInUse: tree => this.#handles.isInUse(tree),
       isReplacing: () => box.replaced !== undefined,
       whenNothingIsReplaced: (call, work) => box.whenNothingIsReplaced(call, work),
+      syncJournal: done => box.durability.syncJournal([], done),
     }, options.open ?? [])
   }
 

@@ -10,6 +10,7 @@ import type { ArchiveTree } from '../archive-tree.js'
 import type { ShownArchive } from '../archives-dir.js'
 import { type Answer, type Call, LATER } from '../core.js'
 import type { EngineClient } from '../engine-client.js'
+import type { WireError } from '../engine-port.js'
 import { type Entry, Errno } from '../types.js'
 import { Extents } from './extents.js'
 import type { BaseTree } from './base-tree.js'
@@ -37,6 +38,8 @@ export interface SeriesHost {
   /** An archive is just being replaced, by a save of incoming/: chunks may go with it. */
   isReplacing(): boolean
   whenNothingIsReplaced<T>(call: Call<T>, work: (call: Call<T>) => Answer<T>): Answer<T>
+  /** Durability.syncJournal. */
+  syncJournal(done: (error: WireError | undefined) => void): void
 }
 
 /** When nobody asks. */
@@ -335,7 +338,7 @@ export class LiveSeries {
             node.bare = true
           }
         }
-        this.#client.request({ kind: 'sync', fds: this.#staging.journal.fds }, error => {
+        this.#host.syncJournal(error => {
           if (error) return
           // What the journal does not take stays where it is.
           for (const [node, holdsWhole] of held) if (holdsWhole() && hostErrno(() => this.#staging.removeSpool(node))) return

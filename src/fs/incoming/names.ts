@@ -12,7 +12,7 @@ import { nowNs } from './clock.js'
 import { hostErrno } from './contents.js'
 import type { Handles } from './handles.js'
 import { removalRoomBytes } from './journal.js'
-import { isDirectory, type NodeFacts, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
+import { isDirectory, isFile, type NodeFacts, rootId, type StagedNode, typeDirectory, typeFile, typeMask, typeSymlink } from './nodes.js'
 import type { StagedTree } from './policy.js'
 import { setGroupBit } from './set-id.js'
 
@@ -268,6 +268,7 @@ export class Names {
       for (const changed of [from, to, node, over]) this.#box.staging.adopt(changed)
       this.#box.staging.journal.exchanged(from.id, key, to.id, newKey)
       this.#box.nodes.exchange(from, key, to, newKey)
+      for (const each of [node, over]) if (isFile(each)) this.#box.durability.noteSuccessor(each)
       over.ctimeNs = now
     } else {
       if (over === node) return undefined
@@ -282,6 +283,7 @@ export class Names {
       if (over) this.#box.nodes.unlink(to, newKey)
       this.#box.nodes.move(from, key, to, newKey)
       if (over) this.#lostName(over)
+      if (over && isFile(node)) this.#box.durability.noteSuccessor(node)
     }
     node.ctimeNs = now
     this.#box.touch(from, now)

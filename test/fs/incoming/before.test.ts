@@ -434,18 +434,35 @@ test('one that was not does, also by a journal that was written anew', changed((
   t.regex(contentIn(staged.shownLater().shown, 'other/g'), /x\*10 $/)
 }))
 
-test('a file that was cut out of a bundle and written anew has nothing in the bundle', changed((t, staged, sandbox) => {
+function chunk(letter: string, length: number): Extents {
+  const extents = new Extents()
+  extents.push(0, length, 0, Buffer.alloc(32, letter), length, length)
+  return extents
+}
+
+/** A small file that is a chunk, and lay in a bundle before. */
+function cutFromBundle(staged: Changed): { fh: number; ino: number; node: StagedNode } {
   const { fh, ino, node } = staged.other()
   staged.handles.write(fh, 0, Buffer.from('small'), call<number>())
   staged.sync()
-  const chunk = (letter: string, length: number): Extents => {
-    const extents = new Extents()
-    extents.push(0, length, 0, Buffer.alloc(32, letter), length, length)
-    return extents
-  }
   staged.box.staging.journal.stashed(node.id, chunk('S', 5))
   Object.assign(node, { extents: chunk('S', 5), stashed: true, bare: true, place: undefined })
   staged.sync()
+  return { fh, ino, node }
+}
+
+test('a file that was cut out of a bundle and then grew has no end of what it became', changed((t, staged) => {
+  const { fh } = cutFromBundle(staged)
+  staged.handles.write(fh, 3, Buffer.alloc(70_000, 'n'), call<number>())
+  for (const renewed of [false, true]) {
+    if (renewed) staged.box.staging.journal.rewrite(staged.box.nodes, staged.box.trees.made)
+    t.is(contentIn(staged.afterFailure().shown, 'other/g'), 'SSSSS')
+    t.is(contentIn(staged.shownLater().shown, 'other/g'), 'SSSn*70000 ')
+  }
+}))
+
+test('a file that was cut out of a bundle and written anew has nothing in the bundle', changed((t, staged, sandbox) => {
+  const { fh, ino, node } = cutFromBundle(staged)
   staged.attributes.setattr(ino, { size: 0 }, call())
   staged.handles.write(fh, 0, Buffer.alloc(700_000, 'n'), call<number>())
   staged.sync()

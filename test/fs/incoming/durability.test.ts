@@ -1,9 +1,12 @@
 /** What is staged becomes durable; and a disk that failed to write is not believed again. */
 import test from 'ava'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readlinkSync } from 'node:fs'
+import { basename } from 'node:path'
 import { Errno } from '../../../src/fs/types.js'
 import { LATER } from '../../../src/fs/core.js'
 import { localOf } from '../../../src/fs/inodes.js'
+import type { StagedNode } from '../../../src/fs/incoming/nodes.js'
+import { call } from '../../helpers/mount-fixtures.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 import { StagedBox } from '../../helpers/staged-box.js'
 
@@ -38,6 +41,71 @@ for (const how of ['fsync of a file', 'fsync of a directory', 'by and by'] as co
     }
   })
 }
+
+test('a file that took the name of another one is made durable with whatever makes the journal so', t => {
+  const sandbox = new Sandbox('durability')
+  try {
+    const staged = new StagedBox(sandbox)
+    const { engine, box: { durability, nodes, staging } } = staged
+    const tree = staged.mkdir('tree')
+    for (const name of ['old', 'other', 'unnamed']) staged.file(tree, name, name)
+    durability.syncAll(call<void>())
+    engine.answer()
+    const node = (name: string): StagedNode => nodes.child(nodes.get(localOf(tree))!, name)!
+    /** Which files of the spool and the bundles a sync was asked for. */
+    const asked = (): string[] => {
+      const request = engine.asked.at(-1)!
+      return request.kind === 'sync' ? [...new Set(request.fds.filter(fd => !staging.journal.fds.includes(fd)).map(fd => basename(readlinkSync(`/proc/self/fd/${fd}`))))] : [request.kind]
+    }
+    const rename = (from: string, to: string): void => void staged.names.rename(tree, Buffer.from(from), tree, Buffer.from(to), 0, call<void>())
+    // Written from back to front, each lies in a file of its own.
+    const fresh = (name: string): string => {
+      staged.file(tree, name, 'new content', 5000)
+      return `${node(name).id}`
+    }
+    const moved = fresh('temporary')
+    durability.sync(node('other'), call<void>())
+    t.false(asked().includes(moved), 'it took no name yet')
+    engine.answer()
+    rename('temporary', 'old')
+    durability.sync(node('other'), call<void>())
+    t.true(asked().includes(moved))
+    engine.fail('ENOSPC')
+    durability.sync(undefined, call<void>())
+    t.true(asked().includes(moved), 'it is not durable yet')
+    engine.answer()
+    durability.sync(node('other'), call<void>())
+    t.false(asked().includes(moved), 'it is')
+    engine.answer()
+    // Names that change hands; one that is gone by then; more than are worth a sync each.
+    const swapped = fresh('swapped')
+    staged.names.rename(tree, Buffer.from('swapped'), tree, Buffer.from('unnamed'), 2, call<void>())
+    const gone = fresh('gone')
+    rename('gone', 'old')
+    staged.names.unlink(tree, Buffer.from('old'), call<void>())
+    durability.sync(node('other'), call<void>())
+    t.true(asked().includes(swapped))
+    t.false(asked().includes(gone))
+    engine.answer()
+    for (let count = 0; count < 40; count++) {
+      fresh('temporary')
+      staged.file(tree, `of-${count}`, 'before')
+      rename('temporary', `of-${count}`)
+    }
+    durability.sync(node('other'), call<void>())
+    t.deepEqual(asked(), ['sync-folder'])
+    engine.answer()
+    durability.sync(node('other'), call<void>())
+    t.is(engine.asked.at(-1)!.kind, 'sync')
+    engine.answer()
+    const count = readdirSync('/proc/self/fd').length
+    durability.sync(node('other'), call<void>())
+    engine.answer()
+    t.is(readdirSync('/proc/self/fd').length, count, 'nothing that was lent stays open')
+  } finally {
+    sandbox.close()
+  }
+})
 
 test('a disk that is full for a while is asked again', t => {
   const sandbox = new Sandbox('durability')
