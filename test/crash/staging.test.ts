@@ -188,7 +188,7 @@ def unlink(path):
     forget(path)
 def appear(path, like):
     # What nobody promised may be there in part: a file that is new begins with nothing.
-    if len(versions[like][0]) > 1: tell(new, b'')
+    if len(versions[like][0]) > 1: tell(path, b'')
     for version in versions[like]:
         if version[0] is not None: tell(path, *version)
 def link(old, new):
