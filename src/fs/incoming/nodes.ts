@@ -126,6 +126,11 @@ export class Nodes {
   }
 
   /** Nodes that are made from now on have ids from here on. */
+  /** No node gets an id up to this. */
+  passOver(id: number): void {
+    this.#nextId = Math.max(this.#nextId, id + 1)
+  }
+
   get nextId(): number {
     return this.#nextId
   }

@@ -17,6 +17,8 @@ export const keepSize = 1, punchHole = 2, zeroRange = 16
 export const seekData = 3, seekHole = 4
 const sealedSuffix = '.x'
 const diskBlockBytes = 4096
+/** Nodes have no such ids; who puts such a file there gets it removed. */
+const maxId = 2 ** 31
 const zeros = Buffer.alloc(fileBlockBytes)
 
 export class Spool {
@@ -47,6 +49,13 @@ export class Spool {
   /** Whatever else lies there, as NFS leaves of removed files that somebody has open, is no staged file. */
   #names(): string[] {
     return readdirSync(this.#folder).filter(name => /^\d+(\.x)?$/.test(name))
+  }
+
+  /** Of the files that are there, whosever they are: one of a file that the journal forgot is removed, but may be back after a failure of the machine, when it would be taken for that of another file with its id. */
+  get highestId(): number {
+    let highest = 0
+    for (const id of this.#there) if (id < maxId) highest = Math.max(highest, id)
+    return highest
   }
 
   path(id: number): string {
@@ -255,6 +264,8 @@ export class Spool {
       const id = idOf(name)
       if (known(id)) continue
       files.remove(join(this.#folder, name))
+      // The next sync has it gone for good.
+      this.#namesMade++
       this.#there.delete(id)
       this.#plain.delete(id)
     }

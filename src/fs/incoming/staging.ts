@@ -93,6 +93,7 @@ export class Staging {
     this.lostRecords = replay(path, this.nodes, this.made, recordKey, known, at => behindDamage = at)
     if (behindDamage !== undefined) files.truncate(path, behindDamage)
     const finished = options.finished && !known.has(options.finished.archive) ? options.finished : undefined
+    this.nodes.passOver(this.spool.highestId)
     const found = new FoundContents(this.spool, this.bundles, this.boot, options.chunks ?? [])
     found.adopt(this.nodes)
     this.undone = found.undone

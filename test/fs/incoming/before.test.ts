@@ -312,6 +312,17 @@ test('a spool file that a crash brought back is none', changed((t, staged) => {
   t.is(staged.failed(folder => spools(folder).forEach(path => rmSync(path))), left)
 }))
 
+test('no new file gets the number of a spool file that the journal forgot, which a crash may bring back again', changed((t, staged, sandbox) => {
+  const folder = sandbox.path('second')
+  cpSync(sandbox.path('staging'), folder, { recursive: true })
+  for (const name of ['77', '9999999999']) writeFileSync(join(folder, 'spool', name), 'forgotten')
+  const later = staged.start(folder, 'two')
+  t.is(later.nodes.nextId, 78)
+  t.false(['77', '9999999999'].some(name => existsSync(join(folder, 'spool', name))))
+  t.truthy(later.spool.unsyncedNames(), 'the next sync has them gone for good')
+  later.close()
+}))
+
 test('an emptied file has nothing of a spool file that a crash brought back, once that was synced', changed((t, staged) => {
   staged.write(0, 'w'.repeat(10))
   const [spool] = spools(staged.box.staging.folder)
