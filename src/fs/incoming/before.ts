@@ -1,4 +1,5 @@
 /** What files of chunks were before they were changed, until what they became is durable. */
+import type { BundlePlace } from './bundles.js'
 import { Extents } from './extents.js'
 import type { StagedNode } from './nodes.js'
 
@@ -24,6 +25,13 @@ export function goBack(node: StagedNode, to: Before): void {
   const { boot: _boot, ...before } = to
   // A spool file that it has now is not one of what it was, if that had none or lay in a bundle.
   Object.assign(node, before, { befores: noBefores, spoolGone: to.bare || to.place !== undefined, settled: false })
+}
+
+/** A file that lies in a bundle got a spool file. */
+export function leaveBundle(node: StagedNode, place: BundlePlace, boot: string): void {
+  node.former = { place, size: node.size, boot }
+  node.place = undefined
+  node.spoolGone = false
 }
 
 /** The spool file that took over from a bundle is durable: for what it was before as well. */

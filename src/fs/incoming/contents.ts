@@ -10,7 +10,7 @@ import { errnoByCode } from '../errno.js'
 import type { SequentialRead } from '../read-ahead.js'
 import type { SharedRange } from '../subtree.js'
 import { Errno } from '../types.js'
-import { type Before, keepBefore, withoutFormer } from './before.js'
+import { type Before, keepBefore, leaveBundle, withoutFormer } from './before.js'
 import { maxBundledBytes, type BundlePlace, type FormerPlace } from './bundles.js'
 import type { Cuts } from './cuts.js'
 import type { ExtentReader } from './extent-reader.js'
@@ -237,8 +237,7 @@ export class Contents {
       }
     })
     if (failed) return failed
-    node.place = undefined
-    node.former = { place, size, boot }
+    leaveBundle(node, place, boot)
     this.#noteProvisional(node)
     return undefined
   }

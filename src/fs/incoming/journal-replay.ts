@@ -5,7 +5,7 @@ import type { Key } from '../../engine/crypto/key.js'
 import { IntegrityError } from '../../engine/errors.js'
 import { type MsgValue, unpack } from '../../engine/msgpack.js'
 import { byteString } from '../../engine/text.js'
-import { goBack, keepBefore, withoutFormer } from './before.js'
+import { goBack, keepBefore, leaveBundle, withoutFormer } from './before.js'
 import { Extents } from './extents.js'
 import { headerBytes, maxRecordBytes, maxSearchedRecordBytes, recordKind } from './journal-records.js'
 import { type NodeFacts, type Nodes, rootId, type StagedNode, typeDirectory, typeMask } from './nodes.js'
@@ -306,8 +306,8 @@ function apply(record: MsgValue, nodes: Nodes, archives: MadeArchives, known: Se
     case recordKind.takenOver: {
       const node = nodes.get(number(1))
       if (!node?.place) return false
-      node.former = { place: node.place, size: node.size, boot: name(2) }
-      node.place = node.cut = undefined
+      leaveBundle(node, node.place, name(2))
+      node.cut = undefined
       return true
     }
     case recordKind.settled: {

@@ -472,6 +472,48 @@ test('a file that was cut out of a bundle and then grew has no end of what it be
   }
 }))
 
+test('a file that went back into its bundle, and leaves it again, has the spool file that it gets then', changed((t, staged, sandbox) => {
+  const { fh, node } = staged.other()
+  staged.handles.write(fh, 0, Buffer.from('small'), call<number>())
+  staged.sync()
+  // It is a chunk that is nowhere after the failure, and was being changed: the bundle has it.
+  staged.box.staging.journal.stashed(node.id, chunk('S', 5))
+  Object.assign(node, { extents: chunk('S', 5), stashed: true, bare: true, place: undefined })
+  staged.handles.write(fh, 3, Buffer.alloc(70_000, 'n'), call<number>())
+  const known = new HashTable(1)
+  known.set(Buffer.alloc(32, 'C') as ChunkId, 0)
+  const folder = sandbox.path('second')
+  cpSync(sandbox.path('staging'), folder, { recursive: true })
+  staged.start(folder, 'two', [known.shared()]).close()
+  rmSync(sandbox.path('staging'), { recursive: true })
+  cpSync(folder, sandbox.path('staging'), { recursive: true })
+  const again = new StagedBox(sandbox)
+  t.is(contentIn(again.shown, 'other/g'), 'small')
+  const ino = inoOf(inodeRange.incoming, node.id)
+  again.handles.write(again.open(ino), 100_000, Buffer.from('x'.repeat(20)), call<number>())
+  again.box.durability.syncAll(call<void>())
+  again.engine.answer()
+  t.regex(contentIn(again.shownLater().shown, 'other/g'), /x\*20 $/)
+  t.regex(contentIn(again.afterFailure().shown, 'other/g'), /x\*20 $/)
+}))
+
+for (const before of ['', 'small'] as const) {
+  test(`an emptied file${before && ' that came into a bundle'} has the spool file that it gets then`, changed((t, staged) => {
+    staged.resize(0)
+    staged.sync()
+    t.deepEqual(staged.node.befores, [])
+    if (before) staged.write(0, before)
+    staged.sync()
+    staged.write(100_000, 'x'.repeat(20))
+    staged.sync()
+    for (const renewed of [false, true]) {
+      if (renewed) staged.box.staging.journal.rewrite(staged.box.nodes, staged.box.trees.made)
+      t.regex(staged.killed, /x\*20 $/)
+      t.regex(staged.failed(), /x\*20 $/)
+    }
+  }))
+}
+
 test('a file that was cut out of a bundle and written anew has nothing in the bundle', changed((t, staged, sandbox) => {
   const { fh, ino, node } = cutFromBundle(staged)
   staged.attributes.setattr(ino, { size: 0 }, call())
