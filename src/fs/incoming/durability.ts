@@ -2,7 +2,7 @@
 import { files } from '../../engine/platform/files.js'
 import { type Answer, type Call, LATER } from '../core.js'
 import type { EngineClient } from '../engine-client.js'
-import type { WireError } from '../engine-port.js'
+import type { EngineRequest, WireError } from '../engine-port.js'
 import { errnoByCode } from '../errno.js'
 import { Errno } from '../types.js'
 import { type Contents, hostErrno, tidyUp } from './contents.js'
@@ -80,7 +80,6 @@ export class Durability {
     const ended = (error: WireError | undefined): void => {
       this.#syncing = false
       if (error && wasUnsynced) this.noteChange()
-      this.#noteLoss(error)
       if (error && !this.#hasLost && !this.#syncTold) {
         this.#syncTold = true
         this.#client.write('warning', 'borg.fuse', `The staging folder cannot be made durable from time to time (${error.message}): a power failure may cost what was copied in during the last half minute and not synced.`)
@@ -93,7 +92,7 @@ export class Durability {
       this.#syncWhatWasTold(error, moved, ended)
     }
     // Otherwise all is on disk but what the journal says of trees that left.
-    if (this.#unsynced) this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, done)
+    if (this.#unsynced) this.#syncFolder(done)
     else this.syncJournal([], done)
     this.#unsynced = undefined
   }
@@ -125,7 +124,7 @@ export class Durability {
     const answer = call.defer()
     const moved = this.#contents.waitForSpools
     const synced = this.#beforeSync()
-    this.#client.request({ kind: 'sync-folder', folder: this.#staging.folder }, error => {
+    this.#syncFolder(error => {
       this.#answerSync(error, hostErrno(() => synced(!error)), moved, answer)
     })
     return LATER
@@ -161,19 +160,37 @@ export class Durability {
 
   /** Makes these durable, then the journal, which says by what name they are to be found; and with it the successors. */
   syncJournal(fds: readonly number[], done: (error: WireError | undefined) => void): void {
-    const { journal, nodes, folder } = this.#staging
-    const successors = [...this.#successors]
+    const { journal, nodes } = this.#staging
+    if (this.#successors.size > maxSuccessors) return this.#syncFolder(done)
     const lent: ReturnType<Contents['descriptors']>[] = []
-    const isLent = successors.length <= maxSuccessors && !hostErrno(() => {
-      for (const node of successors) if (nodes.get(node.id) === node) lent.push(this.#contents.descriptors(node))
+    const failed = hostErrno(() => {
+      for (const node of this.#successors) if (nodes.get(node.id) === node) lent.push(this.#contents.descriptors(node))
     })
-    const ended = (error: WireError | undefined): void => {
-      for (const { done } of lent) done(isLent && !error)
-      if (!error) for (const node of successors) this.#successors.delete(node)
-      done(error)
+    const giveBack = (well: boolean): void => {
+      for (const { done } of lent) done(well)
     }
-    if (isLent) this.#client.request({ kind: 'sync', fds: [...fds, ...lent.flatMap(each => each.fds), ...journal.fds] }, ended)
-    else this.#client.request({ kind: 'sync-folder', folder }, ended)
+    if (failed) {
+      giveBack(false)
+      return this.#syncFolder(done)
+    }
+    this.#ask({ kind: 'sync', fds: [...fds, ...lent.flatMap(each => each.fds), ...journal.fds] }, error => {
+      giveBack(!error)
+      done(error)
+    })
+  }
+
+  #syncFolder(done: (error: WireError | undefined) => void): void {
+    this.#ask({ kind: 'sync-folder', folder: this.#staging.folder }, done)
+  }
+
+  /** Asks the disk for what makes the journal durable, and the successors that there are now. */
+  #ask(request: Extract<EngineRequest, { kind: 'sync' | 'sync-folder' }>, done: (error: WireError | undefined) => void): void {
+    const successors = [...this.#successors]
+    this.#client.request(request, error => {
+      if (!error) for (const node of successors) this.#successors.delete(node)
+      this.#noteLoss(error)
+      done(error)
+    })
   }
 
   /**
@@ -220,7 +237,6 @@ export class Durability {
     tidyUp(this.#client, () => {
       const renewal = journal.beginRenewal(nodes, this.archives())
       this.syncJournal([], error => {
-        this.#noteLoss(error)
         if (error || hostErrno(() => journal.placeRenewed(renewal))) {
           if (!journal.isPlaced) journal.endRenewal()
         } else if (journal.isPlaced) this.#nameJournal()
@@ -250,7 +266,6 @@ export class Durability {
     const waiting = this.#staging.takeAfterSync()
     this.syncJournal([], error => {
       this.#releaseAtMs = undefined
-      this.#noteLoss(error)
       if (error) waiting.again()
       else waiting.done()
     })
@@ -260,11 +275,9 @@ export class Durability {
   #beforeSync(): (well: boolean) => void {
     const { journal } = this.#staging
     const mark = journal.mark()
-    const successors = [...this.#successors]
     const [remove, settle] = [this.#staging.beforeSync(), this.#contents.beforeSync()]
     return well => {
       if (well) {
-        for (const each of successors) this.#successors.delete(each)
         journal.synced(mark)
         tidyUp(this.#client, remove)
       }
@@ -275,10 +288,7 @@ export class Durability {
   /** `untold`: the journal could not hear of all. */
   #answerSync(error: WireError | undefined, untold: Errno | undefined, moved: boolean, answer: (value: Errno | undefined) => void): void {
     if (!error && moved && untold) return answer(untold)
-    this.#syncWhatWasTold(error, moved, failed => {
-      this.#noteLoss(failed)
-      answer(failed ? errnoByCode(failed.code) : undefined)
-    })
+    this.#syncWhatWasTold(error, moved, failed => answer(failed ? errnoByCode(failed.code) : undefined))
   }
 
   #noteLoss(error: WireError | undefined): void {

@@ -125,12 +125,12 @@ export class Nodes {
     return this.#nodes.size
   }
 
-  /** Nodes that are made from now on have ids from here on. */
-  /** No node gets an id up to this. */
+  /** No node that is made from now on gets an id up to this. */
   passOver(id: number): void {
     this.#nextId = Math.max(this.#nextId, id + 1)
   }
 
+  /** Nodes that are made from now on have ids from here on. */
   get nextId(): number {
     return this.#nextId
   }
@@ -144,7 +144,7 @@ export class Nodes {
     if (rowCount < 1 || firstId <= rootId || firstId + rowCount > maxId || this.#bases.some(base => base.firstId < firstId + rowCount && firstId < base.firstId + base.rowCount)) return undefined
     const base = new BaseTree(series, archive, firstId, rowCount)
     this.#bases.push(base)
-    this.#nextId = Math.max(this.#nextId, firstId + rowCount)
+    this.passOver(firstId + rowCount - 1)
     return base
   }
 
@@ -401,7 +401,7 @@ export class Nodes {
   /** `id` is given when a journal is replayed. */
   add(parent: StagedNode, name: string, facts: NodeFacts, id = this.#nextId): StagedNode {
     const node = makeNode(id, facts, parent.id)
-    this.#nextId = Math.max(this.#nextId, id + 1)
+    this.passOver(id)
     this.#nodes.set(id, node)
     parent.children!.set(name, id)
     if (node.children) parent.nlink++
