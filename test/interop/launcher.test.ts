@@ -126,3 +126,13 @@ for (const step of steps) {
     })
   }
 }
+
+test('umount does not wait for a parent that has not collected the drive\'s process', async t => {
+  const sandbox = prepared(t)
+  const mountpoint = sandbox.path('mnt')
+  sandbox.remember(mountpoint)
+  sandbox.start(process.execPath, [borgfsProgram, 'mount', '-f', 'repo', mountpoint])
+  await eventually('the drive is there', () => sandbox.isMounted(mountpoint))
+  // This process waits for umount and collects nobody meanwhile.
+  t.is(sandbox.borgfs(['umount', mountpoint], { timeoutMs: 30_000 }).rc, 0)
+})

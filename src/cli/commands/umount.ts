@@ -1,5 +1,6 @@
 /** `umount`: commits what is staged in the drive, waits for it and reports, then unmounts (incoming.md §3, mount.md §3). */
 import { spawnSync } from 'node:child_process'
+import { isRunning } from '../../engine/platform/process-id.js'
 import { withoutHelper } from '../../fs/fuse/kernel/attach.js'
 import type { Command } from '../command.js'
 import { commitTrees, isOurs, mountedPath, servingProcess } from '../drive-commit.js'
@@ -41,13 +42,5 @@ export const umount: Command = async context => {
 }
 
 async function ended(pid: number | undefined): Promise<void> {
-  if (pid === undefined) return
-  for (;;) {
-    try {
-      process.kill(pid, 0)
-    } catch {
-      return
-    }
-    await new Promise(resolve => setTimeout(resolve, 10))
-  }
+  while (pid !== undefined && isRunning(pid)) await new Promise(resolve => setTimeout(resolve, 10))
 }

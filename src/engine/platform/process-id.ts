@@ -36,10 +36,14 @@ export function parseLockName(name: string): ProcessId | undefined {
 
 /** False only if it is certain that the process is gone: another host's always counts as alive. */
 export function isAlive(id: ProcessId): boolean {
-  if (id.host !== hostId()) return true
+  return id.host !== hostId() || isRunning(id.pid)
+}
+
+/** Whether the process of this host is there and does something: one that ended, but that its parent has not collected, does not. */
+export function isRunning(pid: number): boolean {
   try {
-    process.kill(id.pid, 0)
-    return !isZombie(id.pid)
+    process.kill(pid, 0)
+    return !isZombie(pid)
   } catch (error) {
     return !(error instanceof Error && 'code' in error && error.code === 'ESRCH')
   }
