@@ -99,7 +99,7 @@ class Device {
   }
 
   /* As receiveRequest; an errno, as a negative number below `unmounted`, if the device cannot be read. */
-  double receive() {
+  double receive(bool soon) {
     long now = nanosecondsNow(), end = timeoutMs < 0 ? LONG_MAX : now + timeoutMs * 1000000L;
     if (afterRequest) spinUntil = now + spinNanoseconds;
     afterRequest = false;
@@ -138,11 +138,12 @@ class Device {
       }
       struct pollfd fds[2] = {{fuseFd, POLLIN, 0}, {wakeFd, POLLIN, 0}};
       bool mayRest = companion.keepsOthersOff();
-      int ready = poll(fds, 2, mayRest ? pauseMs : timeoutMs);
+      int ready = poll(fds, 2, mayRest || (soon && (timeoutMs < 0 || timeoutMs > pauseMs)) ? pauseMs : timeoutMs);
       if (ready < 0 && errno == EINTR) continue;
       if (ready < 0) return unmounted - errno;
       if (ready == 0 && mayRest) {
         companion.rest();
+        if (soon) return 0;
         continue;
       }
       if (ready == 0) return 0;
@@ -214,11 +215,12 @@ napi_value openDevice(napi_env env, napi_callback_info info) {
   return external;
 }
 
-/* (device, replyLength) */
+/* (device, replyLength, soon) */
 napi_value receiveRequest(napi_env env, napi_callback_info info) {
   Arguments a(env, info);
   void *data = nullptr;
   int64_t replyLength = a.integer(1);
+  bool soon = a.flag(2);
   if (a.failed) return nullptr;
   if (napi_get_value_external(env, a.value(0), &data) != napi_ok || !data) {
     napi_throw_type_error(env, nullptr, "not a device");
@@ -231,7 +233,7 @@ napi_value receiveRequest(napi_env env, napi_callback_info info) {
   }
   int refused = replyLength > 0 ? device->reply(static_cast<size_t>(replyLength)) : 0;
   if (refused) return makeNumber(env, unmounted - refused);
-  double received = device->receive();
+  double received = device->receive(soon);
   return received < unmounted ? throwErrno(env, static_cast<int>(unmounted - received), "read") : makeNumber(env, received);
 }
 

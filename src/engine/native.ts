@@ -275,11 +275,11 @@ export interface Native {
   openDevice(fuseFd: number, wakeFd: number, slot: Uint8Array, timeoutMs: number): NativeDevice
   /**
    * Gives the kernel the first `replyLength` bytes of the slot (0: there is no reply), then waits for a request or a signal on wakeFd. Returns
-   * the request's length, 0 when woken or after timeoutMs, -1 when the file system was unmounted (ENODEV). If the kernel did not take the
+   * the request's length, 0 when woken or after timeoutMs (`soon`: or when nothing was asked for 20 ms), -1 when the file system was unmounted (ENODEV). If the kernel did not take the
    * reply, it does not wait, and returns -1 less the errno (ENOENT: who asked was interrupted). Interrupted waits and requests aborted
    * meanwhile are retried inside. What the trees of showTree can answer is answered, and not returned.
    */
-  receiveRequest(device: NativeDevice, replyLength: number): number
+  receiveRequest(device: NativeDevice, replyLength: number, soon: boolean): number
   /** mount(2); the numbers of MS_* are Linux'. */
   mountAt(source: Uint8Array, target: Uint8Array, type: Uint8Array, flags: number, data: Uint8Array): void
   /** A connected pair of Unix stream sockets, close-on-exec. */

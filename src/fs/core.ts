@@ -95,6 +95,8 @@ export interface FsCore {
    * setattr that sets nothing. Else the kernel does, at the price of a getxattr before each write and a getattr before each chown.
    */
   readonly killsPrivileges?: boolean
+  /** Something was put off until nothing is asked for a moment: a `tick` is awaited then. */
+  readonly isBehind?: boolean
   /** The core itself takes `call.umask` off the modes of new files. Else the kernel does, where a default ACL should have its place too. */
   readonly appliesUmask?: boolean
   /**

@@ -26,9 +26,9 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
   const parts = new Map<string, Subtree>()
   const events = new Events()
   const listener: TreeListener = { state: (tree, text) => events.add(`${shownPath(tree)}: ${text}`) }
-  const incoming = options && new Incoming(options, client, notices, listener, () => fs.cache)
+  const incoming = options && new Incoming({ ...options, putsOff: true }, client, notices, listener, () => fs.cache)
   if (incoming) parts.set('incoming', incoming)
-  const live = liveOptions && new Incoming({ ...liveOptions, newest: series => newestOf(view.archives, series)?.id }, client, notices, listener, () => fs.cache)
+  const live = liveOptions && new Incoming({ ...liveOptions, putsOff: true, newest: series => newestOf(view.archives, series)?.id }, client, notices, listener, () => fs.cache)
   if (live) parts.set('live', live)
   const places = [incoming, live].filter(part => part !== undefined)
   for (const place of places) place.neighbours = places

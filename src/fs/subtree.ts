@@ -30,7 +30,7 @@ export interface Likeness {
 }
 
 type Required = 'lookup' | 'getattr' | 'readdir'
-type Routing = 'syncfs' | 'unserved' | 'destroy' | Required
+type Routing = 'syncfs' | 'unserved' | 'destroy' | 'isBehind' | Required
 
 export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   /** As in inodes.ts: every inode of the subtree lies in it. */
@@ -62,6 +62,8 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   tick?(nowMs: number): void
   /** The root shows these now, in this order. */
   archivesChanged?(archives: ShownArchives): void
+  /** See FsCore. */
+  readonly isBehind?: boolean
   /** See FsCore.unserved. */
   releaseAll?(): void
   destroy?(): void

@@ -51,6 +51,7 @@ export class VirtualFs implements FsCore {
   readonly #notices: KernelNotices
   readonly #parts: ReadonlyMap<string, Subtree>
   readonly #partByRange = new Map<number, Subtree>()
+  readonly #writable: readonly Subtree[]
   /** The single archive's files, which are then the root. */
   readonly #single: ArchiveFiles | undefined
   readonly #archives: ArchivesDir
@@ -69,6 +70,7 @@ export class VirtualFs implements FsCore {
     this.#parts = parts ?? new Map()
     this.#rootTimeNs = view.mountTimeNs
     for (const part of this.#parts.values()) this.#partByRange.set(part.range, part)
+    this.#writable = [...this.#parts.values()].filter((part) => part.write)
     this.cache = new ChunkCache(view.cacheBytes, (request, done) => client.request(request, done))
     const reader = new FileReader(this.cache, client, {
       offer: (file, offset, data) => this.#offerToKernel(file, offset, data),
@@ -89,6 +91,11 @@ export class VirtualFs implements FsCore {
   /** Archives are never written, so it is the other parts that decide. */
   get killsPrivileges(): boolean {
     return [...this.#parts.values()].every((part) => !part.write || part.killsPrivileges === true)
+  }
+
+  get isBehind(): boolean {
+    for (const part of this.#writable) if (part.isBehind) return true
+    return false
   }
 
   /** Nothing is made outside of the parts, and they do. */

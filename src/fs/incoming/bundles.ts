@@ -1,20 +1,26 @@
 /**
  * Small staged files, many in one file on disk: to make a file for each would cost more than all the rest. A file's content is a run of
- * bytes in a bundle, written at once as it comes, so that a killed process loses nothing. Bundles only grow; one goes when nothing in it is
- * wanted any more. Encrypted as spool files are, under numbers of their own (crypto/file-cipher.ts); runs begin at whole blocks.
+ * bytes in a bundle, written at once as it comes, so that a killed process loses nothing; or, where `putsOff` says so, a little later, many
+ * at once (`catchUp`), into room that was taken for it before. Bundles only grow; one goes when nothing in it is wanted any more. Encrypted as spool files are, under numbers of their own (crypto/file-cipher.ts); runs begin at whole blocks.
  *
  * Only what was written from front to back lies here: holes and files that grow among others get a spool file.
  */
 import { constants, fstatSync, readdirSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileBlockBytes, type FileCipher } from '../../engine/crypto/file-cipher.js'
-import { ioError } from '../../engine/errors.js'
+import { errnoOf, ioError } from '../../engine/errors.js'
+import { native } from '../../engine/native.js'
 import { files } from '../../engine/platform/files.js'
 import { blocksAround, readSealed, scratchBytes } from '../../engine/store/sealed-file.js'
+import { keepSize } from './spool.js'
 
 /** Files up to here are one chunk whatever the chunker's mask says, so that they can be stored without cutting. */
 export const maxBundledBytes = 512 << 10
 const maxBundleBytes = 8 << 20
+/** So much is written at once, and what is longer alone. */
+const waitingBytes = 256 << 10, maxWaitingBytes = 64 << 10
+/** Room for it is taken in such pieces. */
+const roomBytes = 512 << 10
 /** Above all numbers of spool files. */
 const firstCipherNumber = 2 ** 48
 
@@ -47,6 +53,15 @@ interface CurrentBundle {
   readonly bundle: Bundle
   /** Where the next file goes. */
   end: number
+  /** Up to where there is room on the disk for certain. */
+  allocated: number
+}
+
+/** What is not written yet: the end of the current bundle. */
+interface Waiting {
+  readonly number: number
+  readonly start: number
+  length: number
 }
 
 export class Bundles {
@@ -55,6 +70,11 @@ export class Bundles {
   readonly #bundles = new Map<number, Bundle>()
   #current: CurrentBundle | undefined
   #next = 1
+  /** Contents may wait for `catchUp`. */
+  putsOff = false
+  #waiting: Waiting | undefined
+  /** As the files have it, with zeros up to whole blocks. */
+  #memory: Buffer | undefined
 
   constructor(stagingFolder: string, cipher?: FileCipher) {
     this.#folder = join(stagingFolder, 'bundles')
@@ -81,10 +101,53 @@ export class Bundles {
     if (this.#current && this.#current.end + data.length > maxBundleBytes) this.#finish()
     const current = this.#current ??= this.#begin()
     const place = { bundle: current.number, start: current.end }
-    this.#write(place, 0, data, 0)
+    if (!this.#putOff(place, 0, data)) this.#writeNow(place, 0, data, 0)
     current.end = blocksAround(place.start, data.length).end
     current.bundle.files++
     return place
+  }
+
+  /** False if it has to be written now: there may be no room for it later, or the file's beginning is written already. */
+  #putOff({ bundle, start }: BundlePlace, at: number, data: Uint8Array): boolean {
+    const current = this.#current
+    if (!this.putsOff || current?.number !== bundle || data.length > maxWaitingBytes) return false
+    const { end } = blocksAround(start + at, data.length)
+    if (this.#waiting && end - this.#waiting.start > waitingBytes) this.catchUp()
+    const isNew = start === current.end
+    if (this.#waiting ? start < this.#waiting.start : !isNew) return false
+    if (end > current.allocated && !takeRoom(current, end)) return false
+    const waiting = this.#waiting ??= { number: bundle, start, length: 0 }
+    const memory = this.#memory ??= Buffer.allocUnsafeSlow(waitingBytes)
+    const offset = start + at - waiting.start
+    memory.set(data, offset)
+    if (end - waiting.start <= waiting.length) return true
+    waiting.length = end - waiting.start
+    memory.fill(0, offset + data.length, waiting.length)
+    return true
+  }
+
+  /** What of a file is not written yet: all of it, from its first byte on. */
+  #waitingPart({ bundle, start }: BundlePlace): Buffer | undefined {
+    const { number, start: from, length } = this.#waiting ?? {}
+    return number === bundle && start >= from! ? this.#memory!.subarray(start - from!, length) : undefined
+  }
+
+  get isBehind(): boolean {
+    return this.#waiting !== undefined
+  }
+
+  /** Writes what was put off. Host errors: it still waits. */
+  catchUp(): void {
+    if (!this.#waiting) return
+    const { number, start, length } = this.#waiting
+    const memory = this.#memory!.subarray(0, length)
+    this.#writeBlocks(number, start, memory, this.#cipher && scratchBytes(length))
+    this.#waiting = undefined
+  }
+
+  #writeBlocks(bundle: number, start: number, blocks: Uint8Array, sealed: Uint8Array | undefined): void {
+    if (sealed) this.#cipher!.seal(this.cipherNumber(bundle), start, blocks, sealed)
+    files.writeAll(this.#descriptor(bundle), sealed ?? blocks, start)
   }
 
   /**
@@ -94,15 +157,18 @@ export class Bundles {
   write(place: BundlePlace, at: number, data: Uint8Array, size: number): boolean {
     const end = at + data.length
     if (at > size || end > maxBundledBytes) return false
-    if (end <= blocksAround(place.start, size).end - place.start) {
-      this.#write(place, at, data, size)
-      return true
-    }
     const current = this.#current
-    if (current?.number !== place.bundle || blocksAround(place.start, size).end !== current.end) return false
-    this.#write(place, at, data, size)
-    current.end = blocksAround(place.start, end).end
+    const room = blocksAround(place.start, size).end
+    const grows = place.start + end > room
+    if (grows && (current?.number !== place.bundle || room !== current.end)) return false
+    if (!this.#putOff(place, at, data)) this.#writeNow(place, at, data, size)
+    if (grows) current!.end = blocksAround(place.start, end).end
     return true
+  }
+
+  #writeNow(place: BundlePlace, at: number, data: Uint8Array, size: number): void {
+    this.catchUp()
+    this.#write(place, at, data, size)
   }
 
   /** The bytes around what is written belong to the same file, or to nobody. */
@@ -123,12 +189,14 @@ export class Bundles {
     if (tail) blocks.set(tail, last - around.start)
     if (head) blocks.set(head.subarray(0, position - around.start))
     blocks.set(data, position - around.start)
-    this.#cipher.seal(number, around.start, blocks, blocks)
-    files.writeAll(fd, blocks, around.start)
+    this.#writeBlocks(bundle, around.start, blocks, blocks)
   }
 
   /** All of `into`, which lies within the file. */
-  read({ bundle, start }: BundlePlace, into: Buffer, offset: number): void {
+  read(place: BundlePlace, into: Buffer, offset: number): void {
+    const waiting = this.#waitingPart(place)
+    if (waiting) return void waiting.copy(into, 0, offset)
+    const { bundle, start } = place
     const fd = this.#descriptor(bundle)
     if (this.#cipher) return readSealed(fd, this.#cipher, this.cipherNumber(bundle), into, start + offset)
     let done = 0
@@ -195,18 +263,21 @@ export class Bundles {
     const bundle: Bundle = { fd: files.open(this.path(number), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600), files: 0, named: false }
     this.#bundles.set(number, bundle)
     // Where a write failed before, something may lie behind what is known.
-    return { number, bundle, end: blocksAround(0, fstatSync(bundle.fd!).size).end }
+    return { number, bundle, end: blocksAround(0, fstatSync(bundle.fd!).size).end, allocated: 0 }
   }
 
   #finish(): void {
-    const { number, bundle } = this.#current!
+    this.catchUp()
+    const { number, bundle, end, allocated } = this.#current!
     this.#current = undefined
-    if (bundle.files === 0) this.#remove(number, bundle)
-    else this.#close(bundle)
+    if (bundle.files === 0) return this.#remove(number, bundle)
+    if (allocated > end) giveRoomBack(bundle.fd!, end)
+    this.#close(bundle)
   }
 
   #remove(number: number, bundle: Bundle): void {
     if (this.#current?.bundle === bundle) this.#current = undefined
+    if (this.#waiting?.number === number) this.#waiting = undefined
     this.#close(bundle)
     this.#bundles.delete(number)
     files.removeIfThere(this.path(number))
@@ -219,5 +290,28 @@ export class Bundles {
 
   closeAll(): void {
     for (const bundle of this.#bundles.values()) this.#close(bundle)
+  }
+}
+
+/** False on a full disk, and on a file system that does not take room in advance. */
+function takeRoom(current: CurrentBundle, end: number): boolean {
+  const from = Math.max(current.allocated, current.end)
+  const to = Math.max(end, from + roomBytes)
+  try {
+    native().fallocate(current.bundle.fd!, keepSize, from, to - from)
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error
+    return false
+  }
+  current.allocated = to
+  return true
+}
+
+/** What stays goes with the bundle. */
+function giveRoomBack(fd: number, end: number): void {
+  try {
+    files.truncateOpen(fd, end)
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error
   }
 }

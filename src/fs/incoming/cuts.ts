@@ -234,6 +234,8 @@ export class Cuts {
   /** Whole batches; `rest`: also what is less. */
   #sendSmall(rest = false): void {
     while (this.#small.size > 0 && (rest || this.#small.size >= batchCount || this.#smallBytes >= batchBytes) && this.#batches < maxBatches && this.#mayAsk) {
+      // The byte workers read them.
+      if (hostErrno(() => this.#staging.bundles.catchUp())) return
       const batch: { node: StagedNode; place: BundlePlace; inFlight: CutInFlight }[] = []
       const files: FilePiece[] = []
       let bytes = 0

@@ -1,9 +1,10 @@
 /** What is staged becomes durable: a file or all of it when somebody asks, everything from time to time; and what that made needless goes. */
+import { errnoOf } from '../../engine/errors.js'
 import { files } from '../../engine/platform/files.js'
 import { type Answer, type Call, LATER } from '../core.js'
 import type { EngineClient } from '../engine-client.js'
 import type { EngineRequest, WireError } from '../engine-port.js'
-import { errnoByCode } from '../errno.js'
+import { errnoByCode, wireError } from '../errno.js'
 import { Errno } from '../types.js'
 import { type Contents, hostErrno, tidyUp } from './contents.js'
 import type { MadeArchives } from './journal-replay.js'
@@ -186,6 +187,12 @@ export class Durability {
   /** Asks the disk for what makes the journal durable, and the successors that there are now. */
   #ask(request: Extract<EngineRequest, { kind: 'sync' | 'sync-folder' }>, done: (error: WireError | undefined) => void): void {
     const successors = [...this.#successors]
+    try {
+      this.#staging.catchUp()
+    } catch (error) {
+      if (errnoOf(error) === undefined) throw error
+      return done(wireError(error))
+    }
     this.#client.request(request, error => {
       if (!error) for (const node of successors) this.#successors.delete(node)
       this.#noteLoss(error)

@@ -79,13 +79,19 @@ export class Incoming implements Subtree {
   }
 
   tick(nowMs: number): void {
-    const { durability, live, cuts, trees } = this.#box
+    const { durability, live, cuts, trees, staging } = this.#box
+    // What fails is told by the next change, or by whoever makes things durable.
+    hostErrno(() => staging.catchUp())
     durability.tick(nowMs)
     live?.tick()
     this.#handles.evict()
     cuts.tick(nowMs)
     trees.tick(nowMs)
     this.#box.giveBackMemory(nowMs)
+  }
+
+  get isBehind(): boolean {
+    return this.#box.staging.isBehind
   }
 
   /** Answers of the cutter are awaited: what it put into the stash is not known here yet. */

@@ -1,6 +1,7 @@
 /**
  * The journal of staged metadata: one record for each operation, handed to the kernel of the host before the operation is
- * answered, so that a killed process loses nothing; sync makes it durable.
+ * answered, so that a killed process loses nothing; sync makes it durable. Where `putsOff` says so, what is told of new files most, and of
+ * attributes, is handed over a little later, many at once (`catchUp`).
  */
 import { fstatSync } from 'node:fs'
 import { errnoOf, saysNoRoom } from '../../engine/errors.js'
@@ -17,11 +18,12 @@ import type { MadeArchives } from './journal-replay.js'
 import { baseFields, originFields, recordsOf, stateRecords } from './journal-state.js'
 import type { MadeArchive } from './policy.js'
 import type { NodeAttributes, Nodes, Origin, StagedNode } from './nodes.js'
+import { fieldBytes, maxRecordLength, RecordQueue } from './record-queue.js'
 import { keepSize } from './spool.js'
 
 const maxGatheredBytes = 4 << 20
-/** Of a number, or of what tells the length of bytes. */
-const maxPlainBytes = 9
+/** More is not put off. */
+const maxQueuedBytes = 64 << 10
 const renewedSuffix = '-renewed'
 /** Room is taken in such pieces, when there is less than that. */
 const roomBytes = 256 << 10, lowRoomBytes = 128 << 10
@@ -53,9 +55,9 @@ export class Journal {
    * taken in advance, so that what was changed can be told, and so that on a full disk there is some left for what makes room.
    */
   ready(bytes: number): void {
-    if (this.#allocated - this.#end >= Math.max(lowRoomBytes, bytes)) return
+    if (this.#roomBytes >= Math.max(lowRoomBytes, bytes)) return
     const full = this.#take(Math.max(roomBytes, bytes))
-    if (!full || this.#allocated - this.#end >= bytes || !this.#take(bytes)) return
+    if (!full || this.#roomBytes >= bytes || !this.#take(bytes)) return
     if (bytes <= removalRoomBytes && this.giveRoom() && !this.#take(8 * removalRoomBytes)) return
     throw full
   }
@@ -63,8 +65,14 @@ export class Journal {
   /** Gives what was kept for a full disk to whatever makes room; false if there is nothing. */
   giveRoom: () => boolean = () => false
 
+  /** What is left for certain, also when all that was put off is written. */
+  get #roomBytes(): number {
+    return this.#allocated - this.#end - this.#queue.bytes
+  }
+
   /** Room behind the end; the error of a full disk if there is none. */
-  #take(bytes: number): Error | undefined {
+  #take(more: number): Error | undefined {
+    const bytes = this.#queue.bytes + more
     try {
       native().fallocate(this.#fd, keepSize, this.#end, bytes)
       this.#allocated = this.#end + bytes
@@ -129,7 +137,7 @@ export class Journal {
   created(node: StagedNode, parent: number, name: string): void {
     this.#about(parent)
     const { mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, target } = node
-    this.#append([recordKind.made, node.id, parent, bytesOf(name), mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, target ?? null])
+    this.#appendLater([recordKind.made, node.id, parent, bytesOf(name), mode, uid, gid, rdev, atimeNs, mtimeNs, ctimeNs, target ?? null])
   }
 
   linked(id: number, parent: number, name: string): void {
@@ -152,8 +160,10 @@ export class Journal {
     this.#append([recordKind.exchanged, parent, bytesOf(name), other, bytesOf(otherName)])
   }
 
-  attributes(id: number, { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }: NodeAttributes): void {
-    if (this.#about(id)) this.#append([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
+  attributes(id: number, attributes: NodeAttributes): void {
+    if (!this.#about(id)) return
+    const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = attributes
+    if (!this.#mayPutOff || !this.#queue.replaceAttributes(id, attributes)) this.#appendLater([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
   }
 
   xattr(id: number, name: string, value: Buffer | undefined): void {
@@ -172,7 +182,9 @@ export class Journal {
 
   /** A small file has `size` bytes, which lie in a bundle; or nothing lies there any more. */
   placed(id: number, place: BundlePlace | undefined, size: number): void {
-    if (this.#about(id)) this.#append(place ? [recordKind.placed, id, place.bundle, place.start, size] : [recordKind.placed, id])
+    if (!this.#about(id)) return
+    if (!place) this.#append([recordKind.placed, id])
+    else if (!this.#mayPutOff || !this.#queue.replaceSize(id, place, size)) this.#appendLater([recordKind.placed, id, place.bundle, place.start, size])
   }
 
   /** A spool file, with the same content so far, took over from the bundle. Means nothing once the machine failed, until `placed` says that nothing lies there any more. */
@@ -291,7 +303,7 @@ export class Journal {
     } finally {
       this.#parts = undefined
     }
-    const bytes = parts.flat().reduce<number>((sum, value) => sum + maxPlainBytes + (Buffer.isBuffer(value) ? value.length : 0), 0)
+    const bytes = parts.reduce((sum, fields) => sum + fieldBytes(fields), 0)
     if (parts.length > 1 && bytes < Math.min(maxBytes, maxRecordBytes) * 0.9) this.#append([recordKind.whole, ...parts.map(fields => [...fields])])
     else this.together(() => {
       for (const fields of parts) this.#append(fields)
@@ -302,6 +314,7 @@ export class Journal {
   /** Records of `work` are written in large pieces. */
   together(work: () => void): void {
     if (this.#gathered) return work()
+    this.catchUp()
     this.#gathered = []
     try {
       work()
@@ -346,20 +359,64 @@ export class Journal {
 
   #append(fields: readonly MsgValue[]): void {
     if (this.#parts) return void this.#parts.push(fields)
-    const record = this.#encoder.encode(fields)
-    this.#length += record.length
     this.#isMarked = false
     if (this.#gathered) {
+      const record = this.#encoder.encode(fields)
+      this.#length += record.length
       this.#gathered.push(Buffer.from(record))
       this.#gatheredBytes += record.length
       if (this.#gatheredBytes > maxGatheredBytes) this.#flush()
       return
     }
-    this.#write(record)
+    this.#writeQueued(fields)
+  }
+
+  /**
+   * Whether records may wait for `catchUp`, which is then to be called when nothing is asked for a moment, and a few times a second. What a killed process had put off is lost with it: the last that was
+   * made, written to small files and set of attributes. All other records, and whatever is made durable, come behind what was put off.
+   */
+  putsOff = false
+  readonly #queue = new RecordQueue()
+
+  /** Comes before any record is written: what records speak of is there. Host errors. */
+  beforeRecords: () => void = () => {}
+
+  get #mayPutOff(): boolean {
+    // Only where there is room for them: or else nobody could be told any more that there was none.
+    return this.putsOff && !this.#parts && !this.#gathered && this.#allocated !== Infinity
+  }
+
+  #appendLater(fields: MsgValue[]): void {
+    const length = maxRecordLength(fields)
+    if (!this.#mayPutOff || this.#roomBytes < length) return this.#append(fields)
+    if (this.#queue.bytes + length > maxQueuedBytes) this.catchUp()
+    this.#isMarked = false
+    this.#queue.add(fields)
+  }
+
+  /** Something was put off. */
+  get isBehind(): boolean {
+    return this.#queue.bytes > 0
+  }
+
+  /** Writes what was put off. Host errors: it still waits, and nothing else can be told before it. */
+  catchUp(): void {
+    if (this.isBehind) this.#writeQueued()
+    else this.beforeRecords()
+  }
+
+  #writeQueued(...last: (readonly MsgValue[])[]): void {
+    this.beforeRecords()
+    const records = [...this.#queue.groups(), ...last]
+    const bytes = records.length === 1 ? this.#encoder.encode(records[0]!) : Buffer.concat(records.map(fields => Buffer.from(this.#encoder.encode(fields))))
+    this.#write(bytes)
+    this.#length += bytes.length
+    this.#queue.clear()
   }
 
   /** Replaces the journal by what is needed to make the nodes as they are. `toOpen`: see `opening`. Waits for the disk. */
   rewrite(nodes: Nodes, archives: MadeArchives = new Map(), toOpen: Iterable<string> = []): void {
+    this.#queue.clear()
     const records = Array.from(stateRecords(nodes, archives, toOpen), fields => Buffer.from(this.#encoder.encode(fields)))
     this.#length = this.#least = records.reduce((sum, { length }) => sum + length, 0)
     files.close(this.#fd)
@@ -377,6 +434,8 @@ export class Journal {
    * nothing was begun.
    */
   beginRenewal(nodes: Nodes, archives: MadeArchives): Renewal {
+    // Or else the new one would say it twice.
+    this.catchUp()
     const path = this.#path + renewedSuffix
     files.removeIfThere(path)
     const fd = files.open(path, 'a', 0o600)

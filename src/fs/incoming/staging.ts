@@ -42,6 +42,8 @@ export interface StagingOptions {
   readonly boot?: string | undefined
   /** live: id of the newest archive of a series. */
   readonly newest?: ((series: string) => string | undefined) | undefined
+  /** What is told of new files may be written a little later: `catchUp` is called when nothing is asked for a moment, and a few times a second. */
+  readonly putsOff?: boolean
 }
 
 export class Staging {
@@ -100,6 +102,7 @@ export class Staging {
     this.#countBytes()
     this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => withRoom(options.folder, () => takeNonces(this.keys!)) })
     this.journal.giveRoom = () => giveRoom(options.folder)
+    this.journal.beforeRecords = () => this.bundles.catchUp()
     this.journal.isUnknown = id => this.nodes.peek(id)?.known === false
     this.journal.isGone = id => this.nodes.peek(id)?.nlink === 0
     if (options.place === 'live') this.#dropOutdated(options, finished)
@@ -108,6 +111,7 @@ export class Staging {
     // An empty one that was there before says nothing already, and is as durable.
     if (before?.size !== 0 || fstatSync(this.journal.fds[0]!).size > 0) this.#shortenJournal()
     this.#unopened = new Set(this.toOpen)
+    this.journal.putsOff = this.bundles.putsOff = options.putsOff ?? false
     this.removeMark()
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
     this.bundles.removeOrphans()
@@ -160,6 +164,16 @@ export class Staging {
       this.drop(series)
       this.toOpen.add(series)
     }
+  }
+
+  /** Something was put off. */
+  get isBehind(): boolean {
+    return this.journal.isBehind || this.bundles.isBehind
+  }
+
+  /** Gives the host what was put off. Host errors: it still waits, and changes are refused. */
+  catchUp(): void {
+    this.journal.catchUp()
   }
 
   /** To be called before a node is changed: the journal hears of what is as a base has it, and of the directories above. Its base must be whole. */
@@ -426,6 +440,7 @@ export class Staging {
   close(): void {
     // What was cut just before it became an archive still waits to be let go.
     const isEmpty = this.nodes.get(rootId)!.children!.size === 0
+    hostErrno(() => this.catchUp())
     if (this.hasNeedless || (isEmpty && !this.bundles.isEmpty)) {
       const synced = this.beforeSync()
       try {

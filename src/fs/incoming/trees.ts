@@ -379,6 +379,8 @@ export class Trees {
       this.#whenTidy(() => this.#whenUncut(tree, () => {
         let staged: FrozenTree, needed: Uint8Array | undefined
         try {
+          // The engine goes by the files, and what stays for the next mount is what becomes an archive.
+          this.#staging.catchUp()
           staged = freezeTree(this.#staging, tree.name)
           if (isReplacing) needed = this.dependents.neededIds()
         } catch (error) {
@@ -410,6 +412,7 @@ export class Trees {
     // And where the journal has two files, the engine is not to go by one of them.
     if (this.#staging.needlessBytes === 0 && !this.#journal.isBeingRenewed) return work()
     const synced = this.#staging.beforeSync()
+    if (hostErrno(() => this.#staging.catchUp())) return work()
     this.#client.request({ kind: 'sync', fds: this.#journal.fds }, error => {
       if (!error) tidyUp(this.#log, synced)
       work()

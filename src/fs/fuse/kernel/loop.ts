@@ -21,7 +21,7 @@ export interface KernelLoopOptions {
   readonly port?: MessagePort | undefined
   /** Each message of the port. */
   readonly onMessage?: ((message: unknown) => void) | undefined
-  /** Called at least every `tickMs`, also under load, and after messages. Monotonic milliseconds. */
+  /** Called at least every `tickMs`, also under load, after messages, and soon where the core is behind. Monotonic milliseconds. */
   readonly tick?: ((nowMs: number) => void) | undefined
   readonly tickMs?: number
   readonly log?: Log
@@ -71,7 +71,7 @@ export class KernelLoop {
     // What was posted before the loop began.
     this.#drain()
     while (!this.#stopped) {
-      const length = receiveRequest(device, replyLength)
+      const length = receiveRequest(device, replyLength, core.isBehind === true)
       replyLength = 0
       if (length > 0) {
         try {

@@ -257,7 +257,7 @@ test('a reply that the device does not take ends the wait for the next request',
   t.teardown(() => closeSync(fd))
   const { openDevice, receiveRequest } = native()
   const device = openDevice(fd, fd, Buffer.allocUnsafeSlow(64), 0)
-  t.is(receiveRequest(device, 16), -1 - constants.errno.EBADF)
+  t.is(receiveRequest(device, 16, false), -1 - constants.errno.EBADF)
 })
 
 test('for allow_root, others than root and the owner are refused, but not on what is open', (t) => {
