@@ -37,6 +37,8 @@
         "native/tree_binding.cc",
         "native/answers.c",
         "native/answers_binding.cc",
+        "native/arrivals.c",
+        "native/arrivals_binding.cc",
         "native/lz4.c",
         "native/lz4_binding.cc",
         "native/kernel_binding.cc"

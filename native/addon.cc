@@ -167,6 +167,7 @@ NAPI_MODULE_INIT() {
   registerRelease(env, exports);
   registerTree(env, exports);
   registerAnswers(env, exports);
+  registerArrivals(env, exports);
   registerLz4(env, exports);
   registerKernel(env, exports);
   return exports;

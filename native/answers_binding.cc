@@ -1,5 +1,6 @@
 /* answers.c for JavaScript: which trees the thread shows, and in which manner whom. */
 #include "answers_binding.h"
+#include "arrivals_binding.h"
 #include "arguments.h"
 #include "askers.h"
 
@@ -150,7 +151,10 @@ napi_value answerRequest(napi_env env, napi_callback_info info) {
   Bytes slot = a.bytes(0);
   int64_t length = a.integer(1);
   if (a.failed) return nullptr;
-  return makeNumber(env, length < 0 || static_cast<size_t>(length) > slot.length ? 0 : static_cast<double>(answerByTree(slot.data, static_cast<size_t>(length), slot.length)));
+  if (length < 0 || static_cast<size_t>(length) > slot.length) return makeNumber(env, 0);
+  long answer = answerByTree(slot.data, static_cast<size_t>(length), slot.length);
+  if (answer == ANSWER_OTHER) answer = answerByLoan(slot.data, static_cast<size_t>(length), slot.length);
+  return makeNumber(env, static_cast<double>(answer));
 }
 
 }  // namespace

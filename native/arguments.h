@@ -70,6 +70,7 @@ void registerDeletion(napi_env env, napi_value exports);
 void registerRelease(napi_env env, napi_value exports);
 void registerTree(napi_env env, napi_value exports);
 void registerAnswers(napi_env env, napi_value exports);
+void registerArrivals(napi_env env, napi_value exports);
 void registerLz4(napi_env env, napi_value exports);
 void registerKernel(napi_env env, napi_value exports);
 

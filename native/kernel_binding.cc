@@ -1,5 +1,6 @@
 /* The FUSE device: waiting for requests, being woken, and receiving the descriptor from fusermount3. */
 #include "answers_binding.h"
+#include "arrivals_binding.h"
 #include "arguments.h"
 #include "companion.h"
 
@@ -166,10 +167,11 @@ class Device {
     uint32_t pid = 0;
     if (length >= pidAt + sizeof pid) memcpy(&pid, slot.data + pidAt, sizeof pid);
     long answer = answerByTree(slot.data, length, slot.length);
+    if (answer == ANSWER_OTHER) answer = answerByLoan(slot.data, length, slot.length);
     if (answer == ANSWER_OTHER && takesLonger(slot.data, length)) companion.leave();
     else companion.note(pid, nanosecondsNow());
     if (answer == ANSWER_OTHER) return false;
-    if (answer != ANSWER_NONE) reply(static_cast<size_t>(answer));
+    if (answer != ANSWER_NONE && reply(static_cast<size_t>(answer)) != 0) loanNotTaken();
     return true;
   }
 

@@ -256,6 +256,18 @@ export interface Native {
    */
   showTree(root: number, above: number, columns: readonly ArrayBufferView[], suppliedTimeNs: bigint, rootTimeNs: bigint, ttlSeconds: number, bare: boolean, lastUse: Float64Array, clock: Float64Array, generation: number, handed: Uint8Array, handedOpens: Float64Array, references: Float64Array): void
   hideTree(root: number): void
+
+  // --- arrivals.c: new small files, which receiveRequest answers for while their directory is lent ---
+  /**
+   * Memory for all loans of this thread, until the next call: `files` and `known` aligned to 8 bytes; `terms` (16) and `times` (4) are read by lendDirectory, in the order of
+   * native/arrivals_binding.cc. `key`: 16 random bytes.
+   */
+  openArrivals(files: Uint8Array, names: Uint8Array, data: Uint8Array, known: Uint8Array, terms: Float64Array, times: BigInt64Array, key: Uint8Array): void
+  /** Names that are in the directory, each with its length in a byte before it. False if it cannot be. Until endLoan no other JavaScript may run that looks at what is lent. */
+  lendDirectory(names: Uint8Array): boolean
+  /** How many files arrived. terms[0]: bytes of their contents; times[0]: of the directory, times[1]: the last one told. 0 if nothing is lent. */
+  endLoan(): number
+
   /** What receiveRequest does with a request of `length` bytes: the length of the reply, which takes its place; 0 if it is not for here, -1 if there is none. */
   answerRequest(slot: Uint8Array, length: number): number
 

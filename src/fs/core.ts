@@ -95,6 +95,10 @@ export interface FsCore {
    * setattr that sets nothing. Else the kernel does, at the price of a getxattr before each write and a getattr before each chown.
    */
   readonly killsPrivileges?: boolean
+  /** Called when the transport is about to wait for the next request: the core may lend it something (DirectoryLoans). */
+  lend?(): void
+  /** Called before anything else when it has one, or something else to do: the loan is over. */
+  takeBack?(): void
   /** Something was put off until nothing is asked for a moment: a `tick` is awaited then. */
   readonly isBehind?: boolean
   /** The core itself takes `call.umask` off the modes of new files. Else the kernel does, where a default ACL should have its place too. */
@@ -203,6 +207,56 @@ export interface ShownTree {
   readonly handed: HandedFiles
   /** One number: entries that the kernel was given and did not give back. What is answered and forgotten there counts as well. */
   readonly references: Float64Array
+}
+
+/** What is lent to a transport: a directory without set-group-id and default ACL, to make files in while nothing else happens. */
+export interface Loan {
+  readonly directory: Attr
+  readonly ttlMs: number
+  /** To set attributes that are set already is no change. */
+  readonly isLive: boolean
+  /** Of the first file; the others follow. */
+  readonly firstIno: Ino
+  readonly firstFh: number
+  /** Now, as the core tells the time. */
+  readonly clockNs: bigint
+  /** Where contents go: memory that stays the same from one loan to the next, and the part of it that is free. */
+  readonly data: Buffer
+  readonly dataStart: number
+  readonly dataRoom: number
+  /** Byte strings; with `keepsNames` those that came since the last loan, which was of the same directory. */
+  readonly names: Iterable<string>
+  /** Of all. */
+  readonly nameCount: number
+  readonly keepsNames: boolean
+}
+
+/** What arrived during a loan, in memory that the next one uses. */
+export interface Arrivals {
+  readonly count: number
+  /** Contents lie in so many bytes from `dataStart` on. */
+  readonly dataLength: number
+  /** Of the directory; and the last time that was told. */
+  readonly directoryNs: bigint
+  readonly lastNs: bigint
+  /** Per file, as `arrivalWord` and `arrivalTime` say. */
+  readonly names: Buffer
+  readonly words: Uint32Array
+  readonly times: BigInt64Array
+}
+
+/** Where a file's numbers are, of 16, and its times, of 8 (struct arrival of native/arrivals.h). */
+export const arrivalWord = { count: 16, nameStart: 0, nameLength: 1, mode: 2, uid: 3, gid: 4, isOpen: 5, dataStart: 6, size: 7, openFlags: 14 } as const
+export const arrivalTime = { count: 8, atimeNs: 4, mtimeNs: 5, ctimeNs: 6 } as const
+
+/** Absent where the transport cannot. */
+export interface DirectoryLoans {
+  /** No more files, and no more bytes of their names, arrive during a loan. */
+  readonly maxFiles: number
+  readonly maxNameBytes: number
+  /** Until `end` the transport answers for the directory and for what arrives in it, as the core would. False: nothing is lent. */
+  lend(loan: Loan): boolean
+  end(): Arrivals
 }
 
 /** Absent where the transport cannot. */

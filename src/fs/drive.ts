@@ -1,5 +1,5 @@
 /** What a mount shows beside its archives, put together for whichever transport serves it. */
-import type { KernelNotices, TreeAnswers } from './core.js'
+import type { DirectoryLoans, KernelNotices, TreeAnswers } from './core.js'
 import type { EngineClient } from './engine-client.js'
 import type { MountView } from './engine-port.js'
 import { Incoming, type IncomingOptions } from './incoming/incoming.js'
@@ -22,13 +22,13 @@ export interface DriveParts {
 }
 
 /** The filesystem, and its answer to the end: `client.onFinish` commits what is staged. */
-export function makeDrive(view: MountView, { incoming: options, live: liveOptions, changes, report: facts }: DriveParts, client: EngineClient, notices: KernelNotices, answers?: TreeAnswers): VirtualFs {
+export function makeDrive(view: MountView, { incoming: options, live: liveOptions, changes, report: facts }: DriveParts, client: EngineClient, notices: KernelNotices, answers?: TreeAnswers, loans?: DirectoryLoans): VirtualFs {
   const parts = new Map<string, Subtree>()
   const events = new Events()
   const listener: TreeListener = { state: (tree, text) => events.add(`${shownPath(tree)}: ${text}`) }
-  const incoming = options && new Incoming({ ...options, putsOff: true }, client, notices, listener, () => fs.cache)
+  const incoming = options && new Incoming({ ...options, putsOff: true }, client, notices, listener, () => fs.cache, loans)
   if (incoming) parts.set('incoming', incoming)
-  const live = liveOptions && new Incoming({ ...liveOptions, putsOff: true, newest: series => newestOf(view.archives, series)?.id }, client, notices, listener, () => fs.cache)
+  const live = liveOptions && new Incoming({ ...liveOptions, putsOff: true, newest: series => newestOf(view.archives, series)?.id }, client, notices, listener, () => fs.cache, loans)
   if (live) parts.set('live', live)
   const places = [incoming, live].filter(part => part !== undefined)
   for (const place of places) place.neighbours = places

@@ -30,7 +30,7 @@ export interface Likeness {
 }
 
 type Required = 'lookup' | 'getattr' | 'readdir'
-type Routing = 'syncfs' | 'unserved' | 'destroy' | 'isBehind' | Required
+type Routing = 'syncfs' | 'unserved' | 'destroy' | 'isBehind' | 'lend' | 'takeBack' | Required
 
 export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   /** As in inodes.ts: every inode of the subtree lies in it. */
@@ -64,6 +64,8 @@ export interface Subtree extends Partial<Omit<FsCore, Routing>> {
   archivesChanged?(archives: ShownArchives): void
   /** See FsCore. */
   readonly isBehind?: boolean
+  lend?(): void
+  takeBack?(): void
   /** See FsCore.unserved. */
   releaseAll?(): void
   destroy?(): void

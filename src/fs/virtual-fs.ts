@@ -98,6 +98,14 @@ export class VirtualFs implements FsCore {
     return false
   }
 
+  lend(): void {
+    for (const part of this.#writable) part.lend?.()
+  }
+
+  takeBack(): void {
+    for (const part of this.#writable) part.takeBack?.()
+  }
+
   /** Nothing is made outside of the parts, and they do. */
   readonly appliesUmask = true
 

@@ -18,9 +18,9 @@ import { keepSize } from './spool.js'
 export const maxBundledBytes = 512 << 10
 const maxBundleBytes = 8 << 20
 /** So much is written at once, and what is longer alone. */
-const waitingBytes = 256 << 10, maxWaitingBytes = 64 << 10
+const waitingBytes = 1 << 20, maxWaitingBytes = 64 << 10
 /** Room for it is taken in such pieces. */
-const roomBytes = 512 << 10
+const roomBytes = 1 << 20
 /** Above all numbers of spool files. */
 const firstCipherNumber = 2 ** 48
 
@@ -46,6 +46,13 @@ interface Bundle {
   files: number
   /** Its name is durable. */
   named: boolean
+}
+
+export interface LentRoom {
+  readonly data: Buffer
+  readonly start: number
+  readonly room: number
+  readonly place: BundlePlace
 }
 
 interface CurrentBundle {
@@ -117,7 +124,7 @@ export class Bundles {
     if (this.#waiting ? start < this.#waiting.start : !isNew) return false
     if (end > current.allocated && !takeRoom(current, end)) return false
     const waiting = this.#waiting ??= { number: bundle, start, length: 0 }
-    const memory = this.#memory ??= Buffer.allocUnsafeSlow(waitingBytes)
+    const memory = this.#waitingMemory
     const offset = start + at - waiting.start
     memory.set(data, offset)
     if (end - waiting.start <= waiting.length) return true
@@ -134,6 +141,37 @@ export class Bundles {
 
   get isBehind(): boolean {
     return this.#waiting !== undefined
+  }
+
+  get #waitingMemory(): Buffer {
+    return this.#memory ??= Buffer.allocUnsafeSlow(waitingBytes)
+  }
+
+  /**
+   * Memory, and room on the disk, for the contents of files that are to be added: `data` from `start` on, `room` bytes. The first of them lies at `place`. Nothing may be added before `arrived`.
+   * Undefined if there is no room. Host errors.
+   */
+  lend(): LentRoom | undefined {
+    if (!this.putsOff) return undefined
+    if (this.#current && this.#current.end + maxWaitingBytes > maxBundleBytes) this.#finish()
+    if (this.#waiting && this.#waiting.length + maxWaitingBytes > waitingBytes) this.catchUp()
+    const current = this.#current ??= this.#begin()
+    const start = this.#waiting?.length ?? 0
+    const room = Math.min(waitingBytes - start, maxBundleBytes - current.end)
+    if (current.end + room > current.allocated && !takeRoom(current, current.end + room)) return undefined
+    return { data: this.#waitingMemory, start, room, place: { bundle: current.number, start: current.end } }
+  }
+
+  /** So many files lie in the first `length` bytes of what was lent, each from a whole block on. */
+  arrived(length: number, files: number): void {
+    const current = this.#current!
+    const waiting = this.#waiting ??= { number: current.number, start: current.end, length: 0 }
+    const { end } = blocksAround(current.end, length)
+    const from = waiting.length
+    waiting.length += end - current.end
+    this.#waitingMemory.fill(0, from + length, waiting.length)
+    current.end = end
+    current.bundle.files += files
   }
 
   /** Writes what was put off. Host errors: it still waits. */

@@ -7,6 +7,11 @@ const maxDriftMs = 50
 /** By less time does not go back, but stands still until it is reached again. */
 const maxStandstillMs = 1000
 
+/** Somebody else told the time until then. */
+export function toldUntil(ns: bigint): void {
+  if (ns > lastNs) lastNs = ns
+}
+
 /** Now in ns, never twice the same: tools take equal times for "unchanged". As the host has it, also when its clock was set or it slept. */
 export function nowNs(): bigint {
   const elapsedMs = performance.now()

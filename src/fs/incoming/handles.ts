@@ -87,12 +87,25 @@ export class Handles {
     return this.#open(node, flags, (flags & writeFlags) === writeOnly)
   }
 
+  get nextHandle(): number {
+    return this.#nextHandle
+  }
+
+  /** Handles up to there were given, for new files. */
+  given(count: number): void {
+    this.#nextHandle += count
+  }
+
+  /** One of those that were given is open still. */
+  keepOpen(node: StagedNode, flags: number, fh: number): void {
+    this.#open(node, flags, (flags & writeFlags) === writeOnly, fh)
+  }
+
   /**
    * `direct`: it is a new file that is only written. Past the kernel's pages that needs no question for capabilities (one for each file), no memory
    * and one copy less. Whoever opens it meanwhile uses pages as ever: see `write`.
    */
-  #open(node: StagedNode, flags: number, direct = false): Opened {
-    const fh = this.#nextHandle++
+  #open(node: StagedNode, flags: number, direct = false, fh = this.#nextHandle++): Opened {
     this.#box.nodes.fill(node)
     const writes = (flags & writeFlags) !== 0
     const trees = this.#box.treesOf(node)

@@ -6,11 +6,12 @@ import { idBytes } from '../../engine/constants.js'
 import { bytesOf } from '../../engine/text.js'
 import type { ShownArchive } from '../archives-dir.js'
 import type { ChunkCache } from '../chunk-cache.js'
-import type { Answer, AttrReply, Call, Created, DirSink, KernelNotices, ReadAnswer, ReadBytes } from '../core.js'
+import type { Answer, AttrReply, Call, Created, DirectoryLoans, DirSink, KernelNotices, ReadAnswer, ReadBytes } from '../core.js'
 import { isLeftBehind } from '../desktop-names.js'
 import type { EngineClient } from '../engine-client.js'
 import type { Likeness, SharedRange, Subtree } from '../subtree.js'
 import type { AttrChange, Entry, Errno, Ino, Opened, StatFs } from '../types.js'
+import { ArrivingFiles } from './arrivals.js'
 import { Attributes } from './attributes.js'
 import { Box, maxNameBytes } from './box.js'
 import { nowNs } from './clock.js'
@@ -40,9 +41,10 @@ export class Incoming implements Subtree {
   readonly #attributes: Attributes
   readonly #handles: Handles
   readonly #listings: Listings
+  readonly #arrivals: ArrivingFiles | undefined
 
   /** `chunks`: asked for only when the mount is served. */
-  constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener, chunks: () => ChunkCache) {
+  constructor(options: IncomingOptions, client: EngineClient, notices: KernelNotices, listener: TreeListener, chunks: () => ChunkCache, loans?: DirectoryLoans) {
     const box = new Box(options, client, notices, listener, chunks)
     this.#box = box
     this.range = box.range
@@ -51,7 +53,8 @@ export class Incoming implements Subtree {
     this.#attributes = new Attributes(box)
     this.#handles = new Handles(box)
     this.#listings = new Listings(box)
-    this.#names = new Names(box, this.#handles)
+    this.#arrivals = loans && new ArrivingFiles(box, this.#handles, loans, options.place === 'live')
+    this.#names = new Names(box, this.#handles, this.#arrivals)
     const { undone } = box.staging
     if (undone.length > 0) client.write('warning', 'borg.fuse', `${undone.length} files of ${options.place}/ that were being changed when the machine failed are as they were before.`)
     if (box.staging.lostRecords > 0) client.write('warning', 'borg.fuse', `${box.staging.lostRecords} records of the staging journal were damaged; what they described is missing from ${options.place}/.`)
@@ -90,8 +93,16 @@ export class Incoming implements Subtree {
     this.#box.giveBackMemory(nowMs)
   }
 
+  lend(): void {
+    this.#arrivals?.lend()
+  }
+
+  takeBack(): void {
+    this.#arrivals?.takeBack()
+  }
+
   get isBehind(): boolean {
-    return this.#box.staging.isBehind
+    return this.#box.staging.isBehind || this.#arrivals?.isLending === true
   }
 
   /** Answers of the cutter are awaited: what it put into the stash is not known here yet. */
@@ -260,6 +271,7 @@ export class Incoming implements Subtree {
 
   release(_ino: Ino, fh: number): void {
     this.#handles.release(fh)
+    this.#arrivals?.closed()
   }
 
   fallocate(_ino: Ino, fh: number, mode: number, offset: number, length: number, call: Call<void>): Answer<void> {

@@ -389,9 +389,24 @@ export class Journal {
   #appendLater(fields: MsgValue[]): void {
     const length = maxRecordLength(fields)
     if (!this.#mayPutOff || this.#roomBytes < length) return this.#append(fields)
-    if (this.#queue.bytes + length > maxQueuedBytes) this.catchUp()
+    if (this.#queue.bytes + length > maxQueuedBytes && !this.#mustPutOff) this.catchUp()
     this.#isMarked = false
     this.#queue.add(fields)
+  }
+
+  /** Records of `work` were promised: they wait even if they are many. `ready` was told of their bytes, and `isPuttingOff`. */
+  promised(work: () => void): void {
+    this.#mustPutOff = true
+    try {
+      work()
+    } finally {
+      this.#mustPutOff = false
+    }
+  }
+  #mustPutOff = false
+
+  get isPuttingOff(): boolean {
+    return this.#mayPutOff
   }
 
   /** Something was put off. */

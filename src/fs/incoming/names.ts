@@ -7,6 +7,7 @@ import { inoOf, localOf } from '../inodes.js'
 import type { Likeness } from '../subtree.js'
 import { type Entry, Errno, type Ino } from '../types.js'
 import { defaultAclName, inheritAcl } from './acl.js'
+import type { ArrivingFiles } from './arrivals.js'
 import { type Box, maxNameBytes } from './box.js'
 import { nowNs } from './clock.js'
 import { hostErrno } from './contents.js'
@@ -24,9 +25,12 @@ export class Names {
   /** By tree: files of archives that were linked into it, and what they became. */
   readonly #links = new WeakMap<StagedTree, Map<Ino, { readonly id: number; readonly ctimeNs: bigint }>>()
 
-  constructor(box: Box, handles: Handles) {
+  readonly #arrivals: ArrivingFiles | undefined
+
+  constructor(box: Box, handles: Handles, arrivals?: ArrivingFiles) {
     this.#box = box
     this.#handles = handles
+    this.#arrivals = arrivals
   }
 
   lookup(parent: Ino, name: Buffer, call: Call<Entry>): Answer<Entry> {
@@ -64,7 +68,10 @@ export class Names {
   }
 
   makeDirectory(parent: Ino, name: Buffer, mode: number, call: Call<Entry>): Answer<Entry> {
-    return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeDirectory, rdev: 0, target: undefined }), node => this.#box.entry(node))
+    return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeDirectory, rdev: 0, target: undefined }), node => {
+      this.#arrivals?.madeDirectory(node)
+      return this.#box.entry(node)
+    })
   }
 
   symlink(parent: Ino, name: Buffer, target: Buffer, call: Call<Entry>): Answer<Entry> {
@@ -73,7 +80,11 @@ export class Names {
   }
 
   create(parent: Ino, name: Buffer, mode: number, flags: number, call: Call<Created>): Answer<Created> {
-    return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeFile, rdev: 0, target: undefined }), node => ({ entry: this.#box.entry(node), opened: this.#handles.openNew(node, flags) }))
+    const key = byteString(name)
+    return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeFile, rdev: 0, target: undefined }), node => {
+      this.#arrivals?.madeFile(node, key)
+      return { entry: this.#box.entry(node), opened: this.#handles.openNew(node, flags) }
+    })
   }
 
   #make<T>(parent: Ino, name: Buffer, call: Call<T>, facts: () => Pick<NodeFacts, 'mode' | 'rdev' | 'target'>, answer: (node: StagedNode) => T | Errno): Answer<T> {

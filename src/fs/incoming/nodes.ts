@@ -116,6 +116,8 @@ export class Nodes {
   #nextId = rootId + 1
   /** Counts what may have changed which directories lie above another one. */
   moves = 0
+  /** Counts names that came to a directory of these. */
+  namesAdded = 0
 
   constructor(rootFacts: NodeFacts) {
     this.#nodes.set(rootId, makeNode(rootId, rootFacts, rootId))
@@ -316,6 +318,7 @@ export class Nodes {
   /** Enters a node of what a base has under a name that it has there, in a directory that is known; the `first` of its names, or a further one. */
   enter(node: StagedNode, directory: StagedNode, name: string, first: boolean): void {
     this.moves++
+    this.namesAdded++
     directory.children!.set(name, node.id)
     if (first) node.otherParents = undefined
     else (node.otherParents ??= []).push(node.parent)
@@ -403,12 +406,14 @@ export class Nodes {
     const node = makeNode(id, facts, parent.id)
     this.passOver(id)
     this.#nodes.set(id, node)
+    this.namesAdded++
     parent.children!.set(name, id)
     if (node.children) parent.nlink++
     return node
   }
 
   link(node: StagedNode, parent: StagedNode, name: string): void {
+    this.namesAdded++
     parent.children!.set(name, node.id)
     node.nlink++
     ;(node.otherParents ??= []).push(node.parent)
@@ -463,6 +468,7 @@ export class Nodes {
     const node = this.child(parent, name)!
     this.#takeName(parent, name)
     // Set anew, so that the name stands last in the listing.
+    this.namesAdded++
     newParent.children!.delete(newName)
     newParent.children!.set(newName, node.id)
     if (node.children && parent !== newParent) {
@@ -474,6 +480,7 @@ export class Nodes {
 
   exchange(parent: StagedNode, name: string, other: StagedNode, otherName: string): void {
     this.moves++
+    this.namesAdded++
     const [a, b] = [this.child(parent, name)!, this.child(other, otherName)!]
     parent.children!.set(name, b.id)
     other.children!.set(otherName, a.id)

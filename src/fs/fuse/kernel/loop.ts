@@ -71,7 +71,9 @@ export class KernelLoop {
     // What was posted before the loop began.
     this.#drain()
     while (!this.#stopped) {
+      this.#guard(() => core.lend?.())
       const length = receiveRequest(device, replyLength, core.isBehind === true)
+      this.#guard(() => core.takeBack?.())
       replyLength = 0
       if (length > 0) {
         try {

@@ -3,6 +3,7 @@ import { type MessagePort, workerData } from 'node:worker_threads'
 import { type DriveParts, makeDrive } from '../../drive.js'
 import { EngineClient } from '../../engine-client.js'
 import type { MountView, ToEngine, ToFuse } from '../../engine-port.js'
+import { NativeDirectoryLoans } from './directory-loans.js'
 import { KernelLoop } from './loop.js'
 import { NativeTreeAnswers } from './tree-answers.js'
 
@@ -33,7 +34,8 @@ function serve({ fd, wakeFd, view, parts, onlyUid, checksAcls }: FuseThreadData)
     tick: nowMs => fs.tick(nowMs),
   })
   // Whom the kernel lets ask and we do not is only known to the dispatcher.
-  const fs = makeDrive(view, parts, client, loop.notices, onlyUid === undefined ? new NativeTreeAnswers() : undefined)
+  const isForAll = onlyUid === undefined
+  const fs = makeDrive(view, parts, client, loop.notices, isForAll ? new NativeTreeAnswers() : undefined, isForAll ? new NativeDirectoryLoans() : undefined)
 
   port.postMessage({ type: 'log', level: 'debug', topic: 'borg.fuse', message: 'serving' } satisfies ToEngine)
   const end = loop.run(fs)

@@ -1,0 +1,151 @@
+/**
+ * New small files that somebody makes one after the other (cp, tar -x): the directory they come to is lent to the transport, which answers for them by itself
+ * from their creation to their close. What arrived is taken over before anything else happens, so nobody here can tell the difference.
+ */
+import { byteString } from '../../engine/text.js'
+import { type Arrivals, arrivalTime, arrivalWord, type DirectoryLoans } from '../core.js'
+import { inoOf } from '../inodes.js'
+import { defaultAclName } from './acl.js'
+import { type Box, ttlMs } from './box.js'
+import type { LentRoom } from './bundles.js'
+import { nowNs, toldUntil } from './clock.js'
+import { hostErrno } from './contents.js'
+import type { Handles } from './handles.js'
+import { changeRoomBytes } from './journal.js'
+import { rootId, type StagedNode } from './nodes.js'
+import type { StagedTree } from './policy.js'
+import { setGroupBit } from './set-id.js'
+
+/** Beside the name, in the journal. */
+const recordBytes = 384
+/** Names of a directory that are told anew for a loan: these, or for each file that came by the last one so many. */
+const fewNames = 256, namesPerArrival = 16
+
+interface Expected {
+  readonly directory: number
+  /** The name that came to it last. */
+  readonly name: string | undefined
+}
+
+interface Lent {
+  readonly directory: StagedNode
+  readonly tree: StagedTree
+  readonly room: LentRoom
+  readonly firstId: number
+  readonly firstFh: number
+}
+
+export class ArrivingFiles {
+  readonly #box: Box
+  readonly #handles: Handles
+  readonly #loans: DirectoryLoans
+  readonly #isLive: boolean
+  #made: Expected | undefined
+  #expected: Expected | undefined
+  #lent: Lent | undefined
+  /** The directory whose names the transport has, and `Nodes.namesAdded` of then. */
+  #told: { readonly directory: number; readonly namesAdded: number } | undefined
+  #cameLast = 0
+
+  constructor(box: Box, handles: Handles, loans: DirectoryLoans, isLive: boolean) {
+    this.#box = box
+    this.#handles = handles
+    this.#loans = loans
+    this.#isLive = isLive
+  }
+
+  /** A directory was made: files may come to it. */
+  madeDirectory({ id }: StagedNode): void {
+    this.#expected = { directory: id, name: undefined }
+  }
+
+  /** A file was made; when it is closed, others may follow. `name`: byte string. */
+  madeFile({ parent }: StagedNode, name: string): void {
+    this.#made = { directory: parent, name }
+  }
+
+  closed(): void {
+    this.#expected = this.#made
+    this.#made = undefined
+  }
+
+  get isLending(): boolean {
+    return this.#lent !== undefined
+  }
+
+  lend(): void {
+    if (!this.#expected) return
+    const { directory: id, name } = this.#expected
+    this.#expected = undefined
+    const directory = this.#box.nodes.peek(id)
+    // On a full disk it goes on without.
+    if (directory) hostErrno(() => this.#lend(directory, name))
+  }
+
+  #lend(directory: StagedNode, last: string | undefined): void {
+    const { nodes, staging, trees, passing, range } = this.#box
+    const { journal, bundles } = staging
+    const { id, children, mode, known, nlink, origin, xattrs } = directory
+    if (id === rootId || !children || !known || nlink === 0 || origin || mode & setGroupBit || xattrs?.has(defaultAclName) || passing.size > 0 || !journal.isPuttingOff) return
+    const tree = trees.containing(id)
+    if (!tree || tree.frozen) return
+    // But for the last one.
+    const keepsNames = last !== undefined && this.#told?.directory === id && this.#told.namesAdded + 1 === nodes.namesAdded
+    if (!keepsNames && children.size > Math.max(fewNames, namesPerArrival * this.#cameLast)) return
+    journal.ready(changeRoomBytes + this.#loans.maxNameBytes + this.#loans.maxFiles * recordBytes)
+    trees.changing(tree)
+    const room = bundles.lend()
+    if (!room || !staging.mayGrow(room.room)) return
+    const { nextId: firstId } = nodes
+    const { nextHandle: firstFh } = this.#handles
+    const isLent = this.#loans.lend({
+      directory: this.#box.attr(directory), ttlMs, isLive: this.#isLive, firstIno: inoOf(range, firstId), firstFh, clockNs: nowNs(), data: room.data, dataStart: room.start, dataRoom: room.room,
+      names: keepsNames ? [last] : children.keys(), nameCount: children.size, keepsNames,
+    })
+    this.#told = isLent ? { directory: id, namesAdded: nodes.namesAdded } : undefined
+    if (isLent) this.#lent = { directory, tree, room, firstId, firstFh }
+  }
+
+  takeBack(): void {
+    const lent = this.#lent
+    if (!lent) return
+    this.#lent = undefined
+    const arrivals = this.#loans.end()
+    this.#cameLast = arrivals.count
+    if (arrivals.count > 0) this.#box.staging.journal.promised(() => this.#take(lent, arrivals))
+  }
+
+  #take({ directory, tree, room: { place }, firstId, firstFh }: Lent, { count, dataLength, directoryNs, lastNs, names, words, times }: Arrivals): void {
+    const { nodes, staging, trees, durability, cuts } = this.#box
+    const { journal, bundles } = staging
+    const closed: StagedNode[] = []
+    toldUntil(lastNs)
+    let filled = 0
+    for (let i = 0; i < count; i++) if (words[arrivalWord.count * i + arrivalWord.size]! > 0) filled++
+    if (filled > 0) bundles.arrived(dataLength, filled)
+    for (let i = 0; i < count; i++) {
+      const word = arrivalWord.count * i, time = arrivalTime.count * i
+      const nameStart = words[word + arrivalWord.nameStart]!
+      const name = byteString(names.subarray(nameStart, nameStart + words[word + arrivalWord.nameLength]!))
+      const node = nodes.add(directory, name, {
+        mode: words[word + arrivalWord.mode]!, uid: words[word + arrivalWord.uid]!, gid: words[word + arrivalWord.gid]!, rdev: 0,
+        atimeNs: times[time + arrivalTime.atimeNs]!, mtimeNs: times[time + arrivalTime.mtimeNs]!, ctimeNs: times[time + arrivalTime.ctimeNs]!,
+      }, firstId + i)
+      journal.created(node, directory.id, name)
+      const size = words[word + arrivalWord.size]!
+      if (size > 0) {
+        const lies = { bundle: place.bundle, start: place.start + words[word + arrivalWord.dataStart]! }
+        journal.placed(node.id, lies, size)
+        staging.counting(node, () => Object.assign(node, { place: lies, size }))
+      }
+      if (words[word + arrivalWord.isOpen]) this.#handles.keepOpen(node, words[word + arrivalWord.openFlags]!, firstFh + i)
+      else closed.push(node)
+    }
+    this.#handles.given(count)
+    this.#told = { directory: directory.id, namesAdded: nodes.namesAdded }
+    this.#box.touch(directory, directoryNs)
+    trees.changed(tree)
+    durability.noteChange()
+    for (const node of closed) cuts.closed(node)
+  }
+}
