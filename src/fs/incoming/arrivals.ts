@@ -21,6 +21,9 @@ const recordBytes = 384
 /** Names of a directory that are told anew for a loan: these, or for each file that came by the last one so many. */
 const fewNames = 256, namesPerArrival = 16
 
+/** What is asked of a new directory comes before its files: so often it is lent in vain. */
+const mostVain = 8
+
 interface Expected {
   readonly directory: number
   /** The name that came to it last. */
@@ -46,6 +49,8 @@ export class ArrivingFiles {
   /** The directory whose names the transport has, and `Nodes.namesAdded` of then. */
   #told: { readonly directory: number; readonly namesAdded: number } | undefined
   #cameLast = 0
+  /** Loans by which nothing came, one after the other. */
+  #vain = 0
 
   constructor(box: Box, handles: Handles, loans: DirectoryLoans, isLive: boolean) {
     this.#box = box
@@ -56,6 +61,7 @@ export class ArrivingFiles {
 
   /** A directory was made: files may come to it. */
   madeDirectory({ id }: StagedNode): void {
+    this.#vain = 0
     this.#expected = { directory: id, name: undefined }
   }
 
@@ -65,8 +71,10 @@ export class ArrivingFiles {
   }
 
   closed(): void {
+    if (!this.#made) return
     this.#expected = this.#made
     this.#made = undefined
+    this.#vain = 0
   }
 
   get isLending(): boolean {
@@ -89,8 +97,8 @@ export class ArrivingFiles {
     if (id === rootId || !children || !known || nlink === 0 || origin || mode & setGroupBit || xattrs?.has(defaultAclName) || passing.size > 0 || !journal.isPuttingOff) return
     const tree = trees.containing(id)
     if (!tree || tree.frozen) return
-    // But for the last one.
-    const keepsNames = last !== undefined && this.#told?.directory === id && this.#told.namesAdded + 1 === nodes.namesAdded
+    const untold = this.#told?.directory === id ? nodes.namesAdded - this.#told.namesAdded : Infinity
+    const keepsNames = untold === 0 || (untold === 1 && last !== undefined)
     if (!keepsNames && children.size > Math.max(fewNames, namesPerArrival * this.#cameLast)) return
     journal.ready(changeRoomBytes + this.#loans.maxNameBytes + this.#loans.maxFiles * recordBytes)
     trees.changing(tree)
@@ -100,7 +108,7 @@ export class ArrivingFiles {
     const { nextHandle: firstFh } = this.#handles
     const isLent = this.#loans.lend({
       directory: this.#box.attr(directory), ttlMs, isLive: this.#isLive, firstIno: inoOf(range, firstId), firstFh, clockNs: nowNs(), data: room.data, dataStart: room.start, dataRoom: room.room,
-      names: keepsNames ? [last] : children.keys(), nameCount: children.size, keepsNames,
+      names: untold === 0 ? [] : keepsNames ? [last!] : children.keys(), nameCount: children.size, keepsNames,
     })
     this.#told = isLent ? { directory: id, namesAdded: nodes.namesAdded } : undefined
     if (isLent) this.#lent = { directory, tree, room, firstId, firstFh }
@@ -112,7 +120,10 @@ export class ArrivingFiles {
     this.#lent = undefined
     const arrivals = this.#loans.end()
     this.#cameLast = arrivals.count
-    if (arrivals.count > 0) this.#box.staging.journal.promised(() => this.#take(lent, arrivals))
+    if (arrivals.count > 0) {
+      this.#vain = 0
+      this.#box.staging.journal.promised(() => this.#take(lent, arrivals))
+    } else if (++this.#vain < mostVain) this.#expected = { directory: lent.directory.id, name: undefined }
   }
 
   #take({ directory, tree, room: { place }, firstId, firstFh }: Lent, { count, dataLength, directoryNs, lastNs, names, words, times }: Arrivals): void {
