@@ -40,8 +40,9 @@ napi_value openArrivals(napi_env env, napi_callback_info info) {
   for (size_t i = 0; i < 6; i++) *parts[i] = a.bytes(i);
   Bytes key = a.bytes(6);
   if (a.failed) return nullptr;
-  if (wanted.terms.length < TERMS * sizeof(double) || wanted.times.length < TIMES * sizeof(int64_t) || key.length != sizeof loan.keys || reinterpret_cast<uintptr_t>(wanted.files.data) % 8 != 0
-      || reinterpret_cast<uintptr_t>(wanted.known.data) % 8 != 0) {
+  bool isAligned = true;
+  for (const Bytes *part : {&wanted.files, &wanted.known, &wanted.terms, &wanted.times}) isAligned = isAligned && reinterpret_cast<uintptr_t>(part->data) % 8 == 0;
+  if (!isAligned || wanted.terms.length < TERMS * sizeof(double) || wanted.times.length < TIMES * sizeof(int64_t) || key.length != sizeof loan.keys) {
     napi_throw_type_error(env, nullptr, "aligned memory for files, names, contents, hashes, terms and times, and a key of 16 bytes, are wanted");
     return nullptr;
   }
@@ -53,6 +54,10 @@ napi_value openArrivals(napi_env env, napi_callback_info info) {
   isOpen = true;
   return makeUndefined(env);
 }
+
+/* What JavaScript has as a number, if it is one of these. */
+uint64_t whole(double value) { return value >= 0 && value <= 9007199254740991.0 ? static_cast<uint64_t>(value) : 0; }
+uint32_t word(double value) { return static_cast<uint32_t>(whole(value)); }
 
 size_t within(double value, size_t most) { return value >= 0 && value <= static_cast<double>(most) ? static_cast<size_t>(value) : 0; }
 
@@ -66,17 +71,17 @@ napi_value lendDirectory(napi_env env, napi_callback_info info) {
   if (complete) {
     const double *is = terms();
     const int64_t *at = times();
-    loan.directory = static_cast<uint64_t>(is[DIRECTORY]);
-    loan.directory_mode = static_cast<uint32_t>(is[MODE]);
-    loan.directory_nlink = static_cast<uint32_t>(is[NLINK]);
-    loan.directory_uid = static_cast<uint32_t>(is[UID]);
-    loan.directory_gid = static_cast<uint32_t>(is[GID]);
-    loan.directory_size = static_cast<uint64_t>(is[SIZE]);
-    loan.generation = static_cast<uint64_t>(is[GENERATION]);
-    loan.ttl_seconds = static_cast<uint32_t>(is[TTL_SECONDS]);
+    loan.directory = whole(is[DIRECTORY]);
+    loan.directory_mode = word(is[MODE]);
+    loan.directory_nlink = word(is[NLINK]);
+    loan.directory_uid = word(is[UID]);
+    loan.directory_gid = word(is[GID]);
+    loan.directory_size = whole(is[SIZE]);
+    loan.generation = whole(is[GENERATION]);
+    loan.ttl_seconds = word(is[TTL_SECONDS]);
     loan.is_live = is[IS_LIVE] != 0;
-    loan.first_node = static_cast<uint64_t>(is[FIRST_NODE]);
-    loan.first_handle = static_cast<uint64_t>(is[FIRST_HANDLE]);
+    loan.first_node = whole(is[FIRST_NODE]);
+    loan.first_handle = whole(is[FIRST_HANDLE]);
     loan.directory_atime_ns = at[ATIME];
     loan.directory_mtime_ns = at[MTIME];
     loan.directory_ctime_ns = at[CTIME];
