@@ -12,7 +12,7 @@ import { nowNs, toldUntil } from './clock.js'
 import { hostErrno } from './contents.js'
 import type { Handles } from './handles.js'
 import { changeRoomBytes } from './journal.js'
-import { rootId, type StagedNode } from './nodes.js'
+import { maxId, rootId, type StagedNode } from './nodes.js'
 import type { StagedTree } from './policy.js'
 import { setGroupBit } from './set-id.js'
 
@@ -105,6 +105,7 @@ export class ArrivingFiles {
     const room = bundles.lend()
     if (!room || !staging.mayGrow(room.room)) return
     const { nextId: firstId } = nodes
+    if (firstId + this.#loans.maxFiles >= maxId) return
     const { nextHandle: firstFh } = this.#handles
     const isLent = this.#loans.lend({
       directory: this.#box.attr(directory), ttlMs, isLive: this.#isLive, firstIno: inoOf(range, firstId), firstFh, clockNs: nowNs(), data: room.data, dataStart: room.start, dataRoom: room.room,
@@ -120,10 +121,9 @@ export class ArrivingFiles {
     this.#lent = undefined
     const arrivals = this.#loans.end()
     this.#cameLast = arrivals.count
-    if (arrivals.count > 0) {
-      this.#vain = 0
-      this.#box.staging.journal.promised(() => this.#take(lent, arrivals))
-    } else if (++this.#vain < mostVain) this.#expected = { directory: lent.directory.id, name: undefined }
+    this.#vain = arrivals.count > 0 ? 0 : this.#vain + 1
+    if (arrivals.count > 0) this.#box.staging.journal.promised(() => this.#take(lent, arrivals))
+    if (this.#vain < mostVain) this.#expected = { directory: lent.directory.id, name: undefined }
   }
 
   #take({ directory, tree, room: { place }, firstId, firstFh }: Lent, { count, dataLength, directoryNs, lastNs, names, words, times }: Arrivals): void {

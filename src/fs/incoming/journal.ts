@@ -56,7 +56,7 @@ export class Journal {
    */
   ready(bytes: number): void {
     if (this.#roomBytes >= Math.max(lowRoomBytes, bytes)) return
-    const full = this.#take(Math.max(roomBytes, bytes))
+    const full = this.#take(Math.max(roomBytes, 2 * bytes))
     if (!full || this.#roomBytes >= bytes || !this.#take(bytes)) return
     if (bytes <= removalRoomBytes && this.giveRoom() && !this.#take(8 * removalRoomBytes)) return
     throw full

@@ -16,7 +16,7 @@ import type { Extents } from './extents.js'
 
 export const rootId = 1
 /** Inode numbers have 32 bits for it. */
-const maxId = 2 ** 32
+export const maxId = 2 ** 32
 export const typeMask = 0o170000, typeDirectory = 0o040000, typeFile = 0o100000, typeSymlink = 0o120000
 
 export interface StagedNode {

@@ -4,21 +4,36 @@ import { readdirSync, readFileSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { FileCipher } from '../../../src/engine/crypto/file-cipher.js'
 import { type BundlePlace, Bundles, maxBundledBytes } from '../../../src/fs/incoming/bundles.js'
+import { files, replaceFiles } from '../../../src/engine/platform/files.js'
+import { fillDisk } from '../../helpers/full-disk.js'
 import { Random } from '../../helpers/random.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 
-for (const [how, cipher] of [['sealed', new FileCipher(createSecretKey(randomBytes(64)))], ['plain', undefined]] as const) {
+const secret = new FileCipher(createSecretKey(randomBytes(64)))
+for (const [how, cipher, putsOff] of [['sealed', secret, false], ['plain', undefined, false], ['sealed and put off', secret, true], ['plain and put off', undefined, true]] as const) {
   test(`small files in bundles, ${how}, are what was written to them, and again after a restart`, t => {
     const sandbox = new Sandbox('bundles')
     try {
       let bundles = new Bundles(sandbox.path('staging'), cipher)
+      bundles.putsOff = putsOff
       const random = new Random(4)
+      /** Two files at once, which somebody else put into the memory. */
+      const arrive = (data: Buffer): void => {
+        const { data: memory, start, room, place } = bundles.lend()!
+        t.true(room >= 65_536)
+        const second = Math.ceil(data.length / 16) * 16
+        memory.fill(data[0]! ^ 1, start, start + second + 20)
+        data.copy(memory, start)
+        bundles.arrived(second + 20, 2)
+        known.push({ place, content: data }, { place: { ...place, start: place.start + second }, content: Buffer.alloc(20, data[0]! ^ 1) })
+      }
       const known: { place: BundlePlace; content: Buffer }[] = []
       for (let round = 0; round < 4000; round++) {
         const data = Buffer.alloc(1 + random.below(random.below(5) === 0 ? 60_000 : 100), 1 + random.below(255))
         const kind = random.below(10)
         const file = known[random.below(known.length)]
-        if (kind < 3 || !file) known.push({ place: bundles.add(data), content: data })
+        if (putsOff && kind === 0) arrive(data)
+        else if (kind < 3 || !file) known.push({ place: bundles.add(data), content: data })
         else if (kind < 8) {
           // The file written last can grow, others up to the end of their last block only.
           const last = kind < 5 ? known.at(-1)! : file
@@ -32,10 +47,14 @@ for (const [how, cipher] of [['sealed', new FileCipher(createSecretKey(randomByt
           known.splice(known.indexOf(file), 1)
           bundles.release(file.place)
         }
+        if (random.below(60) === 0) bundles.catchUp()
         if (round % 500 === 499) {
           if (round % 1000 === 999) {
+            bundles.catchUp()
+            t.false(bundles.isBehind)
             bundles.closeAll()
             bundles = new Bundles(sandbox.path('staging'), cipher)
+            bundles.putsOff = putsOff
             for (const { place } of known) bundles.claim(place)
             bundles.removeOrphans()
           }
@@ -47,10 +66,11 @@ for (const [how, cipher] of [['sealed', new FileCipher(createSecretKey(randomByt
             const part = Buffer.alloc(content.length - from)
             bundles.read(place, part, from)
             if (!part.equals(content.subarray(from))) return t.fail(`round ${round}: file ${index} from ${from}`)
-            if (bundles.present(place, content.length) !== content.length) return t.fail(`round ${round}: file ${index} is not all there`)
+            if (!bundles.isBehind && bundles.present(place, content.length) !== content.length) return t.fail(`round ${round}: file ${index} is not all there`)
           }
         }
       }
+      bundles.catchUp()
       for (const { place } of known) bundles.release(place)
       bundles.closeAll()
       new Bundles(sandbox.path('staging'), cipher).removeOrphans()
@@ -88,6 +108,35 @@ test('nothing of a sealed bundle can be read on disk, and what the host lost is 
     t.is(bundles.present(place, secret.length), 160)
     t.is(bundles.present({ ...place, bundle: 7 }, 10), 0)
   } finally {
+    sandbox.close()
+  }
+})
+
+test('what is put off waits in memory while the host refuses it, and is written then', t => {
+  const sandbox = new Sandbox('bundles-put-off')
+  const before = files
+  try {
+    const bundles = new Bundles(sandbox.path('staging'))
+    bundles.putsOff = true
+    const places = [Buffer.from('first'), Buffer.from('second')].map(data => bundles.add(data))
+    const written = (): string => readFileSync(bundles.path(places[0]!.bundle)).toString('latin1')
+    t.is(written(), '')
+    const whole = fillDisk()
+    t.throws(() => bundles.catchUp(), { code: 'ENOSPC' })
+    replaceFiles(whole)
+    t.true(bundles.isBehind)
+    const read = Buffer.alloc(6)
+    bundles.read(places[1]!, read, 0)
+    t.is(read.toString(), 'second')
+    bundles.catchUp()
+    t.is(written(), `first${'\0'.repeat(11)}second${'\0'.repeat(10)}`)
+    // What nobody wants any more is not written.
+    bundles.add(Buffer.from('third'))
+    for (let left = 3; left > 0; left--) bundles.release(places[0]!)
+    t.false(bundles.isBehind)
+    t.deepEqual(readdirSync(sandbox.path('staging', 'bundles')), [])
+  } finally {
+    replaceFiles(before)
     sandbox.close()
   }
 })

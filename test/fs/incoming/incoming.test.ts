@@ -13,10 +13,10 @@ import { fillDisk, hostError } from '../../helpers/full-disk.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 import { noNotices } from '../../../src/fs/fuse/transport.js'
 
-function make(sandbox: Sandbox, { maxBytes = 1000, notices = noNotices } = {}) {
+function make(sandbox: Sandbox, { maxBytes = 1000, notices = noNotices, putsOff = false } = {}) {
   const engine = new FakeEngine(new Contents())
   const incoming = new Incoming({
-    folder: sandbox.path('staging'), maxBytes, place: 'incoming', archiveIds: new Set(), settleMs: 1e9, lingerMs: 1e9,
+    folder: sandbox.path('staging'), maxBytes, place: 'incoming', archiveIds: new Set(), settleMs: 1e9, lingerMs: 1e9, putsOff,
     rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n },
   }, engine.client, notices, { state() {} }, () => {
     throw new Error('no chunks here')
@@ -700,6 +700,44 @@ test('an archive that the journal could not take a note of is noted before the n
     incoming.destroy()
   } finally {
     replaceFiles(real)
+    sandbox.close()
+  }
+})
+
+test('an fsync of what was put off fails while the host refuses it, and what a tick wrote is there after a kill', t => {
+  const sandbox = new Sandbox('incoming-put-off')
+  const before = files
+  try {
+    const { engine, incoming } = make(sandbox, { putsOff: true })
+    const tree = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
+    const { entry, opened } = incoming.create(tree.attr.ino, Buffer.from('file'), 0o644, 1, call()) as { entry: Entry; opened: Opened }
+    t.is(incoming.write(entry.attr.ino, opened.fh, 0, Buffer.from('content'), call<number>() as Call<number>), 7)
+    t.true(incoming.isBehind)
+    const fsync = (): unknown => {
+      let answer: unknown = LATER
+      const now = incoming.fsync(entry.attr.ino, opened.fh, false, { ...call<void>(), defer: () => value => { answer = value } } as Call<void>)
+      engine.answer()
+      return now === LATER ? answer : now
+    }
+    const whole = fillDisk()
+    t.is(fsync(), Errno.ENOSPC)
+    replaceFiles(whole)
+    t.true(incoming.isBehind)
+    t.is(fsync(), undefined)
+    t.false(incoming.isBehind)
+    const second = incoming.create(tree.attr.ino, Buffer.from('second'), 0o600, 1, call()) as { entry: Entry; opened: Opened }
+    incoming.write(second.entry.attr.ino, second.opened.fh, 0, Buffer.from('more'), call<number>() as Call<number>)
+    incoming.release(second.entry.attr.ino, second.opened.fh)
+    incoming.tick(performance.now())
+    t.false(incoming.isBehind)
+    // Killed: nothing is closed.
+    cpSync(sandbox.path('staging'), sandbox.path('again'), { recursive: true })
+    const again = new Staging({ folder: sandbox.path('again'), maxBytes: undefined, place: 'incoming', archiveIds: new Set(), rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n } })
+    t.deepEqual(Array.from(again.nodes.walk(again.nodes.get(rootId)!), ({ path, node }) => [path, node.children ? 0 : node.size]), [['.', 0], ['t', 0], ['t/file', 7], ['t/second', 4]])
+    again.close()
+    incoming.destroy()
+  } finally {
+    replaceFiles(before)
     sandbox.close()
   }
 })

@@ -5,6 +5,8 @@ import { native, type Native } from '../../../src/engine/native.js'
 import { changeRoomBytes, Journal } from '../../../src/fs/incoming/journal.js'
 import { replay } from '../../../src/fs/incoming/journal-replay.js'
 import { type NodeFacts, Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
+import { replaceFiles } from '../../../src/engine/platform/files.js'
+import { fillDisk } from '../../helpers/full-disk.js'
 import { Sandbox } from '../../helpers/sandbox.js'
 
 const facts = (mode: number, target?: Buffer): NodeFacts => ({ mode, uid: 7, gid: 8, rdev: 0, atimeNs: -1n, mtimeNs: 1_600_000_000_123_456_789n, ctimeNs: 5n, target })
@@ -286,6 +288,102 @@ test('a record that is torn where the window ends, and damage that is longer tha
     t.true(replay(path, damaged) > 0)
     const left = new Set(Array.from(damaged.names(rootId), ([name]) => name))
     t.true(left.has('d0') && left.has('d80') && left.has('d800') && left.has('d899') && !left.has('d400'))
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('what is put off is written in its order, many records at once, with the attributes and sizes that it has by then', t => {
+  const sandbox = new Sandbox('journal-put-off')
+  try {
+    const path = sandbox.path('journal')
+    const nodes = new Nodes(facts(0o040755))
+    const root = nodes.get(rootId)!
+    const journal = Journal.open(path)
+    journal.putsOff = true
+    let known = 0
+    journal.beforeRecords = () => known = nodes.count
+    journal.ready(changeRoomBytes)
+    const make = (name: string) => {
+      const node = nodes.add(root, name, facts(0o100644))
+      journal.created(node, rootId, name)
+      node.place = { bundle: 1, start: 16 * node.id }
+      node.size = 3
+      journal.placed(node.id, node.place, 3)
+      return node
+    }
+    const found = () => {
+      const again = new Nodes(facts(0o040755))
+      t.is(replay(path, again), 0)
+      return listed(again)
+    }
+    const empty = found()
+    const [first, second] = [make('first'), make('second')]
+    Object.assign(first, { mode: 0o100600, uid: 5, mtimeNs: 77n, size: 4 })
+    journal.attributes(first.id, first)
+    journal.placed(first.id, first.place, 4)
+    t.true(journal.isBehind)
+    t.deepEqual(found(), empty)
+    t.is(known, 0)
+    // Another kind of record comes behind all of them, in one write.
+    nodes.link(second, root, 'linked')
+    journal.linked(second.id, rootId, 'linked')
+    t.false(journal.isBehind)
+    t.is(known, nodes.count)
+    t.deepEqual(found(), listed(nodes))
+    const length = journal.length
+    second.mode = 0o100640
+    journal.attributes(second.id, second)
+    journal.attributes(second.id, second)
+    t.is(journal.length, length)
+    t.not(journal.mark(), undefined, 'what is synced has it')
+    t.deepEqual(found(), listed(nodes))
+    // Not without end.
+    for (let i = 0; i < 1000; i++) make(`many ${i}`)
+    t.true(statSync(path).size > length + 20_000, `${statSync(path).size} after ${length}`)
+    journal.together(() => journal.unlinked(rootId, nodes.unlink(root, 'linked') ? 'linked' : ''))
+    t.deepEqual(found(), listed(nodes))
+    t.is(readFileSync(path).length, journal.length)
+    make('last')
+    journal.catchUp()
+    t.deepEqual(found(), listed(nodes))
+    // In groups: damage in one place does not cost all.
+    const bytes = readFileSync(path)
+    bytes[bytes.length - 5000]! ^= 1
+    writeFileSync(path, bytes)
+    const damaged = new Nodes(facts(0o040755))
+    replay(path, damaged)
+    t.true(damaged.count > nodes.count / 2)
+    journal.close()
+  } finally {
+    sandbox.close()
+  }
+})
+
+test('what was put off waits while the host refuses it, and nothing is told before it', t => {
+  const sandbox = new Sandbox('journal-put-off')
+  try {
+    const path = sandbox.path('journal')
+    const nodes = new Nodes(facts(0o040755))
+    const root = nodes.get(rootId)!
+    const journal = Journal.open(path)
+    journal.putsOff = true
+    journal.ready(changeRoomBytes)
+    const file = nodes.add(root, 'file', facts(0o100644))
+    journal.created(file, rootId, 'file')
+    const before = fillDisk()
+    t.throws(() => journal.catchUp(), { code: 'ENOSPC' })
+    t.throws(() => journal.linked(file.id, rootId, 'other'), { code: 'ENOSPC' })
+    t.is(journal.mark(), undefined)
+    replaceFiles(before)
+    t.true(journal.isBehind)
+    t.is(statSync(path).size, 0)
+    journal.linked(file.id, rootId, 'other')
+    nodes.link(file, root, 'other')
+    const again = new Nodes(facts(0o040755))
+    t.is(replay(path, again), 0)
+    t.deepEqual(listed(again), listed(nodes))
+    journal.close()
   } finally {
     sandbox.close()
   }

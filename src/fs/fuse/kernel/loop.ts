@@ -72,8 +72,12 @@ export class KernelLoop {
     this.#drain()
     while (!this.#stopped) {
       this.#guard(() => core.lend?.())
-      const length = receiveRequest(device, replyLength, core.isBehind === true)
-      this.#guard(() => core.takeBack?.())
+      let length: number
+      try {
+        length = receiveRequest(device, replyLength, core.isBehind === true)
+      } finally {
+        this.#guard(() => core.takeBack?.())
+      }
       replyLength = 0
       if (length > 0) {
         try {
