@@ -224,7 +224,7 @@ export interface Loan {
   readonly data: Buffer
   readonly dataStart: number
   readonly dataRoom: number
-  /** Byte strings; with `keepsNames` those that came since the last loan, which was of the same directory. */
+  /** Byte strings; with `keepsNames` those that came since the last loan, which was of the same directory (of some it may be told again). */
   readonly names: Iterable<string>
   /** Of all. */
   readonly nameCount: number

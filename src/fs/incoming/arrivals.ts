@@ -24,12 +24,6 @@ const fewNames = 256, namesPerArrival = 16
 /** What is asked of a new directory comes before its files: so often it is lent in vain. */
 const mostVain = 8
 
-interface Expected {
-  readonly directory: number
-  /** The name that came to it last. */
-  readonly name: string | undefined
-}
-
 interface Lent {
   readonly directory: StagedNode
   readonly tree: StagedTree
@@ -43,8 +37,9 @@ export class ArrivingFiles {
   readonly #handles: Handles
   readonly #loans: DirectoryLoans
   readonly #isLive: boolean
-  #made: Expected | undefined
-  #expected: Expected | undefined
+  /** Directories: in which a file was made that is not closed yet, and which is to be lent. */
+  #made: number | undefined
+  #expected: number | undefined
   #lent: Lent | undefined
   /** The directory whose names the transport has, and `Nodes.namesAdded` of then. */
   #told: { readonly directory: number; readonly namesAdded: number } | undefined
@@ -62,16 +57,16 @@ export class ArrivingFiles {
   /** A directory was made: files may come to it. */
   madeDirectory({ id }: StagedNode): void {
     this.#vain = 0
-    this.#expected = { directory: id, name: undefined }
+    this.#expected = id
   }
 
-  /** A file was made; when it is closed, others may follow. `name`: byte string. */
-  madeFile({ parent }: StagedNode, name: string): void {
-    this.#made = { directory: parent, name }
+  /** A file was made; when it is closed, others may follow. */
+  madeFile({ parent }: StagedNode): void {
+    this.#made = parent
   }
 
   closed(): void {
-    if (!this.#made) return
+    if (this.#made === undefined) return
     this.#expected = this.#made
     this.#made = undefined
     this.#vain = 0
@@ -82,26 +77,24 @@ export class ArrivingFiles {
   }
 
   lend(): void {
-    if (!this.#expected) return
-    const { directory: id, name } = this.#expected
+    if (this.#expected === undefined) return
+    const directory = this.#box.nodes.peek(this.#expected)
     this.#expected = undefined
-    const directory = this.#box.nodes.peek(id)
     // On a full disk it goes on without.
-    if (directory) hostErrno(() => this.#lend(directory, name))
+    if (directory) hostErrno(() => this.#lend(directory))
   }
 
-  #lend(directory: StagedNode, last: string | undefined): void {
+  #lend(directory: StagedNode): void {
     const { nodes, staging, trees, passing, range } = this.#box
     const { journal, bundles } = staging
     const { id, children, mode, known, nlink, origin, xattrs } = directory
     if (id === rootId || !children || !known || nlink === 0 || origin || mode & setGroupBit || xattrs?.has(defaultAclName) || passing.size > 0 || !journal.isPuttingOff) return
     const tree = trees.containing(id)
-    if (!tree || tree.frozen) return
-    const untold = this.#told?.directory === id ? nodes.namesAdded - this.#told.namesAdded : Infinity
-    const keepsNames = untold === 0 || (untold === 1 && last !== undefined)
-    if (!keepsNames && children.size > Math.max(fewNames, namesPerArrival * this.#cameLast)) return
+    // What is an archive as it stands stays one until somebody does change it.
+    if (!tree || tree.frozen || !trees.isChanging(tree)) return
+    const untold = this.#told?.directory === id ? nodes.namesSince(this.#told.namesAdded, id) : undefined
+    if (!untold && children.size > Math.max(fewNames, namesPerArrival * this.#cameLast)) return
     journal.ready(changeRoomBytes + this.#loans.maxNameBytes + this.#loans.maxFiles * recordBytes)
-    trees.changing(tree)
     const room = bundles.lend()
     if (!room || !staging.mayGrow(room.room)) return
     const { nextId: firstId } = nodes
@@ -109,7 +102,7 @@ export class ArrivingFiles {
     const { nextHandle: firstFh } = this.#handles
     const isLent = this.#loans.lend({
       directory: this.#box.attr(directory), ttlMs, isLive: this.#isLive, firstIno: inoOf(range, firstId), firstFh, clockNs: nowNs(), data: room.data, dataStart: room.start, dataRoom: room.room,
-      names: untold === 0 ? [] : keepsNames ? [last!] : children.keys(), nameCount: children.size, keepsNames,
+      names: untold ?? children.keys(), nameCount: children.size, keepsNames: untold !== undefined,
     })
     this.#told = isLent ? { directory: id, namesAdded: nodes.namesAdded } : undefined
     if (isLent) this.#lent = { directory, tree, room, firstId, firstFh }
@@ -123,7 +116,7 @@ export class ArrivingFiles {
     this.#cameLast = arrivals.count
     this.#vain = arrivals.count > 0 ? 0 : this.#vain + 1
     if (arrivals.count > 0) this.#box.staging.journal.promised(() => this.#take(lent, arrivals))
-    if (this.#vain < mostVain) this.#expected = { directory: lent.directory.id, name: undefined }
+    if (this.#vain < mostVain) this.#expected = lent.directory.id
   }
 
   #take({ directory, tree, room: { place }, firstId, firstFh }: Lent, { count, dataLength, directoryNs, lastNs, names, words, times }: Arrivals): void {

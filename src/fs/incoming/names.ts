@@ -80,9 +80,8 @@ export class Names {
   }
 
   create(parent: Ino, name: Buffer, mode: number, flags: number, call: Call<Created>): Answer<Created> {
-    const key = byteString(name)
     return this.#make(parent, name, call, () => ({ mode: (mode & 0o7777) | typeFile, rdev: 0, target: undefined }), node => {
-      this.#arrivals?.madeFile(node, key)
+      this.#arrivals?.madeFile(node)
       return { entry: this.#box.entry(node), opened: this.#handles.openNew(node, flags) }
     })
   }

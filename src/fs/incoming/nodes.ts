@@ -17,6 +17,8 @@ import type { Extents } from './extents.js'
 export const rootId = 1
 /** Inode numbers have 32 bits for it. */
 export const maxId = 2 ** 32
+/** Of names that came last. */
+const keptNames = 64
 export const typeMask = 0o170000, typeDirectory = 0o040000, typeFile = 0o100000, typeSymlink = 0o120000
 
 export interface StagedNode {
@@ -116,8 +118,10 @@ export class Nodes {
   #nextId = rootId + 1
   /** Counts what may have changed which directories lie above another one. */
   moves = 0
-  /** Counts names that came to a directory of these. */
-  namesAdded = 0
+  /** Counts names that came to directories. */
+  #namesAdded = 0
+  /** The last of them; of name i what lies at i % their number. */
+  readonly #lastNames: { directory: number; name: string }[] = []
 
   constructor(rootFacts: NodeFacts) {
     this.#nodes.set(rootId, makeNode(rootId, rootFacts, rootId))
@@ -125,6 +129,25 @@ export class Nodes {
 
   get count(): number {
     return this.#nodes.size
+  }
+
+  #named({ id: directory }: StagedNode, name: string): void {
+    this.#lastNames[this.#namesAdded++ % keptNames] = { directory, name }
+  }
+
+  get namesAdded(): number {
+    return this.#namesAdded
+  }
+
+  /** Names that came to a directory since `namesAdded` was so many; undefined if nobody knows any more. Some may have gone again. */
+  namesSince(before: number, directory: number): string[] | undefined {
+    if (this.#namesAdded - before > keptNames) return undefined
+    const names: string[] = []
+    for (let i = before; i < this.#namesAdded; i++) {
+      const last = this.#lastNames[i % keptNames]!
+      if (last.directory === directory) names.push(last.name)
+    }
+    return names
   }
 
   /** No node that is made from now on gets an id up to this. */
@@ -318,7 +341,7 @@ export class Nodes {
   /** Enters a node of what a base has under a name that it has there, in a directory that is known; the `first` of its names, or a further one. */
   enter(node: StagedNode, directory: StagedNode, name: string, first: boolean): void {
     this.moves++
-    this.namesAdded++
+    this.#named(directory, name)
     directory.children!.set(name, node.id)
     if (first) node.otherParents = undefined
     else (node.otherParents ??= []).push(node.parent)
@@ -406,14 +429,14 @@ export class Nodes {
     const node = makeNode(id, facts, parent.id)
     this.passOver(id)
     this.#nodes.set(id, node)
-    this.namesAdded++
+    this.#named(parent, name)
     parent.children!.set(name, id)
     if (node.children) parent.nlink++
     return node
   }
 
   link(node: StagedNode, parent: StagedNode, name: string): void {
-    this.namesAdded++
+    this.#named(parent, name)
     parent.children!.set(name, node.id)
     node.nlink++
     ;(node.otherParents ??= []).push(node.parent)
@@ -468,7 +491,7 @@ export class Nodes {
     const node = this.child(parent, name)!
     this.#takeName(parent, name)
     // Set anew, so that the name stands last in the listing.
-    this.namesAdded++
+    this.#named(newParent, newName)
     newParent.children!.delete(newName)
     newParent.children!.set(newName, node.id)
     if (node.children && parent !== newParent) {
@@ -480,7 +503,6 @@ export class Nodes {
 
   exchange(parent: StagedNode, name: string, other: StagedNode, otherName: string): void {
     this.moves++
-    this.namesAdded++
     const [a, b] = [this.child(parent, name)!, this.child(other, otherName)!]
     parent.children!.set(name, b.id)
     other.children!.set(otherName, a.id)

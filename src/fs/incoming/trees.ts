@@ -209,9 +209,14 @@ export class Trees {
     return found
   }
 
+  /** The journal knows that it is no archive as it stands. */
+  isChanging(tree: StagedTree): boolean {
+    return !tree.made || this.#changeNoted.has(tree)
+  }
+
   /** To be called before a tree is changed: from now on the journal does not take it for its archive. */
   changing(tree: StagedTree): void {
-    if (!tree.made || this.#changeNoted.has(tree)) return
+    if (!tree.made || this.isChanging(tree)) return
     if (this.#unnoted.has(tree)) this.#noteCommit(tree, tree.made)
     for (const base of this.#nodes.bases) if (base.series === tree.name) this.#journal.based(base)
     this.#journal.changed(tree.name)
