@@ -223,8 +223,9 @@ static int mode_of_acl(const uint8_t *acl, uint32_t *permissions) {
 static long set_acl(struct arrivals *a, uint8_t *slot, size_t length, uint64_t unique, size_t index) {
   static const char name[] = "system.posix_acl_access";
   struct arrival *file = &a->files[index];
-  /* The header has two lengths. */
+  /* The header has two lengths: where the shorter one has a name the longer one has flags, of which there is one, and zeros. */
   size_t name_at = length == XATTR_NAME + sizeof name + ACL_BYTES ? XATTR_NAME : XATTR_LONG_NAME;
+  if (name_at == XATTR_LONG_NAME && (get32(slot + XATTR_NAME) > 1 || get32(slot + XATTR_NAME + 4) != 0)) return ANSWER_OTHER;
   uint32_t permissions;
   if (length != name_at + sizeof name + ACL_BYTES || memcmp(slot + name_at, name, sizeof name) != 0 || get32(slot + XATTR_SIZE) != ACL_BYTES) return ANSWER_OTHER;
   if (get32(slot + XATTR_FLAGS) & XATTR_REPLACE || file->mode & SET_ID || !mode_of_acl(slot + name_at + sizeof name, &permissions)) return ANSWER_OTHER;

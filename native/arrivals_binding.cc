@@ -8,7 +8,7 @@
 
 namespace {
 
-/* As src/fs/incoming/arrivals.ts gives them. */
+/* As src/fs/fuse/kernel/directory-loans.ts gives them. */
 enum Term { DIRECTORY, MODE, NLINK, UID, GID, SIZE, GENERATION, TTL_SECONDS, IS_LIVE, FIRST_NODE, FIRST_HANDLE, DATA_START, DATA_ROOM, KNOWN_ROOM, KEEPS_NAMES, TERMS };
 enum Time { ATIME, MTIME, CTIME, CLOCK, TIMES };
 
@@ -42,8 +42,8 @@ napi_value openArrivals(napi_env env, napi_callback_info info) {
   if (a.failed) return nullptr;
   bool isAligned = true;
   for (const Bytes *part : {&wanted.files, &wanted.known, &wanted.terms, &wanted.times}) isAligned = isAligned && reinterpret_cast<uintptr_t>(part->data) % 8 == 0;
-  if (!isAligned || wanted.terms.length < TERMS * sizeof(double) || wanted.times.length < TIMES * sizeof(int64_t) || key.length != sizeof loan.keys) {
-    napi_throw_type_error(env, nullptr, "aligned memory for files, names, contents, hashes, terms and times, and a key of 16 bytes, are wanted");
+  if (isLent || !isAligned || wanted.terms.length < TERMS * sizeof(double) || wanted.times.length < TIMES * sizeof(int64_t) || key.length != sizeof loan.keys) {
+    napi_throw_type_error(env, nullptr, "aligned memory for files, names, contents, hashes, terms and times, and a key of 16 bytes, are wanted while nothing is lent");
     return nullptr;
   }
   closeMemory(env);

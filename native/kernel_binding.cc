@@ -167,11 +167,12 @@ class Device {
     uint32_t pid = 0;
     if (length >= pidAt + sizeof pid) memcpy(&pid, slot.data + pidAt, sizeof pid);
     long answer = answerByTree(slot.data, length, slot.length);
-    if (answer == ANSWER_OTHER) answer = answerByLoan(slot.data, length, slot.length);
+    bool isByLoan = answer == ANSWER_OTHER;
+    if (isByLoan) answer = answerByLoan(slot.data, length, slot.length);
     if (answer == ANSWER_OTHER && takesLonger(slot.data, length)) companion.leave();
     else companion.note(pid, nanosecondsNow());
     if (answer == ANSWER_OTHER) return false;
-    if (answer != ANSWER_NONE && reply(static_cast<size_t>(answer)) != 0) loanNotTaken();
+    if (answer != ANSWER_NONE && reply(static_cast<size_t>(answer)) != 0 && isByLoan) loanNotTaken();
     return true;
   }
 

@@ -254,7 +254,9 @@ export interface DirectoryLoans {
   /** No more files, and no more bytes of their names, arrive during a loan. */
   readonly maxFiles: number
   readonly maxNameBytes: number
-  /** Until `end` the transport answers for the directory and for what arrives in it, as the core would. False: nothing is lent. */
+  /** One at a time. */
+  readonly isLent: boolean
+  /** Until `end` the transport answers for the directory and for what arrives in it, as the core would. False: that is not lent. */
   lend(loan: Loan): boolean
   end(): Arrivals
 }

@@ -18,8 +18,8 @@ import { setGroupBit } from './set-id.js'
 
 /** Beside the name, in the journal. */
 const recordBytes = 384
-/** Names of a directory that are told anew for a loan: these, or for each file that came by the last one so many. */
-const fewNames = 256, namesPerArrival = 16
+/** Names of a directory that are told anew for a loan: these, or so many for each file that came by the last one, and for each time that it was not lent for their number. */
+const fewNames = 256, namesPerArrival = 16, namesPerRefusal = 64
 
 /** What is asked of a new directory comes before its files: so often it is lent in vain. */
 const mostVain = 8
@@ -77,7 +77,7 @@ export class ArrivingFiles {
   }
 
   lend(): void {
-    if (this.#expected === undefined) return
+    if (this.#expected === undefined || this.#loans.isLent) return
     const directory = this.#box.nodes.peek(this.#expected)
     this.#expected = undefined
     // On a full disk it goes on without.
@@ -93,7 +93,9 @@ export class ArrivingFiles {
     // What is an archive as it stands stays one until somebody does change it.
     if (!tree || tree.frozen || !trees.isChanging(tree)) return
     const untold = this.#told?.directory === id ? nodes.namesSince(this.#told.namesAdded, id) : undefined
-    if (!untold && children.size > Math.max(fewNames, namesPerArrival * this.#cameLast)) return
+    if (!untold && !this.#mayTell(directory)) return
+    // What the host does not take does not become more.
+    if (staging.isBehind && journal.isFull) staging.catchUp()
     journal.ready(changeRoomBytes + this.#loans.maxNameBytes + this.#loans.maxFiles * recordBytes)
     const room = bundles.lend()
     if (!room || !staging.mayGrow(room.room)) return
@@ -107,6 +109,13 @@ export class ArrivingFiles {
     this.#told = isLent ? { directory: id, namesAdded: nodes.namesAdded } : undefined
     if (isLent) this.#lent = { directory, tree, room, firstId, firstFh }
   }
+
+  /** All names of a directory are told anew only for what makes up for that. */
+  #mayTell({ id, children }: StagedNode): boolean {
+    if (this.#refused?.directory !== id) this.#refused = { directory: id, times: 0 }
+    return children!.size <= Math.max(fewNames, namesPerArrival * this.#cameLast, namesPerRefusal * ++this.#refused.times)
+  }
+  #refused: { readonly directory: number; times: number } | undefined
 
   takeBack(): void {
     const lent = this.#lent
@@ -124,6 +133,9 @@ export class ArrivingFiles {
     const { journal, bundles } = staging
     const closed: StagedNode[] = []
     toldUntil(lastNs)
+    // Whatever happens, what the kernel has is not given again.
+    this.#handles.given(count)
+    nodes.passOver(firstId + count - 1)
     let filled = 0
     for (let i = 0; i < count; i++) if (words[arrivalWord.count * i + arrivalWord.size]! > 0) filled++
     if (filled > 0) bundles.arrived(dataLength, filled)
@@ -145,7 +157,6 @@ export class ArrivingFiles {
       if (words[word + arrivalWord.isOpen]) this.#handles.keepOpen(node, words[word + arrivalWord.openFlags]!, firstFh + i)
       else closed.push(node)
     }
-    this.#handles.given(count)
     this.#told = { directory: directory.id, namesAdded: nodes.namesAdded }
     this.#box.touch(directory, directoryNs)
     trees.changed(tree)

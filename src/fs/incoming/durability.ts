@@ -92,10 +92,11 @@ export class Durability {
       if (hostErrno(() => synced(!error))) this.noteChange()
       this.#syncWhatWasTold(error, moved, ended)
     }
-    // Otherwise all is on disk but what the journal says of trees that left.
-    if (this.#unsynced) this.#syncFolder(done)
-    else this.syncJournal([], done)
+    // Before it is asked: if that fails at once, it is noted again.
     this.#unsynced = undefined
+    // Otherwise all is on disk but what the journal says of trees that left.
+    if (wasUnsynced) this.#syncFolder(done)
+    else this.syncJournal([], done)
   }
 
   /** Calls `done` when what changed so far is durable, or cannot be made so. */

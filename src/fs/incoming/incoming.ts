@@ -83,8 +83,8 @@ export class Incoming implements Subtree {
 
   tick(nowMs: number): void {
     const { durability, live, cuts, trees, staging } = this.#box
-    // What fails is told by the next change, or by whoever makes things durable.
-    hostErrno(() => staging.catchUp())
+    // What fails is told by whoever makes things durable, and by the changes that are not put off.
+    this.#isRefused = hostErrno(() => staging.catchUp()) !== undefined
     durability.tick(nowMs)
     live?.tick()
     this.#handles.evict()
@@ -101,9 +101,16 @@ export class Incoming implements Subtree {
     this.#arrivals?.takeBack()
   }
 
-  get isBehind(): boolean {
-    return this.#box.staging.isBehind || this.#arrivals?.isLending === true
+  /** A directory of it is lent. */
+  get isLending(): boolean {
+    return this.#arrivals?.isLending === true
   }
+
+  get isBehind(): boolean {
+    return (this.#box.staging.isBehind && !this.#isRefused) || this.isLending
+  }
+  /** The host did not take what was put off: that is tried again with each tick, but not sooner. */
+  #isRefused = false
 
   /** Answers of the cutter are awaited: what it put into the stash is not known here yet. */
   get isCutting(): boolean {
@@ -152,6 +159,8 @@ export class Incoming implements Subtree {
     tidyUp(client, () => {
       for (const tree of [...trees.all()]) if (!live && tree.state.kind === 'committed') this.#box.dropTree(tree)
     })
+    const failed = hostErrno(() => staging.catchUp())
+    if (failed) client.write('error', 'borg.fuse', `What came to ${live ? 'live' : 'incoming'}/ last and was not synced could not be written to the staging folder (${failed.code}) and is lost.`)
     staging.close()
   }
 

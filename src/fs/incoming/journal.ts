@@ -163,7 +163,7 @@ export class Journal {
   attributes(id: number, attributes: NodeAttributes): void {
     if (!this.#about(id)) return
     const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = attributes
-    if (!this.#mayPutOff || !this.#queue.replaceAttributes(id, attributes)) this.#appendLater([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
+    if (!this.isPuttingOff || !this.#queue.replaceAttributes(id, attributes)) this.#appendLater([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
   }
 
   xattr(id: number, name: string, value: Buffer | undefined): void {
@@ -184,7 +184,7 @@ export class Journal {
   placed(id: number, place: BundlePlace | undefined, size: number): void {
     if (!this.#about(id)) return
     if (!place) this.#append([recordKind.placed, id])
-    else if (!this.#mayPutOff || !this.#queue.replaceSize(id, place, size)) this.#appendLater([recordKind.placed, id, place.bundle, place.start, size])
+    else if (!this.isPuttingOff || !this.#queue.replaceSize(id, place, size)) this.#appendLater([recordKind.placed, id, place.bundle, place.start, size])
   }
 
   /** A spool file, with the same content so far, took over from the bundle. Means nothing once the machine failed, until `placed` says that nothing lies there any more. */
@@ -378,17 +378,17 @@ export class Journal {
   putsOff = false
   readonly #queue = new RecordQueue()
 
-  /** Comes before any record is written: what records speak of is there. Host errors. */
-  beforeRecords: () => void = () => {}
+  /** What was put off of contents. Comes before any record is written: what records speak of is there. Host errors. */
+  writeContents: () => void = () => {}
 
-  get #mayPutOff(): boolean {
+  get isPuttingOff(): boolean {
     // Only where there is room for them: or else nobody could be told any more that there was none.
     return this.putsOff && !this.#parts && !this.#gathered && this.#allocated !== Infinity
   }
 
   #appendLater(fields: MsgValue[]): void {
     const length = maxRecordLength(fields)
-    if (!this.#mayPutOff || this.#roomBytes < length) return this.#append(fields)
+    if (!this.isPuttingOff || this.#roomBytes < length) return this.#append(fields)
     if (this.#queue.bytes + length > maxQueuedBytes && !this.#mustPutOff) this.catchUp()
     this.#isMarked = false
     this.#queue.add(fields)
@@ -405,8 +405,9 @@ export class Journal {
   }
   #mustPutOff = false
 
-  get isPuttingOff(): boolean {
-    return this.#mayPutOff
+  /** As much was put off as may be. */
+  get isFull(): boolean {
+    return this.#queue.bytes > maxQueuedBytes
   }
 
   /** Something was put off. */
@@ -417,11 +418,11 @@ export class Journal {
   /** Writes what was put off. Host errors: it still waits, and nothing else can be told before it. */
   catchUp(): void {
     if (this.isBehind) this.#writeQueued()
-    else this.beforeRecords()
+    else this.writeContents()
   }
 
   #writeQueued(...last: (readonly MsgValue[])[]): void {
-    this.beforeRecords()
+    this.writeContents()
     const records = [...this.#queue.groups(), ...last]
     const bytes = records.length === 1 ? this.#encoder.encode(records[0]!) : Buffer.concat(records.map(fields => Buffer.from(this.#encoder.encode(fields))))
     this.#write(bytes)
@@ -494,6 +495,8 @@ export class Journal {
   /** False if it was given up meanwhile. Host errors: it is as before. */
   placeRenewed(other: Renewal): boolean {
     if (this.#other !== other) return false
+    // The room for what was put off is in the former one.
+    this.catchUp()
     files.rename(this.#path + renewedSuffix, this.#path)
     this.#other = { fd: this.#fd, length: 0, isFormer: true }
     this.#length -= this.#lengthBefore - other.length

@@ -10,7 +10,7 @@ import type { NodeAttributes } from './nodes.js'
 /** A block of a disk: damage to one costs no more records than it must. */
 const groupBytes = 4096
 /** Of a number, or of what tells the length of bytes. */
-export const maxPlainBytes = 9
+const maxPlainBytes = 9
 /** What a record has around its fields: header, envelope, kind. */
 const maxAroundBytes = 96
 

@@ -102,7 +102,7 @@ export class Staging {
     this.#countBytes()
     this.journal = Journal.open(path, recordKey && { key: recordKey, takeNonces: () => withRoom(options.folder, () => takeNonces(this.keys!)) })
     this.journal.giveRoom = () => giveRoom(options.folder)
-    this.journal.beforeRecords = () => this.bundles.catchUp()
+    this.journal.writeContents = () => this.bundles.catchUp()
     this.journal.isUnknown = id => this.nodes.peek(id)?.known === false
     this.journal.isGone = id => this.nodes.peek(id)?.nlink === 0
     if (options.place === 'live') this.#dropOutdated(options, finished)

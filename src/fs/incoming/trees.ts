@@ -4,6 +4,7 @@ import type { Log } from '../../engine/log.js'
 import { bytesOf, byteString, shownText } from '../../engine/text.js'
 import type { EngineClient } from '../engine-client.js'
 import type { CommitNumbers, CommitReply, Progress, WireError } from '../engine-port.js'
+import { wireError } from '../errno.js'
 import { hostErrno, tidyUp } from './contents.js'
 import type { FrozenTree } from './frozen.js'
 import type { Journal } from './journal.js'
@@ -390,7 +391,7 @@ export class Trees {
           if (isReplacing) needed = this.dependents.neededIds()
         } catch (error) {
           // Whoever waits for it, and for the next one, must not wait for ever.
-          return finished({ code: 'EIO', msgid: undefined, message: messageOf(error) }, undefined)
+          return finished(errnoOf(error) === undefined ? { code: 'EIO', msgid: undefined, message: messageOf(error) } : wireError(error), undefined)
         }
         // What stays is durable before it can be changed: beside a journal that knows of the change, it is what counts after a power failure, and takes the
         // place of the archive at the next commit. What is renamed to the root goes.

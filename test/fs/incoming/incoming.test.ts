@@ -741,3 +741,34 @@ test('an fsync of what was put off fails while the host refuses it, and what a t
     sandbox.close()
   }
 })
+
+test('what the host refuses when it is to be made durable is made durable later, and nobody takes it for durable before', t => {
+  const sandbox = new Sandbox('incoming-put-off')
+  const before = files
+  try {
+    const { engine, incoming } = make(sandbox, { putsOff: true })
+    const tree = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
+    const { entry, opened } = incoming.create(tree.attr.ino, Buffer.from('file'), 0o644, 1, call()) as { entry: Entry; opened: Opened }
+    incoming.release(entry.attr.ino, opened.fh)
+    const now = performance.now()
+    const whole = fillDisk()
+    incoming.tick(now + 4000)
+    let isDurable = false
+    incoming.whenDurable(() => isDurable = true)
+    engine.answer()
+    replaceFiles(whole)
+    const syncs = () => engine.asked.filter(({ kind }) => kind === 'sync-folder').length
+    t.is(syncs(), 0)
+    t.true(isDurable, 'whoever waits for the end of the sync does not wait for ever')
+    isDurable = false
+    incoming.whenDurable(() => isDurable = true)
+    t.false(isDurable)
+    engine.answer()
+    t.true(isDurable)
+    t.is(syncs(), 1)
+    incoming.destroy()
+  } finally {
+    replaceFiles(before)
+    sandbox.close()
+  }
+})

@@ -302,7 +302,7 @@ test('what is put off is written in its order, many records at once, with the at
     const journal = Journal.open(path)
     journal.putsOff = true
     let known = 0
-    journal.beforeRecords = () => known = nodes.count
+    journal.writeContents = () => known = nodes.count
     journal.ready(changeRoomBytes)
     const make = (name: string) => {
       const node = nodes.add(root, name, facts(0o100644))

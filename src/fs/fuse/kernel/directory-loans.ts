@@ -24,7 +24,13 @@ export class NativeDirectoryLoans implements DirectoryLoans {
   readonly #key = randomBytes(16)
   #data: Buffer | undefined
 
+  get isLent(): boolean {
+    return this.#isLent
+  }
+  #isLent = false
+
   lend({ directory, ttlMs, isLive, firstIno, firstFh, clockNs, data, dataStart, dataRoom, names, nameCount, keepsNames }: Loan): boolean {
+    if (this.#isLent) return false
     if (this.#data !== data) {
       native().openArrivals(this.#files, this.#names, data, this.#known, this.#terms, this.#times, this.#key)
       this.#data = data
@@ -36,11 +42,12 @@ export class NativeDirectoryLoans implements DirectoryLoans {
     const { ino, mode, nlink, uid, gid, size, atimeNs, mtimeNs, ctimeNs } = directory
     this.#terms.set([ino, mode, nlink, uid, gid, size, currentGeneration(), ttlMs / 1000, Number(isLive), firstIno, firstFh, dataStart, dataRoom, hashes, Number(keepsNames)])
     this.#times.set([atimeNs, mtimeNs, ctimeNs, clockNs])
-    return native().lendDirectory(packed(names))
+    return this.#isLent = native().lendDirectory(packed(names))
   }
 
   end(): Arrivals {
     const count = native().endLoan()
+    this.#isLent = false
     return { count, dataLength: this.#terms[0]!, directoryNs: this.#times[0]!, lastNs: this.#times[1]!, names: this.#names, words: this.#words, times: this.#fileTimes }
   }
 }

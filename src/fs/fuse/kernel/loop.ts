@@ -31,7 +31,7 @@ export interface KernelLoopOptions {
   readonly checksAcls?: boolean
 }
 
-/** Under load the clock is read once in so many requests. */
+/** Under load the clock is read once in so many requests, if nothing was put off. */
 const requestsBetweenClocks = 32
 
 export class KernelLoop {
@@ -85,7 +85,7 @@ export class KernelLoop {
         } catch (error) {
           this.#failed(error)
         }
-        if (--untilClock > 0) continue
+        if (--untilClock > 0 && !core.isBehind) continue
         untilClock = requestsBetweenClocks
         if (performance.now() < nextTickMs) continue
       } else if (length === -1) {
