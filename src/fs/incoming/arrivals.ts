@@ -17,7 +17,7 @@ import type { StagedTree } from './policy.js'
 import { setGroupBit } from './set-id.js'
 
 /** Beside the name, in the journal. */
-const recordBytes = 384
+const recordBytes = 288
 /** Names of a directory that are told anew for a loan: these, or so many for each file that came by the last one, and for each time that it was not lent for their number. */
 const fewNames = 256, namesPerArrival = 16, namesPerRefusal = 64
 

@@ -20,7 +20,7 @@ const maxBundleBytes = 8 << 20
 /** So much is written at once, and what is longer alone. */
 const waitingBytes = 1 << 20, maxWaitingBytes = 64 << 10
 /** Room for it is taken in such pieces. */
-const roomBytes = 1 << 20
+const roomBytes = 1 << 20, keepRoomMs = 1000
 /** Above all numbers of spool files. */
 const firstCipherNumber = 2 ** 48
 
@@ -118,6 +118,7 @@ export class Bundles {
   #putOff({ bundle, start }: BundlePlace, at: number, data: Uint8Array): boolean {
     const current = this.#current
     if (!this.putsOff || current?.number !== bundle || data.length > maxWaitingBytes) return false
+    this.#isUsed = true
     const { end } = blocksAround(start + at, data.length)
     if (this.#waiting && end - this.#waiting.start > waitingBytes) this.catchUp()
     const isNew = start === current.end
@@ -143,6 +144,19 @@ export class Bundles {
     return this.#waiting !== undefined
   }
 
+  /** Now and then: room that was taken and is not used for a while goes back, and a bundle in which nothing came to lie. */
+  tick(nowMs: number): void {
+    if (this.#isUsed) this.#usedAtMs = nowMs
+    this.#isUsed = false
+    const current = this.#current
+    if (!current || this.#waiting || current.allocated <= current.end || nowMs - this.#usedAtMs < keepRoomMs) return
+    if (current.bundle.files === 0) return this.#remove(current.number, current.bundle)
+    giveRoomBack(this.#descriptor(current.number), current.end)
+    current.allocated = current.end
+  }
+  #isUsed = false
+  #usedAtMs = 0
+
   get #waitingMemory(): Buffer {
     return this.#memory ??= Buffer.allocUnsafeSlow(waitingBytes)
   }
@@ -153,6 +167,7 @@ export class Bundles {
    */
   lend(): LentRoom | undefined {
     if (!this.putsOff) return undefined
+    this.#isUsed = true
     if (this.#current && this.#current.end + maxWaitingBytes > maxBundleBytes) this.#finish()
     if (this.#waiting && this.#waiting.length + maxWaitingBytes > waitingBytes) this.catchUp()
     const current = this.#current ??= this.#begin()

@@ -85,6 +85,7 @@ export class Incoming implements Subtree {
     const { durability, live, cuts, trees, staging } = this.#box
     // What fails is told by whoever makes things durable, and by the changes that are not put off.
     this.#isRefused = hostErrno(() => staging.catchUp()) !== undefined
+    if (!this.isLending) hostErrno(() => staging.bundles.tick(nowMs))
     durability.tick(nowMs)
     live?.tick()
     this.#handles.evict()

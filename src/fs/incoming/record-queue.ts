@@ -12,7 +12,7 @@ const groupBytes = 4096
 /** Of a number, or of what tells the length of bytes. */
 const maxPlainBytes = 9
 /** What a record has around its fields: header, envelope, kind. */
-const maxAroundBytes = 96
+const maxAroundBytes = 64
 
 type Fields = MsgValue[]
 

@@ -1,6 +1,6 @@
 import test from 'ava'
 import { createSecretKey, randomBytes } from 'node:crypto'
-import { readdirSync, readFileSync, truncateSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { FileCipher } from '../../../src/engine/crypto/file-cipher.js'
 import { type BundlePlace, Bundles, maxBundledBytes } from '../../../src/fs/incoming/bundles.js'
@@ -130,10 +130,23 @@ test('what is put off waits in memory while the host refuses it, and is written 
     t.is(read.toString(), 'second')
     bundles.catchUp()
     t.is(written(), `first${'\0'.repeat(11)}second${'\0'.repeat(10)}`)
+    // Room that is not used goes back.
+    const allocated = (): number => statSync(bundles.path(places[0]!.bundle)).blocks * 512
+    t.true(allocated() > 500_000)
+    bundles.tick(10)
+    bundles.tick(500)
+    t.true(allocated() > 500_000)
+    bundles.tick(2000)
+    t.true(allocated() < 50_000)
     // What nobody wants any more is not written.
     bundles.add(Buffer.from('third'))
     for (let left = 3; left > 0; left--) bundles.release(places[0]!)
     t.false(bundles.isBehind)
+    t.deepEqual(readdirSync(sandbox.path('staging', 'bundles')), [])
+    t.not(bundles.lend(), undefined)
+    t.is(readdirSync(sandbox.path('staging', 'bundles')).length, 1)
+    bundles.tick(3000)
+    bundles.tick(5000)
     t.deepEqual(readdirSync(sandbox.path('staging', 'bundles')), [])
   } finally {
     replaceFiles(before)

@@ -4,7 +4,7 @@ import { native } from '../../../engine/native.js'
 import type { Arrivals, DirectoryLoans, Loan } from '../../core.js'
 import { currentGeneration } from './answers.js'
 
-const maxFiles = 512, nameBytes = 32 << 10
+const maxFiles = 256, nameBytes = 16 << 10
 /** struct arrival. */
 const fileWords = 16, fileTimes = 8
 const leastHashes = 1 << 10, mostHashes = 1 << 17, hashBytes = 8
