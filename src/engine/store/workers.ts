@@ -269,8 +269,11 @@ export class Workers {
     const waiting = queued?.waiting
     this.#bytes -= queued?.bytes ?? 0
     if (this.#releases.length > 0) this.#jobEnded(message.job)
-    if (member.jobs.length === 0) member.worker.unref()
-    this.#give()
+    // One that is being ended is awaited: an answer that comes meanwhile must not let the process end before that.
+    if (!this.#closed) {
+      if (member.jobs.length === 0) member.worker.unref()
+      this.#give()
+    }
     this.#answeredMs = performance.now()
     if (message.kind === 'failed') waiting?.reject(new Error(message.message))
     else waiting?.resolve(message)
