@@ -177,7 +177,7 @@ export class Contents {
     const bundled = this.#writeBundled(node, at, data)
     if (bundled !== 'spool') return bundled
     const before = node.size
-    const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.write(node.id, data, at, before))
+    const failed = this.#catchUp() ?? this.#materialize(node) ?? hostErrno(() => this.#staging.spool.write(node.id, data, at, before))
     if (failed) {
       // Some of it may have been written.
       if (!node.bare) this.#adoptSize(node)
@@ -187,6 +187,11 @@ export class Contents {
     if (node.holes > 0 || at > before) this.#staging.lookForHoles(node)
     if (node.size > before) this.#cuts.grew(node)
     return this.#cut(node, at, at + data.length)
+  }
+
+  /** What has a spool file is the host's at once, as soon as the journal says that it is there at all. */
+  #catchUp(): Errno | undefined {
+    return this.#staging.isBehind ? hostErrno(() => this.#staging.catchUp()) : undefined
   }
 
   /** Small files lie in bundles as long as they are written from front to back. `spool`: this one does not, or not any more. */
@@ -258,7 +263,7 @@ export class Contents {
     const moved = this.#unbundle(node)
     if (moved) return moved
     if (!node.bare || size > node.size) {
-      const failed = this.#materialize(node) ?? hostErrno(() => this.#staging.spool.truncate(node.id, size))
+      const failed = this.#catchUp() ?? this.#materialize(node) ?? hostErrno(() => this.#staging.spool.truncate(node.id, size))
       if (failed) return failed
     }
     const uncut = this.#cut(node, size, Number.MAX_SAFE_INTEGER)
