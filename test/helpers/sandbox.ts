@@ -156,8 +156,9 @@ export class Sandbox {
     await eventually('all that ran in the sandbox has ended', () => this.processes().length === 0)
   }
 
-  /** kill -9 for all that runs here; what was mounted is taken away. */
+  /** kill -9 for all that runs here, when all that was done a moment ago is the host's; what was mounted is taken away. */
   async killMount(mountpoint = this.path('mnt')): Promise<void> {
+    await new Promise(resolve => setTimeout(resolve, 600))
     this.#killAll()
     await this.allEnded()
     this.run('umount', ['-l', mountpoint])
