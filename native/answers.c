@@ -1,4 +1,5 @@
 #include "answers.h"
+#include "fuse_reply.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -7,11 +8,11 @@
 enum {
   LOOKUP = 1, FORGET = 2, GETATTR = 3, READLINK = 5, OPEN = 14, RELEASE = 18, GETXATTR = 22, LISTXATTR = 23, OPENDIR = 27, READDIR = 28, RELEASEDIR = 29, READDIRPLUS = 44,
 };
-enum { REQUEST = 40, REPLY = 16, ENTRY = 128, ATTR = 88, ATTR_AT = 40, DIRENT = 24, MAX_NAME = 255, MAX_TARGET = 4096 };
+enum { DIRENT = 24, MAX_TARGET = 4096 };
 enum { TYPE_MASK = 0170000, TYPE_DIRECTORY = 0040000, TYPE_REGULAR = 0100000, TYPE_LINK = 0120000 };
 enum { ROW_REPLACED = 2, ROW_SUPPLIED = 4, ROW_LINK = 8, ROW_LINKED = 16 };
-enum { KEEP_CACHE = 2, CACHE_DIR = 8, NO_FLUSH = 32, FIRST_COOKIE = 2, FH_NAMES_ONLY = 1, SMALL = 64, MOUNT_ROOT = 1 };
-enum { ACCESS_MODE = 3, TRUNCATE = 01000 };
+enum { FIRST_COOKIE = 2, FH_NAMES_ONLY = 1, SMALL = 64, MOUNT_ROOT = 1 };
+enum { TRUNCATE = 01000 };
 /* Of HandedFiles: the kernel has the content, and nobody wants to be told; the handle of all of them. */
 enum { HANDED = 1, FH_HANDED = 0 };
 #define NO_ROW SIZE_MAX
@@ -19,21 +20,6 @@ enum { HANDED = 1, FH_HANDED = 0 };
 #define NOT_HERE LONG_MIN
 /* More than any reply takes that is not bounded by what was asked. */
 enum { LEAST_ROOM = 8192 };
-
-static uint32_t get32(const uint8_t *at) {
-  uint32_t value;
-  memcpy(&value, at, sizeof value);
-  return value;
-}
-
-static uint64_t get64(const uint8_t *at) {
-  uint64_t value;
-  memcpy(&value, at, sizeof value);
-  return value;
-}
-
-static void put32(uint8_t *at, uint32_t value) { memcpy(at, &value, sizeof value); }
-static void put64(uint8_t *at, uint64_t value) { memcpy(at, &value, sizeof value); }
 
 /* 0 where there is no such value: a tree that is not sound shows nonsense, and reads no other memory. */
 static uint32_t u32(const struct column *column, size_t index) { return index < column->count ? ((const uint32_t *)column->values)[index] : 0; }
@@ -104,16 +90,6 @@ static void put_number(uint8_t *at, double value) {
   put32(at + 4, (uint32_t)(int64_t)(value / 4294967296.0));
 }
 
-static void put_time(uint8_t *attr, size_t seconds_at, size_t nanoseconds_at, int64_t ns) {
-  int64_t seconds = ns / 1000000000, rest = ns % 1000000000;
-  if (rest < 0) {
-    seconds--;
-    rest += 1000000000;
-  }
-  put64(attr + seconds_at, (uint64_t)seconds);
-  put32(attr + nanoseconds_at, (uint32_t)rest);
-}
-
 static double blocks_of(double size) {
   double blocks = size / 512;
   if (!(blocks > -9e18 && blocks < 9e18)) return 0;
@@ -151,12 +127,8 @@ static void put_attr(const struct shown_tree *t, size_t row, uint8_t *at) {
 
 /* struct fuse_entry_out. */
 static void put_entry(const struct shown_tree *t, size_t row, uint8_t *at) {
-  memset(at, 0, ATTR_AT);
   uint64_t node = t->base + row;
-  put64(at, node);
-  put64(at + 8, node == MOUNT_ROOT ? 0 : t->generation);
-  put64(at + 16, t->ttl_seconds);
-  put64(at + 24, t->ttl_seconds);
+  put_entry_head(at, node, node == MOUNT_ROOT ? 0 : t->generation, t->ttl_seconds);
   put_attr(t, row, at + ATTR_AT);
 }
 
@@ -341,8 +313,5 @@ long tree_answer(const struct shown_tree *t, const uint8_t *request, size_t leng
   *names = 0;
   long bytes = body_of(t, (size_t)(node - t->base), code, request, length, reply + REPLY, room - REPLY, manner, names);
   if (bytes == NOT_HERE) return ANSWER_OTHER;
-  put32(reply, (uint32_t)(bytes < 0 ? REPLY : REPLY + bytes));
-  put32(reply + 4, bytes < 0 ? (uint32_t)bytes : 0);
-  put64(reply + 8, unique);
-  return bytes < 0 ? REPLY : REPLY + bytes;
+  return put_reply(reply, unique, bytes);
 }

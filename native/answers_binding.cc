@@ -152,9 +152,7 @@ napi_value answerRequest(napi_env env, napi_callback_info info) {
   int64_t length = a.integer(1);
   if (a.failed) return nullptr;
   if (length < 0 || static_cast<size_t>(length) > slot.length) return makeNumber(env, 0);
-  long answer = answerByTree(slot.data, static_cast<size_t>(length), slot.length);
-  if (answer == ANSWER_OTHER) answer = answerByLoan(slot.data, static_cast<size_t>(length), slot.length);
-  return makeNumber(env, static_cast<double>(answer));
+  return makeNumber(env, static_cast<double>(answerHere(slot.data, static_cast<size_t>(length), slot.length)));
 }
 
 }  // namespace

@@ -1,36 +1,21 @@
 #include "arrivals.h"
 #include "answers.h"
+#include "fuse_reply.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
 
 enum { LOOKUP = 1, GETATTR = 3, SETATTR = 4, WRITE = 16, RELEASE = 18, SETXATTR = 21, CREATE = 35 };
-enum { REQUEST = 40, REPLY = 16, ENTRY = 128, ATTR = 88, ATTR_AT = 40, MAX_NAME = 255, BLOCK = 4096 };
+enum { BLOCK = 4096 };
 enum { TYPE_REGULAR = 0100000, PERMISSIONS = 07777, SET_ID = 06000 };
-enum { ACCESS_MODE = 3, WRITE_ONLY = 1, READ_ONLY = 0 };
-enum { DIRECT_IO = 1, KEEP_CACHE = 2, NO_FLUSH = 32 };
+enum { WRITE_ONLY = 1, READ_ONLY = 0 };
 enum { CREATE_FLAGS = 40, CREATE_MODE = 44, CREATE_UMASK = 48, CREATE_NAME = 56 };
 enum { WRITE_FH = 40, WRITE_OFFSET = 48, WRITE_SIZE = 56, WRITE_FLAGS = 60, WRITE_DATA = 80, WRITE_LOCK_OWNER = 2, WRITE_KILL = 4 };
 enum { SET_VALID = 40, SET_ATIME = 72, SET_MTIME = 80, SET_ATIME_NS = 96, SET_MTIME_NS = 100, SET_MODE = 108, SET_UID = 116, SET_GID = 120, SET_END = 128 };
 enum { BY_MODE = 1, BY_UID = 2, BY_GID = 4, BY_ATIME = 16, BY_MTIME = 32, BY_FH = 64, BY_ATIME_NOW = 128, BY_MTIME_NOW = 256, BY_LOCK_OWNER = 512, BY_CTIME = 1024, BY_KILL = 2048 };
 enum { SETTABLE = BY_MODE | BY_UID | BY_GID | BY_ATIME | BY_MTIME | BY_FH | BY_ATIME_NOW | BY_MTIME_NOW | BY_LOCK_OWNER | BY_CTIME | BY_KILL };
 enum { XATTR_SIZE = 40, XATTR_FLAGS = 44, XATTR_NAME = 48, XATTR_LONG_NAME = 56, XATTR_REPLACE = 2, ACL_BYTES = 28 };
-
-static uint32_t get32(const uint8_t *at) {
-  uint32_t value;
-  memcpy(&value, at, sizeof value);
-  return value;
-}
-
-static uint64_t get64(const uint8_t *at) {
-  uint64_t value;
-  memcpy(&value, at, sizeof value);
-  return value;
-}
-
-static void put32(uint8_t *at, uint32_t value) { memcpy(at, &value, sizeof value); }
-static void put64(uint8_t *at, uint64_t value) { memcpy(at, &value, sizeof value); }
 
 /* As clock.ts: never twice the same. */
 static int64_t now_ns(struct arrivals *a) {
@@ -76,16 +61,6 @@ static size_t name_at(const uint8_t *slot, size_t length, size_t at) {
 
 /* --- replies --- */
 
-static void put_time(uint8_t *attr, size_t seconds_at, size_t nanoseconds_at, int64_t ns) {
-  int64_t seconds = ns / 1000000000, rest = ns % 1000000000;
-  if (rest < 0) {
-    seconds--;
-    rest += 1000000000;
-  }
-  put64(attr + seconds_at, (uint64_t)seconds);
-  put32(attr + nanoseconds_at, (uint32_t)rest);
-}
-
 static void put_attr(uint8_t *at, uint64_t node, uint64_t size, int64_t atime, int64_t mtime, int64_t ctime, uint32_t mode, uint32_t nlink, uint32_t uid, uint32_t gid, uint64_t blocks) {
   put64(at, node);
   put64(at + 8, size);
@@ -112,17 +87,10 @@ static void put_ttl(const struct arrivals *a, uint8_t *body) {
   put64(body + 8, 0);
 }
 
-static long finish(uint8_t *slot, uint64_t unique, int error, size_t body) {
-  put32(slot, (uint32_t)(REPLY + body));
-  put32(slot + 4, (uint32_t)-error);
-  put64(slot + 8, unique);
-  return (long)(REPLY + body);
-}
-
-static long finish_attr(struct arrivals *a, uint8_t *slot, uint64_t unique, size_t index) {
+static long put_attr_reply(struct arrivals *a, uint8_t *slot, uint64_t unique, size_t index) {
   put_ttl(a, slot + REPLY);
   put_file(a, index, slot + REPLY + 16);
-  return finish(slot, unique, 0, 16 + ATTR);
+  return put_reply(slot, unique, 16 + ATTR);
 }
 
 /* --- requests --- */
@@ -144,16 +112,12 @@ static long create(struct arrivals *a, uint8_t *slot, size_t length, uint64_t un
   a->names_length += name_length;
   a->directory_mtime_ns = a->directory_ctime_ns = now;
   uint8_t *entry = slot + REPLY, *opened = entry + ENTRY;
-  memset(entry, 0, ATTR_AT);
-  put64(entry, a->first_node + index);
-  put64(entry + 8, a->generation);
-  put64(entry + 16, a->ttl_seconds);
-  put64(entry + 24, a->ttl_seconds);
+  put_entry_head(entry, a->first_node + index, a->generation, a->ttl_seconds);
   put_file(a, index, entry + ATTR_AT);
   put64(opened, a->first_handle + index);
   put32(opened + 8, KEEP_CACHE | NO_FLUSH | ((flags & ACCESS_MODE) == WRITE_ONLY ? DIRECT_IO : 0));
   put32(opened + 12, 0);
-  return finish(slot, unique, 0, ENTRY + 16);
+  return put_reply(slot, unique, ENTRY + 16);
 }
 
 /* From front to back, and nothing was written to another file since. */
@@ -173,7 +137,7 @@ static long write_to(struct arrivals *a, uint8_t *slot, size_t length, uint64_t 
   file->mtime_ns = file->ctime_ns = now_ns(a);
   a->data_length = start + file->size;
   put64(slot + REPLY, size);
-  return finish(slot, unique, 0, 8);
+  return put_reply(slot, unique, 8);
 }
 
 /* As operations.ts reads it: the nearest that 64 bits of nanoseconds tell. */
@@ -194,7 +158,7 @@ static long set_attributes(struct arrivals *a, uint8_t *slot, size_t length, uin
   int sets_mtime = (valid & (BY_MTIME | BY_MTIME_NOW)) != 0;
   if (a->is_live && !(valid & BY_MTIME_NOW) && (!(valid & BY_ATIME_NOW) || sets_mtime) && mode == file->mode && uid == file->uid && gid == file->gid && mtime == file->mtime_ns
       && (atime == file->atime_ns || sets_mtime)) {
-    return finish_attr(a, slot, unique, index);
+    return put_attr_reply(a, slot, unique, index);
   }
   int64_t now = now_ns(a);
   file->mode = mode;
@@ -203,7 +167,7 @@ static long set_attributes(struct arrivals *a, uint8_t *slot, size_t length, uin
   file->atime_ns = valid & BY_ATIME_NOW ? now : atime;
   file->mtime_ns = valid & BY_MTIME_NOW ? now : mtime;
   file->ctime_ns = now;
-  return finish_attr(a, slot, unique, index);
+  return put_attr_reply(a, slot, unique, index);
 }
 
 /* An ACL that says no more than a mode: user, group, others. */
@@ -231,20 +195,20 @@ static long set_acl(struct arrivals *a, uint8_t *slot, size_t length, uint64_t u
   if (get32(slot + XATTR_FLAGS) & XATTR_REPLACE || file->mode & SET_ID || !mode_of_acl(slot + name_at + sizeof name, &permissions)) return ANSWER_OTHER;
   file->mode = (file->mode & ~0777u) | permissions;
   file->ctime_ns = now_ns(a);
-  return finish(slot, unique, 0, 0);
+  return put_reply(slot, unique, 0);
 }
 
 static long answer_file(struct arrivals *a, uint8_t *slot, size_t length, uint64_t unique, size_t index) {
   struct arrival *file = &a->files[index];
   switch (get32(slot + 4)) {
-    case GETATTR: return finish_attr(a, slot, unique, index);
+    case GETATTR: return put_attr_reply(a, slot, unique, index);
     case SETATTR: return set_attributes(a, slot, length, unique, index);
     case SETXATTR: return set_acl(a, slot, length, unique, index);
     case WRITE: return write_to(a, slot, length, unique, index);
     case RELEASE:
       if (length < REQUEST + 8 || !file->is_open || get64(slot + REQUEST) != a->first_handle + index) return ANSWER_OTHER;
       file->is_open = 0;
-      return finish(slot, unique, 0, 0);
+      return put_reply(slot, unique, 0);
     default: return ANSWER_OTHER;
   }
 }
@@ -254,20 +218,19 @@ static long answer_directory(struct arrivals *a, uint8_t *slot, size_t length, u
     case LOOKUP: {
       size_t name_length = name_at(slot, length, REQUEST);
       if (!name_length || *place_of(a, hash_of(a, slot + REQUEST, name_length))) return ANSWER_OTHER;
-      return finish(slot, unique, ENOENT, 0);
+      return put_reply(slot, unique, -ENOENT);
     }
     case GETATTR:
       put_ttl(a, slot + REPLY);
       put_attr(slot + REPLY + 16, a->directory, a->directory_size, a->directory_atime_ns, a->directory_mtime_ns, a->directory_ctime_ns, a->directory_mode, a->directory_nlink,
                a->directory_uid, a->directory_gid, 0);
-      return finish(slot, unique, 0, 16 + ATTR);
+      return put_reply(slot, unique, 16 + ATTR);
     case CREATE: return create(a, slot, length, unique);
     default: return ANSWER_OTHER;
   }
 }
 
 long arrivals_answer(struct arrivals *a, uint8_t *slot, size_t length, size_t room) {
-  a->just_made = 0;
   if (length < REQUEST || room < BLOCK) return ANSWER_OTHER;
   uint64_t unique = get64(slot + 8), node = get64(slot + 16);
   if (node == a->directory) return answer_directory(a, slot, length, unique);

@@ -41,7 +41,7 @@ struct arrivals {
   /* Files, their names, and their contents one after the other, each from a multiple of ARRIVAL_ALIGNMENT on. Memory stays the owner's. */
   struct arrival *files;
   size_t count, room;
-  /* The last request made a file: the number of files then. Else 0. */
+  /* The last request made a file: the number of files then. Else 0, which is set before each request. */
   size_t just_made;
   uint8_t *names;
   size_t names_length, names_room;

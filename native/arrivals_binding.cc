@@ -1,5 +1,6 @@
 /* arrivals.c for JavaScript: the memory that a thread gives for it once, and one loan after the other. */
 #include "arrivals_binding.h"
+#include "answers_binding.h"
 #include "arguments.h"
 #include "arrivals.h"
 
@@ -133,9 +134,13 @@ napi_value endLoan(napi_env env, napi_callback_info) {
 
 }  // namespace
 
-long answerByLoan(uint8_t *slot, size_t length, size_t room) { return isLent ? arrivals_answer(&loan, slot, length, room) : static_cast<long>(ANSWER_OTHER); }
+long answerHere(uint8_t *slot, size_t length, size_t room) {
+  loan.just_made = 0;
+  long answer = answerByTree(slot, length, room);
+  return answer == ANSWER_OTHER && isLent ? arrivals_answer(&loan, slot, length, room) : answer;
+}
 
-void loanNotTaken() {
+void replyNotTaken() {
   if (isLent) arrivals_not_taken(&loan);
 }
 

@@ -1,5 +1,4 @@
 /* The FUSE device: waiting for requests, being woken, and receiving the descriptor from fusermount3. */
-#include "answers_binding.h"
 #include "arrivals_binding.h"
 #include "arguments.h"
 #include "companion.h"
@@ -161,18 +160,16 @@ class Device {
   napi_ref keep = nullptr;
 
  private:
-  /* Answers what trees can answer; whether that is all there is to do. */
+  /* Answers what can be answered here; whether that is all there is to do. */
   bool answered(size_t length) {
     const size_t pidAt = 32;
     uint32_t pid = 0;
     if (length >= pidAt + sizeof pid) memcpy(&pid, slot.data + pidAt, sizeof pid);
-    long answer = answerByTree(slot.data, length, slot.length);
-    bool isByLoan = answer == ANSWER_OTHER;
-    if (isByLoan) answer = answerByLoan(slot.data, length, slot.length);
+    long answer = answerHere(slot.data, length, slot.length);
     if (answer == ANSWER_OTHER && takesLonger(slot.data, length)) companion.leave();
     else companion.note(pid, nanosecondsNow());
     if (answer == ANSWER_OTHER) return false;
-    if (answer != ANSWER_NONE && reply(static_cast<size_t>(answer)) != 0 && isByLoan) loanNotTaken();
+    if (answer != ANSWER_NONE && reply(static_cast<size_t>(answer)) != 0) replyNotTaken();
     return true;
   }
 

@@ -231,23 +231,32 @@ export interface Loan {
   readonly keepsNames: boolean
 }
 
-/** What arrived during a loan, in memory that the next one uses. */
+/** A file that was made during a loan. */
+export interface Arrival {
+  /** Byte string. */
+  readonly name: string
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly atimeNs: bigint
+  readonly mtimeNs: bigint
+  readonly ctimeNs: bigint
+  /** Where its content lies, from the loan's `dataStart` on. */
+  readonly dataStart: number
+  readonly size: number
+  readonly isOpen: boolean
+  /** open(2)'s. */
+  readonly flags: number
+}
+
 export interface Arrivals {
-  readonly count: number
-  /** Contents lie in so many bytes from `dataStart` on. */
+  readonly files: readonly Arrival[]
+  /** Contents lie in so many bytes from the loan's `dataStart` on. */
   readonly dataLength: number
   /** Of the directory; and the last time that was told. */
   readonly directoryNs: bigint
   readonly lastNs: bigint
-  /** Per file, as `arrivalWord` and `arrivalTime` say. */
-  readonly names: Buffer
-  readonly words: Uint32Array
-  readonly times: BigInt64Array
 }
-
-/** Where a file's numbers are, of 16, and its times, of 8 (struct arrival of native/arrivals.h). */
-export const arrivalWord = { count: 16, nameStart: 0, nameLength: 1, mode: 2, uid: 3, gid: 4, isOpen: 5, dataStart: 6, size: 7, openFlags: 14 } as const
-export const arrivalTime = { count: 8, atimeNs: 4, mtimeNs: 5, ctimeNs: 6 } as const
 
 /** Absent where the transport cannot. */
 export interface DirectoryLoans {

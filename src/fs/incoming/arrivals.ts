@@ -2,8 +2,7 @@
  * New small files that somebody makes one after the other (cp, tar -x): the directory they come to is lent to the transport, which answers for them by itself
  * from their creation to their close. What arrived is taken over before anything else happens, so nobody here can tell the difference.
  */
-import { byteString } from '../../engine/text.js'
-import { type Arrivals, arrivalTime, arrivalWord, type DirectoryLoans } from '../core.js'
+import type { Arrivals, DirectoryLoans } from '../core.js'
 import { inoOf } from '../inodes.js'
 import { defaultAclName } from './acl.js'
 import { type Box, ttlMs } from './box.js'
@@ -94,8 +93,6 @@ export class ArrivingFiles {
     if (!tree || tree.frozen || !trees.isChanging(tree)) return
     const untold = this.#told?.directory === id ? nodes.namesSince(this.#told.namesAdded, id) : undefined
     if (!untold && !this.#mayTell(directory)) return
-    // What the host does not take does not become more.
-    if (staging.isBehind && journal.isFull) staging.catchUp()
     journal.ready(changeRoomBytes + this.#loans.maxNameBytes + this.#loans.maxFiles * recordBytes)
     const room = bundles.lend()
     if (!room || !staging.mayGrow(room.room)) return
@@ -122,39 +119,31 @@ export class ArrivingFiles {
     if (!lent) return
     this.#lent = undefined
     const arrivals = this.#loans.end()
-    this.#cameLast = arrivals.count
-    this.#vain = arrivals.count > 0 ? 0 : this.#vain + 1
-    if (arrivals.count > 0) this.#box.staging.journal.promised(() => this.#take(lent, arrivals))
+    this.#cameLast = arrivals.files.length
+    this.#vain = this.#cameLast > 0 ? 0 : this.#vain + 1
+    if (this.#cameLast > 0) this.#take(lent, arrivals)
     if (this.#vain < mostVain) this.#expected = lent.directory.id
   }
 
-  #take({ directory, tree, room: { place }, firstId, firstFh }: Lent, { count, dataLength, directoryNs, lastNs, names, words, times }: Arrivals): void {
+  #take({ directory, tree, room: { place }, firstId, firstFh }: Lent, { files, dataLength, directoryNs, lastNs }: Arrivals): void {
     const { nodes, staging, trees, durability, cuts } = this.#box
     const { journal, bundles } = staging
     const closed: StagedNode[] = []
     toldUntil(lastNs)
     // Whatever happens, what the kernel has is not given again.
-    this.#handles.given(count)
-    nodes.passOver(firstId + count - 1)
-    let filled = 0
-    for (let i = 0; i < count; i++) if (words[arrivalWord.count * i + arrivalWord.size]! > 0) filled++
+    this.#handles.given(files.length)
+    nodes.passOver(firstId + files.length - 1)
+    const filled = files.filter(({ size }) => size > 0).length
     if (filled > 0) bundles.arrived(dataLength, filled)
-    for (let i = 0; i < count; i++) {
-      const word = arrivalWord.count * i, time = arrivalTime.count * i
-      const nameStart = words[word + arrivalWord.nameStart]!
-      const name = byteString(names.subarray(nameStart, nameStart + words[word + arrivalWord.nameLength]!))
-      const node = nodes.add(directory, name, {
-        mode: words[word + arrivalWord.mode]!, uid: words[word + arrivalWord.uid]!, gid: words[word + arrivalWord.gid]!, rdev: 0,
-        atimeNs: times[time + arrivalTime.atimeNs]!, mtimeNs: times[time + arrivalTime.mtimeNs]!, ctimeNs: times[time + arrivalTime.ctimeNs]!,
-      }, firstId + i)
+    for (const [index, { name, dataStart, size, isOpen, flags, ...facts }] of files.entries()) {
+      const node = nodes.add(directory, name, { ...facts, rdev: 0 }, firstId + index)
       journal.created(node, directory.id, name)
-      const size = words[word + arrivalWord.size]!
       if (size > 0) {
-        const lies = { bundle: place.bundle, start: place.start + words[word + arrivalWord.dataStart]! }
+        const lies = { bundle: place.bundle, start: place.start + dataStart }
         journal.placed(node.id, lies, size)
         staging.counting(node, () => Object.assign(node, { place: lies, size }))
       }
-      if (words[word + arrivalWord.isOpen]) this.#handles.keepOpen(node, words[word + arrivalWord.openFlags]!, firstFh + i)
+      if (isOpen) this.#handles.openNew(node, flags, firstFh + index)
       else closed.push(node)
     }
     this.#told = { directory: directory.id, namesAdded: nodes.namesAdded }

@@ -8,10 +8,11 @@
 import { constants, fstatSync, readdirSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileBlockBytes, type FileCipher } from '../../engine/crypto/file-cipher.js'
-import { errnoOf, ioError } from '../../engine/errors.js'
+import { ioError } from '../../engine/errors.js'
 import { native } from '../../engine/native.js'
 import { files } from '../../engine/platform/files.js'
 import { blocksAround, readSealed, scratchBytes } from '../../engine/store/sealed-file.js'
+import { hostErrno } from './contents.js'
 import { keepSize } from './spool.js'
 
 /** Files up to here are one chunk whatever the chunker's mask says, so that they can be stored without cutting. */
@@ -150,9 +151,8 @@ export class Bundles {
     this.#isUsed = false
     const current = this.#current
     if (!current || this.#waiting || current.allocated <= current.end || nowMs - this.#usedAtMs < keepRoomMs) return
-    if (current.bundle.files === 0) return this.#remove(current.number, current.bundle)
-    giveRoomBack(this.#descriptor(current.number), current.end)
-    current.allocated = current.end
+    if (current.bundle.files === 0) this.#remove(current.number, current.bundle)
+    else giveRoomBack(current)
   }
   #isUsed = false
   #usedAtMs = 0
@@ -321,10 +321,11 @@ export class Bundles {
 
   #finish(): void {
     this.catchUp()
-    const { number, bundle, end, allocated } = this.#current!
+    const current = this.#current!
+    const { number, bundle } = current
     this.#current = undefined
     if (bundle.files === 0) return this.#remove(number, bundle)
-    if (allocated > end) giveRoomBack(bundle.fd!, end)
+    giveRoomBack(current)
     this.#close(bundle)
   }
 
@@ -350,21 +351,14 @@ export class Bundles {
 function takeRoom(current: CurrentBundle, end: number): boolean {
   const from = Math.max(current.allocated, current.end)
   const to = Math.max(end, from + roomBytes)
-  try {
-    native().fallocate(current.bundle.fd!, keepSize, from, to - from)
-  } catch (error) {
-    if (errnoOf(error) === undefined) throw error
-    return false
-  }
+  if (hostErrno(() => native().fallocate(current.bundle.fd!, keepSize, from, to - from))) return false
   current.allocated = to
   return true
 }
 
-/** What stays goes with the bundle. */
-function giveRoomBack(fd: number, end: number): void {
-  try {
-    files.truncateOpen(fd, end)
-  } catch (error) {
-    if (errnoOf(error) === undefined) throw error
-  }
+/** What cannot goes with the bundle. */
+function giveRoomBack(current: CurrentBundle): void {
+  if (current.allocated <= current.end) return
+  hostErrno(() => files.truncateOpen(current.bundle.fd!, current.end))
+  current.allocated = current.end
 }

@@ -177,7 +177,7 @@ export class Contents {
     const bundled = this.#writeBundled(node, at, data)
     if (bundled !== 'spool') return bundled
     const before = node.size
-    const failed = this.#catchUp() ?? this.#materialize(node) ?? hostErrno(() => this.#staging.spool.write(node.id, data, at, before))
+    const failed = this.#beforeSpool(node) ?? hostErrno(() => this.#staging.spool.write(node.id, data, at, before))
     if (failed) {
       // Some of it may have been written.
       if (!node.bare) this.#adoptSize(node)
@@ -187,11 +187,6 @@ export class Contents {
     if (node.holes > 0 || at > before) this.#staging.lookForHoles(node)
     if (node.size > before) this.#cuts.grew(node)
     return this.#cut(node, at, at + data.length)
-  }
-
-  /** What has a spool file is the host's at once, as soon as the journal says that it is there at all. */
-  #catchUp(): Errno | undefined {
-    return this.#staging.isBehind ? hostErrno(() => this.#staging.catchUp()) : undefined
   }
 
   /** Small files lie in bundles as long as they are written from front to back. `spool`: this one does not, or not any more. */
@@ -263,7 +258,7 @@ export class Contents {
     const moved = this.#unbundle(node)
     if (moved) return moved
     if (!node.bare || size > node.size) {
-      const failed = this.#catchUp() ?? this.#materialize(node) ?? hostErrno(() => this.#staging.spool.truncate(node.id, size))
+      const failed = this.#beforeSpool(node) ?? hostErrno(() => this.#staging.spool.truncate(node.id, size))
       if (failed) return failed
     }
     const uncut = this.#cut(node, size, Number.MAX_SAFE_INTEGER)
@@ -304,7 +299,7 @@ export class Contents {
     const end = offset + length
     const filled = mode & (punchHole | zeroRange) ? offset : Math.min(end, node.size)
     if (!this.#mayGrow(node, mode & keepSize ? 0 : Math.max(0, end - node.size), offset, filled)) return Errno.ENOSPC
-    const failed = this.#keepBefore(node, offset) ?? this.#materialize(node) ?? hostErrno(() => this.#staging.spool.allocate(node.id, mode, offset, length, node.size))
+    const failed = this.#keepBefore(node, offset) ?? this.#beforeSpool(node) ?? hostErrno(() => this.#staging.spool.allocate(node.id, mode, offset, length, node.size))
     if (failed) {
       if (!node.bare) this.#adoptSize(node)
       return failed
@@ -367,7 +362,7 @@ export class Contents {
     this.#cuts.cloning(node, offset)
     const end = offset + length
     const bare = offset <= node.size && (node.bare || (node.size === 0 && !this.#staging.spool.exists(node.id)))
-    const failed = bare ? undefined : this.#materialize(node) ?? hostErrno(() => {
+    const failed = bare ? undefined : this.#beforeSpool(node) ?? hostErrno(() => {
       if (end > node.size) this.#staging.spool.truncate(node.id, end)
       if (node.opens === 0) this.close(node)
     })
@@ -451,9 +446,10 @@ export class Contents {
     return undefined
   }
 
-  /** Gives a file that is all extents the spool file that writes need. */
-  #materialize(node: StagedNode): Errno | undefined {
-    if (!node.bare) return undefined
+  /** Comes before a spool file is written. What has one is the host's at once, if the journal says that it is there at all; a file that is all extents gets one. */
+  #beforeSpool(node: StagedNode): Errno | undefined {
+    const told = this.#staging.isBehind ? hostErrno(() => this.#staging.catchUp()) : undefined
+    if (told || !node.bare) return told
     const failed = hostErrno(() => this.#staging.spool.truncate(node.id, node.size))
     node.bare = failed !== undefined
     if (!failed) this.#unsettle(node)

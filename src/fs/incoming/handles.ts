@@ -82,23 +82,18 @@ export class Handles {
     })
   }
 
-  /** A new file. */
-  openNew(node: StagedNode, flags: number): Opened {
-    return this.#open(node, flags, (flags & writeFlags) === writeOnly)
+  /** A new file. `fh`: one of those that were given for it already. */
+  openNew(node: StagedNode, flags: number, fh?: number): Opened {
+    return this.#open(node, flags, (flags & writeFlags) === writeOnly, fh)
   }
 
   get nextHandle(): number {
     return this.#nextHandle
   }
 
-  /** Handles up to there were given, for new files. */
+  /** So many were given by somebody else, from `nextHandle` on. */
   given(count: number): void {
     this.#nextHandle += count
-  }
-
-  /** One of those that were given is open still. */
-  keepOpen(node: StagedNode, flags: number, fh: number): void {
-    this.#open(node, flags, (flags & writeFlags) === writeOnly, fh)
   }
 
   /**

@@ -160,9 +160,8 @@ export class Incoming implements Subtree {
     tidyUp(client, () => {
       for (const tree of [...trees.all()]) if (!live && tree.state.kind === 'committed') this.#box.dropTree(tree)
     })
-    const failed = hostErrno(() => staging.catchUp())
-    if (failed) client.write('error', 'borg.fuse', `What came to ${live ? 'live' : 'incoming'}/ last and was not synced could not be written to the staging folder (${failed.code}) and is lost.`)
-    staging.close()
+    const lost = staging.close()
+    if (lost) client.write('error', 'borg.fuse', `What came to ${live ? 'live' : 'incoming'}/ last and was not synced could not be written to the staging folder (${lost.code}) and is lost.`)
   }
 
   // --- names ---

@@ -22,7 +22,7 @@ import { fieldBytes, maxRecordLength, RecordQueue } from './record-queue.js'
 import { keepSize } from './spool.js'
 
 const maxGatheredBytes = 4 << 20
-/** More is not put off. */
+/** More does not wait when something further is to be changed. */
 const maxQueuedBytes = 64 << 10
 const renewedSuffix = '-renewed'
 /** Room is taken in such pieces, when there is less than that. */
@@ -52,9 +52,11 @@ export class Journal {
 
   /**
    * To be called before something is changed that records of up to `bytes` bytes are to tell of: ENOSPC or EDQUOT if they might not fit on the disk. Room is
-   * taken in advance, so that what was changed can be told, and so that on a full disk there is some left for what makes room.
+   * taken in advance, so that what was changed can be told, and so that on a full disk there is some left for what makes room. Other host errors: so much was put
+   * off that it has to be written first.
    */
   ready(bytes: number): void {
+    if (this.#queue.bytes > maxQueuedBytes) this.catchUp()
     if (this.#roomBytes >= Math.max(lowRoomBytes, bytes)) return
     const full = this.#take(Math.max(roomBytes, 2 * bytes))
     if (!full || this.#roomBytes >= bytes || !this.#take(bytes)) return
@@ -160,10 +162,8 @@ export class Journal {
     this.#append([recordKind.exchanged, parent, bytesOf(name), other, bytesOf(otherName)])
   }
 
-  attributes(id: number, attributes: NodeAttributes): void {
-    if (!this.#about(id)) return
-    const { mode, uid, gid, atimeNs, mtimeNs, ctimeNs } = attributes
-    if (!this.isPuttingOff || !this.#queue.replaceAttributes(id, attributes)) this.#appendLater([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
+  attributes(id: number, { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }: NodeAttributes): void {
+    if (this.#about(id)) this.#appendLater([recordKind.attributes, id, mode, uid, gid, atimeNs, mtimeNs, ctimeNs])
   }
 
   xattr(id: number, name: string, value: Buffer | undefined): void {
@@ -184,7 +184,7 @@ export class Journal {
   placed(id: number, place: BundlePlace | undefined, size: number): void {
     if (!this.#about(id)) return
     if (!place) this.#append([recordKind.placed, id])
-    else if (!this.isPuttingOff || !this.#queue.replaceSize(id, place, size)) this.#appendLater([recordKind.placed, id, place.bundle, place.start, size])
+    else this.#appendLater([recordKind.placed, id, place.bundle, place.start, size])
   }
 
   /** A spool file, with the same content so far, took over from the bundle. Means nothing once the machine failed, until `placed` says that nothing lies there any more. */
@@ -387,27 +387,9 @@ export class Journal {
   }
 
   #appendLater(fields: MsgValue[]): void {
-    const length = maxRecordLength(fields)
-    if (!this.isPuttingOff || this.#roomBytes < length) return this.#append(fields)
-    if (this.#queue.bytes + length > maxQueuedBytes && !this.#mustPutOff) this.catchUp()
+    if (!this.isPuttingOff || this.#roomBytes < maxRecordLength(fields)) return this.#append(fields)
     this.#isMarked = false
     this.#queue.add(fields)
-  }
-
-  /** Records of `work` were promised: they wait even if they are many. `ready` was told of their bytes, and `isPuttingOff`. */
-  promised(work: () => void): void {
-    this.#mustPutOff = true
-    try {
-      work()
-    } finally {
-      this.#mustPutOff = false
-    }
-  }
-  #mustPutOff = false
-
-  /** As much was put off as may be. */
-  get isFull(): boolean {
-    return this.#queue.bytes > maxQueuedBytes
   }
 
   /** Something was put off. */

@@ -3,9 +3,7 @@
  * of copying a small file. In their order; what a later one says of a node's attributes, or of where its content lies, an earlier one that still waits says at once.
  */
 import type { MsgValue } from '../../engine/msgpack.js'
-import type { BundlePlace } from './bundles.js'
 import { recordKind } from './journal-records.js'
-import type { NodeAttributes } from './nodes.js'
 
 /** A block of a disk: damage to one costs no more records than it must. */
 const groupBytes = 4096
@@ -40,6 +38,7 @@ export class RecordQueue {
   }
 
   add(fields: Fields): void {
+    if (this.#isSaidAtOnce(fields)) return
     this.#records.push(fields)
     this.#bytes += maxRecordLength(fields)
     const id = fields[1] as number
@@ -47,27 +46,21 @@ export class RecordQueue {
     else if (fields[0] === recordKind.placed) this.#places.set(id, fields)
   }
 
-  /** False if no record that waits says what they are. */
-  replaceAttributes(id: number, { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }: NodeAttributes): boolean {
-    const fields = this.#attributes.get(id)
-    if (!fields) return false
-    const isMade = fields[0] === recordKind.made
-    const at = isMade ? 4 : 2
-    fields[at] = mode
-    fields[at + 1] = uid
-    fields[at + 2] = gid
-    const times = isMade ? 8 : 5
-    fields[times] = atimeNs
-    fields[times + 1] = mtimeNs
-    fields[times + 2] = ctimeNs
-    return true
-  }
-
-  /** False if no record that waits says that it lies there. */
-  replaceSize(id: number, { bundle, start }: BundlePlace, size: number): boolean {
-    const fields = this.#places.get(id)
-    if (fields?.[2] !== bundle || fields[3] !== start) return false
-    fields[4] = size
+  /** Attributes, or the size of what lies in a bundle, by a record that waits: as Journal has their fields. */
+  #isSaidAtOnce([kind, id, ...rest]: Fields): boolean {
+    if (kind === recordKind.attributes) {
+      const earlier = this.#attributes.get(id as number)
+      if (!earlier) return false
+      const [access, times] = earlier[0] === recordKind.made ? [4, 8] : [2, 5]
+      earlier.splice(access, 3, ...rest.slice(0, 3))
+      earlier.splice(times, 3, ...rest.slice(3))
+      return true
+    }
+    if (kind !== recordKind.placed) return false
+    const earlier = this.#places.get(id as number)
+    const [bundle, start, size] = rest
+    if (earlier?.[2] !== bundle || earlier?.[3] !== start) return false
+    earlier![4] = size!
     return true
   }
 

@@ -10,6 +10,7 @@ import type { SharedTable } from '../../engine/hashindex/hash-table.js'
 import { files } from '../../engine/platform/files.js'
 import { bootId } from '../../engine/platform/process-id.js'
 import { type BundlePlace, Bundles } from './bundles.js'
+import type { Errno } from '../types.js'
 import { hostErrno } from './contents.js'
 import { FoundContents, type Undone } from './found-contents.js'
 import { errnoOf, ioError, saysNoRoom } from '../../engine/errors.js'
@@ -437,10 +438,11 @@ export class Staging {
     return { blocks, bfree: Math.min(bfree, left), bavail: Math.min(bavail, left), files, ffree, bsize }
   }
 
-  close(): void {
+  /** Why what was put off is lost, if it is. */
+  close(): Errno | undefined {
     // What was cut just before it became an archive still waits to be let go.
     const isEmpty = this.nodes.get(rootId)!.children!.size === 0
-    hostErrno(() => this.catchUp())
+    const lost = hostErrno(() => this.catchUp())
     if (this.hasNeedless || (isEmpty && !this.bundles.isEmpty)) {
       const synced = this.beforeSync()
       try {
@@ -455,6 +457,7 @@ export class Staging {
     this.spool.closeAll()
     this.bundles.closeAll()
     this.journal.close()
+    return lost
   }
 }
 

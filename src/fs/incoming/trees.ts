@@ -391,7 +391,7 @@ export class Trees {
           if (isReplacing) needed = this.dependents.neededIds()
         } catch (error) {
           // Whoever waits for it, and for the next one, must not wait for ever.
-          return finished(errnoOf(error) === undefined ? { code: 'EIO', msgid: undefined, message: messageOf(error) } : wireError(error), undefined)
+          return finished(wireError(error), undefined)
         }
         // What stays is durable before it can be changed: beside a journal that knows of the change, it is what counts after a power failure, and takes the
         // place of the archive at the next commit. What is renamed to the root goes.

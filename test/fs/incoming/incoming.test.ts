@@ -1,4 +1,4 @@
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { cpSync, existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { type AttrReply, type Call, LATER } from '../../../src/fs/core.js'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
@@ -704,71 +704,65 @@ test('an archive that the journal could not take a note of is noted before the n
   }
 })
 
-test('an fsync of what was put off fails while the host refuses it, and what a tick wrote is there after a kill', t => {
+/** With a file that was made in a place that puts off what it can; the disk is whole again afterwards. */
+const putOff = (work: (t: ExecutionContext, staged: ReturnType<typeof make> & { sandbox: Sandbox; tree: Entry; entry: Entry; opened: Opened }) => void) => (t: ExecutionContext): void => {
   const sandbox = new Sandbox('incoming-put-off')
   const before = files
   try {
     const { engine, incoming } = make(sandbox, { putsOff: true })
     const tree = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
     const { entry, opened } = incoming.create(tree.attr.ino, Buffer.from('file'), 0o644, 1, call()) as { entry: Entry; opened: Opened }
-    t.is(incoming.write(entry.attr.ino, opened.fh, 0, Buffer.from('content'), call<number>() as Call<number>), 7)
-    t.true(incoming.isBehind)
-    const fsync = (): unknown => {
-      let answer: unknown = LATER
-      const now = incoming.fsync(entry.attr.ino, opened.fh, false, { ...call<void>(), defer: () => value => { answer = value } } as Call<void>)
-      engine.answer()
-      return now === LATER ? answer : now
-    }
-    const whole = fillDisk()
-    t.is(fsync(), Errno.ENOSPC)
-    replaceFiles(whole)
-    t.true(incoming.isBehind)
-    t.is(fsync(), undefined)
-    t.false(incoming.isBehind)
-    const second = incoming.create(tree.attr.ino, Buffer.from('second'), 0o600, 1, call()) as { entry: Entry; opened: Opened }
-    incoming.write(second.entry.attr.ino, second.opened.fh, 0, Buffer.from('more'), call<number>() as Call<number>)
-    incoming.release(second.entry.attr.ino, second.opened.fh)
-    incoming.tick(performance.now())
-    t.false(incoming.isBehind)
-    // Killed: nothing is closed.
-    cpSync(sandbox.path('staging'), sandbox.path('again'), { recursive: true })
-    const again = new Staging({ folder: sandbox.path('again'), maxBytes: undefined, place: 'incoming', archiveIds: new Set(), rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n } })
-    t.deepEqual(Array.from(again.nodes.walk(again.nodes.get(rootId)!), ({ path, node }) => [path, node.children ? 0 : node.size]), [['.', 0], ['t', 0], ['t/file', 7], ['t/second', 4]])
-    again.close()
+    work(t, { engine, incoming, sandbox, tree, entry, opened })
     incoming.destroy()
   } finally {
     replaceFiles(before)
     sandbox.close()
   }
-})
+}
 
-test('what the host refuses when it is to be made durable is made durable later, and nobody takes it for durable before', t => {
-  const sandbox = new Sandbox('incoming-put-off')
-  const before = files
-  try {
-    const { engine, incoming } = make(sandbox, { putsOff: true })
-    const tree = incoming.mkdir(incoming.root, Buffer.from('t'), 0o755, call<Entry>()) as Entry
-    const { entry, opened } = incoming.create(tree.attr.ino, Buffer.from('file'), 0o644, 1, call()) as { entry: Entry; opened: Opened }
-    incoming.release(entry.attr.ino, opened.fh)
-    const now = performance.now()
-    const whole = fillDisk()
-    incoming.tick(now + 4000)
-    let isDurable = false
-    incoming.whenDurable(() => isDurable = true)
+test('an fsync of what was put off fails while the host refuses it, and what a tick wrote is there after a kill', putOff((t, { engine, incoming, sandbox, tree, entry, opened }) => {
+  t.is(incoming.write(entry.attr.ino, opened.fh, 0, Buffer.from('content'), call<number>() as Call<number>), 7)
+  t.true(incoming.isBehind)
+  const fsync = (): unknown => {
+    let answer: unknown = LATER
+    const now = incoming.fsync(entry.attr.ino, opened.fh, false, { ...call<void>(), defer: () => value => { answer = value } } as Call<void>)
     engine.answer()
-    replaceFiles(whole)
-    const syncs = () => engine.asked.filter(({ kind }) => kind === 'sync-folder').length
-    t.is(syncs(), 0)
-    t.true(isDurable, 'whoever waits for the end of the sync does not wait for ever')
-    isDurable = false
-    incoming.whenDurable(() => isDurable = true)
-    t.false(isDurable)
-    engine.answer()
-    t.true(isDurable)
-    t.is(syncs(), 1)
-    incoming.destroy()
-  } finally {
-    replaceFiles(before)
-    sandbox.close()
+    return now === LATER ? answer : now
   }
-})
+  const whole = fillDisk()
+  t.is(fsync(), Errno.ENOSPC)
+  replaceFiles(whole)
+  t.true(incoming.isBehind)
+  t.is(fsync(), undefined)
+  t.false(incoming.isBehind)
+  const second = incoming.create(tree.attr.ino, Buffer.from('second'), 0o600, 1, call()) as { entry: Entry; opened: Opened }
+  incoming.write(second.entry.attr.ino, second.opened.fh, 0, Buffer.from('more'), call<number>() as Call<number>)
+  incoming.release(second.entry.attr.ino, second.opened.fh)
+  incoming.tick(performance.now())
+  t.false(incoming.isBehind)
+  // Killed: nothing is closed.
+  cpSync(sandbox.path('staging'), sandbox.path('again'), { recursive: true })
+  const again = new Staging({ folder: sandbox.path('again'), maxBytes: undefined, place: 'incoming', archiveIds: new Set(), rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n } })
+  t.deepEqual(Array.from(again.nodes.walk(again.nodes.get(rootId)!), ({ path, node }) => [path, node.children ? 0 : node.size]), [['.', 0], ['t', 0], ['t/file', 7], ['t/second', 4]])
+  again.close()
+}))
+
+test('what the host refuses when it is to be made durable is made durable later, and nobody takes it for durable before', putOff((t, { engine, incoming, entry, opened }) => {
+  incoming.release(entry.attr.ino, opened.fh)
+  const now = performance.now()
+  const whole = fillDisk()
+  incoming.tick(now + 4000)
+  let isDurable = false
+  incoming.whenDurable(() => isDurable = true)
+  engine.answer()
+  replaceFiles(whole)
+  const syncs = () => engine.asked.filter(({ kind }) => kind === 'sync-folder').length
+  t.is(syncs(), 0)
+  t.true(isDurable, 'whoever waits for the end of the sync does not wait for ever')
+  isDurable = false
+  incoming.whenDurable(() => isDurable = true)
+  t.false(isDurable)
+  engine.answer()
+  t.true(isDurable)
+  t.is(syncs(), 1)
+}))

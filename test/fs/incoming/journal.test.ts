@@ -1,10 +1,10 @@
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { native, type Native } from '../../../src/engine/native.js'
 import { changeRoomBytes, Journal } from '../../../src/fs/incoming/journal.js'
 import { replay } from '../../../src/fs/incoming/journal-replay.js'
-import { type NodeFacts, Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
+import { type NodeFacts, Nodes, rootId, type StagedNode } from '../../../src/fs/incoming/nodes.js'
 import { replaceFiles } from '../../../src/engine/platform/files.js'
 import { fillDisk } from '../../helpers/full-disk.js'
 import { Sandbox } from '../../helpers/sandbox.js'
@@ -293,98 +293,93 @@ test('a record that is torn where the window ends, and damage that is longer tha
   }
 })
 
-test('what is put off is written in its order, many records at once, with the attributes and sizes that it has by then', t => {
+/** A journal that puts off what it can, has room, and is read by `found`. */
+const putOff = (work: (t: ExecutionContext, about: { path: string; nodes: Nodes; root: StagedNode; journal: Journal; found: () => unknown }) => void) => (t: ExecutionContext): void => {
   const sandbox = new Sandbox('journal-put-off')
   try {
     const path = sandbox.path('journal')
     const nodes = new Nodes(facts(0o040755))
-    const root = nodes.get(rootId)!
     const journal = Journal.open(path)
     journal.putsOff = true
-    let known = 0
-    journal.writeContents = () => known = nodes.count
     journal.ready(changeRoomBytes)
-    const make = (name: string) => {
-      const node = nodes.add(root, name, facts(0o100644))
-      journal.created(node, rootId, name)
-      node.place = { bundle: 1, start: 16 * node.id }
-      node.size = 3
-      journal.placed(node.id, node.place, 3)
-      return node
-    }
-    const found = () => {
-      const again = new Nodes(facts(0o040755))
-      t.is(replay(path, again), 0)
-      return listed(again)
-    }
-    const empty = found()
-    const [first, second] = [make('first'), make('second')]
-    Object.assign(first, { mode: 0o100600, uid: 5, mtimeNs: 77n, size: 4 })
-    journal.attributes(first.id, first)
-    journal.placed(first.id, first.place, 4)
-    t.true(journal.isBehind)
-    t.deepEqual(found(), empty)
-    t.is(known, 0)
-    // Another kind of record comes behind all of them, in one write.
-    nodes.link(second, root, 'linked')
-    journal.linked(second.id, rootId, 'linked')
-    t.false(journal.isBehind)
-    t.is(known, nodes.count)
-    t.deepEqual(found(), listed(nodes))
-    const length = journal.length
-    second.mode = 0o100640
-    journal.attributes(second.id, second)
-    journal.attributes(second.id, second)
-    t.is(journal.length, length)
-    t.not(journal.mark(), undefined, 'what is synced has it')
-    t.deepEqual(found(), listed(nodes))
-    // Not without end.
-    for (let i = 0; i < 1000; i++) make(`many ${i}`)
-    t.true(statSync(path).size > length + 20_000, `${statSync(path).size} after ${length}`)
-    journal.together(() => journal.unlinked(rootId, nodes.unlink(root, 'linked') ? 'linked' : ''))
-    t.deepEqual(found(), listed(nodes))
-    t.is(readFileSync(path).length, journal.length)
-    make('last')
-    journal.catchUp()
-    t.deepEqual(found(), listed(nodes))
-    // In groups: damage in one place does not cost all.
-    const bytes = readFileSync(path)
-    bytes[bytes.length - 5000]! ^= 1
-    writeFileSync(path, bytes)
-    const damaged = new Nodes(facts(0o040755))
-    replay(path, damaged)
-    t.true(damaged.count > nodes.count / 2)
+    work(t, {
+      path, nodes, journal, root: nodes.get(rootId)!,
+      found: () => {
+        const again = new Nodes(facts(0o040755))
+        t.is(replay(path, again), 0)
+        return listed(again)
+      },
+    })
     journal.close()
   } finally {
     sandbox.close()
   }
-})
+}
 
-test('what was put off waits while the host refuses it, and nothing is told before it', t => {
-  const sandbox = new Sandbox('journal-put-off')
-  try {
-    const path = sandbox.path('journal')
-    const nodes = new Nodes(facts(0o040755))
-    const root = nodes.get(rootId)!
-    const journal = Journal.open(path)
-    journal.putsOff = true
-    journal.ready(changeRoomBytes)
-    const file = nodes.add(root, 'file', facts(0o100644))
-    journal.created(file, rootId, 'file')
-    const before = fillDisk()
-    t.throws(() => journal.catchUp(), { code: 'ENOSPC' })
-    t.throws(() => journal.linked(file.id, rootId, 'other'), { code: 'ENOSPC' })
-    t.is(journal.mark(), undefined)
-    replaceFiles(before)
-    t.true(journal.isBehind)
-    t.is(statSync(path).size, 0)
-    journal.linked(file.id, rootId, 'other')
-    nodes.link(file, root, 'other')
-    const again = new Nodes(facts(0o040755))
-    t.is(replay(path, again), 0)
-    t.deepEqual(listed(again), listed(nodes))
-    journal.close()
-  } finally {
-    sandbox.close()
+test('what is put off is written in its order, many records at once, with the attributes and sizes that it has by then', putOff((t, { path, nodes, root, journal, found }) => {
+  let known = 0
+  journal.writeContents = () => known = nodes.count
+  const make = (name: string) => {
+    const node = nodes.add(root, name, facts(0o100644))
+    journal.created(node, rootId, name)
+    node.place = { bundle: 1, start: 16 * node.id }
+    node.size = 3
+    journal.placed(node.id, node.place, 3)
+    return node
   }
-})
+  const empty = found()
+  const [first, second] = [make('first'), make('second')]
+  Object.assign(first, { mode: 0o100600, uid: 5, mtimeNs: 77n, size: 4 })
+  journal.attributes(first.id, first)
+  journal.placed(first.id, first.place, 4)
+  t.true(journal.isBehind)
+  t.deepEqual(found(), empty)
+  t.is(known, 0)
+  // Another kind of record comes behind all of them, in one write.
+  nodes.link(second, root, 'linked')
+  journal.linked(second.id, rootId, 'linked')
+  t.false(journal.isBehind)
+  t.is(known, nodes.count)
+  t.deepEqual(found(), listed(nodes))
+  const length = journal.length
+  second.mode = 0o100640
+  journal.attributes(second.id, second)
+  journal.attributes(second.id, second)
+  t.is(journal.length, length)
+  t.not(journal.mark(), undefined, 'what is synced has it')
+  t.deepEqual(found(), listed(nodes))
+  // Not without end.
+  for (let i = 0; i < 1000; i++) {
+    journal.ready(changeRoomBytes)
+    make(`many ${i}`)
+  }
+  t.true(statSync(path).size > length + 20_000, `${statSync(path).size} after ${length}`)
+  journal.together(() => journal.unlinked(rootId, nodes.unlink(root, 'linked') ? 'linked' : ''))
+  t.deepEqual(found(), listed(nodes))
+  t.is(readFileSync(path).length, journal.length)
+  make('last')
+  journal.catchUp()
+  t.deepEqual(found(), listed(nodes))
+  // In groups: damage in one place does not cost all.
+  const bytes = readFileSync(path)
+  bytes[bytes.length - 5000]! ^= 1
+  writeFileSync(path, bytes)
+  const damaged = new Nodes(facts(0o040755))
+  replay(path, damaged)
+  t.true(damaged.count > nodes.count / 2)
+}))
+
+test('what was put off waits while the host refuses it, and nothing is told before it', putOff((t, { path, nodes, root, journal, found }) => {
+  const file = nodes.add(root, 'file', facts(0o100644))
+  journal.created(file, rootId, 'file')
+  const before = fillDisk()
+  t.throws(() => journal.catchUp(), { code: 'ENOSPC' })
+  t.throws(() => journal.linked(file.id, rootId, 'other'), { code: 'ENOSPC' })
+  t.is(journal.mark(), undefined)
+  replaceFiles(before)
+  t.true(journal.isBehind)
+  t.is(statSync(path).size, 0)
+  journal.linked(file.id, rootId, 'other')
+  nodes.link(file, root, 'other')
+  t.deepEqual(found(), listed(nodes))
+}))

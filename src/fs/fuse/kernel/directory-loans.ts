@@ -1,12 +1,13 @@
 /** Has the addon answer what is asked about new small files of one directory, in the loop of receiveRequest (native/arrivals.h). */
 import { randomBytes } from 'node:crypto'
 import { native } from '../../../engine/native.js'
-import type { Arrivals, DirectoryLoans, Loan } from '../../core.js'
+import { byteString } from '../../../engine/text.js'
+import type { Arrival, Arrivals, DirectoryLoans, Loan } from '../../core.js'
 import { currentGeneration } from './answers.js'
 
 const maxFiles = 256, nameBytes = 16 << 10
-/** struct arrival. */
-const fileWords = 16, fileTimes = 8
+/** struct arrival (native/arrivals.h): 16 numbers, of which six are three times. */
+const fileWords = 16, fileTimes = fileWords / 2
 const leastHashes = 1 << 10, mostHashes = 1 << 17, hashBytes = 8
 const termCount = 16, timeCount = 4
 
@@ -48,7 +49,16 @@ export class NativeDirectoryLoans implements DirectoryLoans {
   end(): Arrivals {
     const count = native().endLoan()
     this.#isLent = false
-    return { count, dataLength: this.#terms[0]!, directoryNs: this.#times[0]!, lastNs: this.#times[1]!, names: this.#names, words: this.#words, times: this.#fileTimes }
+    return { files: Array.from({ length: count }, (_, index) => this.#file(index)), dataLength: this.#terms[0]!, directoryNs: this.#times[0]!, lastNs: this.#times[1]! }
+  }
+
+  #file(index: number): Arrival {
+    const word = (at: number): number => this.#words[fileWords * index + at]!
+    const time = (at: number): bigint => this.#fileTimes[fileTimes * index + at]!
+    return {
+      name: byteString(this.#names.subarray(word(0), word(0) + word(1))), mode: word(2), uid: word(3), gid: word(4), isOpen: word(5) !== 0, dataStart: word(6), size: word(7),
+      atimeNs: time(4), mtimeNs: time(5), ctimeNs: time(6), flags: word(14),
+    }
   }
 }
 

@@ -70,13 +70,15 @@ export class KernelLoop {
     let untilClock = requestsBetweenClocks
     // What was posted before the loop began.
     this.#drain()
+    const lend = (): void => core.lend?.()
+    const takeBack = (): void => core.takeBack?.()
     while (!this.#stopped) {
-      this.#guard(() => core.lend?.())
+      this.#guard(lend)
       let length: number
       try {
         length = receiveRequest(device, replyLength, core.isBehind === true)
       } finally {
-        this.#guard(() => core.takeBack?.())
+        this.#guard(takeBack)
       }
       replyLength = 0
       if (length > 0) {

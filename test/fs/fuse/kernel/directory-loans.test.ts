@@ -11,6 +11,7 @@ import { Replies } from '../../../../src/fs/fuse/kernel/replies.js'
 import { noNotices } from '../../../../src/fs/fuse/transport.js'
 import { Incoming } from '../../../../src/fs/incoming/incoming.js'
 import { Staging } from '../../../../src/fs/incoming/staging.js'
+import { type Asked, named, request } from '../../../helpers/fuse-requests.js'
 import { Contents, FakeEngine } from '../../../helpers/mount-fixtures.js'
 import { Sandbox } from '../../../helpers/sandbox.js'
 import { randomOf } from '../../../helpers/seeded.js'
@@ -20,26 +21,6 @@ useGeneration(4711)
 const rootFacts = { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n }
 const noTime = Buffer.alloc(8)
 const attrTimes = [[24, 48], [32, 52], [40, 56]] as const
-
-interface Asked {
-  readonly code: number
-  readonly ino: number
-  readonly body: Buffer
-  readonly uid?: number
-}
-
-function request({ code, ino, body, uid = 0 }: Asked): Buffer {
-  const header = Buffer.alloc(40)
-  header.writeUInt32LE(40 + body.length, 0)
-  header.writeUInt32LE(code, 4)
-  header.writeBigUInt64LE(77n, 8)
-  header.writeBigUInt64LE(BigInt(ino), 16)
-  header.writeUInt32LE(uid, 24)
-  header.writeUInt32LE(uid + 1, 28)
-  return Buffer.concat([header, body])
-}
-
-const named = (name: string): Buffer => Buffer.from(`${name}\0`, 'latin1')
 
 function words(...values: (number | bigint)[]): Buffer {
   const bytes = Buffer.alloc(4 * values.length + 4 * values.filter(value => typeof value === 'bigint').length)
@@ -65,7 +46,6 @@ class Served {
   readonly #slot = new Slot()
   readonly #device = openSync('/dev/null', 'w')
   readonly engine = new FakeEngine(new Contents())
-
   readonly #isLent: boolean
 
   constructor(folder: string, isLent: boolean, place: 'incoming' | 'live', shared?: DirectoryLoans) {
@@ -77,23 +57,17 @@ class Served {
     this.dispatcher = new Dispatcher(this.incoming as never, new Replies(this.#device))
   }
 
+  /** As the loop does, where it is the only place. */
   ask(asked: Asked): Buffer {
-    const bytes = request(asked)
-    if (this.#isLent) {
-      const reply = this.#fast(bytes)
-      if (reply) return plain(reply, asked.code)
-    }
-    bytes.copy(this.dispatcher.slot.bytes)
-    const slow = this.dispatcher.handle(bytes.length)
-    this.engine.answer()
-    return plain(Buffer.from(this.dispatcher.slot.bytes.subarray(0, slow)), asked.code)
+    this.incoming.lend()
+    return plain(this.answer(asked, () => this.incoming.takeBack()), asked.code)
   }
 
   /** Of what is lent, or after `takeBack`. */
   answer(asked: Asked, takeBack: () => void): Buffer {
     const bytes = request(asked)
-    const fast = this.#ofLoan(bytes)
-    if (fast) return fast
+    const length = this.#isLent ? this.#fast(bytes) : 0
+    if (length > 0) return Buffer.from(this.#slot.bytes.subarray(0, length))
     takeBack()
     bytes.copy(this.dispatcher.slot.bytes)
     const slow = this.dispatcher.handle(bytes.length)
@@ -101,20 +75,12 @@ class Served {
     return Buffer.from(this.dispatcher.slot.bytes.subarray(0, slow))
   }
 
-  /** As the loop does. */
-  #fast(bytes: Buffer): Buffer | undefined {
-    this.incoming.lend()
-    const reply = this.#ofLoan(bytes)
-    if (!reply) this.incoming.takeBack()
-    return reply
-  }
-
-  #ofLoan(bytes: Buffer): Buffer | undefined {
+  #fast(bytes: Buffer): number {
     this.#slot.bytes.fill(0xee, 0, 200_000)
     bytes.copy(this.#slot.bytes)
     const length = native().answerRequest(this.#slot.bytes, bytes.length)
     if (length > 0) this.fast++
-    return length === 0 ? undefined : Buffer.from(this.#slot.bytes.subarray(0, length))
+    return length
   }
 
   close(): void {
@@ -163,7 +129,7 @@ function compare(t: ExecutionContext, place: 'incoming' | 'live', seed: number, 
         const looked = both({ code: opcode.lookup, ino: at, body: named(name) })
         if (!failed(looked) && random(3) > 0) continue
         const flags = pick([1, 1, 1, 1, 1, 2, 2, 2, random(6) === 0 ? 0 : 1]) | pick([0, 0o100, 0o2000, 0o200])
-        const made = both({ code: opcode.create, ino: at, uid: pick([0, 0, 1000]), body: Buffer.concat([words(flags, 0o100000 | pick([0o644, 0o600, 0o755, 0o1777, random(4) === 0 ? 0o4755 : 0o400]), pick([0o022, 0, 0o077]), 0), named(name)]) })
+        const made = both({ code: opcode.create, ino: at, ...pick([{ uid: 0, gid: 1 }, { uid: 0, gid: 1 }, { uid: 1000, gid: 1001 }]), body: Buffer.concat([words(flags, 0o100000 | pick([0o644, 0o600, 0o755, 0o1777, random(4) === 0 ? 0o4755 : 0o400]), pick([0o022, 0, 0o077]), 0), named(name)]) })
         if (!failed(made)) files.push({ ino: inoIn(made), fh: Number(made.readBigUInt64LE(16 + 128)), open: true, size: 0, directory: at, name })
       } else if (kind < 17) {
         if (!file.open) continue

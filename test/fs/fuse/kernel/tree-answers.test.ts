@@ -20,35 +20,13 @@ import { inodeRange, inoOf, rootIno } from '../../../../src/fs/inodes.js'
 import { buildTree, columnsOf } from '../../../../src/fs/tree-image.js'
 import { shownTree } from '../../../../src/fs/tree-view.js'
 import { VirtualFs } from '../../../../src/fs/virtual-fs.js'
+import { type Asked, named, request } from '../../../helpers/fuse-requests.js'
 import { anyItem, packed, pieces } from '../../../helpers/any-items.js'
 import { archiveInfo, build, call, Contents, directoryMode, FakeEngine, item, linkMode, mountView, treeOptions } from '../../../helpers/mount-fixtures.js'
 import { noNotices } from '../../../../src/fs/fuse/transport.js'
 
 useGeneration(12345)
 
-/** The number of no process: who is nobody is told the same, however often. */
-const nobody = 2 ** 31 - 1
-
-interface Asked {
-  code: number
-  ino: number
-  body?: Buffer
-  uid?: number
-  pid?: number
-}
-
-function request({ code, ino, body = Buffer.alloc(0), uid = 0, pid = nobody }: Asked): Buffer {
-  const header = Buffer.alloc(40)
-  header.writeUInt32LE(40 + body.length, 0)
-  header.writeUInt32LE(code, 4)
-  header.writeBigUInt64LE(0x123456789an, 8)
-  header.writeBigUInt64LE(BigInt(ino), 16)
-  header.writeUInt32LE(uid, 24)
-  header.writeUInt32LE(pid, 32)
-  return Buffer.concat([header, body])
-}
-
-const named = (name: string): Buffer => Buffer.from(`${name}\0`, 'latin1')
 const xattr = (size: number, name: string): Buffer => Buffer.concat([numbers(4, size, 0), named(name)])
 const reading = (cookie: number, size: number, fh = 0): Buffer => Buffer.concat([numbers(8, fh, cookie), numbers(4, size, 0, 0, 0, 0, 0)])
 
