@@ -1,5 +1,5 @@
 /** `delete` (commands.md): archives, or the whole repository. */
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { completeCacheFolder } from '../../engine/cache/cache-folder.js'
 import { NoManifest } from '../../engine/archive/errors.js'
@@ -10,6 +10,7 @@ import { deleteArchives } from '../../engine/operations/delete.js'
 import { collectStatistics } from '../../engine/operations/statistics.js'
 import { files, removeTree } from '../../engine/platform/files.js'
 import { syncDirectory } from '../../engine/platform/save-file.js'
+import { journalName } from '../../fs/incoming/frozen.js'
 import { LockTimeout } from '../../engine/repository/errors.js'
 import { Lock } from '../../engine/repository/lock.js'
 import type { Command } from '../command.js'
@@ -173,9 +174,13 @@ async function refuseMounted(context: CommandContext, location: Location, stagin
   context.atEnd(() => lock.release())
 }
 
-/** Whether any file below is more than what a drive leaves that has nothing to save. */
+/**
+ * Whether there is more than what a drive leaves that has nothing to save. The journal of incoming/ alone can be all there is: of empty files,
+ * and of what the repository has already. That of live/ tells of unchanged series as well.
+ */
 function holdsContent(staging: string): boolean {
-  return existsSync(staging) && readdirSync(staging, { recursive: true, withFileTypes: true }).some(entry => entry.isFile() && /\/(?:spool|bundles|chunks)$/.test(entry.parentPath))
+  if (!existsSync(staging)) return false
+  return (statSync(join(staging, journalName), { throwIfNoEntry: false })?.size ?? 0) > 0 || readdirSync(staging, { recursive: true, withFileTypes: true }).some(entry => entry.isFile() && /\/(?:spool|bundles|chunks)$/.test(entry.parentPath))
 }
 
 async function confirmed(context: CommandContext, location: Location, repository: Awaited<ReturnType<CommandContext['openLocal']>>): Promise<boolean> {

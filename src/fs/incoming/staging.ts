@@ -8,6 +8,7 @@ import { FileCipher } from '../../engine/crypto/file-cipher.js'
 import { keyFromMaterial } from '../../engine/crypto/keys.js'
 import type { SharedTable } from '../../engine/hashindex/hash-table.js'
 import { files } from '../../engine/platform/files.js'
+import { syncDirectory } from '../../engine/platform/save-file.js'
 import { bootId } from '../../engine/platform/process-id.js'
 import { type BundlePlace, Bundles } from './bundles.js'
 import type { Errno } from '../types.js'
@@ -438,6 +439,19 @@ export class Staging {
     return { blocks, bfree: Math.min(bfree, left), bavail: Math.min(bavail, left), files, ffree, bsize }
   }
 
+  /** A journal with anything in it means that something is not saved. The mark goes first, for good: see `Durability`. */
+  #leaveNothing(): void {
+    if (this.journal.length === 0 || this.hasNeedless || this.made.size > 0 || this.#unopened.size > 0) return
+    try {
+      this.removeMark()
+      syncDirectory(this.folder)
+      this.journal.empty()
+    } catch (error) {
+      // The next mount tidies up.
+      if (errnoOf(error) === undefined) throw error
+    }
+  }
+
   /** Why what was put off is lost, if it is. */
   close(): Errno | undefined {
     // What was cut just before it became an archive still waits to be let go.
@@ -454,6 +468,7 @@ export class Staging {
         if (errnoOf(error) === undefined) throw error
       }
     }
+    if (isEmpty && !lost) this.#leaveNothing()
     this.spool.closeAll()
     this.bundles.closeAll()
     this.journal.close()
