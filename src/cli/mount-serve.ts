@@ -57,7 +57,7 @@ export async function serve(context: CommandContext, foreground: boolean): Promi
   const cacheFolder = await ensureCacheFolder(context.places, opened.repository.id, log, context.lockWaitMs, context.env)
   const driveLog = new DriveLog(log, drive.logFile ?? join(cacheFolder, 'mount.log'))
   const codec = parseCompression(drive.compression)
-  const workers = new Workers({ key: opened.key, codec })
+  const workers = new Workers({ key: opened.key, codec, rereads: true })
   context.atEnd(() => workers.close())
 
   const paths = context.positional('paths')

@@ -9,6 +9,8 @@ export interface WorkerSetup {
   readonly material?: KeyMaterial
   readonly codec?: string
   readonly index?: SharedTable
+  /** Memory of ProvenObjects. */
+  readonly proven?: SharedArrayBuffer
 }
 
 /** Nothing is expected for a while: the worker keeps no memory for the next job. */

@@ -10,6 +10,7 @@ import { native } from '../native.js'
 import { valueOf } from '../repository/entry.js'
 import { looksLikeArchive } from './archive-look.js'
 import { type FileError, type OpenFailure, type OpenJob, type OpenResult, unknownSize } from './jobs.js'
+import { worthProving } from './proven-objects.js'
 import { verifyId, wrongId } from './repo-objects.js'
 import { type Gathering, type JobMemory, maxLongUnderWay, maxPlainUnderWay, maxRunBytes, maxRuns, maxUnderWay, maxUnderWayBytes, type WorkerState } from './worker-state.js'
 
@@ -63,13 +64,15 @@ interface Entry {
   memory: Buffer | undefined
   /** Once it is decoded: what waits for its id. */
   plain: Buffer | undefined
+  /** Of its object, where its id is worth remembering. */
+  mac: Buffer | undefined
   /** Its id was right. */
   verified: boolean
 }
 
 /**
  * Entry by entry: MAC, compared; decrypted, in place, and decompressed; id, compared; given to the sink. Nothing is decrypted before its MAC
- * was right, and nothing given before its id was. Many entries are under way, because hashes side by side cost less, and any of them may be
+ * was right, and nothing given before its id was, or was known to be (ProvenObjects). Many entries are under way, because hashes side by side cost less, and any of them may be
  * done first; so are the jobs that follow each other, because otherwise the last entries of each would be hashed alone. Entries begin in the order
  * of the jobs.
  */
@@ -158,7 +161,7 @@ export class Opener {
       const { id, object } = objectOf(job, index, run.bytes.subarray(at, at + job.entryLengths[index]!))
       this.#state.key!.checkEnvelope(object, id)
       const size = job.sizes[index]!
-      const entry: Entry = { of, index, id, run, object, bytes: size === unknownSize ? object.length : size, memory: undefined, plain: undefined, verified: false }
+      const entry: Entry = { of, index, id, run, object, bytes: size === unknownSize ? object.length : size, memory: undefined, plain: undefined, mac: undefined, verified: false }
       of.underWay.add(entry)
       this.#underWay++
       this.#bytesUnderWay += object.length
@@ -182,6 +185,7 @@ export class Opener {
       } else if (!entry.plain) {
         const key = this.#state.key!
         const payload = key.openWithMac(object, hash, id, object.subarray(key.sealedLength(0)))
+        if (this.#state.proven && key.encrypted && entry.bytes >= worthProving) entry.mac = Buffer.from(hash)
         const decoded = decodedOf(of.job, index, payload, size => this.#memoryFor(entry, size))
         if (!Buffer.isBuffer(decoded)) {
           return decoded.then(plain => this.#decoded(entry, plain, hashing), (error: unknown) => this.#fail(entry, error))
@@ -189,6 +193,7 @@ export class Opener {
         this.#decoded(entry, decoded, hashing)
       } else {
         if (!equalInConstantTime(hash, id)) throw wrongId(id)
+        if (entry.mac) this.#state.proven!.add(id, entry.mac)
         this.#verified(entry)
       }
     } catch (error) {
@@ -205,7 +210,8 @@ export class Opener {
 
   #decoded(entry: Entry, plain: Buffer, hashing: Hashing<Entry>): void {
     entry.plain = plain
-    if (entry.id.equals(manifestId)) this.#verified(entry)
+    const { id, mac } = entry
+    if (id.equals(manifestId) || (mac && this.#state.proven!.has(id, mac))) this.#verified(entry)
     else hashing.id(plain, entry)
   }
 

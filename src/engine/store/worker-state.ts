@@ -7,6 +7,7 @@ import { keyFromMaterial } from '../crypto/keys.js'
 import { SharedTableReader } from '../hashindex/shared-table-reader.js'
 import type { WorkerSetup } from './jobs.js'
 import { PlainMemory } from './plain-memory.js'
+import { ProvenObjects } from './proven-objects.js'
 
 /** Memory that one job after the other uses. */
 export class JobMemory {
@@ -97,11 +98,14 @@ export interface WorkerState {
   key: Key | undefined
   codec: Codec | undefined
   index: SharedTableReader | undefined
+  /** Where objects are read again and again. */
+  proven?: ProvenObjects
 }
 
 export function setUp(state: WorkerState, setup: WorkerSetup): void {
   if (setup.material) state.key = keyFromMaterial(setup.material)
   if (setup.codec) state.codec = parseCompression(setup.codec)
+  if (setup.proven) state.proven = new ProvenObjects(setup.proven)
   if (!setup.index) return
   state.index?.close()
   letGoShared(setup.index.buffer?.byteLength ?? 0)

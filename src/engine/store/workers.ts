@@ -12,6 +12,7 @@ import { open } from './open-job.js'
 import { pack } from './pack-job.js'
 import { JobMemory, type WorkerState } from './worker-state.js'
 import type { FromWorker, JobFailed, OpenJob, OpenResult, PackJob, PackResult, RepackJob, RepackResult, SealJob, SealResult, ToWorker, UnsealJob, WorkerRest, WorkerSetup } from './jobs.js'
+import { ProvenObjects } from './proven-objects.js'
 
 type JobResult = Exclude<FromWorker, JobFailed>
 
@@ -48,7 +49,7 @@ const jobsPerWorker = 2
 
 export class Workers {
   readonly #count: number
-  readonly #setup: { material: NonNullable<WorkerSetup['material']>; codec?: string; index?: SharedTable }
+  readonly #setup: { material: NonNullable<WorkerSetup['material']>; codec?: string; index?: SharedTable; proven?: SharedArrayBuffer }
   readonly #members: Member[] = []
   /** Demand goes before what is only expected to be wanted. */
   readonly #urgent: Queued[] = []
@@ -68,10 +69,11 @@ export class Workers {
   readonly #turnsHere = new InTurn()
   #closed = false
 
-  constructor(options: { key: Key; codec?: Codec; count?: number }) {
+  /** `rereads`: what was read is remembered, and costs less the next time (ProvenObjects; 512 KiB). */
+  constructor(options: { key: Key; codec?: Codec; count?: number; rereads?: boolean }) {
     this.#count = options.count ?? availableParallelism()
     this.#here = { key: options.key, codec: options.codec, index: undefined, memory: new JobMemory() }
-    this.#setup = { material: options.key.material(), ...(options.codec ? { codec: options.codec.spec } : {}) }
+    this.#setup = { material: options.key.material(), ...(options.codec && { codec: options.codec.spec }), ...(options.rereads && options.key.encrypted && { proven: new ProvenObjects().memory }) }
   }
 
   get count(): number {

@@ -11,6 +11,7 @@ import { type OpenJob, type OpenResult, unknownSize } from '../../../src/engine/
 import { open, Opener } from '../../../src/engine/store/open-job.js'
 import { pack } from '../../../src/engine/store/pack-job.js'
 import { PlainMemory } from '../../../src/engine/store/plain-memory.js'
+import { ProvenObjects, worthProving } from '../../../src/engine/store/proven-objects.js'
 import { JobMemory, maxPlainUnderWay, type WorkerState } from '../../../src/engine/store/worker-state.js'
 import { Workers } from '../../../src/engine/store/workers.js'
 import { Sandbox } from '../../helpers/sandbox.js'
@@ -161,6 +162,80 @@ test.serial('an object with another MAC than its own is refused, also if it decr
       } finally {
         closeSync(fd)
       }
+    }
+  } finally {
+    sandbox.close()
+  }
+})
+
+test.serial('what was proven is not hashed for its id again, by whichever worker, and nothing else is taken for it', async t => {
+  const sandbox = new Sandbox('byte-jobs')
+  try {
+    for (const { name, key: makeKey } of kinds) {
+      const key = makeKey()
+      let ids = 0
+      const hashing = key.hashing.bind(key)
+      key.hashing = <T>() => {
+        const made = hashing<T>()
+        const id = made.id.bind(made)
+        made.id = (plaintext, tag) => {
+          ids++
+          id(plaintext, tag)
+        }
+        return made
+      }
+      const proven = new ProvenObjects()
+      const [state, other] = [proven, new ProvenObjects(proven.memory)].map((each): WorkerState => ({ key, codec: lz4, index: undefined, memory: new JobMemory(), proven: each }))
+      // The third is too short for that; the last two are of the same lengths.
+      const plains = [Buffer.alloc(worthProving, 'line '), randomBytes(900_000), randomBytes(worthProving - 1), randomBytes(200_000), randomBytes(200_000)]
+      const { result, bytes } = await packed(state!, plains)
+      const path = sandbox.path('segment')
+      const job = { ...jobOf(0, result), checkCrc: false }
+      const read = async (by: WorkerState, sizes = job.sizes): Promise<[OpenResult, number]> => {
+        writeFileSync(path, bytes)
+        const fd = openSync(path, 'r')
+        const before = ids
+        try {
+          return [await open(by, { ...job, fds: job.fds.fill(fd), sizes }), ids - before]
+        } finally {
+          closeSync(fd)
+        }
+      }
+      const right = async (by: WorkerState, hashed: number, sizes?: typeof job.sizes): Promise<void> => {
+        const [{ failures, data }, count] = await read(by, sizes)
+        t.deepEqual(failures, [], name)
+        t.true(Buffer.concat(plains).equals(data), name)
+        t.is(count, key.encrypted ? hashed : plains.length, name)
+      }
+      await right(state!, 5)
+      await right(state!, 1)
+      await right(other!, 1)
+      // Of the first it is not known how long it is: it counts as what is stored of it.
+      await right(other!, 2, new Uint32Array(job.sizes.length).fill(unknownSize))
+
+      // An authentic object in the place of another one, both of them proven.
+      const [from, to] = [job.offsets[3]! + 41, job.offsets[4]! + 41]
+      const length = job.entryLengths[3]! - 41
+      t.is(job.entryLengths[4], length + 41)
+      const [mine, its] = [from, to].map(at => Buffer.from(bytes.subarray(at, at + length)))
+      bytes.set(mine!, to)
+      for (const by of [state!, other!]) {
+        const [{ failures }] = await read(by)
+        t.deepEqual(failures.map(({ index, message }) => [index, /id verification failed/.test(message)]), [[4, true]], name)
+      }
+      // One that was proven and is damaged now.
+      bytes.set(its!, to)
+      bytes[to + length - 1]! ^= 1
+      const [{ failures }] = await read(state!)
+      t.deepEqual(failures.map(({ index }) => index), [4], name)
+      bytes[to + length - 1]! ^= 1
+      await right(state!, 1)
+
+      // The same plaintext, sealed anew: another object.
+      const payload = Buffer.concat([Buffer.alloc(2), plains[1]!])
+      bytes.set(key.seal(payload, 12345n), job.offsets[1]! + 41)
+      await right(state!, 2)
+      await right(state!, 1)
     }
   } finally {
     sandbox.close()
