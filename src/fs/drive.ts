@@ -46,7 +46,7 @@ export function makeDrive(view: MountView, { incoming: options, live: liveOption
     ], notices))
   }
   const fs = new VirtualFs({ view, client, notices, answers, parts, changes, tick: () => tidyStash(places, live !== undefined, client) })
-  client.onFinish = () => commitAll(trees, [], failures => allDurable(places, () => client.finished(failures)))
+  client.onFinish = () => commitAll(trees, [], failures => allDurable(places, () => client.finished([...failures, ...places.flatMap(({ loss }) => loss ?? [])])))
   return fs
 }
 

@@ -100,9 +100,8 @@ runMounted('a full staging folder: what was answered is there after kill -9, and
       t.regex(told, /^ENOSPC( ENOSPC)*\n$/)
       const listed = (): string => sandbox.sh('cd mnt/incoming/t; find . -printf "%p %s %m\\n" | sort; find . -type f | sort | xargs md5sum').stdout
       const before = listed()
-      for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-      await sandbox.allEnded()
-      sandbox.sh('umount -l mnt; dd if=/dev/zero of=stage/rest bs=4k 2>/dev/null || true')
+      await sandbox.killMount()
+      sandbox.sh('dd if=/dev/zero of=stage/rest bs=4k 2>/dev/null || true')
       mount()
       t.is(listed(), before)
       // What removes is let through, and what saves.

@@ -16,6 +16,8 @@ const haveCompiler = spawnSync('cc', ['--version'], { stdio: 'ignore' }).status 
 const possible = canMount && haveBorg && isRoot && haveCompiler
 if (!possible) console.error('SKIPPED aloud: test/fsx needs root, FUSE, the real borg and a C compiler (cc)')
 const run = possible ? test.serial : test.serial.skip
+/** Seconds. Its sockets would be gone if it were saved before. */
+const untilUnmounted = 3600
 const [operations = '2500', seed = '1', compareEvery = '500', commitEvery = '0'] = (process.env.BORGFS_FSX ?? '').split(':').filter(Boolean)
 
 for (const place of ['incoming', 'live'] as const) {
@@ -30,7 +32,7 @@ for (const place of ['incoming', 'live'] as const) {
       for (const [index, size] of [1000, 300_000, 3_000_000, 5_500_000].entries()) writeFileSync(join(source, `f${index}`), randomBytes(size))
       sandbox.borg(['init', '-e', 'repokey', 'repo'])
       sandbox.borg(['create', '../repo::source-1', '.'], { cwd: source })
-      const mount = (): string => sandbox.mount('repo', { args: ['-o', 'allow_other,default_permissions'] })
+      const mount = (settle = 10): string => sandbox.mount('repo', { args: ['-o', `allow_other,default_permissions,settle=${settle}`] })
       const mountpoint = mount()
       const tested = join(mountpoint, place, 'tree')
       // Unsettled it is not saved: an archive has no sockets, and so what is opened from it.
@@ -58,16 +60,15 @@ for (const place of ['incoming', 'live'] as const) {
       let extracted = saved(trusted, 'out')
       if (place === 'live') {
         // Now over an archive; after kill -9, over the same archive what was changed.
-        mount()
+        mount(untilUnmounted)
         operate(extracted, Math.ceil(Number(operations) / 10), 1, false)
+        // Of sync -f the kernel tells no FUSE drive but by the pages that it writes.
         sandbox.run('sync', ['-f', mountpoint])
         // Twice: what was read back is written anew.
         for (let times = 0; times < 2; times++) {
-          for (const pid of sandbox.processes()) process.kill(pid, 'SIGKILL')
-          await sandbox.allEnded()
-          sandbox.run('umount', ['-l', mountpoint])
+          await sandbox.killMount(mountpoint)
           sandbox.borg(['break-lock', 'repo'])
-          mount()
+          mount(untilUnmounted)
         }
         operate(extracted, Math.ceil(Number(operations) / 5), 2)
         extracted = saved(extracted, 'out2')

@@ -34,6 +34,8 @@ export class Durability {
    */
   #hasLost = false
   #releaseAtMs: number | undefined
+  /** Once without delay: a disk may be full before anything is synced. */
+  #hasKeptRoom = false
   /**
    * Files that took the name of another one and may not be durable: who writes aside and renames (rsync, many editors) does not sync, but counts on finding the one or the other. The journal says what the name stands for
    * now, and is made durable for whoever has anything synced; so these go along, as in other file systems.
@@ -63,6 +65,10 @@ export class Durability {
   /** What was closed is durable within five seconds, also if nobody asks for it. In the engine's thread, which waits for the disk. */
   tick(nowMs: number): void {
     if (this.#hasLost) return
+    if (this.#unsynced && !this.#hasKeptRoom) {
+      this.#hasKeptRoom = true
+      keepRoom(this.#staging.folder)
+    }
     this.#release(nowMs)
     if (!this.#syncing && !this.#staging.journal.isBeingRenewed && this.#staging.saysNothing) this.#emptyJournal()
     if (nowMs >= this.#lookAtMs) this.#renewJournal(nowMs)

@@ -83,8 +83,9 @@ export class Incoming implements Subtree {
 
   tick(nowMs: number): void {
     const { durability, live, cuts, trees, staging } = this.#box
-    // What fails is told by whoever makes things durable, and by the changes that are not put off.
+    // What fails is told by whoever makes things durable, and by the changes: nothing more is put off.
     this.#isRefused = hostErrno(() => staging.catchUp()) !== undefined
+    staging.putsOff = !this.#isRefused
     if (!this.isLending) hostErrno(() => staging.bundles.tick(nowMs))
     durability.tick(nowMs)
     live?.tick()
@@ -161,7 +162,17 @@ export class Incoming implements Subtree {
       for (const tree of [...trees.all()]) if (!live && tree.state.kind === 'committed') this.#box.dropTree(tree)
     })
     const lost = staging.close()
-    if (lost) client.write('error', 'borg.fuse', `What came to ${live ? 'live' : 'incoming'}/ last and was not synced could not be written to the staging folder (${lost.code}) and is lost.`)
+    if (lost) client.write('error', 'borg.fuse', this.#lossOf(lost))
+  }
+
+  /** At the end: what was put off and cannot be written, in a sentence. */
+  get loss(): string | undefined {
+    const lost = hostErrno(() => this.#box.staging.catchUp())
+    return lost && this.#lossOf(lost)
+  }
+
+  #lossOf({ code }: Errno): string {
+    return `What came to ${this.#box.live ? 'live' : 'incoming'}/ last and was not synced could not be written to the staging folder (${code}) and is lost.`
   }
 
   // --- names ---

@@ -63,6 +63,11 @@ export class RecordEncoder {
     this.#seal = seal
   }
 
+  /** Before anything is told later: a full disk may have no room for it then. Host errors. */
+  prepare(): void {
+    if (this.#seal) this.#nonce ??= this.#seal.takeNonces()
+  }
+
   /** The record, in memory that the next one takes. */
   encode(fields: readonly MsgValue[]): Buffer {
     const writer = this.#writer

@@ -57,6 +57,7 @@ export class Journal {
    */
   ready(bytes: number): void {
     if (this.#queue.bytes > maxQueuedBytes) this.catchUp()
+    this.#encoder.prepare()
     if (this.#roomBytes >= Math.max(lowRoomBytes, bytes)) return
     const full = this.#take(Math.max(roomBytes, 2 * bytes))
     if (!full || this.#roomBytes >= bytes || !this.#take(bytes)) return

@@ -113,7 +113,8 @@ export class Staging {
     // An empty one that was there before says nothing already, and is as durable.
     if (before?.size !== 0 || fstatSync(this.journal.fds[0]!).size > 0) this.#shortenJournal()
     this.#unopened = new Set(this.toOpen)
-    this.journal.putsOff = this.bundles.putsOff = options.putsOff ?? false
+    this.#mayPutOff = options.putsOff ?? false
+    this.putsOff = true
     this.removeMark()
     this.spool.removeOrphans(id => hasSpool(this.nodes.get(id)))
     this.bundles.removeOrphans()
@@ -167,6 +168,12 @@ export class Staging {
       this.toOpen.add(series)
     }
   }
+
+  /** False: what comes is written at once, or refused. */
+  set putsOff(putsOff: boolean) {
+    this.journal.putsOff = this.bundles.putsOff = putsOff && this.#mayPutOff
+  }
+  readonly #mayPutOff: boolean
 
   /** Something was put off. */
   get isBehind(): boolean {

@@ -383,10 +383,13 @@ export class Trees {
       if (isReplacing) this.replaced = tree
       // What is just being cut is either cut then or not.
       this.#whenTidy(() => this.#whenUncut(tree, () => {
+        // The engine goes by the files, and what stays for the next mount is what becomes an archive.
+        const refused = hostErrno(() => this.#staging.catchUp())
+        if (refused) {
+          return finished({ code: refused.code, msgid: undefined, message: `the staging folder does not take what was copied last (${refused.code}); that is lost if the drive ends before it does` }, undefined)
+        }
         let staged: FrozenTree, needed: Uint8Array | undefined
         try {
-          // The engine goes by the files, and what stays for the next mount is what becomes an archive.
-          this.#staging.catchUp()
           staged = freezeTree(this.#staging, tree.name)
           if (isReplacing) needed = this.dependents.neededIds()
         } catch (error) {

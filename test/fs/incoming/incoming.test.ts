@@ -766,3 +766,37 @@ test('what the host refuses when it is to be made durable is made durable later,
   t.true(isDurable)
   t.is(syncs(), 1)
 }))
+
+test('while the host refuses what was put off nothing more is put off, and whoever ends it then is told what is lost', putOff((t, { incoming, sandbox, tree }) => {
+  const create = (name: string): unknown => {
+    const made = incoming.create(tree.attr.ino, Buffer.from(name), 0o600, 1, call())
+    if (typeof made !== 'object' || !('opened' in made)) return made
+    incoming.release(made.entry.attr.ino, made.opened.fh)
+    return 'made'
+  }
+  const whole = fillDisk()
+  t.is(create('before'), 'made')
+  incoming.tick(performance.now())
+  for (const name of ['a', 'b']) t.is(create(name), Errno.ENOSPC)
+  t.is(incoming.mkdir(tree.attr.ino, Buffer.from('d'), 0o755, call<Entry>()), Errno.ENOSPC)
+  let told: string | undefined
+  incoming.trees.commit(incoming.trees.find('t')!, { patient: true }, error => told = error?.message)
+  t.regex(told!, /^the staging folder does not take what was copied last \(ENOSPC\)/)
+  t.regex(incoming.loss!, /^What came to incoming\/ last .* \(ENOSPC\) and is lost\.$/)
+  replaceFiles(whole)
+  incoming.tick(performance.now())
+  t.is(incoming.loss, undefined)
+  t.is(create('after'), 'made')
+  t.true(incoming.isBehind)
+  incoming.tick(performance.now())
+  cpSync(sandbox.path('staging'), sandbox.path('again'), { recursive: true })
+  const again = new Staging({ folder: sandbox.path('again'), maxBytes: undefined, place: 'incoming', archiveIds: new Set(), rootFacts: { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n } })
+  t.deepEqual(Array.from(again.nodes.walk(again.nodes.get(rootId)!), ({ path }) => path), ['.', 't', 't/file', 't/before', 't/after'])
+  again.close()
+}))
+
+test('room for a full disk is kept as soon as something is staged', putOff((t, { incoming, sandbox }) => {
+  t.false(existsSync(sandbox.path('staging/room')))
+  incoming.tick(performance.now())
+  t.true(existsSync(sandbox.path('staging/room')))
+}))
