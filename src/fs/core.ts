@@ -9,7 +9,7 @@
  */
 import type { ArchiveTree } from './archive-tree.js'
 import type { HandedFiles } from './handed-files.js'
-import { type Attr, type AttrChange, type Entry, Errno, type Ino, type Opened, type StatFs } from './types.js'
+import { type Attr, type AttrChange, type Entry, Errno, type Ino, type NodeAttributes, type Opened, type StatFs } from './types.js'
 
 export const LATER: unique symbol = Symbol('later')
 export type Answer<T> = T | Errno | typeof LATER
@@ -232,15 +232,9 @@ export interface Loan {
 }
 
 /** A file that was made during a loan. */
-export interface Arrival {
+export interface Arrival extends NodeAttributes {
   /** Byte string. */
   readonly name: string
-  readonly mode: number
-  readonly uid: number
-  readonly gid: number
-  readonly atimeNs: bigint
-  readonly mtimeNs: bigint
-  readonly ctimeNs: bigint
   /** Where its content lies, from the loan's `dataStart` on. */
   readonly dataStart: number
   readonly size: number

@@ -9,7 +9,7 @@ import type { FilePiece } from '../engine/store/jobs.js'
 import type { FileSeal } from '../engine/store/sealed-file.js'
 import type { ArchiveTreeData } from './tree-columns.js'
 import type { RootListing } from './root-listing.js'
-import type { StatFs } from './types.js'
+import type { NodeAttributes, StatFs } from './types.js'
 
 /** One archive as the root shows it, or all in one (`merged`). */
 export interface ArchiveInfo {
@@ -51,17 +51,9 @@ export interface MountView {
 export interface ArchiveHead {
   readonly facts: ArchiveFacts
   /** Attributes of the item `.` if the archive begins with it: they are those of the archive's directory. */
-  readonly root: RootAttributes | undefined
+  readonly root: NodeAttributes | undefined
   /** The names in it, where they are known before its tree is there. */
   readonly listing?: RootListing | undefined
-}
-export interface RootAttributes {
-  readonly mode: number
-  readonly uid: number
-  readonly gid: number
-  readonly atimeNs: bigint
-  readonly mtimeNs: bigint
-  readonly ctimeNs: bigint
 }
 
 /** Chunks wanted: `ids` holds 32 bytes each, `sizes` the plaintext lengths. */

@@ -21,6 +21,9 @@ export interface Attr {
   blksize: number
 }
 
+/** What may be changed of them, the size apart. */
+export type NodeAttributes = Readonly<Pick<Attr, 'mode' | 'uid' | 'gid' | 'atimeNs' | 'mtimeNs' | 'ctimeNs'>>
+
 const maxTimeNs = 2n ** 63n - 1n, minTimeNs = -(2n ** 63n)
 
 /** Archives may hold any time; the kernel's are from 1677 to 2262. */

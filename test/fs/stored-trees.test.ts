@@ -8,22 +8,17 @@ import { ChunkList } from '../../src/engine/archive/chunk-list.js'
 import type { Key } from '../../src/engine/crypto/key.js'
 import { keyTypeOfMode } from '../../src/engine/crypto/key-types.js'
 import { keyFromSecrets, plaintextKey, purposeKey, usePlainCrypto } from '../../src/engine/crypto/keys.js'
-import { newSecrets } from '../../src/engine/crypto/secrets.js'
 import { Workers } from '../../src/engine/store/workers.js'
 import { rootListingOf } from '../../src/fs/root-listing.js'
 import { StoredTrees } from '../../src/fs/stored-trees.js'
 import { buildTree, columnsOf, type TreeImage } from '../../src/fs/tree-image.js'
 import { anyItem, packed, pieces } from '../helpers/any-items.js'
 import { item, RecordingLog } from '../helpers/mount-fixtures.js'
-
-function newKey(mode: 'repokey' | 'repokey-blake2' | 'authenticated' = 'repokey'): Key {
-  const type = keyTypeOfMode(mode)
-  return keyFromSecrets(type, newSecrets(type, randomBytes(32)), false)
-}
+import { someKey } from '../helpers/some-key.js'
 
 function setUp(t: ExecutionContext, options: { key?: Key; maxBytes?: number; minRows?: number; inlineBytes?: number; folder?: string } = {}) {
   const folder = options.folder ?? join(mkdtempSync(join(tmpdir(), 'stored-trees-')), 'trees')
-  const key = options.key ?? newKey()
+  const key = options.key ?? someKey()
   const workers = new Workers({ key, count: 2 })
   const log = new RecordingLog()
   t.teardown(async () => {
@@ -71,12 +66,12 @@ test('a tree of many blocks goes through the byte workers', async (t) => {
 })
 
 for (const mode of ['repokey', 'repokey-blake2', 'authenticated', 'none'] as const) test(`mode ${mode}: kept and opened, and not with another key`, async (t) => {
-  const { folder, key, trees } = setUp(t, { key: mode === 'none' ? plaintextKey() : newKey(mode) })
+  const { folder, key, trees } = setUp(t, { key: mode === 'none' ? plaintextKey() : someKey(mode) })
   const tree = await built(50)
   await trees.save(archive, 'source', tree)
   t.deepEqual(plain((await opened(trees))!), plain(tree))
   t.is(readFileSync(join(folder, archive)).includes('file1'), false)
-  const { trees: strange, log } = setUp(t, { folder, key: newKey() })
+  const { trees: strange, log } = setUp(t, { folder, key: someKey() })
   t.is(await strange.open(archive, 'source'), undefined)
   t.is(log.lines.length, 1)
   t.regex(log.lines[0]!, /^debug: The kept tree of archive a+ cannot be used: /)

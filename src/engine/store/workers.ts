@@ -73,7 +73,7 @@ export class Workers {
   constructor(options: { key: Key; codec?: Codec; count?: number; rereads?: boolean }) {
     this.#count = options.count ?? availableParallelism()
     this.#here = { key: options.key, codec: options.codec, index: undefined, memory: new JobMemory() }
-    this.#setup = { material: options.key.material(), ...(options.codec && { codec: options.codec.spec }), ...(options.rereads && options.key.encrypted && { proven: new ProvenObjects().memory }) }
+    this.#setup = { material: options.key.material(), ...(options.codec && { codec: options.codec.spec }), ...(options.rereads && { proven: new ProvenObjects().memory }) }
   }
 
   get count(): number {

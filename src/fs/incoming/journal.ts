@@ -17,7 +17,8 @@ import { maxRecordBytes, maxSearchedRecordBytes, RecordEncoder, recordKind, type
 import type { MadeArchives } from './journal-replay.js'
 import { baseFields, originFields, recordsOf, stateRecords } from './journal-state.js'
 import type { MadeArchive } from './policy.js'
-import type { NodeAttributes, Nodes, Origin, StagedNode } from './nodes.js'
+import type { NodeAttributes } from '../types.js'
+import type { Nodes, Origin, StagedNode } from './nodes.js'
 import { fieldBytes, maxRecordLength, RecordQueue } from './record-queue.js'
 import { keepSize } from './spool.js'
 

@@ -7,7 +7,7 @@
  */
 import { byteString } from '../../engine/text.js'
 import type { ArchiveTree } from '../archive-tree.js'
-import type { Attr } from '../types.js'
+import type { Attr, NodeAttributes } from '../types.js'
 import { BaseTree } from './base-tree.js'
 import { type Before, noBefores } from './before.js'
 import type { BundlePlace, FormerPlace } from './bundles.js'
@@ -86,19 +86,10 @@ export interface Origin {
   path: string | undefined
 }
 
-export interface NodeFacts {
-  readonly mode: number
-  readonly uid: number
-  readonly gid: number
+export interface NodeFacts extends NodeAttributes {
   readonly rdev: number
-  readonly atimeNs: bigint
-  readonly mtimeNs: bigint
-  readonly ctimeNs: bigint
   readonly target?: Buffer | undefined
 }
-
-/** What may be changed of them. */
-export type NodeAttributes = Pick<StagedNode, 'mode' | 'uid' | 'gid' | 'atimeNs' | 'mtimeNs' | 'ctimeNs'>
 
 export function attributesOf({ mode, uid, gid, atimeNs, mtimeNs, ctimeNs }: NodeAttributes): NodeAttributes {
   return { mode, uid, gid, atimeNs, mtimeNs, ctimeNs }

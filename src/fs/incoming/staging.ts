@@ -11,14 +11,14 @@ import { files } from '../../engine/platform/files.js'
 import { syncDirectory } from '../../engine/platform/save-file.js'
 import { bootId } from '../../engine/platform/process-id.js'
 import { type BundlePlace, Bundles } from './bundles.js'
-import type { Errno } from '../types.js'
+import type { Errno, NodeAttributes } from '../types.js'
 import { hostErrno } from './contents.js'
 import { FoundContents, type Undone } from './found-contents.js'
 import { errnoOf, ioError, saysNoRoom } from '../../engine/errors.js'
 import { type FinishedTree, journalName, markName } from './frozen.js'
 import { changeRoomBytes, Journal } from './journal.js'
 import { type MadeArchives, replay } from './journal-replay.js'
-import { attributesOf, isFile, type NodeAttributes, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
+import { attributesOf, isFile, type NodeFacts, Nodes, rootId, type StagedNode } from './nodes.js'
 import type { Place } from './policy.js'
 import { Spool } from './spool.js'
 import { giveRoom, withRoom } from './staging-room.js'
@@ -272,9 +272,18 @@ export class Staging {
     this.#needlessMark = ++this.#marks
   }
 
-  /** Nothing is staged, and nothing is to be said of what was: the journal, at whatever length, says as much as an empty one. */
+  /** The journal, long as it is, says as much as an empty one. */
   get saysNothing(): boolean {
-    return this.journal.length > maxEmptyJournalBytes && !this.hasNeedless && !this.waitsForSync && this.made.size === 0 && this.#unopened.size === 0 && this.nodes.get(rootId)!.children!.size === 0
+    return this.journal.length > maxEmptyJournalBytes && !this.waitsForSync && this.#isSaid
+  }
+
+  /** Nothing is staged, and nothing is to be said of what was. */
+  get #isSaid(): boolean {
+    return this.#isEmpty && !this.hasNeedless && this.made.size === 0 && this.#unopened.size === 0
+  }
+
+  get #isEmpty(): boolean {
+    return this.nodes.get(rootId)!.children!.size === 0
   }
 
   /** It says much more than has to be said: a drive may stay for months, with something staged in it all the time. */
@@ -448,7 +457,7 @@ export class Staging {
 
   /** A journal with anything in it means that something is not saved. The mark goes first, for good: see `Durability`. */
   #leaveNothing(): void {
-    if (this.journal.length === 0 || this.hasNeedless || this.made.size > 0 || this.#unopened.size > 0) return
+    if (this.journal.length === 0 || !this.#isSaid) return
     try {
       this.removeMark()
       syncDirectory(this.folder)
@@ -462,7 +471,7 @@ export class Staging {
   /** Why what was put off is lost, if it is. */
   close(): Errno | undefined {
     // What was cut just before it became an archive still waits to be let go.
-    const isEmpty = this.nodes.get(rootId)!.children!.size === 0
+    const isEmpty = this.#isEmpty
     const lost = hostErrno(() => this.catchUp())
     if (this.hasNeedless || (isEmpty && !this.bundles.isEmpty)) {
       const synced = this.beforeSync()
@@ -475,7 +484,7 @@ export class Staging {
         if (errnoOf(error) === undefined) throw error
       }
     }
-    if (isEmpty && !lost) this.#leaveNothing()
+    if (!lost) this.#leaveNothing()
     this.spool.closeAll()
     this.bundles.closeAll()
     this.journal.close()

@@ -1,9 +1,6 @@
 import test, { type ExecutionContext } from 'ava'
 import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
-import { keyTypeOfMode } from '../../../src/engine/crypto/key-types.js'
-import { keyFromSecrets } from '../../../src/engine/crypto/keys.js'
-import { newSecrets } from '../../../src/engine/crypto/secrets.js'
 import { native, type Native } from '../../../src/engine/native.js'
 import { changeRoomBytes, Journal } from '../../../src/fs/incoming/journal.js'
 import { replay } from '../../../src/fs/incoming/journal-replay.js'
@@ -11,6 +8,7 @@ import { type NodeFacts, Nodes, rootId, type StagedNode } from '../../../src/fs/
 import { replaceFiles } from '../../../src/engine/platform/files.js'
 import { fillDisk, hostError } from '../../helpers/full-disk.js'
 import { Sandbox } from '../../helpers/sandbox.js'
+import { someKey } from '../../helpers/some-key.js'
 
 const facts = (mode: number, target?: Buffer): NodeFacts => ({ mode, uid: 7, gid: 8, rdev: 0, atimeNs: -1n, mtimeNs: 1_600_000_000_123_456_789n, ctimeNs: 5n, target })
 
@@ -390,10 +388,9 @@ test('what was put off waits while the host refuses it, and nothing is told befo
 test('a disk that has no room for the nonces of the first record refuses what would be told later', t => {
   const sandbox = new Sandbox('journal-nonces')
   try {
-    const type = keyTypeOfMode('repokey')
     let isFull = true
     const journal = Journal.open(sandbox.path('journal'), {
-      key: keyFromSecrets(type, newSecrets(type, Buffer.alloc(32)), false),
+      key: someKey(),
       takeNonces: () => {
         if (isFull) throw hostError('ENOSPC')
         return 0n

@@ -1,8 +1,6 @@
 import test from 'ava'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { keyTypeOfMode } from '../../../src/engine/crypto/key-types.js'
-import { keyFromMaterial, keyFromSecrets, plaintextKey } from '../../../src/engine/crypto/keys.js'
-import { newSecrets } from '../../../src/engine/crypto/secrets.js'
+import { keyFromMaterial, plaintextKey } from '../../../src/engine/crypto/keys.js'
 import type { Key } from '../../../src/engine/crypto/key.js'
 import { files, replaceFiles } from '../../../src/engine/platform/files.js'
 import { replay } from '../../../src/fs/incoming/journal-replay.js'
@@ -10,13 +8,9 @@ import { Nodes, rootId } from '../../../src/fs/incoming/nodes.js'
 import { Staging } from '../../../src/fs/incoming/staging.js'
 import { openSmall, openStagingKeys, sealSmall, type StagingKeys, takeNonces } from '../../../src/fs/incoming/staging-keys.js'
 import { Sandbox } from '../../helpers/sandbox.js'
+import { someKey } from '../../helpers/some-key.js'
 
 const facts = { mode: 0o040755, uid: 0, gid: 0, rdev: 0, atimeNs: 0n, mtimeNs: 0n, ctimeNs: 0n }
-
-function someKey(): Key {
-  const type = keyTypeOfMode('repokey')
-  return keyFromSecrets(type, newSecrets(type, Buffer.alloc(32)), false)
-}
 
 async function keysOf(folder: string, key: Key): Promise<StagingKeys | undefined> {
   return (await openStagingKeys([folder], key))[0]
